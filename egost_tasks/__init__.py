@@ -1,0 +1,1 @@
+"""Ego-ST Bench (arXiv 2503.12542) as an lmms-eval plugin: release, clips, prompts and scores."""

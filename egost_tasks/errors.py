@@ -1,0 +1,42 @@
+"""The exceptions that a user of the benchmark can meet.
+
+Every message says what happened, where (file, sample id), what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class EgostError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class ReleaseError(EgostError):
+    """The release on disk cannot be used: missing, half there, unreadable or ambiguous."""
+
+
+class ArchiveError(ReleaseError):
+    """An archive of clips is broken or holds a member that must not be unpacked."""
+
+
+class ClipError(EgostError):
+    """A clip has no usable frames; its samples are unscored with this reason.
+
+    `reason` is a short stable word (`empty`, `unreadable`, `no_video`, `timeout`, `memory`, ...)
+    that is counted beside the scores; the message is for people.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CacheError(EgostError):
+    """The cache folder cannot be written (full, read-only, not a folder)."""
+
+
+class PromptError(EgostError):
+    """A prompt name is unknown or a prompt file is malformed."""
+
+
+class HostVersionError(EgostError):
+    """lmms-eval is of a version that the registration was not made for."""
