@@ -1,0 +1,196 @@
+"""Read the chosen letter out of a reply to a multiple-choice question.
+
+Two rules stand side by side. `strict_choice` wants an explicit answer and knows a state "invalid";
+`compat_choice` repeats the rule of the reference code, so that a figure can be put beside the paper's.
+
+    strict_choice("Based on the video, the answer is (C).", options).letter   -> "C"
+    compat_choice("Based on the video, the answer is (C).")                   -> "B"
+
+Every search here runs in time linear in the length of the reply: white space is collapsed first and
+no pattern repeats without a bound.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from egost_tasks.declarations import (
+    Mark,
+    contradicts,
+    declarations,
+    dressed_letter,
+    letter_at,
+    mark_at,
+    norm,
+    option_that_opens,
+    tidy,
+)
+from egost_tasks.sample import LETTERS
+
+Found = Literal["answer_tag", "declaration", "letter", "option_text"]
+Invalid = Literal["empty", "truncated_think", "no_declaration", "letter_not_offered", "ambiguous"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a reply chose.
+
+    letter: the chosen letter, always one that the question offers; None when the reply is invalid.
+    how: where the letter was found, or why there is none. `answer_tag`: inside `<answer>`;
+        `declaration`: a sentence that says so; `letter`, `option_text`: the reply is just that.
+        `empty`: nothing to read; `truncated_think`: `<think>` was never closed; `no_declaration`: no
+        explicit answer; `letter_not_offered`: the last answer is a letter that the question lacks;
+        `ambiguous`: several letters at once, a letter with another option's text, or a text that
+        several options share.
+    """
+
+    letter: str | None
+    how: Found | Invalid
+
+
+def strict_choice(reply: str, options: Sequence[str]) -> Choice:
+    """The explicit answer of a reply: the sound rule and the headline figure.
+
+    options: texts of the options in order, without their letters; at most 10.
+
+    What lies inside `<think>` never counts, and a `<think>` that is never closed makes the reply invalid.
+    The last `<answer>` that holds anything wins over the prose around it (one that is not closed runs to
+    the end of the reply). Inside it, or else in the prose, the last declaration wins; without one, the
+    text has to be a letter in its usual dress, or the text of exactly one option.
+    """
+    text = _outside_think(unicodedata.normalize("NFKC", reply))
+    if text is None:
+        return Choice(None, "truncated_think")
+    tagged = _last_answer_tag(text)
+    choice = _read(tidy(_ANSWER_TAG.sub(" ", text) if tagged is None else tagged), options)
+    return Choice(choice.letter, "answer_tag") if tagged is not None and choice.letter else choice
+
+
+def compat_choice(reply: str) -> str | None:
+    """The letter that the reference code reads, or None, which it scores as wrong.
+
+    The text is the content of the first `<answer>...</answer>` (which may span lines), stripped, or else
+    the whole reply, stripped. A capital A to D that opens the text and ends at a word boundary is the letter;
+    else the first character of the text that is a capital A, B, C or D, wherever it stands, and whether the
+    question offers it or not. An `<answer>` without any such character gives None.
+    """
+    _, opened, rest = reply.partition("<answer>")
+    content, closed, _ = rest.partition("</answer>")
+    text = (content if opened and closed else reply).strip()
+    leading = re.match(r"[A-D]\b", text)
+    found = leading or re.search(r"[A-D]", text)
+    return found.group() if found else None
+
+
+def chance_level(option_counts: Iterable[int]) -> float:
+    """Expected accuracy of a uniform guess, a fraction: the mean of 1/n over questions with n options.
+
+    Raises ValueError when there is no question, or one without an option.
+    """
+    counts = list(option_counts)
+    if not counts or min(counts) < 1:
+        raise ValueError(f"chance_level needs at least one question, each with an option; got {counts[:10]}")
+    return sum(1 / n for n in counts) / len(counts)
+
+
+# --- what part of the reply counts -------------------------------------------------------------------
+
+_THINK_TAG = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+_ANSWER_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
+
+
+def _outside_think(text: str) -> str | None:
+    """The text without its thinking, or None when the thinking does not end.
+
+    A closing tag without an opening one ends thinking that the chat template opened.
+    """
+    kept: list[str] = []
+    start, inside = 0, False
+    for tag in _THINK_TAG.finditer(text):
+        if tag[1]:
+            if not inside:
+                kept.clear()
+            start, inside = tag.end(), False
+        elif not inside:
+            kept.append(text[start : tag.start()])
+            inside = True
+    return None if inside else " ".join([*kept, text[start:]])
+
+
+def _last_answer_tag(text: str) -> str | None:
+    tags = list(_ANSWER_TAG.finditer(text))
+    for i in range(len(tags) - 1, -1, -1):
+        if not tags[i][1]:
+            end = tags[i + 1].start() if i + 1 < len(tags) else len(text)
+            if content := text[tags[i].end() : end].strip():
+                return content
+    return None
+
+
+# --- what a text answers -------------------------------------------------------------------------------
+
+_HEAD_LETTER = re.compile(
+    r"[\W_]{0,4}(?:(?:option|choice) )?[(\[]{0,2}"
+    r"(?:([A-Z])(?:[)\]]{1,2}[.:]?|[.:](?=\s|$)|,(?= )| - | (?=because\b|since\b|as\b))"
+    r"|([a-z])(?:\)|[.:](?=\s|$)))"
+)
+_LINE_LETTER = re.compile(r"(?:^|\n)[\W_]{0,4}(?:Option )?([A-Z])(?:[).:]| - )")
+_NEGATIVE = re.compile(
+    r"\b(?:not|wrong|incorrect|unlike|than|false|instead|neither|nor|fails?|misses)\b|n't|\beliminat|\brul(?:e|ing)",
+    re.IGNORECASE,
+)
+
+
+def _read(text: str, options: Sequence[str]) -> Choice:
+    if not text:
+        return Choice(None, "empty")
+    if marks := declarations(text, options):
+        return _offered(marks[-1].letter, "declaration", options)
+    if letter := dressed_letter(text):
+        return _offered(letter, "letter", options)
+    if same := [x for x, option in zip(LETTERS, options, strict=False) if norm(option) == norm(text)]:
+        return _offered(same[0] if len(same) == 1 else None, "option_text", options)
+    if mark := _opening_letter(text, options):
+        return _offered(mark.letter, "letter", options)
+    return Choice(None, "no_declaration")
+
+
+def _offered(letter: str | None, how: Found, options: Sequence[str]) -> Choice:
+    if letter is None:
+        return Choice(None, "ambiguous")
+    return Choice(letter, how) if letter in LETTERS[: len(options)] else Choice(None, "letter_not_offered")
+
+
+def _opening_letter(text: str, options: Sequence[str]) -> Mark | None:
+    """`B. text`, `b) text`, `B, because ...` at the head, or a list of letters, which is ambiguous."""
+    whole = mark_at(text, 0, options)
+    if whole and whole.letter is None:
+        return whole
+    if m := _HEAD_LETTER.match(text):
+        letter = (m[1] or m[2]).upper()
+        clash = contradicts(text, m.end(), letter, options) or _rival(text[m.end() :], letter, options)
+        return Mark(0, None if clash else letter)
+    if opened := letter_at(text, 0, options):
+        own_text = option_that_opens(text, opened[1], options)
+        return Mark(0, opened[0] if opened[0] == own_text else None) if own_text else None
+    lines = {line[1] for line in _LINE_LETTER.finditer(text)}
+    if lines:
+        return Mark(0, lines.pop() if len(lines) == 1 else None)
+    return None
+
+
+def _rival(rest: str, letter: str, options: Sequence[str]) -> bool:
+    """Whether what follows the opening letter names another letter without turning it down."""
+    own = options[LETTERS.index(letter)] if letter in LETTERS[: len(options)] else ""
+    if own and rest.lstrip().casefold().startswith(own.casefold()):
+        rest = rest.lstrip()[len(own) :]
+    for sentence in re.split(r"[!?;\n]|\.(?= [A-Z]\w)", rest):
+        named = re.findall(r"(?<![\w'-])([A-Z])(?![\w'-])(?! [a-z])|\b[Oo]ption ([A-Z])\b", sentence)
+        others = {x for pair in named for x in pair if x and x in LETTERS[: len(options)]} - {letter}
+        if others and not _NEGATIVE.search(sentence):
+            return True
+    return False

@@ -1,0 +1,266 @@
+"""Find the places where a text says which letter is the answer.
+
+`declarations` reads sentences ("the answer is B", "I choose (C)", "D is correct"), lines that are only a
+letter, and letters in bold. It works on tidied text (`tidy`), and reports several letters at once
+("A or B") as a mark without a letter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from egost_tasks.sample import LETTERS
+
+_LATEX_FONT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit)\s?\{([^{}]{0,200})\}")
+_BOLD_LETTER = re.compile(r"\*\*\s?[(\[]?([A-Z])[)\].:]{0,2}\s?\*\*")
+_SAME = str.maketrans(
+    {
+        "\N{LEFT DOUBLE QUOTATION MARK}": '"',
+        "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
+        "\N{LEFT SINGLE QUOTATION MARK}": "'",
+        "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+        "`": "'",
+        "\N{IDEOGRAPHIC FULL STOP}": ".",
+        "\N{IDEOGRAPHIC COMMA}": ",",
+    }
+)
+
+
+def tidy(text: str) -> str:
+    """One kind of white space, quotation mark and emphasis, so that the patterns need not know them all.
+
+    A letter in bold becomes a letter in double brackets, which the patterns read as a letter set apart.
+    No white space is longer than one character afterwards, which keeps the patterns linear.
+    """
+    text = re.sub(r"[^\S\n]+", " ", text)
+    text = "\n".join(line.strip() for line in text.split("\n") if line.strip())
+    text = _LATEX_FONT.sub(r"\1", text.translate(_SAME))
+    return re.sub(r"\*+|__+", "", _BOLD_LETTER.sub(r"((\1))", text)).strip()
+
+
+def norm(text: str) -> str:
+    """A text without case, spacing and the punctuation around it, for comparing options."""
+    return " ".join(text.casefold().split()).strip(" .,;:!?\"'()[]")
+
+
+# --- a letter, where one is expected -----------------------------------------------------------------
+
+
+class Mark(NamedTuple):
+    """A letter that is declared at a place in the text; None stands for several letters at once."""
+
+    position: int
+    letter: str | None
+
+
+_LETTER = re.compile(
+    r"[\s\"']{0,2}(?:(?:option|choice|letter|选项) ?)?(?P<open>[\"'(\[{<「【$]{0,3})\s?(?P<x>[A-Za-z])"
+    r"(?![A-Za-z0-9])(?!'[a-z])(?!-[A-Za-z])(?P<close>\s?[\"')\]}>」】$]{0,3})",
+    re.IGNORECASE,
+)
+_GOES_WITH_A_LETTER = re.compile(
+    r" (?:because|since|as|for|based|given|due|which|that|but|so|and|or|is|was|with|instead|rather|not)\b"
+)
+_AFTER_SMALL_LETTER = re.compile(r"[.,;:!)\]}\"'\n]|$")
+_ANOTHER = re.compile(
+    r"\s?(?:, ?(?:or|and)|,|/|&|or|and/or|and|或者?|和|与)(?=[\s(\"\[A-Z选])\s?(?![A-Z] (?!or |and )[a-z])"
+)
+_OF_ITS_OWN = re.compile(
+    r",? ?(?:is|are|was|were|does|do|did|has|can|cannot|would|could|seems?|looks|describes|mentions|says|"
+    r"shows|isn't|doesn't|can't|swaps|starts|lacks|misses|不|错|是)",
+)
+
+
+def letter_at(text: str, position: int, options: Sequence[str]) -> tuple[str, int] | None:
+    """The letter at a position, in upper case, and where it ends; None if it is a word or a question."""
+    m = _LETTER.match(text, position)
+    if m is None:
+        return None
+    letter = m["x"]
+    wrapped = bool(m["open"] and m["close"].strip())
+    if not wrapped and not option_that_opens(text, m.end(), options):
+        if letter.islower() and not _AFTER_SMALL_LETTER.match(text, m.end("x")):
+            return None
+        is_word = letter in "AI" and re.compile(r"\s?[a-z]").match(text, m.end("x"))
+        if is_word and not _GOES_WITH_A_LETTER.match(text, m.end("x")):
+            return None
+    return None if text[m.end() : m.end() + 1] == "?" else (letter.upper(), m.end())
+
+
+def mark_at(text: str, position: int, options: Sequence[str]) -> Mark | None:
+    """The declaration made by the letter at a position, unless there is none."""
+    first = letter_at(text, position, options)
+    if first is None:
+        return None
+    letter, end = first
+    if separator := _ANOTHER.match(text, end):
+        second = letter_at(text, separator.end(), options)
+        if second and second[0] != letter and not _OF_ITS_OWN.match(text, second[1]):
+            return Mark(position, None)
+    return Mark(position, None if contradicts(text, end, letter, options) else letter)
+
+
+def contradicts(text: str, position: int, letter: str, options: Sequence[str]) -> bool:
+    """Whether the rest of the line, which comes with a letter, is word for word another option."""
+    line = norm(re.split(r"\n|</", text[position : position + 2000].lstrip(" .:,)-"), maxsplit=1)[0])
+    named = [x for x, option in zip(LETTERS, options, strict=False) if len(line) > 1 and line == norm(option)]
+    return bool(named) and letter not in named
+
+
+def option_that_opens(text: str, position: int, options: Sequence[str]) -> str | None:
+    """The letter of the one option whose text stands at a position; None if there is none or several."""
+    longest = max((len(option) for option in options), default=0)
+    here = text[position : position + longest + 50].casefold().replace("\n", " ").lstrip("\"'([ .:,-)")
+    lengths = {
+        letter: len(norm(option))
+        for letter, option in zip(LETTERS, options, strict=False)
+        if len(norm(option)) > 1
+        and here.startswith(norm(option))
+        and not here[len(norm(option)) : len(norm(option)) + 1].isalnum()
+    }
+    best = [letter for letter, length in lengths.items() if length == max(lengths.values())]
+    return best[0] if len(best) == 1 else None
+
+
+# --- sentences that declare an answer ----------------------------------------------------------------
+
+_FILLER = (
+    r"(?:\s?\b(?:the|most|likely|probably|clearly|definitely|therefore|thus|then|indeed|simply|just|only|be|"
+    r"option|choice|letter|answer|number|correct|best|right|one|marked|labeled|with)\b(?! [A-Z] is\b)){0,4}"
+)
+_IS = (
+    r"(?:\s?(?:\bis\b|\bwas\b|would be\b|should be\b|must be\b|has to be\b|will be\b|[:=]|->|=>|→|-(?= )))"
+    r"{1,2}"
+)
+# A lead after which any letter is an answer: "the answer is", '"choice":', the box of LaTeX, and Chinese
+# for "the answer is" and "so (I) choose".
+_LEADS = re.compile(
+    "|".join(
+        (
+            r"(?<![a-z])(?:answer|choice|option|selection|pick|solution|response|conclusion|guess)"
+            r"(?: (?:letter|option|choice|here|(?:to|for) (?:this|the) question)){0,2}[\"']?" + _IS + _FILLER,
+            r"(?:^|\n)#{0,4} ?(?:my |the )?(?:final |correct )?answer(?= \(?[A-Z]\b)",
+            r"(?<![a-z])(?:correct|final)\s?:",
+            r"\\f?boxed\s?\{",
+            r"(?:答案|正确选项|正解|答え)(?:应该|应当)?(?:是|为|は|:|选)?:?",
+            r"(?<![不没非])(?:故|应|应该|我|因此|所以)?选(?:择)?(?:的是|是|:)?(?!项)",
+        )
+    ),
+    re.IGNORECASE,
+)
+# A lead after which a letter is an answer only if nothing else is said of it: "I think B" is one,
+# "I think B is wrong" is none.
+_WEAK_LEADS = re.compile(
+    "|".join(
+        (
+            r"\b(?:choos(?:e|ing)|chose|pick(?:ing)?|select(?:ing)?|go(?:ing)? with|went with|"
+            r"opt(?:ing)? for|settle on|vote for|answer with)" + _FILLER,
+            r"\bI(?:'d| would| will|'ll)? (?:answer|say|guess|think|believe)(?: that)?"
+            r"(?: it(?:'s| is| must be))?" + _FILLER,
+            r"\b(?:it|this|that|which)(?:'s| is| must be| has to be)" + _FILLER,
+            r"\b(?:leaves|leaving)(?: us)?(?: with)?(?: only)?" + _FILLER,
+            r"(?:\b(?:so|therefore|thus|hence|finally)\b,?|=>|⇒|∴|→)" + _FILLER,
+        )
+    ),
+    re.IGNORECASE,
+)
+_NOTHING_MORE = re.compile(
+    r"\s?(?:[.!;,)}\]\"'\n]|$|(?:because|since|as|for|based|given|due|instead|rather|not)\b|[:-] )"
+)
+_NOT_BUT = re.compile(r" ?not (?:option )?\(?[A-Z]\)?,? but (?:rather )?", re.IGNORECASE)
+_IS_CORRECT = re.compile(
+    r"(?<![A-Za-z0-9'.-])[(\[]{0,2}(?P<x>[A-Z])[)\]]{0,2}[.:]?"
+    r"(?: (?:is|must be|would be|seems to be|appears to be)"
+    r"(?: (?:clearly|definitely|indeed|therefore|thus|likely|probably|the|my|only|most)){0,3} "
+    r"(?:(?:correct|right|best|accurate|appropriate|likely|suitable|plausible|final) "
+    r"(?:answer|option|choice|one|sequence)|answer|"
+    r"(?:correct|accurate|appropriate)(?=\s?(?:[.!;,)\n]|$|because|since|as\b|and\b)))"
+    r"|(?:项)?(?:是|为)?(?:正确|对的))"
+)
+_DENIED = re.compile(
+    r"(?:\bnot|n't|\bnever|\bcannot|不|没有)\s?(?:(?:really |necessarily )?"
+    r"(?:think|believe|say|agree|sure|certain|know|clear|mean|conclude|tell)\b[^.;,\n]{0,30})?$"
+    r"|\b(?:if|whether|unless|doubt|suppose|assuming|otherwise|nor|neither|either|why)\b[^.;\n]{0,40}$"
+    r"|如果[^.,\n]{0,20}$",
+    re.IGNORECASE,
+)
+_LETTER_BEFORE = re.compile(r"[A-Z]\)?,? (?:or|and) (?:option )?\(?$")
+
+
+def declarations(text: str, options: Sequence[str]) -> list[Mark]:
+    """Every declaration in a tidied text, in the order of the text."""
+    marks = [*_led(text, options), *_claims(text), *_lone_lines(text), *_bold(text)]
+    return sorted(marks, key=lambda mark: mark.position)
+
+
+def _led(text: str, options: Sequence[str]) -> Iterator[Mark]:
+    for leads, weak in ((_LEADS, False), (_WEAK_LEADS, True)):
+        for lead in leads.finditer(text):
+            if _denied(text, lead.start()):
+                continue
+            denial = _NOT_BUT.match(text, lead.end())
+            at = denial.end() if denial else lead.end()
+            if mark := mark_at(text, at, options):
+                if not weak or _nothing_more(text, at, options):
+                    yield mark
+            elif opened := option_that_opens(text, at, options):
+                yield Mark(at, opened)
+
+
+def _denied(text: str, position: int) -> bool:
+    return bool(_DENIED.search(text[max(0, position - 80) : position]))
+
+
+def _nothing_more(text: str, position: int, options: Sequence[str]) -> bool:
+    found = letter_at(text, position, options)
+    return found is not None and bool(
+        _NOTHING_MORE.match(text, found[1])
+        or _ANOTHER.match(text, found[1])
+        or option_that_opens(text, found[1], options)
+    )
+
+
+def _claims(text: str) -> Iterator[Mark]:
+    for claim in _IS_CORRECT.finditer(text):
+        if not _denied(text, claim.start()):
+            several = _LETTER_BEFORE.search(text[max(0, claim.start() - 20) : claim.start()])
+            yield Mark(claim.start(), None if several else claim["x"])
+
+
+# --- letters that stand alone ------------------------------------------------------------------------
+
+_DRESSED = re.compile(
+    r"(?:the )?(?:(?:option|choice|letter|选项)[\W_]{0,3})?([A-Za-z])(?:[\W_]{1,3}(?:option|choice))?",
+    re.IGNORECASE,
+)
+_BOLD = re.compile(
+    r"(?<!option )(?<!choice )(?<!not )\(\(([A-Z])\)\)(?! (?:is|are|was|does) )", re.IGNORECASE
+)
+
+
+def dressed_letter(line: str) -> str | None:
+    """The letter that a line consists of, but for its dress: `(b)`, `B.`, `Option B`."""
+    core = re.sub(r"^[\W_]+|[\W_]+$", "", line) if len(line) <= 80 else ""
+    m = _DRESSED.fullmatch(core)
+    return m[1].upper() if m else None
+
+
+def _lone_lines(text: str) -> Iterator[Mark]:
+    """Lines that are one letter, in a text of several lines; next to another letter's line it is a list."""
+    lines = text.split("\n")
+    letters = [dressed_letter(line) for line in lines]
+    position = 0
+    for i, line in enumerate(lines):
+        if letters[i] and len(lines) > 1:
+            near = {letters[j] for j in (i - 1, i, i + 1) if 0 <= j < len(lines)} - {None}
+            yield Mark(position, letters[i] if len(near) == 1 else None)
+        position += len(line) + 1
+
+
+def _bold(text: str) -> Iterator[Mark]:
+    found = list(_BOLD.finditer(text))
+    if found and "\n" not in text:
+        several = len({m[1] for m in found}) > 1
+        yield Mark(found[-1].start(), None if several else found[-1][1])
