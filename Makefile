@@ -1,0 +1,62 @@
+# make demo | test | lint | bench: each works from a bare clone; only Python 3.10+ and make are needed.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+DEMO := runs/demo
+
+export TOKENIZERS_PARALLELISM := false
+export TRANSFORMERS_VERBOSITY := error
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench lock clean
+
+help:
+	@echo "make demo   write the mini world and evaluate a tiny checkpoint on it, on a CPU, without a network"
+	@echo "make test   run the tests"
+	@echo "make lint   run ruff and mypy"
+	@echo "make bench  measure decoding against its rivals"
+	@echo "make lock   resolve requirements.lock anew"
+
+# uv and not pip: pip may take a build of torch that lies on the machine and does not fit torchvision.
+$(VENV)/.installed: requirements.lock setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+install: $(VENV)/.installed
+
+demo: export HF_HUB_OFFLINE := 1
+demo: install
+	@rm -rf $(DEMO)
+	$(BIN)/egost data mini
+	$(BIN)/egost clips build --mini
+	$(BIN)/lmms-eval --tasks egost_mini --model qwen2_vl --device cpu \
+		--model_args device_map=cpu,pretrained=$$($(BIN)/egost tiny) --gen_kwargs max_new_tokens=16 \
+		--batch_size 1 --output_path $(DEMO) --log_samples
+	$(BIN)/egost summary $(DEMO)
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python tests/benchmarks/decoding.py
+
+lock: install
+	$(BIN)/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header \
+		--extra dev setup.cfg requirements.in --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info

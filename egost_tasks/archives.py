@@ -1,0 +1,129 @@
+"""Unpacks archives of clips safely: nothing leaves the target folder, no links, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from filelock import FileLock
+
+from egost_tasks.errors import ArchiveError, CacheError
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    is_folder: bool
+    is_plain_file: bool
+    open: Callable[[], IO[bytes]]
+
+
+def unpack(archive: Path, target: Path) -> Path:
+    """Unpack `archive` below `target` unless that was done before; return the folder.
+
+    The files lie in `TARGET/KEY/STEM/...`, where STEM is the archive's name without its suffix, so that
+    the clips of `part1.zip` lie in a folder `part1`. KEY follows the archive's name, size and time of
+    change; the folder appears by a rename when everything is in it.
+    Raises ArchiveError for a broken archive or a member that is absolute, leaves the folder or is a link
+    or device; CacheError when the target cannot be written.
+    """
+    status = archive.stat()
+    key = hashlib.sha256(f"{archive.name}:{status.st_size}:{status.st_mtime_ns}".encode()).hexdigest()[:16]
+    folder = target / key
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with FileLock(target / f"{key}.lock"):
+            if not folder.is_dir():
+                _unpack_beside(archive, folder)
+    except OSError as error:
+        raise CacheError(
+            f"cannot unpack {archive} into {target}: {error}. Free some space or set EGOST_CACHE to another folder."
+        ) from error
+    return folder
+
+
+def _unpack_beside(archive: Path, folder: Path) -> None:
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    base = part / archive.name.removesuffix(
+        next(s for s in ARCHIVE_SUFFIXES if archive.name.lower().endswith(s))
+    )
+    try:
+        with _members(archive) as members:
+            for member in members:
+                path = base / _safe_name(archive, member)
+                if member.is_folder:
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with member.open() as source, path.open("wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise ArchiveError(
+            f"{archive} is no complete archive ({error}). Delete it and run: egost data download"
+        ) from error
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    part.mkdir(parents=True, exist_ok=True)
+    part.rename(folder)
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[Iterator[_Member]]:
+    if archive.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(archive) as handle:
+            yield (_zip_member(handle, info) for info in handle.infolist())
+    else:
+        with tarfile.open(archive) as handle:
+            yield (_tar_member(handle, info) for info in handle)
+
+
+def _zip_member(handle: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+    mode = info.external_attr >> 16
+    plain = not stat.S_IFMT(mode) or stat.S_ISREG(mode)
+    return _Member(info.filename, info.is_dir(), plain, lambda: handle.open(info))
+
+
+def _tar_member(handle: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
+    def open_member() -> IO[bytes]:
+        stream = handle.extractfile(info)
+        if stream is None:
+            raise tarfile.ReadError(f"{info.name} has no content")
+        return stream
+
+    return _Member(info.name, info.isdir(), info.isreg(), open_member)
+
+
+def _safe_name(archive: Path, member: _Member) -> PurePosixPath:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or os.path.splitdrive(member.name)[0]:
+        raise ArchiveError(
+            f"{archive} holds '{member.name}', which would be written outside of its folder. "
+            "Nothing was unpacked; do not use this archive."
+        )
+    if not (member.is_folder or member.is_plain_file):
+        raise ArchiveError(
+            f"{archive} holds '{member.name}', which is a link or a device. "
+            "Nothing was unpacked; pack the clips themselves as plain files."
+        )
+    return path

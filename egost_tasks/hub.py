@@ -1,0 +1,122 @@
+"""Gets the official release from the Hugging Face hub, at pinned revisions, and finds it again.
+
+`HF_TOKEN`, `HF_ENDPOINT` and `HF_HOME` are honoured by `huggingface_hub` itself, which also resumes an
+interrupted download and shows its progress.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from egost_tasks.cache import cache_root
+from egost_tasks.errors import ReleaseError
+
+QUESTIONS_REPO = "openinterx/Ego-ST-bench"
+QUESTIONS_REVISION = "54971f7"
+"""The revision of the questions that the loader was written for."""
+
+CLIPS_REPO = "openinterx/Ego-ST-video"
+CLIPS_REVISION = "main"
+"""No revision of the clips is published together with the questions; the commit that `main` meant at the
+first download is recorded and asked for from then on."""
+
+_RECORD = "egost_release.json"
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """What a download left: the folders, and the commit of each of the two repositories."""
+
+    roots: tuple[Path, ...]
+    revision: str
+    clips_revision: str
+
+
+def download(
+    to: Path | None = None, *, questions_revision: str | None = None, clips_revision: str | None = None
+) -> Snapshots:
+    """Download questions and clips, into the hub's cache or into the folder `to`.
+
+    Without revisions: `QUESTIONS_REVISION`, and for the clips the commit of the first download, else
+    `CLIPS_REVISION`. A second call gets what is missing.
+    Raises ReleaseError when the hub cannot be reached or does not have a revision.
+    """
+    record = (to or _default_record_folder()) / _RECORD
+    known = _read_record(record)
+    questions = _snapshot(QUESTIONS_REPO, questions_revision or QUESTIONS_REVISION, to)
+    clips = _snapshot(CLIPS_REPO, clips_revision or known.get("clips_revision") or CLIPS_REVISION, to)
+    snapshots = Snapshots(tuple(dict.fromkeys((questions[0], clips[0]))), questions[1], clips[1])
+    _write_record(record, snapshots)
+    return snapshots
+
+
+def cached_snapshots() -> Snapshots | None:
+    """What `download` left in the hub's cache; None when nothing is there (or not any more)."""
+    known = _read_record(_default_record_folder() / _RECORD)
+    if not known:
+        return None
+    roots = tuple(Path(root) for root in known["roots"])
+    if not all(root.is_dir() for root in roots):
+        return None
+    return Snapshots(roots, known["revision"], known["clips_revision"])
+
+
+def recorded_revision(root: Path) -> str:
+    """Commit of the questions in a folder that `download` filled, else `local`."""
+    return str(_read_record(root / _RECORD).get("revision", "local"))
+
+
+def _snapshot(repo: str, revision: str, to: Path | None) -> tuple[Path, str]:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RevisionNotFoundError
+
+    try:
+        commit = HfApi().dataset_info(repo, revision=revision).sha or revision
+        folder = Path(snapshot_download(repo, repo_type="dataset", revision=commit, local_dir=to))
+    except RevisionNotFoundError as error:
+        raise ReleaseError(
+            f"the hub's {repo} has no revision {revision}. Name another with --revision."
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ReleaseError(
+            f"could not download {repo} at {revision}: {type(error).__name__}: {error}. What has arrived is kept; "
+            "run the same command again to go on. A private mirror: HF_ENDPOINT; a token: HF_TOKEN."
+        ) from error
+    return folder, commit
+
+
+def _default_record_folder() -> Path:
+    return cache_root() / "official"
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ReleaseError(
+            f"{path} is no readable JSON ({error}). Delete it and run: egost data download"
+        ) from error
+    return record
+
+
+def _write_record(path: Path, snapshots: Snapshots) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(
+            {
+                "roots": [str(root) for root in snapshots.roots],
+                "revision": snapshots.revision,
+                "clips_revision": snapshots.clips_revision,
+            },
+            file,
+            indent=1,
+        )
+    Path(beside).replace(path)

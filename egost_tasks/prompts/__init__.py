@@ -1,0 +1,115 @@
+"""The questions as a model is asked them: wording with a version, kept as data.
+
+`direct` asks for the letter alone, `think` for reasoning inside `<think>` and the answer inside
+`<answer>`, as ST-R1 is asked. A prompt file of one's own has the same form as `direct.yaml` beside this
+module. The wording is this project's own: the paper uses 'the default cue for each model' (section 5.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache, lru_cache
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
+
+from egost_tasks.errors import PromptError
+from egost_tasks.sample import Sample
+
+SHIPPED = ("direct", "think")
+DEFAULT = "direct"
+
+
+class _Room(BaseModel):
+    """Most new tokens that a reply may have, by the kind of question."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    choice: PositiveInt
+    route: PositiveInt
+
+
+class Prompt(BaseModel):
+    """A wording for both kinds of question.
+
+    choice, route: templates with `$question`, and for a choice `$options` (one a line, with its letter)
+    and `$letters` (`A, B, C or D`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: PositiveInt
+    choice: str
+    route: str
+    max_new_tokens: _Room
+
+    @field_validator("choice", "route")
+    @classmethod
+    def _known_fields(cls, template: str, info: object) -> str:
+        field = getattr(info, "field_name", "")
+        wanted = {"question", "options"} if field == "choice" else {"question"}
+        allowed = wanted | {"letters"} if field == "choice" else wanted
+        parsed = Template(template)
+        if not parsed.is_valid():
+            raise ValueError("a '$' stands alone; write '$$' for the sign itself")
+        names = set(parsed.get_identifiers())
+        if missing := wanted - names:
+            raise ValueError(f"lacks ${', $'.join(sorted(missing))}")
+        if unknown := names - allowed:
+            raise ValueError(f"names the unknown ${', $'.join(sorted(unknown))}")
+        return template
+
+    @property
+    def label(self) -> str:
+        """Name and version as they are recorded, for example `direct-1`."""
+        return f"{self.name}-{self.version}"
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the prompt's whole content, which tells two prompts of one label apart."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def render(self, sample: Sample) -> str:
+        """The text that goes to the model with the clip."""
+        if sample.task == "route":
+            return Template(self.route).substitute(question=sample.question).strip()
+        letters = [*sample.letters]
+        named = " or ".join([", ".join(letters[:-1]), letters[-1]] if len(letters) > 1 else letters)
+        options = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, sample.options, strict=True))
+        return (
+            Template(self.choice).substitute(question=sample.question, options=options, letters=named).strip()
+        )
+
+
+def chosen_prompt() -> str:
+    """Name or file of the prompt that `EGOST_PROMPT` asks for, else `DEFAULT`."""
+    return os.environ.get("EGOST_PROMPT") or DEFAULT
+
+
+@cache
+def load_prompt(name_or_file: Literal["direct", "think"] | str) -> Prompt:
+    """The prompt of a shipped name, or of a YAML file.
+
+    Raises PromptError for an unknown name, an unreadable file or a wrong field.
+    """
+    shipped = Path(__file__).with_name(f"{name_or_file}.yaml")
+    path = shipped if name_or_file in SHIPPED else Path(name_or_file).expanduser()
+    try:
+        return Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(
+            f"there is no prompt '{name_or_file}': it is neither one of {', '.join(SHIPPED)} nor a readable file "
+            f"({error}). Set EGOST_PROMPT to one of them."
+        ) from error
+    except yaml.YAMLError as error:
+        raise PromptError(f"prompt file {path} is no YAML: {error}") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise PromptError(
+            f"prompt file {path}: {faults}. Compare it with {shipped.with_name('direct.yaml')}"
+        ) from error

@@ -1,0 +1,50 @@
+"""Where a figure comes from: what a results JSON must say so that the figure can be believed."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from egost_tasks.frames import chosen_protocol
+from egost_tasks.judge import get_judge
+from egost_tasks.prompts import chosen_prompt, load_prompt
+from egost_tasks.release import World, open_release
+
+TASK_VERSION = "1-A"
+"""N-X: N changes whenever figures stop being comparable (prompt, data, scoring), X with the interface."""
+
+MAX_UNSCORED_SHARE = 0.02
+"""Share of unscored samples above which a task's figure is not to be published."""
+
+_PACKAGES = ("egost", "lmms-eval", "transformers", "torch", "av", "qwen-vl-utils", "decord")
+
+
+def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, Any]:
+    """The `metadata` of a task as this process runs it; lmms-eval writes it into the results JSON.
+
+    Raises ReleaseError where the release is not there, PromptError and EgostError for wrong settings.
+    """
+    release = open_release(world)
+    prompt = load_prompt(chosen_prompt())
+    metadata = {
+        "version": TASK_VERSION,
+        "world": world,
+        "release_revision": release.revision,
+        "release_sha256": release.index.files_sha256,
+        "excluded_entries": release.index.excluded_counts,
+        "sampling_protocol": chosen_protocol().name,
+        "prompt": prompt.label,
+        "prompt_sha256": prompt.sha256,
+        "max_unscored_share": MAX_UNSCORED_SHARE,
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+    if kind == "route":
+        metadata["judge"] = get_judge(None).name
+    return metadata
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,274 @@
+"""Reads the 26 question files of a release into samples.
+
+The files are objects keyed by sample id. No public code reads the field that holds the right option, so
+its name and form are not known for certain: the names and forms below are accepted, anything else stops
+the load and is never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from egost_tasks.errors import ReleaseError
+from egost_tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
+
+PARTS = (1, 2, 3, 4)
+
+ANSWER_KEYS = ("answer", "correct_answer", "correct_option", "correct", "gt", "ground_truth")
+"""Names under which the right option may stand, inside the `*_mcq` object or beside it."""
+
+_TASK_OF_KIND: dict[str, TaskKind] = {
+    "qa": "route",
+    "mcq": "direction",
+    "mcq_landmark": "landmark",
+    "mcq_action": "action",
+}
+_FILE_NAME = re.compile(
+    r"Part(?P<part>\d+)_(?P<way>forward|reverse)_(?P<kind>qa|mcq(?:_landmark|_action)?)\.json"
+)
+_LETTERED = re.compile(r"\s*\(?([A-J])\s*[.):：、．]\s*(.*)", re.DOTALL)  # noqa: RUF001
+_BARE_LETTER = re.compile(r"\s*\(?([A-Ja-j])\)?[.:]?\s*")
+
+QUESTION_FILES = frozenset(
+    f"Part{part}_{way}_{kind}.json"
+    for part in PARTS
+    for way in WAYS
+    for kind in _TASK_OF_KIND
+    if kind != "mcq_action" or part == 4
+)
+"""Names of the 26 files; only Part 4 (Aria) has actions."""
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """An entry of the release that is no sample: where it stands and why it was left out."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A multiple-choice entry whose right option is not resolved yet."""
+
+    where: str
+    sample: Sample
+    answers: tuple[Any, ...]
+
+
+def is_question_file(name: str) -> bool:
+    """Whether a file belongs to the release; ReleaseError for a `Part*.json` that is none of the 26."""
+    if name in QUESTION_FILES:
+        return True
+    if re.match(r"Part\d+_.*\.json$", name):
+        raise ReleaseError(
+            f"{name} is no file of the release: expected Part1 to Part4, forward or reverse, and qa, mcq, "
+            "mcq_landmark or (Part4 alone) mcq_action. Move it away."
+        )
+    return False
+
+
+def read_questions(files: dict[str, Path]) -> tuple[list[Sample], list[Excluded]]:
+    """All samples of the given question files (by name), and the entries that were left out.
+
+    Left out and counted: a multiple-choice entry without options, as in the reference code, and a route
+    without a reference description.
+    Raises ReleaseError for a broken JSON, an id that stands twice in a file, a missing field, an answer
+    that cannot be read with certainty, or a right option that is not among the options.
+    """
+    samples: list[Sample] = []
+    entries: list[_Entry] = []
+    excluded: list[Excluded] = []
+    for name, path in files.items():
+        match = _FILE_NAME.fullmatch(name)
+        if match is None:
+            raise ReleaseError(f"{path}: not the name of a question file.")
+        part, way, task = int(match["part"]), match["way"], _TASK_OF_KIND[match["kind"]]
+        for key, value in _read_object(path).items():
+            read = _route if task == "route" else _choice
+            item = read(
+                f"{name}, id {key}", value, key, part, task, "forward" if way == "forward" else "reverse"
+            )
+            if isinstance(item, Excluded):
+                excluded.append(item)
+            elif isinstance(item, _Entry):
+                entries.append(item)
+            else:
+                samples.append(item)
+    return samples + _resolve(entries), excluded
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen = dict(pairs)
+        if len(seen) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ReleaseError(f"{path}: the key '{twice}' stands twice in one object. Repair the file.")
+        return seen
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ReleaseError(
+            f"{path} is no readable JSON ({error}). Delete it and run: egost data download"
+        ) from error
+    if not isinstance(content, dict):
+        raise ReleaseError(
+            f"{path}: expected an object keyed by sample id, found a {type(content).__name__}."
+        )
+    return content
+
+
+def _route(where: str, value: Any, key: str, part: int, task: TaskKind, way: Way) -> Sample | Excluded:
+    fields = _fields(where, value)
+    answer = _text(where, fields, f"{way}_answer", may_be_empty=True)
+    if not answer:
+        return Excluded(where, "empty_reference")
+    question = _text(where, fields, "question")
+    return Sample(
+        f"Part{part}/{task}_{way}/{key}", task, way, part, _clip(where, fields), question, (), answer
+    )
+
+
+def _choice(where: str, value: Any, key: str, part: int, task: TaskKind, way: Way) -> _Entry | Excluded:
+    outer = _fields(where, value)
+    inner = outer.get(f"{way}_mcq")
+    if not isinstance(inner, dict):
+        raise ReleaseError(f"{where}: expected an object in '{way}_mcq', found the keys {sorted(outer)}.")
+    options = inner.get("options")
+    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
+        raise ReleaseError(f"{where}: expected a list of strings in 'options', found {options!r:.80}.")
+    if not options:
+        return Excluded(where, "empty_options")
+    question = _text(where, inner if inner.get("question") else outer, "question")
+    answers = tuple(fields[name] for fields in (inner, outer) for name in ANSWER_KEYS if name in fields)
+    if not answers:
+        raise ReleaseError(
+            f"{where}: no field holds the right option. Found the keys {sorted(outer)} and, in '{way}_mcq', "
+            f"{sorted(inner)}; expected one of {', '.join(ANSWER_KEYS)}."
+        )
+    sample = Sample(
+        f"Part{part}/{task}_{way}/{key}",
+        task,
+        way,
+        part,
+        _clip(where, outer),
+        question,
+        _option_texts(where, options),
+        "",
+    )
+    return _Entry(where, sample, answers)
+
+
+def _option_texts(where: str, options: list[str]) -> tuple[str, ...]:
+    texts = []
+    for letter, option in zip(LETTERS, options, strict=False):
+        match = _LETTERED.fullmatch(option)
+        if match is None or match[1] != letter or len(options) > len(LETTERS):
+            raise ReleaseError(
+                f"{where}: expected an option that begins with '{letter}.', found {option!r:.80}."
+            )
+        texts.append(match[2].strip())
+    return tuple(texts)
+
+
+def _resolve(entries: list[_Entry]) -> list[Sample]:
+    base = _index_base(entries)
+    samples = []
+    for entry in entries:
+        letters = {_letter(entry, answer, base) for answer in entry.answers}
+        if len(letters) > 1:
+            raise ReleaseError(
+                f"{entry.where}: the fields for the right option disagree: {', '.join(sorted(letters))} "
+                f"from {entry.answers!r:.120}."
+            )
+        s = entry.sample
+        samples.append(Sample(s.id, s.task, s.way, s.part, s.clip, s.question, s.options, letters.pop()))
+    return samples
+
+
+def _letter(entry: _Entry, answer: Any, base: int | None) -> str:
+    options, letters = entry.sample.options, entry.sample.letters
+    if (index := _index(answer)) is not None and str(answer) not in options:
+        if base is None:
+            raise ReleaseError(
+                f"{entry.where}: the right option is the index {index}, and nothing in the release tells whether "
+                "its indices begin at 0 or at 1."
+            )
+        if not 0 <= index - base < len(options):
+            raise _outside(entry, answer)
+        return letters[index - base]
+    if not isinstance(answer, str) or not answer.strip():
+        raise ReleaseError(
+            f"{entry.where}: the right option is {answer!r:.80}; expected a letter, an index or an option's text."
+        )
+    same_text = [i for i, option in enumerate(options) if _plain(option) == _plain(answer)]
+    if len(same_text) == 1:
+        return letters[same_text[0]]
+    if bare := _BARE_LETTER.fullmatch(answer):
+        letter, text = bare[1].upper(), None
+    elif lettered := _LETTERED.fullmatch(answer):
+        letter, text = lettered[1], lettered[2]
+    else:
+        raise _outside(entry, answer)
+    if letter not in letters:
+        raise _outside(entry, answer)
+    if text is not None and _plain(text) != _plain(options[letters.index(letter)]):
+        raise ReleaseError(
+            f"{entry.where}: the right option is {answer!r:.80}, but option {letter} reads "
+            f"{options[letters.index(letter)]!r:.80}."
+        )
+    return letter
+
+
+def _outside(entry: _Entry, answer: Any) -> ReleaseError:
+    return ReleaseError(
+        f"{entry.where}: the right option {answer!r:.80} is not among the options "
+        f"{', '.join(entry.sample.letters)}: {list(entry.sample.options)!r:.200}."
+    )
+
+
+def _index(answer: Any) -> int | None:
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        return answer
+    if isinstance(answer, str) and re.fullmatch(r"\s*\d{1,2}\s*", answer):
+        return int(answer)
+    return None
+
+
+def _index_base(entries: list[_Entry]) -> int | None:
+    """0 or 1 for a release whose answers are indices; None when its values do not tell which."""
+    found = [(i, len(e.sample.options)) for e in entries for a in e.answers if (i := _index(a)) is not None]
+    has_zero = any(index == 0 for index, _ in found)
+    has_count = any(index == count for index, count in found)
+    if has_zero == has_count:
+        return None
+    return 0 if has_zero else 1
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().rstrip(".").casefold()
+
+
+def _fields(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ReleaseError(f"{where}: expected an object, found a {type(value).__name__}.")
+    return value
+
+
+def _text(where: str, fields: dict[str, Any], name: str, *, may_be_empty: bool = False) -> str:
+    text = fields.get(name)
+    if not isinstance(text, str) or not (text.strip() or may_be_empty):
+        raise ReleaseError(
+            f"{where}: expected a text in '{name}', found {text!r:.80} (keys: {sorted(fields)})."
+        )
+    return text.strip()
+
+
+def _clip(where: str, fields: dict[str, Any]) -> str:
+    return Path(_text(where, fields, "video")).name

@@ -1,0 +1,212 @@
+"""The release as it lies on disk: where its files are, and which clip belongs to which sample.
+
+Layout, as the reference code reads it: 26 JSON files `Part{1..4}_{forward,reverse}_{qa,mcq,...}.json`
+(see `questions.py`) and clips in one folder a part, loose or inside archives. The mini world has the
+same layout, so that one loader reads both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Literal
+
+from egost_tasks.archives import ARCHIVE_SUFFIXES, unpack
+from egost_tasks.cache import cache_root
+from egost_tasks.errors import ClipError, ReleaseError
+from egost_tasks.questions import QUESTION_FILES, is_question_file
+from egost_tasks.sample import Sample
+from egost_tasks.sample_index import SampleIndex, read_samples
+
+World = Literal["official", "mini"]
+
+PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
+"""Clip folder of each part, as the reference code names them."""
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+
+MAX_MISSING_SHARE = 0.02
+"""Above this share of missing clips a release counts as half a download and is not evaluated."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release on disk.
+
+    world: `official`, or `mini` for the rendered world, whose numbers are no benchmark results.
+    roots: folders that hold it; the hub keeps questions and clips in two repositories.
+    revision: commit of the questions' repository, or what stands for it (`seed 0`, `local`).
+    """
+
+    world: World
+    roots: tuple[Path, ...]
+    revision: str
+
+    @cached_property
+    def question_files(self) -> dict[str, Path]:
+        """Path of each question file that was found, by its name.
+
+        Raises ReleaseError for a `Part*.json` that is none of the 26 or that exists twice.
+        """
+        found: dict[str, Path] = {}
+        for path in self._files((".json",)):
+            if not is_question_file(path.name):
+                continue
+            if path.name in found:
+                raise ReleaseError(
+                    f"{path.name} exists twice, as {found[path.name]} and {path}: remove one of them."
+                )
+            found[path.name] = path
+        return dict(sorted(found.items()))
+
+    @property
+    def missing_question_files(self) -> list[str]:
+        """Names of the 26 question files that are not there."""
+        return sorted(QUESTION_FILES - self.question_files.keys())
+
+    @cached_property
+    def index(self) -> SampleIndex:
+        """All samples and what was left out of them.
+
+        Raises ReleaseError when question files are missing or cannot be understood.
+        """
+        if missing := self.missing_question_files:
+            raise ReleaseError(
+                f"{len(missing)} of {len(QUESTION_FILES)} question files are missing in "
+                f"{', '.join(map(str, self.roots))}: {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}. "
+                f"{self._how_to_get()}"
+            )
+        return read_samples(self.question_files)
+
+    @property
+    def archives(self) -> list[Path]:
+        """Archives that lie in the roots."""
+        return list(self._files(ARCHIVE_SUFFIXES))
+
+    @cached_property
+    def clips(self) -> dict[tuple[str | None, str], Path]:
+        """Path of each video by its part folder (None where it lies in none) and file name.
+
+        Unpacks the archives that were not unpacked yet. Raises ReleaseError for two different files of
+        one name in one place, ArchiveError for an archive that cannot be unpacked.
+        """
+        places = [(root, path) for root in self.roots for path in _walk(root, VIDEO_SUFFIXES)]
+        for archive in self.archives:
+            folder = unpack(archive, cache_root() / "unpacked")
+            places += [(folder, path) for path in _walk(folder, VIDEO_SUFFIXES)]
+        found: dict[tuple[str | None, str], Path] = {}
+        for root, path in places:
+            key = (_part_folder(path.relative_to(root)), path.name)
+            if key in found and not found[key].samefile(path):
+                raise ReleaseError(
+                    f"clip {path.name} exists twice, as {found[key]} and {path}: remove one of them."
+                )
+            found[key] = path
+        return found
+
+    def clip_path(self, sample: Sample) -> Path:
+        """The sample's video: in its part's folder, else in no part's folder.
+
+        Raises ClipError `missing`.
+        """
+        for folder in (PART_FOLDERS[sample.part], None):
+            if path := self.clips.get((folder, sample.clip)):
+                return path
+        raise ClipError(
+            "missing",
+            f"clip {sample.clip} of sample {sample.id} is not in {PART_FOLDERS[sample.part]}/ under "
+            f"{', '.join(map(str, self.roots))}. {self._how_to_get()}",
+        )
+
+    def missing_clips(self, samples: Iterable[Sample]) -> list[str]:
+        """`FOLDER/NAME` of each clip that a sample needs and that is not there."""
+        needed = {(PART_FOLDERS[s.part], s.clip) for s in samples}
+        return sorted(
+            f"{d}/{n}" for d, n in needed if (d, n) not in self.clips and (None, n) not in self.clips
+        )
+
+    def samples(self, task: str, way: str) -> list[Sample]:
+        """The samples of one of the eight tasks, in the order of the release.
+
+        Raises ReleaseError when there are none, or when so many clips of the release are missing
+        (`MAX_MISSING_SHARE`) that the download must be half done.
+        """
+        every = self.index.samples
+        missing = self.missing_clips(every)
+        clips = len({(s.part, s.clip) for s in every})
+        if len(missing) > MAX_MISSING_SHARE * clips:
+            raise ReleaseError(
+                f"{len(missing)} of {clips} clips are missing in {', '.join(map(str, self.roots))}, for example "
+                f"{missing[0]}: the download is not complete. {self._how_to_get()}"
+            )
+        chosen = [s for s in every if s.task == task and s.way == way]
+        if not chosen:
+            raise ReleaseError(
+                f"the release in {self.roots[0]} has no sample of {task}_{way}. {self._how_to_get()}"
+            )
+        return chosen
+
+    def _files(self, suffixes: tuple[str, ...]) -> Iterable[Path]:
+        return (path for root in self.roots for path in _walk(root, suffixes))
+
+    def _how_to_get(self) -> str:
+        if self.world == "mini":
+            return "Run: egost data mini"
+        return "Run: egost data download (gets what is missing), then: egost data status"
+
+
+def _walk(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    found: list[Path] = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        found += [Path(folder, name) for name in sorted(names) if name.lower().endswith(suffixes)]
+    return found
+
+
+def _part_folder(path: Path) -> str | None:
+    return next((name for name in reversed(path.parts[:-1]) if name in PART_FOLDERS.values()), None)
+
+
+@cache
+def open_release(world: World) -> Release:
+    """The release that this process works with.
+
+    `official`: the folder in `EGOST_DATA`, else the snapshots that `egost data download` put into the
+    hub's cache. `mini`: the folder in `EGOST_MINI_DATA`, else `mini` in the cache folder.
+    Raises ReleaseError when there is nothing.
+    """
+    if world == "mini":
+        root = mini_root()
+        manifest = root / "egost_mini.json"
+        if not manifest.is_file():
+            raise ReleaseError(f"there is no mini world in {root}. Run: egost data mini")
+        from egost_tasks.mini_world import mini_revision
+
+        return Release("mini", (root,), mini_revision(root))
+    if folder := os.environ.get("EGOST_DATA"):
+        root = Path(folder).expanduser()
+        if not root.is_dir():
+            raise ReleaseError(
+                f"EGOST_DATA names {root}, which is no folder. Run: egost data download --to {root}"
+            )
+        from egost_tasks.hub import recorded_revision
+
+        return Release("official", (root,), recorded_revision(root))
+    from egost_tasks.hub import cached_snapshots
+
+    if snapshots := cached_snapshots():
+        return Release("official", snapshots.roots, snapshots.revision)
+    raise ReleaseError(
+        "the Ego-ST Bench release is not on this machine. Run: egost data download (about the official release), "
+        "or set EGOST_DATA to the folder that holds it. To try the suite without it: egost data mini, then "
+        "lmms-eval --tasks egost_mini ..."
+    )
+
+
+def mini_root() -> Path:
+    """Where the mini world is: `EGOST_MINI_DATA`, else `mini` in the cache folder."""
+    folder = os.environ.get("EGOST_MINI_DATA")
+    return Path(folder).expanduser() if folder else cache_root() / "mini"

@@ -1,0 +1,111 @@
+"""Says what of a release is there, what is missing, and whether every question has a clip that decodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from egost_tasks.choices import chance_level
+from egost_tasks.clips import build_clips
+from egost_tasks.errors import ClipError
+from egost_tasks.frames import Protocol
+from egost_tasks.questions import QUESTION_FILES
+from egost_tasks.release import PART_FOLDERS, Release
+from egost_tasks.sample import TASK_KINDS, WAYS, Sample
+
+
+@dataclass(frozen=True)
+class TaskCount:
+    """One task of a release: number of samples and of clips, and the accuracy of guessing in percent."""
+
+    task: str
+    samples: int
+    clips: int
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is there: files of questions, samples by task, clips by place; and what is missing."""
+
+    question_files: int
+    missing_question_files: list[str]
+    tasks: list[TaskCount]
+    excluded: dict[str, int]
+    sources: dict[str, int]
+    clips: int
+    missing_clips: list[str]
+    spare_clips: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether all question files and all clips are there."""
+        return not self.missing_question_files and not self.missing_clips
+
+
+@dataclass(frozen=True)
+class BadClip:
+    """A clip that gives no frames, why, and how many samples it leaves unscored."""
+
+    path: Path
+    reason: str
+    message: str
+    samples: int
+
+
+def status(release: Release) -> Status:
+    """Look at a release without decoding anything.
+
+    Raises ReleaseError when its question files cannot be understood.
+    """
+    present = len(release.question_files)
+    if present < len(QUESTION_FILES):
+        return Status(present, release.missing_question_files, [], {}, {}, 0, [], len(release.clips))
+    samples = release.index.samples
+    missing = release.missing_clips(samples)
+    needed = {(PART_FOLDERS[s.part], s.clip) for s in samples}
+    return Status(
+        question_files=present,
+        missing_question_files=[],
+        tasks=[_count(samples, f"{task}_{way}") for task in TASK_KINDS for way in WAYS],
+        excluded=release.index.excluded_counts,
+        sources=dict(Counter(s.source for s in samples).most_common()),
+        clips=len(needed) - len(missing),
+        missing_clips=missing,
+        spare_clips=sum(
+            (folder, name) not in needed and not (folder is None and any(name == n for _, n in needed))
+            for folder, name in release.clips
+        ),
+    )
+
+
+def verify(release: Release, protocol: Protocol, workers: int | None = None) -> list[BadClip]:
+    """Decode the clip of every sample into the cache; return the clips that give no frames.
+
+    Raises ReleaseError and CacheError.
+    """
+    uses = Counter(release.clip_path(s) for s in present_samples(release))
+    outcomes = build_clips(list(uses), protocol, workers=workers)
+    return [
+        BadClip(path, outcome.reason, str(outcome), uses[path])
+        for path, outcome in zip(uses, outcomes, strict=True)
+        if isinstance(outcome, ClipError)
+    ]
+
+
+def present_samples(release: Release) -> list[Sample]:
+    """The samples whose clip is there."""
+    missing = set(release.missing_clips(release.index.samples))
+    return [s for s in release.index.samples if f"{PART_FOLDERS[s.part]}/{s.clip}" not in missing]
+
+
+def _count(samples: tuple[Sample, ...], name: str) -> TaskCount:
+    chosen = [s for s in samples if f"{s.task}_{s.way}" == name]
+    options = [len(s.options) for s in chosen if s.options]
+    return TaskCount(
+        task=name,
+        samples=len(chosen),
+        clips=len({(s.part, s.clip) for s in chosen}),
+        chance=100 * chance_level(options) if options else None,
+    )

@@ -1,0 +1,157 @@
+"""What a reply is worth: the one scorer that evaluation and training rewards share.
+
+Two scorings stand side by side. `percent` is the sound one and the headline. `compat` repeats the rules of
+the reference code, so that a figure can be put beside the paper's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from egost_tasks.choices import Choice, chance_level, compat_choice, strict_choice
+from egost_tasks.clips import Clip
+from egost_tasks.errors import ClipError
+from egost_tasks.judge import Judge, JudgeFailure, Judgement, RouteItem
+from egost_tasks.sample import Sample
+
+GENERATION_FAILED = ("[GENERATION_FAILED]", "[LMMS_EVAL_REQUEST_FAILED")
+"""How a reply begins that an adapter returns in the place of one that it could not get."""
+
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Response:
+    """What came back for a sample: the model's text, or the reason why there is none.
+
+    unscored: None, or `decode_failed:REASON` (the clip has no frames), or `generation_failed`.
+    """
+
+    text: str
+    unscored: str | None = None
+
+    @classmethod
+    def read(cls, reply: str, clip: Clip | ClipError) -> Response:
+        """The response that an adapter's reply stands for, given the clip that it was shown."""
+        if isinstance(clip, ClipError):
+            return cls(reply, f"decode_failed:{clip.reason}")
+        if reply.startswith(GENERATION_FAILED):
+            return cls(reply, "generation_failed")
+        return cls(reply)
+
+
+@dataclass(frozen=True)
+class Score:
+    """The score of one sample.
+
+    percent: 0 to 100; None where the sample is unscored.
+    compat: 0 to 100 by the reference's rules; None where the reference leaves the sample out.
+    unscored: why there is no score, else None.
+    choice: what a multiple-choice reply chose; compat_letter: what the reference's rule reads.
+    judgement: what the judge said of a route.
+    """
+
+    percent: float | None
+    compat: float | None
+    unscored: str | None = None
+    choice: Choice | None = None
+    compat_letter: str | None = None
+    judgement: Judgement | JudgeFailure | None = None
+
+
+def score_choice(sample: Sample, response: Response) -> Score:
+    """Score a multiple-choice reply: right or wrong (paper, section 5.1, accuracy by exact matching).
+
+    An invalid reply is wrong, and counted as invalid beside. The reference scores a failed generation as wrong.
+    """
+    if response.unscored:
+        return Score(None, 0.0, response.unscored)
+    choice = strict_choice(response.text, sample.options)
+    compat = compat_choice(response.text)
+    return Score(
+        percent=100.0 * (choice.letter == sample.answer),
+        compat=100.0 * (compat == sample.answer),
+        choice=choice,
+        compat_letter=compat,
+    )
+
+
+def score_route(samples: Sequence[Sample], responses: Sequence[Response], judge: Judge) -> list[Score]:
+    """Score route descriptions in one call of the judge (paper, section 5.1 and Table 2).
+
+    The reference scores an error as 0 and leaves an empty prediction out of the mean; the sound rule is
+    the other way round, since a failure says nothing of the model and silence does.
+    """
+    asked = [(s, r) for s, r in zip(samples, responses, strict=True) if not r.unscored]
+    items = [RouteItem(s.id, s.question, s.answer, route_prediction(r.text), s.way) for s, r in asked]
+    verdicts = iter(judge(items))
+    return [_failed(r.unscored) if r.unscored else _judged(next(verdicts)) for r in responses]
+
+
+def route_prediction(text: str) -> str:
+    """The description itself: the content of the last `<answer>`, else the reply without its thinking.
+
+    A reply that ends inside its thinking has no description and is empty.
+    """
+    if answers := _ANSWER.findall(text):
+        return str(answers[-1]).strip()
+    return re.sub(r"<think>.*?(?:</think>|\Z)", " ", text, flags=re.DOTALL | re.IGNORECASE).strip()
+
+
+def as_metrics(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str, Any]:
+    """The sample's entries in lmms-eval's results: the metrics of the task YAML, as plain values.
+
+    `percent` carries the whole record, since lmms-eval's samples file keeps nothing else of a sample: its
+    `score` is left out where the sample is unscored, and `clip` is the cluster of its standard error.
+    """
+    metrics: dict[str, Any] = {
+        "percent": _record(sample, score, clip),
+        "compat": score.compat,
+        "n_scored": int(score.unscored is None),
+        "n_unscored": int(score.unscored is not None),
+    }
+    if sample.task in ("route", "direction"):
+        metrics["spatiotemporal"] = score.percent
+    if sample.task != "route":
+        metrics["chance"] = None if score.unscored else 100 * chance_level([len(sample.options)])
+        metrics["invalid"] = None if score.choice is None else 100.0 * (score.choice.letter is None)
+        return metrics
+    judged = score.judgement if isinstance(score.judgement, Judgement) else None
+    for aspect in ("direction", "landmark", "semantic"):
+        metrics[aspect] = getattr(judged, aspect, None)
+    metrics["empty"] = None if judged is None else 100.0 * judged.empty
+    return metrics
+
+
+def _failed(reason: str) -> Score:
+    return Score(None, 0.0, reason)
+
+
+def _judged(verdict: Judgement | JudgeFailure) -> Score:
+    if isinstance(verdict, JudgeFailure):
+        return Score(None, 0.0, f"judge_failed:{verdict.reason}", judgement=verdict)
+    compat = None if verdict.empty else verdict.percent
+    return Score(verdict.percent, compat, judgement=verdict)
+
+
+def _record(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "sample_id": sample.id,
+        "clip": sample.clip,
+        "source": sample.source,
+        "n_options": len(sample.options),
+        "unscored": score.unscored,
+        "choice": asdict(score.choice) if score.choice else None,
+        "compat_letter": score.compat_letter,
+        "judgement": asdict(score.judgement) if score.judgement else None,
+    }
+    if score.percent is not None:
+        record["score"] = score.percent
+    if isinstance(clip, Clip):
+        record["frames"] = asdict(clip.manifest)
+    else:
+        record["clip_error"] = str(clip)
+    return record

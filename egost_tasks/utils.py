@@ -1,0 +1,140 @@
+"""All that the task YAMLs name with `!function`, and nothing else.
+
+Lower-case functions are called by lmms-eval for each sample. The names in `_MADE_WHEN_READ` are values:
+lmms-eval resolves `!function` by attribute access, so they are made anew whenever a YAML is read and carry
+what this run really uses (release, protocol, prompt, judge) into the results JSON.
+
+lmms-eval retries a failing function five times and then prints a traceback without end, so what a user
+has to mend leaves here as `SystemExit` with its one message.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+from datasets import Dataset
+
+from egost_tasks import provenance
+from egost_tasks.clips import Clip, get_clip
+from egost_tasks.errors import ClipError, EgostError
+from egost_tasks.frames import chosen_protocol
+from egost_tasks.judge import get_judge
+from egost_tasks.prompts import chosen_prompt, load_prompt
+from egost_tasks.release import World, open_release
+from egost_tasks.sample import Sample
+from egost_tasks.scores import Response, as_metrics, score_choice, score_route
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _says_what_to_do(function: Callable[P, R]) -> Callable[P, R]:
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except EgostError as error:
+            raise SystemExit(f"egost: {error}") from error
+
+    return wrapped
+
+
+def official_docs(placeholder: Dataset) -> Dataset:
+    """The samples of the official release for the task that the placeholder's split names."""
+    return _docs("official", placeholder)
+
+
+def mini_docs(placeholder: Dataset) -> Dataset:
+    """The samples of the mini world for the task that the placeholder's split names."""
+    return _docs("mini", placeholder)
+
+
+@_says_what_to_do
+def _docs(world: World, placeholder: Dataset) -> Dataset:
+    task, way = str(placeholder.split).split("_")
+    return Dataset.from_list([{"world": world, **s.to_doc()} for s in open_release(world).samples(task, way)])
+
+
+@_says_what_to_do
+def doc_to_visual(doc: dict[str, Any]) -> list[str]:
+    """The clip's canonical 8 frames as the path of one video; nothing where the clip has none.
+
+    A sample without frames is still asked, since lmms-eval has no way to leave a request out; its reply
+    is not looked at and the sample is unscored with the clip's reason.
+    """
+    clip = _clip(doc)
+    return [str(clip.path)] if isinstance(clip, Clip) else []
+
+
+@_says_what_to_do
+def doc_to_text(doc: dict[str, Any], kwargs: dict[str, Any]) -> str:
+    """The question in the wording of the prompt that `lmms_eval_specific_kwargs` names."""
+    return load_prompt(kwargs["prompt"]).render(_sample(doc))
+
+
+@_says_what_to_do
+def process_choice(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Metrics of one multiple-choice sample."""
+    sample, clip = _sample(doc), _clip(doc)
+    return as_metrics(sample, score_choice(sample, Response.read(results[0], clip)), clip)
+
+
+@_says_what_to_do
+def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Metrics of one route sample, scored by the judge that `EGOST_JUDGE` names."""
+    sample, clip = _sample(doc), _clip(doc)
+    [score] = score_route([sample], [Response.read(results[0], clip)], get_judge(None))
+    return as_metrics(sample, score, clip)
+
+
+def mean_of_scored(items: Sequence[Any]) -> float:
+    """Mean over the samples that have a number; NaN where none has."""
+    numbers = [item["score"] if isinstance(item, dict) else item for item in items if item is not None]
+    numbers = [number for number in numbers if number is not None]
+    return sum(numbers) / len(numbers) if numbers else float("nan")
+
+
+def count(items: Sequence[int]) -> int:
+    """How many samples have the property that the metric is named after."""
+    return sum(items)
+
+
+def _sample(doc: dict[str, Any]) -> Sample:
+    return Sample.from_doc({key: value for key, value in doc.items() if key != "world"})
+
+
+def _clip(doc: dict[str, Any]) -> Clip | ClipError:
+    try:
+        return get_clip(open_release(doc["world"]).clip_path(_sample(doc)), chosen_protocol())
+    except ClipError as error:
+        return error
+
+
+def _prompt_kwargs() -> dict[str, Any]:
+    return {"default": {"prompt": chosen_prompt()}}
+
+
+def _generation(kind: str) -> dict[str, Any]:
+    room = load_prompt(chosen_prompt()).max_new_tokens
+    # A reply ends at the model's own end token: lmms-eval's default stop, a blank line, would cut thinking off.
+    return {"max_new_tokens": getattr(room, kind), "temperature": 0, "do_sample": False, "until": []}
+
+
+_MADE_WHEN_READ: dict[str, Callable[[], dict[str, Any]]] = {
+    "prompt_kwargs": _prompt_kwargs,
+    "choice_generation": functools.partial(_generation, "choice"),
+    "route_generation": functools.partial(_generation, "route"),
+    **{
+        f"{world}_{kind}_metadata": functools.partial(provenance.task_metadata, world, kind)
+        for world in ("official", "mini")
+        for kind in ("choice", "route")
+    },
+}
+
+
+def __getattr__(name: str) -> dict[str, Any]:
+    if name not in _MADE_WHEN_READ:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return _says_what_to_do(_MADE_WHEN_READ[name])()

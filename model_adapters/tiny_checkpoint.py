@@ -1,0 +1,140 @@
+"""The embedded checkpoint: an untrained Qwen2-VL of under 3 M parameters, made from a config and a seed.
+
+It is a whole checkpoint folder (weights, tokenizer, image and video processor, chat template) that
+`--model qwen2_vl --model_args pretrained=FOLDER` loads as it would load the 7 B model, without a network.
+Its replies are noise: it shows that the path works, not what a model can do.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from egost_tasks.cache import cache_root
+from egost_tasks.prompts import SHIPPED, load_prompt
+
+TINY_VERSION = 1
+"""Raised whenever the same seed would give other weights or another vocabulary."""
+
+_VOCABULARY = 4096
+_SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tiny_checkpoint(folder: Path | None = None, seed: int = 0) -> Path:
+    """The folder of the tiny checkpoint, which is made at first use; float32, about 2 M parameters.
+
+    folder: where it is to be; by default in the cache folder. Written beside and renamed, so that a
+    folder which exists is whole.
+    """
+    target = folder or cache_root() / "checkpoints" / f"tiny-qwen2-vl-v{TINY_VERSION}-seed{seed}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(target.name + ".lock")):
+        if not (target / "config.json").is_file():
+            beside = target.with_name(target.name + ".part")
+            shutil.rmtree(beside, ignore_errors=True)
+            _write(beside, seed)
+            beside.rename(target)
+    return target
+
+
+def _write(folder: Path, seed: int) -> None:
+    import torch
+    from transformers import (
+        Qwen2VLConfig,
+        Qwen2VLForConditionalGeneration,
+        Qwen2VLImageProcessor,
+        Qwen2VLProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    tokenizer = _tokenizer()
+    token = {name: tokenizer.convert_tokens_to_ids(name) for name in _SPECIAL}
+    config = Qwen2VLConfig(
+        text_config={
+            "hidden_size": 128,
+            "intermediate_size": 320,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0},
+            "tie_word_embeddings": True,
+            "bos_token_id": token["<|endoftext|>"],
+            "eos_token_id": token["<|im_end|>"],
+            "pad_token_id": token["<|endoftext|>"],
+        },
+        vision_config={"depth": 3, "embed_dim": 96, "hidden_size": 128, "num_heads": 4, "mlp_ratio": 2},
+        image_token_id=token["<|image_pad|>"],
+        video_token_id=token["<|video_pad|>"],
+        vision_start_token_id=token["<|vision_start|>"],
+        vision_end_token_id=token["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Qwen2VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = [token["<|im_end|>"], token["<|endoftext|>"]]
+    model.generation_config.pad_token_id = token["<|endoftext|>"]
+    processor = Qwen2VLProcessor(
+        image_processor=Qwen2VLImageProcessor(min_pixels=3136, max_pixels=602112),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(min_pixels=3136, max_pixels=602112),
+        chat_template=_CHAT_TEMPLATE,
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    (folder / "egost_tiny.json").write_text(json.dumps({"version": TINY_VERSION, "seed": seed}))
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+
+    # Only the vocabulary is learnt here; the class that splits text is Qwen2's own.
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=_VOCABULARY,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    learner.train_from_iterator(_corpus(), trainer)
+    learned = json.loads(learner.to_str())["model"]
+    special = {token: len(learned["vocab"]) + i for i, token in enumerate(_SPECIAL)}
+    return Qwen2Tokenizer(
+        vocab={**learned["vocab"], **special},
+        merges=[tuple(pair) for pair in learned["merges"]],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+        additional_special_tokens=list(_SPECIAL[1:]),
+    )
+
+
+def _corpus() -> list[str]:
+    prompts = [load_prompt(name) for name in SHIPPED]
+    return [text for prompt in prompts for text in (prompt.choice, prompt.route)]
