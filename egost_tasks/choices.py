@@ -21,8 +21,8 @@ from typing import Literal
 from egost_tasks.declarations import (
     Mark,
     contradicts,
-    declarations,
     dressed_letter,
+    last_declaration,
     letter_at,
     mark_at,
     norm,
@@ -73,16 +73,16 @@ def strict_choice(reply: str, options: Sequence[str]) -> Choice:
 def compat_choice(reply: str) -> str | None:
     """The letter that the reference code reads, or None, which it scores as wrong.
 
-    The text is the content of the first `<answer>...</answer>` (which may span lines), stripped, or else
-    the whole reply, stripped. A capital A to D that opens the text and ends at a word boundary is the letter;
+    The text is the content of the first `<answer>...</answer>` (which may span lines), or else
+    the whole reply. A capital A to D that opens the text and ends at a word boundary is the letter;
     else the first character of the text that is a capital A, B, C or D, wherever it stands, and whether the
     question offers it or not. An `<answer>` without any such character gives None.
     """
     _, opened, rest = reply.partition("<answer>")
     content, closed, _ = rest.partition("</answer>")
-    text = (content if opened and closed else reply).strip()
-    leading = re.match(r"[A-D]\b", text)
-    found = leading or re.search(r"[A-D]", text)
+    text = content if opened and closed else reply
+    # A leading letter is also the first one, so the rule's second half covers its first.
+    found = re.search(r"[A-D]", text)
     return found.group() if found else None
 
 
@@ -148,10 +148,10 @@ _NEGATIVE = re.compile(
 def _read(text: str, options: Sequence[str]) -> Choice:
     if not text:
         return Choice(None, "empty")
-    if marks := declarations(text, options):
-        return _offered(marks[-1].letter, "declaration", options)
     if letter := dressed_letter(text):
         return _offered(letter, "letter", options)
+    if mark := last_declaration(text, options):
+        return _offered(mark.letter, "declaration", options)
     if same := [x for x, option in zip(LETTERS, options, strict=False) if norm(option) == norm(text)]:
         return _offered(same[0] if len(same) == 1 else None, "option_text", options)
     if mark := _opening_letter(text, options):
@@ -173,13 +173,13 @@ def _opening_letter(text: str, options: Sequence[str]) -> Mark | None:
     if m := _HEAD_LETTER.match(text):
         letter = (m[1] or m[2]).upper()
         clash = contradicts(text, m.end(), letter, options) or _rival(text[m.end() :], letter, options)
-        return Mark(0, None if clash else letter)
+        return Mark(None if clash else letter)
     if opened := letter_at(text, 0, options):
         own_text = option_that_opens(text, opened[1], options)
-        return Mark(0, opened[0] if opened[0] == own_text else None) if own_text else None
+        return Mark(opened[0] if opened[0] == own_text else None) if own_text else None
     lines = {line[1] for line in _LINE_LETTER.finditer(text)}
     if lines:
-        return Mark(0, lines.pop() if len(lines) == 1 else None)
+        return Mark(lines.pop() if len(lines) == 1 else None)
     return None
 
 

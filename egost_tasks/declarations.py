@@ -1,14 +1,16 @@
-"""Find the places where a text says which letter is the answer.
+"""Find the place where a text last says which letter is the answer.
 
-`declarations` reads sentences ("the answer is B", "I choose (C)", "D is correct"), lines that are only a
-letter, and letters in bold. It works on tidied text (`tidy`), and reports several letters at once
+`last_declaration` reads sentences ("the answer is B", "I choose (C)", "D is correct"), lines that are only
+a letter, and letters in bold. It works on tidied text (`tidy`), and reports several letters at once
 ("A or B") as a mark without a letter.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple
 
 from egost_tasks.sample import LETTERS
@@ -45,13 +47,17 @@ def norm(text: str) -> str:
     return " ".join(text.casefold().split()).strip(" .,;:!?\"'()[]")
 
 
+@lru_cache(maxsize=4096)
+def _normed(options: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(norm, options))
+
+
 # --- a letter, where one is expected -----------------------------------------------------------------
 
 
 class Mark(NamedTuple):
-    """A letter that is declared at a place in the text; None stands for several letters at once."""
+    """A letter that is declared; None means several letters at once, or a letter at odds with its words."""
 
-    position: int
     letter: str | None
 
 
@@ -64,9 +70,7 @@ _GOES_WITH_A_LETTER = re.compile(
     r" (?:because|since|as|for|based|given|due|which|that|but|so|and|or|is|was|with|instead|rather|not)\b"
 )
 _AFTER_SMALL_LETTER = re.compile(r"[.,;:!)\]}\"'\n]|$")
-_ANOTHER = re.compile(
-    r"\s?(?:, ?(?:or|and)|,|/|&|or|and/or|and|或者?|和|与)(?=[\s(\"\[A-Z选])\s?(?![A-Z] (?!or |and )[a-z])"
-)
+_ANOTHER = re.compile(r"\s?(?:, ?(?:or|and)|,|/|&|or|and/or|and|还是|或者?|和|与)(?=[\s(\"\[A-Z选])\s?")
 _OF_ITS_OWN = re.compile(
     r",? ?(?:is|are|was|were|does|do|did|has|can|cannot|would|could|seems?|looks|describes|mentions|says|"
     r"shows|isn't|doesn't|can't|swaps|starts|lacks|misses|不|错|是)",
@@ -74,7 +78,7 @@ _OF_ITS_OWN = re.compile(
 
 
 def letter_at(text: str, position: int, options: Sequence[str]) -> tuple[str, int] | None:
-    """The letter at a position, in upper case, and where it ends; None if it is a word or a question."""
+    """The letter at a position, in upper case, and where it ends; None if it is a word."""
     m = _LETTER.match(text, position)
     if m is None:
         return None
@@ -86,7 +90,7 @@ def letter_at(text: str, position: int, options: Sequence[str]) -> tuple[str, in
         is_word = letter in "AI" and re.compile(r"\s?[a-z]").match(text, m.end("x"))
         if is_word and not _GOES_WITH_A_LETTER.match(text, m.end("x")):
             return None
-    return None if text[m.end() : m.end() + 1] == "?" else (letter.upper(), m.end())
+    return letter.upper(), m.end()
 
 
 def mark_at(text: str, position: int, options: Sequence[str]) -> Mark | None:
@@ -98,8 +102,10 @@ def mark_at(text: str, position: int, options: Sequence[str]) -> Mark | None:
     if separator := _ANOTHER.match(text, end):
         second = letter_at(text, separator.end(), options)
         if second and second[0] != letter and not _OF_ITS_OWN.match(text, second[1]):
-            return Mark(position, None)
-    return Mark(position, None if contradicts(text, end, letter, options) else letter)
+            return Mark(None)
+    if text[end : end + 1] == "?":
+        return None
+    return Mark(None if contradicts(text, end, letter, options) else letter)
 
 
 def contradicts(text: str, position: int, letter: str, options: Sequence[str]) -> bool:
@@ -111,44 +117,47 @@ def contradicts(text: str, position: int, letter: str, options: Sequence[str]) -
 
 def option_that_opens(text: str, position: int, options: Sequence[str]) -> str | None:
     """The letter of the one option whose text stands at a position; None if there is none or several."""
-    longest = max((len(option) for option in options), default=0)
-    here = text[position : position + longest + 50].casefold().replace("\n", " ").lstrip("\"'([ .:,-)")
-    lengths = {
-        letter: len(norm(option))
-        for letter, option in zip(LETTERS, options, strict=False)
-        if len(norm(option)) > 1
-        and here.startswith(norm(option))
-        and not here[len(norm(option)) : len(norm(option)) + 1].isalnum()
-    }
-    best = [letter for letter, length in lengths.items() if length == max(lengths.values())]
-    return best[0] if len(best) == 1 else None
+    texts = _normed(tuple(options))
+    here = text[position : position + max(map(len, texts), default=0) + 50]
+    here = here.casefold().replace("\n", " ").lstrip("\"'([ .:,-)")
+    opening = [
+        (len(option), letter)
+        for letter, option in zip(LETTERS, texts, strict=False)
+        if len(option) > 1 and here.startswith(option) and not here[len(option) : len(option) + 1].isalnum()
+    ]
+    longest = [letter for length, letter in opening if length == max(opening)[0]]
+    return longest[0] if len(longest) == 1 else None
 
 
 # --- sentences that declare an answer ----------------------------------------------------------------
 
 _FILLER = (
-    r"(?:\s?\b(?:the|most|likely|probably|clearly|definitely|therefore|thus|then|indeed|simply|just|only|be|"
-    r"option|choice|letter|answer|number|correct|best|right|one|marked|labeled|with)\b(?! [A-Z] is\b)){0,4}"
+    r"(?:\s?\b(?:the|most|likely|probably|clearly|definitely|therefore|thus|then|indeed|simply|just|only|be|to|either|"
+    r"option|choice|letter|answer|number|correct|best|right|one|marked|labeled|with)\b(?! [a-z] is\b)){0,4}"
 )
 _IS = (
-    r"(?:\s?(?:\bis\b|\bwas\b|would be\b|should be\b|must be\b|has to be\b|will be\b|[:=]|->|=>|→|-(?= )))"
-    r"{1,2}"
+    r"(?:\s?(?:\bis\b|\bwas\b|(?:would|should|must|has to|will|seems to|appears to) be\b|"
+    r"[:=]|->|=>|→|-(?= ))){1,2}"
 )
+# Both kinds of lead are sought in the text's lower case, which is many times quicker than ignoring case.
 # A lead after which any letter is an answer: "the answer is", '"choice":', the box of LaTeX, and Chinese
 # for "the answer is" and "so (I) choose".
 _LEADS = re.compile(
     "|".join(
         (
-            r"(?<![a-z])(?:answer|choice|option|selection|pick|solution|response|conclusion|guess)"
+            r"(?<![a-z])(?<!each )(?<!every )"
+            r"(?:answer|choice|option|selection|pick|solution|response|conclusion|guess)"
             r"(?: (?:letter|option|choice|here|(?:to|for) (?:this|the) question)){0,2}[\"']?" + _IS + _FILLER,
-            r"(?:^|\n)#{0,4} ?(?:my |the )?(?:final |correct )?answer(?= \(?[A-Z]\b)",
+            r"(?:^|\n)#{0,4} ?(?:my |the )?(?:final |correct )?answer(?= \(?[a-z]\b)",
+            r"\b(?:correct|right|best|closest) (?:letter|one|sequence|order|route|description|match|fit)"
+            + _IS,
             r"(?<![a-z])(?:correct|final)\s?:",
             r"\\f?boxed\s?\{",
             r"(?:答案|正确选项|正解|答え)(?:应该|应当)?(?:是|为|は|:|选)?:?",
+            r"我(?:认为|觉得)(?:是|选)|(?:因此|所以)(?=[a-z])",
             r"(?<![不没非])(?:故|应|应该|我|因此|所以)?选(?:择)?(?:的是|是|:)?(?!项)",
         )
-    ),
-    re.IGNORECASE,
+    )
 )
 # A lead after which a letter is an answer only if nothing else is said of it: "I think B" is one,
 # "I think B is wrong" is none.
@@ -157,17 +166,16 @@ _WEAK_LEADS = re.compile(
         (
             r"\b(?:choos(?:e|ing)|chose|pick(?:ing)?|select(?:ing)?|go(?:ing)? with|went with|"
             r"opt(?:ing)? for|settle on|vote for|answer with)" + _FILLER,
-            r"\bI(?:'d| would| will|'ll)? (?:answer|say|guess|think|believe)(?: that)?"
+            r"\bi(?:'d| would| will|'ll)? (?:answer|say|guess|think|believe)(?: that)?"
             r"(?: it(?:'s| is| must be))?" + _FILLER,
-            r"\b(?:it|this|that|which)(?:'s| is| must be| has to be)" + _FILLER,
+            r"\b(?:it|this|that|which)(?:'s| is| must be| has to be| would be| should be)" + _FILLER,
             r"\b(?:leaves|leaving)(?: us)?(?: with)?(?: only)?" + _FILLER,
             r"(?:\b(?:so|therefore|thus|hence|finally)\b,?|=>|⇒|∴|→)" + _FILLER,
         )
-    ),
-    re.IGNORECASE,
+    )
 )
 _NOTHING_MORE = re.compile(
-    r"\s?(?:[.!;,)}\]\"'\n]|$|(?:because|since|as|for|based|given|due|instead|rather|not)\b|[:-] )"
+    r"\s?(?:[.!;,)}\]\"'\n]|$|(?:because|since|as|for|based|given|due|instead|rather|not|over)\b|[:-] )"
 )
 _NOT_BUT = re.compile(r" ?not (?:option )?\(?[A-Z]\)?,? but (?:rather )?", re.IGNORECASE)
 _IS_CORRECT = re.compile(
@@ -175,9 +183,10 @@ _IS_CORRECT = re.compile(
     r"(?: (?:is|must be|would be|seems to be|appears to be)"
     r"(?: (?:clearly|definitely|indeed|therefore|thus|likely|probably|the|my|only|most)){0,3} "
     r"(?:(?:correct|right|best|accurate|appropriate|likely|suitable|plausible|final) "
-    r"(?:answer|option|choice|one|sequence)|answer|"
+    r"(?:answer|option|choice|one|sequence|match|fit)|answer|"
     r"(?:correct|accurate|appropriate)(?=\s?(?:[.!;,)\n]|$|because|since|as\b|and\b)))"
-    r"|(?:项)?(?:是|为)?(?:正确|对的))"
+    r"| best (?:matches|describes|fits|reflects|represents)\b| (?:matches|fits) best\b"
+    r"| ?(?:选?项)?(?:是|为)?(?:正确|对的))"
 )
 _DENIED = re.compile(
     r"(?:\bnot|n't|\bnever|\bcannot|不|没有)\s?(?:(?:really |necessarily )?"
@@ -189,24 +198,52 @@ _DENIED = re.compile(
 _LETTER_BEFORE = re.compile(r"[A-Z]\)?,? (?:or|and) (?:option )?\(?$")
 
 
-def declarations(text: str, options: Sequence[str]) -> list[Mark]:
-    """Every declaration in a tidied text, in the order of the text."""
-    marks = [*_led(text, options), *_claims(text), *_lone_lines(text), *_bold(text)]
-    return sorted(marks, key=lambda mark: mark.position)
+_REACH = 16_000
+_MOST_LEADS = 2_000
+"""How many characters, from the end, and how many leads are searched: bounds on the time, not rules."""
+
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
-def _led(text: str, options: Sequence[str]) -> Iterator[Mark]:
+def last_declaration(text: str, options: Sequence[str]) -> Mark | None:
+    """The last declaration in the last 16,000 characters of a tidied text; None if nothing is declared."""
+    text = text[-_REACH:]
+    lowered = text.translate(_LOWER)
+    places: list[tuple[int, Callable[[], Mark | None]]] = [*_lone_lines(text), *_bold(text)]
     for leads, weak in ((_LEADS, False), (_WEAK_LEADS, True)):
-        for lead in leads.finditer(text):
-            if _denied(text, lead.start()):
-                continue
-            denial = _NOT_BUT.match(text, lead.end())
-            at = denial.end() if denial else lead.end()
-            if mark := mark_at(text, at, options):
-                if not weak or _nothing_more(text, at, options):
-                    yield mark
-            elif opened := option_that_opens(text, at, options):
-                yield Mark(at, opened)
+        places += ((m.end(), partial(_led, text, m.span(), weak, options)) for m in leads.finditer(lowered))
+    places += ((m.start(), partial(_claimed, text, m.start(), m["x"])) for m in _IS_CORRECT.finditer(text))
+    places.sort(key=lambda place: place[0], reverse=True)
+    return next((mark for _, read in places[:_MOST_LEADS] if (mark := read())), None)
+
+
+def _led(text: str, lead: tuple[int, int], weak: bool, options: Sequence[str]) -> Mark | None:
+    start, end = lead
+    if _denied(text, start):
+        return None
+    denial = _NOT_BUT.match(text, end)
+    at = denial.end() if denial else end
+    mark = mark_at(text, at, options)
+    if mark is None:
+        opened = option_that_opens(text, at, options)
+        return Mark(opened) if opened else None
+    return None if _is_list(text, at) or (weak and not _nothing_more(text, at, options)) else mark
+
+
+def _claimed(text: str, start: int, letter: str) -> Mark | None:
+    if _denied(text, start):
+        return None
+    return Mark(None if _LETTER_BEFORE.search(text[max(0, start - 20) : start]) else letter)
+
+
+def _is_list(text: str, position: int) -> bool:
+    """Whether the letter at a position only opens a list of options ("the right option: A. ..., B. ...")."""
+    letter = re.search(r"[A-Za-z](?![A-Za-z])", text[position : position + 20])
+    if letter is None or letter.group().upper() == "Z":
+        return False
+    following = chr(ord(letter.group().upper()) + 1)
+    rest = text[position + letter.end() : position + letter.end() + 600]
+    return bool(re.match(rf"[.):][^\n]*(?:\n[\W_]*(?:Option )?|[\s,;]\(?){following}[.):](?:\s|$)", rest))
 
 
 def _denied(text: str, position: int) -> bool:
@@ -222,16 +259,10 @@ def _nothing_more(text: str, position: int, options: Sequence[str]) -> bool:
     )
 
 
-def _claims(text: str) -> Iterator[Mark]:
-    for claim in _IS_CORRECT.finditer(text):
-        if not _denied(text, claim.start()):
-            several = _LETTER_BEFORE.search(text[max(0, claim.start() - 20) : claim.start()])
-            yield Mark(claim.start(), None if several else claim["x"])
-
-
 # --- letters that stand alone ------------------------------------------------------------------------
 
 _DRESSED = re.compile(
+    r"(?:(?:probably|likely|maybe|must be|definitely|clearly|sure|okay|ok|hm+)[\W_]{1,3})?"
     r"(?:the )?(?:(?:option|choice|letter|选项)[\W_]{0,3})?([A-Za-z])(?:[\W_]{1,3}(?:option|choice))?",
     re.IGNORECASE,
 )
@@ -241,13 +272,13 @@ _BOLD = re.compile(
 
 
 def dressed_letter(line: str) -> str | None:
-    """The letter that a line consists of, but for its dress: `(b)`, `B.`, `Option B`."""
+    """The letter that a line consists of, but for its dress: `(b)`, `B.`, `Option B`, `Probably B`."""
     core = re.sub(r"^[\W_]+|[\W_]+$", "", line) if len(line) <= 80 else ""
     m = _DRESSED.fullmatch(core)
     return m[1].upper() if m else None
 
 
-def _lone_lines(text: str) -> Iterator[Mark]:
+def _lone_lines(text: str) -> Iterator[tuple[int, Callable[[], Mark]]]:
     """Lines that are one letter, in a text of several lines; next to another letter's line it is a list."""
     lines = text.split("\n")
     letters = [dressed_letter(line) for line in lines]
@@ -255,12 +286,12 @@ def _lone_lines(text: str) -> Iterator[Mark]:
     for i, line in enumerate(lines):
         if letters[i] and len(lines) > 1:
             near = {letters[j] for j in (i - 1, i, i + 1) if 0 <= j < len(lines)} - {None}
-            yield Mark(position, letters[i] if len(near) == 1 else None)
+            yield position, partial(Mark, letters[i] if len(near) == 1 else None)
         position += len(line) + 1
 
 
-def _bold(text: str) -> Iterator[Mark]:
+def _bold(text: str) -> Iterator[tuple[int, Callable[[], Mark]]]:
     found = list(_BOLD.finditer(text))
     if found and "\n" not in text:
         several = len({m[1] for m in found}) > 1
-        yield Mark(found[-1].start(), None if several else found[-1][1])
+        yield found[-1].start(), partial(Mark, None if several else found[-1][1])
