@@ -1,7 +1,8 @@
 """Gets the official release from the Hugging Face hub, at pinned revisions, and finds it again.
 
-`HF_TOKEN`, `HF_ENDPOINT` and `HF_HOME` are honoured by `huggingface_hub` itself, which also resumes an
-interrupted download and shows its progress.
+`HF_TOKEN`, `HF_ENDPOINT` and `HF_HOME` are honoured by `huggingface_hub` itself, which also shows the
+progress. A cut connection is resumed where it broke; after a killed process the files that had arrived whole
+are kept, and the one under way begins anew.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def recorded_revision(root: Path) -> str:
 
 def _snapshot(repo: str, revision: str, to: Path | None) -> tuple[Path, str]:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, RevisionNotFoundError
 
     try:
         commit = HfApi().dataset_info(repo, revision=revision).sha or revision
@@ -82,7 +83,7 @@ def _snapshot(repo: str, revision: str, to: Path | None) -> tuple[Path, str]:
         raise ReleaseError(
             f"the hub's {repo} has no revision {revision}. Name another with --revision."
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ReleaseError(
             f"could not download {repo} at {revision}: {type(error).__name__}: {error}. What has arrived is kept; "
             "run the same command again to go on. A private mirror: HF_ENDPOINT; a token: HF_TOKEN."

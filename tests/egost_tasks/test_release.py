@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import random
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import choice_entry
+
+from egost_tasks.errors import CacheError, ClipError, ReleaseError
+from egost_tasks.release import PART_FOLDERS, Release, open_release
+
+
+def opened(root: Path) -> Release:
+    return Release("official", (root,), "local")
+
+
+def test_reads_a_whole_release(release_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGOST_DATA", str(release_folder))
+    release = open_release("official")
+    assert len(release.index.samples) == 52
+    for sample in release.index.samples:
+        assert release.clip_path(sample) == release_folder / PART_FOLDERS[sample.part] / sample.clip
+    assert [s.part for s in release.samples("direction", "reverse")] == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_nothing_there_names_the_two_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ReleaseError, match=r"egost data download[\s\S]*egost data mini"):
+        open_release("official")
+    with pytest.raises(ReleaseError, match="egost data mini"):
+        open_release("mini")
+    monkeypatch.setenv("EGOST_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(ReleaseError, match="nowhere"):
+        open_release("official")
+
+
+def test_half_the_question_files(release_folder: Path) -> None:
+    (release_folder / "Part2_reverse_mcq.json").unlink()
+    with pytest.raises(ReleaseError, match=r"1 of 26 question files are missing.*Part2_reverse_mcq\.json"):
+        opened(release_folder).samples("route", "forward")
+
+
+def test_half_the_clips(release_folder: Path) -> None:
+    (release_folder / "part2" / "21.mp4").unlink()
+    release = opened(release_folder)
+    with pytest.raises(ReleaseError, match=r"1 of 8 clips are missing.*part2/21\.mp4.*egost data download"):
+        release.samples("route", "forward")
+
+
+def test_one_missing_clip_among_many_leaves_its_samples_to_be_unscored(questions: Callable[..., Path]) -> None:
+    numbers = [str(n) for n in range(100)]
+    root = questions(Part1_forward_mcq={n: choice_entry("forward", f"{n}.mp4") for n in numbers})
+    for path in root.glob("*.json"):
+        if path.name != "Part1_forward_mcq.json":
+            path.write_text("{}")
+    for n in numbers[1:]:
+        (root / "part1").mkdir(exist_ok=True)
+        (root / "part1" / f"{n}.mp4").touch()
+    release = opened(root)
+    samples = release.samples("direction", "forward")
+    assert len(samples) == 100 and release.missing_clips(samples) == ["part1/0.mp4"]
+    with pytest.raises(ClipError, match=r"Part1/direction_forward/0.*part1") as caught:
+        release.clip_path(samples[0])
+    assert caught.value.reason == "missing"
+
+
+def test_a_name_that_two_parts_share(release_folder: Path) -> None:
+    for part in (1, 2):
+        content = {"1": choice_entry("forward", "128.mp4")}
+        (release_folder / f"Part{part}_forward_mcq.json").write_text(json.dumps(content))
+        (release_folder / PART_FOLDERS[part] / "128.mp4").write_bytes(b"%d" % part)
+    release = opened(release_folder)
+    samples = [s for s in release.index.samples if s.clip == "128.mp4"]
+    assert [release.clip_path(s).read_bytes() for s in samples] == [b"1", b"2"]
+
+
+def test_clips_that_lie_flat(release_folder: Path) -> None:
+    for folder in PART_FOLDERS.values():
+        for path in (release_folder / folder).iterdir():
+            path.rename(release_folder / path.name)
+        (release_folder / folder).rmdir()
+    release = opened(release_folder)
+    assert not release.missing_clips(release.index.samples)
+    assert release.clip_path(release.index.samples[0]).parent == release_folder
+
+
+def test_clips_in_archives(release_folder: Path, own_cache: Path) -> None:
+    folder = release_folder / "part3_clip"
+    with zipfile.ZipFile(release_folder / "part3_clip.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+            path.unlink()
+    release = opened(release_folder)
+    assert not release.missing_clips(release.index.samples)
+    sample = next(s for s in release.index.samples if s.part == 3)
+    assert own_cache in release.clip_path(sample).parents
+
+
+def test_a_file_that_exists_twice(release_folder: Path) -> None:
+    (release_folder / "more" / "part1").mkdir(parents=True)
+    (release_folder / "more" / "part1" / "11.mp4").write_bytes(b"another")
+    with pytest.raises(ReleaseError, match=r"11\.mp4 exists twice"):
+        opened(release_folder).clip_path(opened(release_folder).index.samples[0])
+    (release_folder / "more" / "Part1_forward_qa.json").write_text("{}")
+    with pytest.raises(ReleaseError, match=r"Part1_forward_qa\.json exists twice"):
+        _ = opened(release_folder).index
+
+
+def test_an_unknown_part(release_folder: Path) -> None:
+    (release_folder / "Part5_forward_qa.json").write_text("{}")
+    with pytest.raises(ReleaseError, match="Part1 to Part4"):
+        _ = opened(release_folder).index
+
+
+def test_a_task_without_a_sample(questions: Callable[..., Path]) -> None:
+    root = questions(Part4_forward_mcq_action={})
+    for path in (root / "part1", root / "part2", root / "part3_clip", root / "part4_clip"):
+        path.mkdir()
+        for number in (1, 2):
+            (path / f"{list(PART_FOLDERS.values()).index(path.name) + 1}{number}.mp4").touch()
+    with pytest.raises(ReleaseError, match="no sample of action_forward"):
+        opened(root).samples("action", "forward")
+
+
+def test_the_index_is_kept_and_follows_the_content(release_folder: Path, own_cache: Path) -> None:
+    first = opened(release_folder).index
+    [stored] = (own_cache / "index").glob("*.parquet")
+    stamp = stored.stat().st_mtime_ns
+    assert opened(release_folder).index == first and stored.stat().st_mtime_ns == stamp
+    content = {"1": choice_entry("forward", "11.mp4", options=[])}
+    (release_folder / "Part1_forward_mcq.json").write_text(json.dumps(content))
+    changed = opened(release_folder).index
+    assert len(changed.samples) == 50 and changed.excluded_counts == {"empty_options": 1}
+    assert opened(release_folder).index.excluded == changed.excluded, "exclusions are kept with the samples"
+
+
+def test_a_cache_that_cannot_be_written(
+    release_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "blocked").write_text("a file where the folder should be")
+    monkeypatch.setenv("EGOST_CACHE", str(tmp_path / "blocked"))
+    with pytest.raises(CacheError, match="EGOST_CACHE"):
+        _ = opened(release_folder).index
+
+
+def test_5000_samples_load_in_under_a_second(questions: Callable[..., Path]) -> None:
+    words = random.Random(0)
+    entry = {
+        str(i): choice_entry("forward", f"{i}.mp4", question=" ".join(words.choices(["left", "door", "red"], k=30)))
+        for i in range(5000)
+    }
+    root = questions(Part3_forward_mcq=entry)
+    assert len(opened(root).index.samples) == 5050
+    start = time.perf_counter()
+    assert len(opened(root).index.samples) == 5050
+    assert time.perf_counter() - start < 1
