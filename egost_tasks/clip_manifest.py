@@ -1,0 +1,59 @@
+"""What is known of a clip's 8 frames: where they come from and what exactly they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ClipManifest:
+    """The record that lies beside a clip's 8 frames.
+
+    source: file name of the source, without its folder. source_sha256: of its bytes.
+    protocol: name of the sampling protocol.
+    n_frames: decodable frames of the source; where it is 1, that frame stands 8 times.
+    counted_by: `packets` (each packet of the file holds a frame, and the 8 frames did decode) or `decoding`
+        (all was decoded, since a packet's frame could not be).
+    expected_frames: how many the file should hold; None where it is cut and its index does not say.
+    complete: whether all of them can be decoded.
+    indices: of the 8 frames among the decodable ones, in presentation order.
+    timestamps: of the 8 frames, seconds after the first frame.
+    duration: seconds from the start of the first decodable frame to the end of the last.
+    width, height: of the kept frames, pixels. source_width, source_height: of the stored frames, pixels.
+    rotation: degrees by which the stored frames were turned counter-clockwise to stand upright: 0, 90, 180, 270.
+    pixels_sha256: of the frames as one C-ordered uint8 array [8, height, width, 3], RGB.
+    decoder: name and version of the decoder.
+    """
+
+    source: str
+    source_sha256: str
+    protocol: str
+    n_frames: int
+    counted_by: str
+    expected_frames: int | None
+    complete: bool
+    indices: tuple[int, ...]
+    timestamps: tuple[float, ...]
+    duration: float
+    width: int
+    height: int
+    source_width: int
+    source_height: int
+    rotation: int
+    pixels_sha256: str
+    decoder: str
+    decoder_version: str
+
+    def write(self, path: Path) -> None:
+        """Write the manifest as JSON. Raises OSError."""
+        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> ClipManifest:
+        """The manifest that `write` wrote. Raises OSError, ValueError, KeyError or TypeError on anything else."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            **{**values, "indices": tuple(values["indices"]), "timestamps": tuple(values["timestamps"])}
+        )

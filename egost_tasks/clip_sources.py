@@ -1,0 +1,63 @@
+"""The SHA-256 of source clips, remembered so that a second start does not read gigabytes again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from egost_tasks.errors import ClipError
+
+
+def source_state(source: Path) -> tuple[int, int]:
+    """(size in bytes, time of change in ns) of a clip. Raises ClipError (`missing`, `empty`, `unreadable`)."""
+    try:
+        status = source.stat()
+    except OSError as error:
+        raise ClipError(
+            "missing", f"there is no clip {source} ({error.strerror}). Run: egost data status"
+        ) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ClipError(
+            "unreadable", f"{source} is no file (a folder, a pipe or a device); expected a video file."
+        )
+    if status.st_size == 0:
+        raise ClipError("empty", f"{source} has zero bytes. Get it again: egost data download")
+    return status.st_size, status.st_mtime_ns
+
+
+def source_sha256(source: Path, state: tuple[int, int], folder: Path) -> str:
+    """SHA-256 of a clip's bytes, from `folder` where path, size and time of change are as they were.
+
+    Raises ClipError (`unreadable`).
+    """
+    memo = folder / f"{hashlib.sha256(str(source).encode()).hexdigest()[:32]}.json"
+    try:
+        known = json.loads(memo.read_text(encoding="utf-8"))
+        if known["state"] == list(state):
+            return str(known["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    digest = hashlib.sha256()
+    try:
+        with source.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise ClipError("unreadable", f"{source} cannot be read: {error.strerror}") from error
+    # The memo saves time and nothing else, so a cache that only can be read from does without it.
+    with suppress(OSError):
+        _write_whole(memo, json.dumps({"source": str(source), "state": state, "sha256": digest.hexdigest()}))
+    return digest.hexdigest()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(beside).replace(path)

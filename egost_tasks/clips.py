@@ -1,0 +1,197 @@
+"""From a video file to its canonical 8 frames, kept in a content-addressed cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from egost_tasks.cache import cache_root
+from egost_tasks.clip_manifest import ClipManifest
+from egost_tasks.clip_sources import source_sha256, source_state
+from egost_tasks.decode_process import TIMEOUT, DecodePool, decoding_limit
+from egost_tasks.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
+from egost_tasks.decoders import chosen_decoder
+from egost_tasks.errors import CacheError, ClipError
+from egost_tasks.frames import Protocol
+from egost_tasks.lossless import ENCODER, Frames, pixels_sha256, read_lossless
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The canonical 8 frames of a clip.
+
+    path: a lossless mp4 of exactly 8 frames at 1 frame a second, to be given to a model as one video.
+    """
+
+    path: Path
+    manifest: ClipManifest
+
+    def frames(self) -> Frames:
+        """The frames, uint8 RGB [8, height, width, 3]. Raises CacheError where the file was changed."""
+        try:
+            frames = read_lossless(self.path)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise CacheError(
+                f"{self.path} cannot be read ({error}). Delete its folder and run again."
+            ) from error
+        if pixels_sha256(frames) != self.manifest.pixels_sha256:
+            raise CacheError(
+                f"{self.path} was changed after it was written. Delete its folder and run again."
+            )
+        return frames
+
+
+ClipOutcome = Clip | ClipError
+
+_FailureKey = tuple[Path, tuple[int, int], str, str]
+_failures: dict[_FailureKey, ClipError] = {}
+_pool = DecodePool()
+
+
+def _forget_children() -> None:
+    global _pool
+    _pool = DecodePool()
+
+
+# A forked process must not talk through its parent's pipes.
+os.register_at_fork(after_in_child=_forget_children)
+
+
+def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Clip:
+    """The 8 frames of a clip, decoded at most once for each content of the file and protocol.
+
+    cache: folder of the cache; by default `cache_root()`. The decoder is the one that `EGOST_DECODER`
+    names; all give the same frames. `EGOST_DECODE_TIMEOUT` (30 s) and `EGOST_DECODE_MEMORY` (4096 MiB) limit
+    the child process that decodes. Safe to be called from several threads and processes at once.
+
+    Raises ClipError with one of the reasons `missing`, `empty`, `unreadable`, `no_video`, `no_frames`,
+    `truncated`, `timeout`, `memory`, `crash`, which this process remembers; CacheError where the cache
+    cannot be written; DecoderError for a wrong setting.
+    """
+    source = source.absolute()
+    state = source_state(source)
+    decoder = chosen_decoder()
+    failure = (source, state, protocol.name, decoder)
+    _raise_again(failure)
+    folder = (cache or cache_root()) / "clips"
+    sha256 = source_sha256(source, state, folder / "sources")
+    key = hashlib.sha256(f"{sha256} {protocol.name} {ENCODER}".encode()).hexdigest()[:40]
+    entry = folder / key[:2] / key
+    if clip := _load(entry, source):
+        return clip
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(entry.with_name(key + ".lock")):
+            if clip := _load(entry, source):
+                return clip
+            _raise_again(failure)
+            limit = decoding_limit("EGOST_DECODE_TIMEOUT", TIMEOUT)
+            return _make(entry, DecodeRequest(source, sha256, protocol.name, decoder, entry, limit))
+    except ClipError as error:
+        _failures[failure] = error
+        raise
+    except (OSError, CacheError) as error:
+        raise CacheError(
+            f"the frames of {source} cannot be kept in {folder}: {error}. Free some space, make the folder "
+            "writable, or set EGOST_CACHE to another folder."
+        ) from error
+
+
+def build_clips(
+    sources: Sequence[Path],
+    protocol: Protocol,
+    *,
+    workers: int | None = None,
+    cache: Path | None = None,
+    progress: bool = True,
+) -> list[ClipOutcome]:
+    """The clips of many files, in their order, decoded in parallel; a ClipError stands for one that failed.
+
+    workers: how many decode at the same time; by default one for each core. progress: show a bar.
+    What is in the cache is not decoded again, so a run that was killed goes on where it was.
+    Raises CacheError and DecoderError, which no clip can do without.
+    """
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    unique = dict.fromkeys(sources)
+    futures: dict[Path, Future[ClipOutcome]] = {}
+    start, failed = time.monotonic(), 0
+    try:
+        with _bar(progress) as bar:
+            task = bar.add_task("clips", total=len(unique), failed=0, rate=0.0)
+            futures = {source: pool.submit(_outcome, source, protocol, cache) for source in unique}
+            for done, future in enumerate(as_completed(futures.values()), 1):
+                failed += isinstance(future.result(), ClipError)
+                bar.update(task, advance=1, failed=failed, rate=done / (time.monotonic() - start))
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        _pool.stop_all()
+        raise
+    finally:
+        pool.shutdown()
+    return [futures[source].result() for source in sources]
+
+
+def _outcome(source: Path, protocol: Protocol, cache: Path | None) -> ClipOutcome:
+    try:
+        return get_clip(source, protocol, cache)
+    except ClipError as error:
+        return error
+
+
+def _bar(visible: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TextColumn("{task.fields[rate]:.1f}/s"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not visible,
+    )
+
+
+def _raise_again(failure: _FailureKey) -> None:
+    if known := _failures.get(failure):
+        raise ClipError(known.reason, str(known))
+
+
+def _load(entry: Path, source: Path) -> Clip | None:
+    """The clip of a cache entry; None where it is not there, or where a part of it was deleted."""
+    path = entry / CLIP_FILE
+    try:
+        manifest = ClipManifest.read(entry / MANIFEST_FILE)
+        if not path.stat().st_size:
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # The same content may lie under several names.
+    return Clip(path, replace(manifest, source=source.name))
+
+
+def _make(entry: Path, request: DecodeRequest) -> Clip:
+    """Decode into a folder beside the entry and rename it. The caller holds the entry's lock."""
+    for left_over in entry.parent.glob(f"{entry.name}.part-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    beside = Path(tempfile.mkdtemp(prefix=f"{entry.name}.part-", dir=entry.parent))
+    try:
+        _pool.write_clip(replace(request, folder=beside))
+        manifest = ClipManifest.read(beside / MANIFEST_FILE)
+        shutil.rmtree(entry, ignore_errors=True)
+        beside.chmod(0o755)
+        beside.rename(entry)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Clip(entry / CLIP_FILE, manifest)

@@ -1,0 +1,164 @@
+"""Child processes that decode clips: kept warm, and replaced after a time-out or a crash."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from multiprocessing import Pipe
+from pathlib import Path
+
+from egost_tasks.decode_worker import DecodeReply, DecodeRequest
+from egost_tasks.decoders import DecoderError
+from egost_tasks.errors import CacheError, ClipError
+
+TIMEOUT = 30.0
+"""Seconds that a clip may take, from opening it to its 8 frames on disk."""
+
+MEMORY = 4096
+"""MiB of data that a child may hold."""
+
+_PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+
+
+class DecodingStopped(Exception):
+    """The decoding was stopped by `stop_all`; it says nothing of the clip."""
+
+
+def decoding_limit(variable: str, default: float) -> float:
+    """The positive number that an environment variable holds. Raises DecoderError on anything else."""
+    text = os.environ.get(variable) or str(default)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not (number > 0 and math.isfinite(number)):
+        raise DecoderError(f"{variable} is '{text}'; expected a number above 0, for example {default:g}")
+    return number
+
+
+_COMMAND = "from egost_tasks.decode_worker import main; main()"
+
+
+class DecodeProcess:
+    """One child process; used by one thread at a time.
+
+    memory: MiB that it may hold, more is refused by the system.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self.memory = memory
+        self.stopped = False
+        self._connection, theirs = Pipe()
+        with theirs:
+            # A session of its own: Ctrl-C is for this process, which ends the child in order.
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _COMMAND, str(theirs.fileno()), str(memory)],
+                pass_fds=[theirs.fileno()],
+                cwd=_PACKAGE_ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def write_clip(self, request: DecodeRequest) -> None:
+        """Do the request within its time. Raises ClipError, CacheError, DecodingStopped.
+
+        After anything but success, or a ClipError that the child reported itself, the child is gone.
+        """
+        try:
+            self._connection.send(request)
+            if not self._connection.poll(request.limit):
+                raise ClipError(
+                    "timeout",
+                    f"{request.source} was not decoded within {request.limit:g} s. Look at the file, or raise "
+                    "EGOST_DECODE_TIMEOUT (seconds).",
+                )
+            reply = self._connection.recv()
+        except (EOFError, ConnectionError) as error:
+            raise self._crash(request) from error
+        except BaseException:
+            self.stop()
+            raise
+        self._check(reply, request)
+
+    def _check(self, reply: DecodeReply, request: DecodeRequest) -> None:
+        if reply.failure == "cache":
+            raise CacheError(reply.message)
+        if reply.reason == "memory":
+            self.stop()
+            raise ClipError(
+                "memory",
+                f"{request.source} needs more than {self.memory} MiB to decode. Look at the file, or raise "
+                "EGOST_DECODE_MEMORY (MiB).",
+            )
+        if reply.failure == "clip":
+            raise ClipError(reply.reason, reply.message)
+        if reply.failure:
+            raise ClipError("crash", f"decoding {request.source} failed: {reply.message}")
+
+    def _crash(self, request: DecodeRequest) -> Exception:
+        if self.stopped:
+            return DecodingStopped()
+        self.stop()
+        code = self._process.returncode
+        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return ClipError("crash", f"decoding {request.source} ended the decoder ({how}). Look at the file.")
+
+    def stop(self) -> None:
+        """End the child at once; a thread that waits for it gets DecodingStopped."""
+        self.stopped = True
+        self._process.kill()
+        self._process.wait()
+
+
+class DecodePool:
+    """The child processes of this process: as many as there are threads that decode at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[DecodeProcess] = []
+        self._busy: set[DecodeProcess] = set()
+
+    def write_clip(self, request: DecodeRequest) -> None:
+        """Do the request in a child. Raises ClipError, CacheError, DecoderError, DecodingStopped."""
+        process = self._take(int(decoding_limit("EGOST_DECODE_MEMORY", MEMORY)))
+        try:
+            process.write_clip(request)
+        finally:
+            with self._lock:
+                self._busy.discard(process)
+                if not process.stopped:
+                    self._idle.append(process)
+
+    def stop_all(self) -> None:
+        """End all children; who waits for one gets DecodingStopped."""
+        with self._lock:
+            for process in [*self._idle, *self._busy]:
+                process.stop()
+            self._idle.clear()
+
+    def _take(self, memory: int) -> DecodeProcess:
+        with self._lock:
+            while self._idle:
+                process = self._idle.pop()
+                if process.alive and process.memory == memory:
+                    break
+                process.stop()
+            else:
+                process = DecodeProcess(memory)
+            self._busy.add(process)
+            return process

@@ -1,0 +1,123 @@
+"""The child process in which clips are decoded, so that a hang, a crash or a huge frame cannot harm the run.
+
+Started by `decode_process`: takes requests from its connection until that is closed.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import av
+
+from egost_tasks.clip_manifest import ClipManifest
+from egost_tasks.decoders import DecodedClip, Decoder, decode_clip, decoder_version
+from egost_tasks.errors import ClipError
+from egost_tasks.frames import parse_protocol
+from egost_tasks.lossless import pixels_sha256, write_lossless
+
+CLIP_FILE = "clip.mp4"
+MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True)
+class DecodeRequest:
+    """Decode `source` by `protocol` (its name) and write CLIP_FILE and MANIFEST_FILE into `folder`, which exists.
+
+    limit: seconds after which the work is worth nothing any more.
+    """
+
+    source: Path
+    source_sha256: str
+    protocol: str
+    decoder: Decoder
+    folder: Path
+    limit: float
+
+
+@dataclass(frozen=True)
+class DecodeReply:
+    """Nothing where it worked; else what failed (`clip`, `cache` or `bug`), a ClipError's reason, and a message."""
+
+    failure: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+def write_clip(request: DecodeRequest) -> None:
+    """Do what a request asks for. Raises ClipError for the source, MemoryError, OSError for the folder."""
+    clip = _decode(request)
+    manifest = ClipManifest(
+        source=request.source.name,
+        source_sha256=request.source_sha256,
+        protocol=request.protocol,
+        n_frames=clip.n_frames,
+        counted_by=clip.counted_by,
+        expected_frames=clip.expected_frames,
+        complete=clip.expected_frames is not None and clip.n_frames >= clip.expected_frames,
+        indices=clip.indices,
+        timestamps=clip.timestamps,
+        duration=clip.duration,
+        width=clip.frames.shape[2],
+        height=clip.frames.shape[1],
+        source_width=clip.source_width,
+        source_height=clip.source_height,
+        rotation=clip.rotation,
+        pixels_sha256=pixels_sha256(clip.frames),
+        decoder=request.decoder,
+        decoder_version=decoder_version(request.decoder),
+    )
+    try:
+        write_lossless(clip.frames, request.folder / CLIP_FILE)
+    except ValueError as error:
+        raise ClipError("unreadable", f"{request.source}: {error}") from error
+    manifest.write(request.folder / MANIFEST_FILE)
+
+
+def _decode(request: DecodeRequest) -> DecodedClip:
+    try:
+        return decode_clip(request.source, parse_protocol(request.protocol), request.decoder)
+    except MemoryError:
+        raise
+    except (av.FFmpegError, OSError) as error:
+        raise ClipError("unreadable", f"{request.source} cannot be read: {error}. Get it again.") from error
+
+
+def _answer(request: DecodeRequest) -> DecodeReply:
+    try:
+        write_clip(request)
+    except ClipError as error:
+        return DecodeReply("clip", error.reason, str(error))
+    except MemoryError:
+        return DecodeReply("clip", "memory")
+    except OSError as error:
+        return DecodeReply("cache", message=str(error))
+    except Exception:
+        return DecodeReply("bug", message=traceback.format_exc(limit=-3))
+    return DecodeReply()
+
+
+def _serve(connection: Connection) -> None:
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:
+            return
+        # The parent keeps the time; this alarm ends a child whose parent was killed.
+        signal.alarm(math.ceil(request.limit) + 5)
+        reply = _answer(request)
+        signal.alarm(0)
+        connection.send(reply)
+
+
+def main() -> None:
+    """Entry point of the child: its arguments are the connection's file descriptor and its memory in MiB."""
+    limit = int(sys.argv[2]) * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    _serve(Connection(int(sys.argv[1])))

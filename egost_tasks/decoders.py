@@ -1,0 +1,310 @@
+"""Finds the 8 frames of a clip and decodes them: PyAV by seeking, torchcodec or decord."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from egost_tasks.errors import ClipError, EgostError
+from egost_tasks.frames import Protocol, resize
+from egost_tasks.packets import Packet, PacketTable, open_video, read_packets, whole_packets
+
+Decoder = Literal["pyav", "torchcodec", "decord"]
+DEFAULT_DECODER: Decoder = "pyav"
+
+MIN_COMPLETE_SHARE = 0.95
+"""A file that was cut off must still hold this share of the frames that its index promises, else it is an error."""
+
+_PACKAGES: dict[str, str] = {"pyav": "av", "torchcodec": "torchcodec", "decord": "decord"}
+
+_SWS_DEFAULT = 5
+
+Image = npt.NDArray[np.uint8]
+
+
+class DecoderError(EgostError):
+    """A decoder is unknown or not installed, or a limit on decoding makes no sense."""
+
+
+@dataclass(frozen=True)
+class DecodedClip:
+    """The 8 frames of a clip and what is known of them; the fields are those of `ClipManifest`.
+
+    frames: uint8 RGB [8, height, width, 3], upright, resized by the protocol.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    n_frames: int
+    counted_by: str
+    expected_frames: int | None
+    indices: tuple[int, ...]
+    timestamps: tuple[float, ...]
+    duration: float
+    source_width: int
+    source_height: int
+    rotation: int
+
+
+@dataclass(frozen=True)
+class _Picked:
+    """Upright frames by index, and the degrees by which they were turned counter-clockwise."""
+
+    images: dict[int, Image]
+    rotation: int
+
+
+class _FrameLost(Exception):
+    """A frame that a packet promises cannot be decoded."""
+
+
+def chosen_decoder() -> Decoder:
+    """The decoder that `EGOST_DECODER` names, by default `pyav`. Raises DecoderError."""
+    name = os.environ.get("EGOST_DECODER") or DEFAULT_DECODER
+    if name not in get_args(Decoder):
+        raise DecoderError(f"EGOST_DECODER is '{name}'; expected one of: {', '.join(get_args(Decoder))}")
+    if find_spec(_PACKAGES[name]) is None:
+        raise DecoderError(
+            f"EGOST_DECODER is '{name}', which is not installed. Run: pip install {_PACKAGES[name]}; "
+            f"or unset EGOST_DECODER to use {DEFAULT_DECODER}."
+        )
+    return cast(Decoder, name)
+
+
+def decoder_version(decoder: Decoder) -> str:
+    """The version of the package that a decoder comes from."""
+    try:
+        return version(_PACKAGES[decoder])
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def decode_clip(source: Path, protocol: Protocol, decoder: Decoder) -> DecodedClip:
+    """Decode the 8 frames that the protocol takes from a video file.
+
+    The frames are counted by demuxing, never taken from a header. Where one of the 8 cannot be decoded, all
+    frames are decoded (`pyav` only) and those that really come out are counted. A file that was cut off is
+    used as long as `MIN_COMPLETE_SHARE` of what its index promises is there.
+    Raises ClipError: `unreadable`, `no_video`, `no_frames`, `truncated`.
+    """
+    table = read_packets(source)
+    _refuse_cut(source, table, len(table.packets))
+    if not table.packets:
+        raise ClipError(
+            "no_frames", f"{source} has a video stream without a single whole frame. Get it again."
+        )
+    try:
+        return _by_packets(source, table, protocol, decoder)
+    except _FrameLost as lost:
+        if decoder != "pyav":
+            raise ClipError(
+                "unreadable", f"{source}: {decoder} did not deliver a frame ({lost}). Try EGOST_DECODER=pyav."
+            ) from lost
+        return _by_decoding(source, table, protocol)
+
+
+def _refuse_cut(source: Path, table: PacketTable, n_frames: int) -> None:
+    expected = table.expected_frames()
+    if table.cut and expected and n_frames < MIN_COMPLETE_SHARE * expected:
+        raise ClipError(
+            "truncated",
+            f"{source} was cut off: {n_frames} of the {expected} frames that its index lists are there, "
+            f"at least {MIN_COMPLETE_SHARE:.0%} are needed. Get the file again.",
+        )
+
+
+def _by_packets(source: Path, table: PacketTable, protocol: Protocol, decoder: Decoder) -> DecodedClip:
+    if not table.has_times:
+        raise _FrameLost("its packets have no times of their own")
+    times = [(pts - table.pts[0]) * table.time_base for pts in table.pts]
+    duration = times[-1] + _tail(table, len(times), times[-1])
+    indices = protocol.indices(len(times), float(duration))
+    picked = _PICK[decoder](source, table, sorted(set(indices)))
+    return _assemble(picked, protocol, table, indices, times, duration, "packets")
+
+
+def _by_decoding(source: Path, table: PacketTable, protocol: Protocol) -> DecodedClip:
+    stamps = [frame.pts for frame in _all_frames(source)]
+    if not stamps:
+        raise ClipError(
+            "no_frames", f"{source}: none of its {len(table.packets)} frames can be decoded. Get it again."
+        )
+    _refuse_cut(source, table, len(stamps))
+    if None not in stamps:
+        times = [(pts - stamps[0]) * table.time_base for pts in stamps]
+    elif table.rate:
+        times = [i / table.rate for i in range(len(stamps))]
+    else:
+        raise ClipError(
+            "unreadable", f"{source} says neither when its frames are shown nor how many a second."
+        )
+    duration = times[-1] + _tail(table, len(times), times[-1])
+    indices = protocol.indices(len(times), float(duration))
+    wanted = set(indices)
+    frames = ((i, frame) for i, frame in enumerate(_all_frames(source)) if i in wanted)
+    return _assemble(_picked(frames), protocol, table, indices, times, duration, "decoding")
+
+
+def _tail(table: PacketTable, n_frames: int, span: Fraction) -> Fraction:
+    """Seconds for which the last frame is shown; the mean interval where the file does not say."""
+    if table.tail:
+        return table.tail * table.time_base
+    return span / (n_frames - 1) if n_frames > 1 else Fraction(0)
+
+
+def _assemble(
+    picked: _Picked,
+    protocol: Protocol,
+    table: PacketTable,
+    indices: Sequence[int],
+    times: Sequence[Fraction],
+    duration: Fraction,
+    counted_by: str,
+) -> DecodedClip:
+    height, width = picked.images[indices[0]].shape[:2]
+    size = protocol.frame_size(width, height)
+    kept = {i: resize(image, size) for i, image in picked.images.items()}
+    return DecodedClip(
+        frames=np.stack([kept[i] for i in indices]),
+        n_frames=len(times),
+        counted_by=counted_by,
+        expected_frames=table.expected_frames(),
+        indices=tuple(indices),
+        timestamps=tuple(float(times[i]) for i in indices),
+        duration=float(duration),
+        source_width=table.width,
+        source_height=table.height,
+        rotation=picked.rotation,
+    )
+
+
+def _picked(frames: Iterable[tuple[int, Any]]) -> _Picked:
+    images: dict[int, Image] = {}
+    rotation = 0
+    for i, frame in frames:
+        rotation = frame.rotation % 360
+        # PyAV converts colours by the matrix that the file names, as other readers do, only when a target is set.
+        pixels = frame.to_ndarray(format="rgb24", dst_colorspace=_SWS_DEFAULT)
+        images[i] = np.ascontiguousarray(np.rot90(pixels, rotation // 90))
+    return _Picked(images, rotation)
+
+
+def _all_frames(source: Path) -> Iterator[Any]:
+    container, stream = open_video(source)
+    with container:
+        yield from _frames(container, stream)
+
+
+def _frames(container: Any, stream: Any) -> Iterator[Any]:
+    """Whole frames from where the container stands, in presentation order; over what is damaged."""
+    for packet in chain(whole_packets(container, stream), [None]):
+        if packet is not None and packet.is_corrupt:
+            continue
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.error.InvalidDataError:
+            continue
+        yield from (frame for frame in frames if not frame.is_corrupt)
+
+
+def _by_pyav(source: Path, table: PacketTable, indices: Sequence[int]) -> _Picked:
+    """Seek to the key frame before each wanted frame, and decode on from there."""
+    container, stream = open_video(source)
+    with container:
+        return _picked(_sought(container, stream, table, indices))
+
+
+def _sought(
+    container: Any, stream: Any, table: PacketTable, indices: Sequence[int]
+) -> Iterator[tuple[int, Any]]:
+    shown = table.pts
+    key_of = _keys(table)
+    frames: Iterator[Any] = iter(())
+    at: Packet | None = None
+    for i in indices:
+        if at != key_of[shown[i]]:
+            at = key_of[shown[i]]
+            container.seek(at.dts, stream=stream)
+            frames = _frames(container, stream)
+        for frame in frames:
+            if frame.pts is None or frame.pts >= shown[i]:
+                break
+        else:
+            raise _FrameLost(f"frame {i} does not decode")
+        if frame.pts != shown[i]:
+            raise _FrameLost(f"frame {i} does not decode")
+        yield i, frame
+
+
+def _keys(table: PacketTable) -> dict[int, Packet]:
+    """The key frame from which each frame, named by its presentation time, can be decoded.
+
+    A frame that is stored after a key frame but shown before it may need the key frame before that one.
+    """
+    keys: list[Packet] = []
+    found = {}
+    for packet in table.packets:
+        if packet.is_key or not keys:
+            keys.append(packet)
+        found[packet.pts] = next((key for key in reversed(keys) if key.pts <= packet.pts), keys[0])
+    return found
+
+
+def _by_torchcodec(source: Path, table: PacketTable, indices: Sequence[int]) -> _Picked:
+    from torchcodec.decoders import VideoDecoder
+
+    try:
+        video = VideoDecoder(str(source), dimension_order="NHWC", num_ffmpeg_threads=1)
+        batch = video.get_frames_at(indices=list(indices))
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise _FrameLost(str(error).splitlines()[0]) from error
+    _check_times(table, indices, batch.pts_seconds.tolist())
+    return _Picked(dict(zip(indices, batch.data.numpy(), strict=True)), _rotation(source))
+
+
+def _by_decord(source: Path, table: PacketTable, indices: Sequence[int]) -> _Picked:
+    import decord
+
+    # decord counts the frames that an edit list hides.
+    stored = sorted([*table.hidden, *table.pts])
+    position = {pts: i for i, pts in enumerate(stored)}
+    numbers = [position[table.pts[i]] for i in indices]
+    try:
+        video = decord.VideoReader(str(source), num_threads=1)
+        images = video.get_batch(numbers).asnumpy()
+        times = video.get_frame_timestamp(numbers)[:, 0].tolist()
+    except (decord.DECORDError, IndexError) as error:
+        raise _FrameLost(str(error).splitlines()[0]) from error
+    _check_times(table, indices, times)
+    return _Picked(dict(zip(indices, images, strict=True)), _rotation(source))
+
+
+def _check_times(table: PacketTable, indices: Sequence[int], times: Sequence[float]) -> None:
+    shift = times[0] - float(table.pts[indices[0]] * table.time_base)
+    for i, time in zip(indices, times, strict=True):
+        expected = float(table.pts[i] * table.time_base) + shift
+        if abs(time - expected) > 1e-3:
+            raise _FrameLost(
+                f"it gave the frame at {time:.3f} s in the place of frame {i} at {expected:.3f} s"
+            )
+
+
+def _rotation(source: Path) -> int:
+    return next((int(frame.rotation) % 360 for frame in _all_frames(source)), 0)
+
+
+_PICK: dict[Decoder, Callable[[Path, PacketTable, Sequence[int]], _Picked]] = {
+    "pyav": _by_pyav,
+    "torchcodec": _by_torchcodec,
+    "decord": _by_decord,
+}
