@@ -1,0 +1,158 @@
+"""The offline judge of route descriptions: deterministic, no network, no model.
+
+It follows the published rubric (paper, section 5.1 and figure 6) on what `egost_tasks.route_text` reads from the
+reference and the prediction. Its numbers are not GPT-4o's and must not be put beside the paper's as if they were;
+therefore its name, with a version, stands in every result. Any change of what it reads or how it counts is a new
+version.
+
+Three fractions, each from 0 to 1:
+
+direction   1 - d / max(n, m), with d the least number of turns to insert, delete or replace (edit distance)
+            between the n turns of the reference and the m of the prediction. Without a turn in the
+            reference, 1 / (1 + m).
+landmark    mean over the reference's distinct landmarks of how well the prediction names each (`likeness`),
+            one to one. Further landmarks cost nothing. Without a landmark in the reference, 1.
+semantic    s / max(n, m), with s the heaviest common subsequence of turns and landmarks in order, n the
+            events of the reference, and m those of the prediction without its further landmarks. Without
+            an event in the reference, 1 / (1 + m).
+
+A fraction f becomes a whole number: 5 if f is 1, else 5 f rounded to the nearest (half up) but at most 4, so
+that any fault shows. A prediction in which nobody moves and that shares no landmark with the reference is no
+route: 0/0/0.
+
+Limits: what the reader cannot see (see its docstring), this judge cannot either. It knows English only and has
+no notion of style. Further landmarks being free, naming every object there is earns the landmark score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from egost_tasks.judge import BEST, JudgeFailure, Judgement, RouteItem, judge_empty
+from egost_tasks.route_text import Event, Landmark, Route, Turn, read_route
+from egost_tasks.route_words import COLOURS, PATTERNS
+
+NAME = "offline-rubric-1"
+
+
+class OfflineRubric:
+    """The judge `offline`; see the module's docstring for how it counts."""
+
+    name = NAME
+
+    def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]:
+        """One verdict for each item. A reference without any text is a failure: there is nothing to score by."""
+        return [self._judge(item) for item in items]
+
+    def _judge(self, item: RouteItem) -> Judgement | JudgeFailure:
+        if not item.reference.strip():
+            return JudgeFailure(item.sample_id, "empty_reference", "", self.name)
+        if empty := judge_empty(item, self.name):
+            return empty
+        reference, prediction = read_route(item.reference), read_route(item.prediction)
+        scores = score_route(reference, prediction)
+        return Judgement(
+            item.sample_id,
+            direction=whole(scores.direction),
+            landmark=whole(scores.landmark),
+            semantic=whole(scores.semantic),
+            reasons=f"Reference: {_told(reference)}. Prediction: {_told(prediction)}.",
+            judge=self.name,
+        )
+
+
+class Fractions(NamedTuple):
+    """How much of each aspect is right, each from 0 to 1."""
+
+    direction: float
+    landmark: float
+    semantic: float
+
+
+def score_route(reference: Route, prediction: Route) -> Fractions:
+    """The three fractions of a prediction, as the module's docstring defines them."""
+    pairs = _pair_landmarks(reference.landmarks, prediction.landmarks)
+    if not prediction.moves and not pairs:
+        return Fractions(0, 0, 0)
+    wanted = len(reference.landmarks)
+    known = [p for p in prediction.landmarks if any(likeness(p, r) > 0 for r in reference.landmarks)]
+    n, m = len(reference.events), len(prediction.turns) + len(known)
+    return Fractions(
+        direction=_direction(reference.turns, prediction.turns),
+        landmark=sum(pairs) / wanted if wanted else 1,
+        semantic=min(1, _common(reference.events, prediction.events) / max(n, m)) if n else 1 / (1 + m),
+    )
+
+
+def whole(fraction: float) -> int:
+    """A fraction as a whole number from 0 to 5: 5 for all, else to the nearest but at most 4."""
+    return BEST if fraction > 1 - 1e-9 else min(BEST - 1, math.floor(BEST * fraction + 0.5))
+
+
+def likeness(a: Landmark, b: Landmark) -> float:
+    """How far two landmarks can be the same thing, 0 to 1.
+
+    0: another head noun, or colours or patterns that exclude each other. 1: the same words. 0.8: one says
+    more than the other ("a red panel", "the red striped panel"). 0.6: they share some of what they add.
+    0.3: they add different things ("wooden table", "coffee table").
+    """
+    if a.head != b.head:
+        return 0
+    for kind in (COLOURS, PATTERNS):
+        mine, theirs = a.modifiers & kind, b.modifiers & kind
+        if mine and theirs and not mine & theirs:
+            return 0
+    if a.modifiers == b.modifiers:
+        return 1
+    if a.modifiers <= b.modifiers or b.modifiers <= a.modifiers:
+        return 0.8
+    return 0.6 if a.modifiers & b.modifiers else 0.3
+
+
+def _direction(reference: Sequence[Turn], prediction: Sequence[Turn]) -> float:
+    if not reference:
+        return 1 / (1 + len(prediction))
+    row = list(range(len(prediction) + 1))
+    for i, wanted in enumerate(reference, start=1):
+        above, row[0] = row[0], i
+        for j, given in enumerate(prediction, start=1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (wanted != given))
+    return 1 - row[-1] / max(len(reference), len(prediction))
+
+
+def _pair_landmarks(reference: Sequence[Landmark], prediction: Sequence[Landmark]) -> list[float]:
+    """Likeness of each pair when every landmark is used at most once, the likest pairs first."""
+    likest = sorted(
+        ((likeness(r, p), i, j) for i, r in enumerate(reference) for j, p in enumerate(prediction)),
+        key=lambda pair: (-pair[0], pair[1], pair[2]),
+    )
+    pairs: list[float] = []
+    used: tuple[set[int], set[int]] = (set(), set())
+    for value, i, j in likest:
+        if value > 0 and i not in used[0] and j not in used[1]:
+            pairs.append(value)
+            used[0].add(i)
+            used[1].add(j)
+    return pairs
+
+
+def _common(reference: Sequence[Event], prediction: Sequence[Event]) -> float:
+    """Weight of the heaviest common subsequence: 1 for a turn, its likeness for a landmark."""
+    row = [0.0] * (len(prediction) + 1)
+    for wanted in reference:
+        above = 0.0
+        for j, given in enumerate(prediction, start=1):
+            above, row[j] = row[j], max(row[j], row[j - 1], above + _same(wanted, given))
+    return row[-1]
+
+
+def _same(a: Event, b: Event) -> float:
+    if isinstance(a, Landmark) and isinstance(b, Landmark):
+        return likeness(a, b)
+    return float(a == b)
+
+
+def _told(route: Route) -> str:
+    return ", ".join(map(str, route.events)) or ("straight on" if route.moves else "no route")
