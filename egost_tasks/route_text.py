@@ -126,6 +126,7 @@ _RIGHT_THERE = (
 )
 _PIVOT = r"\b(?:turn|veer|bear|swerve|pivot|rotat|swing|bend|curv|angl|twist)(?:e?s|e?d|ing|e)?"
 _GO = r"\b(?:go|walk|move|head|run|proceed|continue|shift|travel|exit)(?:e?s|e?d|ing)?"
+_TAKE = r"\b(?:tak(?:e|es|ing|en)|took|mak(?:e|es|ing)|made|hang|do|does|doing)"
 _STAIRS = r"(?= (?:to )?(?:the |a )?(?:\w+ )?(?:stair|steps|escalator))"
 _SOME = r"(?: to| towards?)?(?: the| your| my)?"
 _FORK = r"(?: (?:turn|turning|bend|path|fork|branch|road|corridor|exit))?"
@@ -142,7 +143,8 @@ _PHRASES_OF_TURNING: tuple[tuple[str, str], ...] = (
         "around",
     ),
     (r"\b(?:revers(?:e|es|ing) (?:your |the )?(?:direction|course)|doubl(?:e|es|ing) back)\b", "around"),
-    (rf"\b(?:tak|mak|hang|do|took|made)\w*(?: \w+){{1,3}}? {_SIDE}(?:-hand| hand)?{_FORK}\b{_ENDS}", "side"),
+    (rf"{_TAKE}(?: \w+){{1,3}}? {_SIDE}(?:-hand| hand)?{_FORK}\b{_ENDS}", "side"),
+    (rf"\bfirst(?:ly)?,?(?: a)? {_SIDE}\b{_ENDS}", "side"),
     (rf"{_GO}{_HOW}(?: to (?:the|your))? {_RIGHT_THERE}{_SIDE}\b{_NO_PLACE}", "side"),
     (rf"\b{_SIDE}(?:-hand| hand)?[ -](?:turn|turning|bend|curve)s?\b", "side"),
     (

@@ -30,7 +30,7 @@ FUNCTION_WORDS = _words(
     moments time times minute minutes slightly position spot place places part view scene video clip
     camera wearer person people man woman user egocentric thing things something order total rest
     distance long short far close big small large left-hand please sure ok okay yes answer question
-    score scores rating five-star full marks reference prediction space area
+    score scores rating five-star full marks reference prediction space area upstairs downstairs
     """
 )
 

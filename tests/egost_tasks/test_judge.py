@@ -1,0 +1,55 @@
+"""The judge's contract: scores in range, failures apart, a judge by its name."""
+
+from __future__ import annotations
+
+import pytest
+
+from egost_tasks.judge import JudgeError, JudgeFailure, Judgement, RouteItem, get_judge, judge_empty
+
+
+def item(prediction: str, reference: str = "Turn left at the sofa.") -> RouteItem:
+    return RouteItem("Part1/route_forward/1", "Describe the route.", reference, prediction, "forward")
+
+
+def test_percent_is_the_mean_of_three_times_twenty() -> None:
+    assert Judgement("s", 5, 5, 5, "", "j").percent == 100
+    assert Judgement("s", 0, 0, 0, "", "j").percent == 0
+    assert Judgement("s", 2, 3, 5, "", "j").percent == pytest.approx((2 + 3 + 5) / 3 * 20)
+
+
+@pytest.mark.parametrize("score", [-1, 6, 2.5, "3", None, True])
+def test_a_score_out_of_range_is_refused(score: object) -> None:
+    with pytest.raises(JudgeError, match=r"landmark=.*sample s.*0 to 5"):
+        Judgement("s", 5, score, 5, "", "j")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prediction", ["", "  \n\t"])
+def test_an_empty_prediction_is_zero_by_rule_and_flagged(prediction: str) -> None:
+    verdict = judge_empty(item(prediction), "j")
+    assert verdict is not None and verdict.empty and verdict.percent == 0
+    assert get_judge("offline")([item(prediction)])[0] == judge_empty(item(prediction), "offline-rubric-1")
+    assert judge_empty(item("left"), "j") is None
+
+
+def test_an_empty_reference_is_unscored_and_not_zero() -> None:
+    [verdict] = get_judge("offline")([item("Turn left.", reference=" ")])
+    assert verdict == JudgeFailure("Part1/route_forward/1", "empty_reference", "", "offline-rubric-1")
+
+
+def test_a_batch_keeps_its_order_and_length() -> None:
+    judge = get_judge("offline")
+    verdicts = judge([item("Turn left at the sofa."), item(""), item("Turn right at the sofa.")])
+    assert [v.direction for v in verdicts if isinstance(v, Judgement)] == [5, 0, 0]
+    assert judge([]) == []
+    assert {v.judge for v in verdicts} == {judge.name}
+
+
+def test_the_judge_is_chosen_by_argument_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EGOST_JUDGE", raising=False)
+    assert get_judge(None).name == "offline-rubric-1"
+    monkeypatch.setenv("EGOST_JUDGE", "no-such-judge")
+    assert get_judge("offline").name == "offline-rubric-1"
+    with pytest.raises(JudgeError, match=r"'no-such-judge' \(named by EGOST_JUDGE\).*exist: offline"):
+        get_judge(None)
+    with pytest.raises(JudgeError, match=r"'gpt-99' \(asked for\)"):
+        get_judge("gpt-99")
