@@ -111,8 +111,8 @@ def _clean(text: str) -> str:
 
 _SIDE = r"(?P<side>left|right)"
 _HOW = (
-    r"(?: (?:slightly|sharply|sharp|hard|immediately|then|again|gently|slowly|quickly|directly|your body|back|"
-    r"90 degrees|once more|once))*"
+    r"(?: (?:straight|ahead|slightly|sharply|sharp|hard|immediately|then|again|gently|slowly|quickly|directly|"
+    r"your body|back|90 degrees|once more|once))*"
 )
 _ENDS = (
     r"(?=\s*(?:$|[.,;:!?()|\n]|(?:at|on|onto|into|to|toward|towards|and|then|after|when|where|past|in|before|by|near|"
@@ -152,6 +152,7 @@ _PHRASES_OF_TURNING: tuple[tuple[str, str], ...] = (
         rf"{_SIDE}(?: again)?\b{_ENDS}",
         "then",
     ),
+    (rf"\b{_SIDE} again\b", "then"),
     (rf"\b(?:up|climb(?:s|ed|ing)?|ascend(?:s|ed|ing)?){_STAIRS}|\bupstairs\b", "up"),
     (rf"\b(?:down|descend(?:s|ed|ing)?){_STAIRS}|\bdownstairs\b", "down"),
     (

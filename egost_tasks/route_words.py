@@ -31,6 +31,8 @@ FUNCTION_WORDS = _words(
     camera wearer person people man woman user egocentric thing things something order total rest
     distance long short far close big small large left-hand please sure ok okay yes answer question
     score scores rating five-star full marks reference prediction space area upstairs downstairs
+    rightmost leftmost original further closer nearer item items object objects landmark landmarks
+    scenery left-most semantic logic judge note
     """
 )
 
@@ -44,7 +46,8 @@ VERBS = _words(
     perform pick pivot place play point pour proceed provide pull push put raise reach read record
     remain remember remove return reverse rise rotate run say see seem set shift show sit slow spin
     squat stand start stay step stop stroll swing switch take tell think throw touch travel traverse
-    try turn twirl twist use veer wait walk want wash wear wipe write
+    try turn twirl twist use veer wait walk want wash wear wipe write straighten soak tidy fold fill
+    knock sweep retreat rinse slice stir dry wake tiptoe deserve explore peel dash
     """
 )
 
@@ -111,7 +114,6 @@ SAME_WORD: dict[str, str] = {
     "couch": "sofa",
     "cupboard": "cabinet",
     "doorway": "door",
-    "elevator": "lift",
     "footpath": "pavement",
     "fridge": "refrigerator",
     "gateway": "gate",
