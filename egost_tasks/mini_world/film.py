@@ -1,0 +1,34 @@
+"""Writes a rendered clip to an H.264 file, and reads the frames back."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+
+def write_film(path: Path, frames: NDArray[np.uint8], rate: Fraction) -> None:
+    """Encode RGB frames, shape (n, height, width, 3) with even sizes, as H.264 in yuv420p.
+
+    The file appears whole or not at all. One encoder thread, so that the same frames give the same bytes.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    with av.open(str(beside), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.options = {"crf": "19", "preset": "veryfast", "threads": "1"}
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    beside.replace(path)
+
+
+def read_film(path: Path) -> NDArray[np.uint8]:
+    """All frames of a clip that `write_film` wrote, in RGB."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

@@ -1,0 +1,102 @@
+"""The 26 question files of a mini release, in the official layout (see `egost_tasks.questions`)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from egost_tasks.mini_world.option_sets import action_options, landmark_options, turn_options
+from egost_tasks.mini_world.steps import ClipTruth, backwards, way_back
+from egost_tasks.mini_world.walks import ACTION_PART
+from egost_tasks.mini_world.wording import (
+    ask,
+    tell_action_options,
+    tell_landmark_options,
+    tell_route,
+    tell_turn_options,
+)
+from egost_tasks.questions import QUESTION_FILES
+from egost_tasks.sample import LETTERS, WAYS, TaskKind, Way
+
+QuestionFiles = dict[str, dict[str, dict[str, Any]]]
+
+_KIND_OF_TASK: dict[TaskKind, str] = {"direction": "mcq", "landmark": "mcq_landmark", "action": "mcq_action"}
+
+
+class _Letters:
+    """Deals the right letters so that each is right equally often, within one, for each kind of question."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng([seed, 1])
+        self._decks: dict[tuple[str, int], list[int]] = defaultdict(list)
+
+    def deal(self, kind: str, options: int) -> int:
+        deck = self._decks[kind, options]
+        if not deck:
+            deck.extend(int(k) for k in self._rng.permutation(options))
+        return deck.pop()
+
+
+def question_files(truths: Iterable[ClipTruth], seed: int) -> QuestionFiles:
+    """Content of each of the 26 files by its name; ids are the clips' numbers in their order, from 0."""
+    files: QuestionFiles = {name: {} for name in sorted(QUESTION_FILES)}
+    letters = _Letters(seed)
+    for number, truth in enumerate(truths):
+        rng = np.random.default_rng([seed, number, 2])
+        for way in WAYS:
+            files[f"Part{truth.part}_{way}_qa.json"][str(number)] = {
+                "video": truth.clip,
+                "question": ask(rng, "route", way),
+                f"{way}_answer": tell_route(rng, truth, way),
+            }
+        for task, texts in _choices(rng, truth).items():
+            for way in WAYS:
+                name = f"Part{truth.part}_{way}_{_KIND_OF_TASK[task]}.json"
+                files[name][str(number)] = {
+                    "video": truth.clip,
+                    f"{way}_mcq": _choice(rng, letters, task, way, texts[way]),
+                }
+    return files
+
+
+def _choices(rng: np.random.Generator, truth: ClipTruth) -> dict[TaskKind, dict[Way, list[str]]]:
+    """Texts of the options of each question about a clip, the right one first."""
+    turns = _true_first(truth.turns, turn_options(rng, truth.turns, around=truth.part != ACTION_PART))
+    panels = _true_first(truth.landmarks, landmark_options(rng, truth.landmarks))
+    texts: dict[TaskKind, dict[Way, list[str]]] = {
+        "direction": {
+            "forward": tell_turn_options(rng, turns),
+            "reverse": tell_turn_options(rng, [way_back(option) for option in turns]),
+        },
+        "landmark": {
+            "forward": tell_landmark_options(rng, panels),
+            "reverse": tell_landmark_options(rng, [backwards(option) for option in panels]),
+        },
+    }
+    if truth.part == ACTION_PART:
+        actions = _true_first(truth.actions, action_options(rng, truth.actions))
+        texts["action"] = {
+            "forward": tell_action_options(rng, actions),
+            "reverse": tell_action_options(rng, [backwards(option) for option in actions]),
+        }
+    return texts
+
+
+def _true_first(truth: Any, options: list[Any]) -> list[Any]:
+    return [truth, *(option for option in options if option != truth)]
+
+
+def _choice(
+    rng: np.random.Generator, letters: _Letters, task: TaskKind, way: Way, texts: list[str]
+) -> dict[str, Any]:
+    right = letters.deal(f"{task}_{way}", len(texts))
+    order = [int(k) for k in rng.permutation(np.arange(1, len(texts)))]
+    order.insert(right, 0)
+    return {
+        "question": ask(rng, task, way),
+        "options": [f"{LETTERS[k]}. {texts[index]}" for k, index in enumerate(order)],
+        "answer": LETTERS[right],
+    }

@@ -1,0 +1,215 @@
+"""Renders a walk: a grid ray-caster for all columns of all frames at once, in numpy.
+
+Walls are one cell high. Each ray is followed cell by cell to the first wall or closed part of a door; the
+rows of its column then follow from the distance (perspective with a horizontal field of view of 84 degrees).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egost_tasks.mini_world.maps import HEADINGS, WorldMap
+from egost_tasks.mini_world.steps import PATTERNS
+from egost_tasks.mini_world.walks import Camera, ClipPlan
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_HALF_VIEW = float(np.tan(np.radians(42.0)))
+_CHUNK = 16
+"""Frames that are rendered together; more would not fit a core's cache."""
+
+_COLOURS = {
+    "red": (214, 32, 36),
+    "blue": (38, 74, 222),
+    "green": (36, 160, 58),
+    "yellow": (246, 222, 40),
+    "purple": (140, 44, 178),
+    "orange": (248, 132, 20),
+    "cyan": (50, 218, 232),
+    "white": (246, 246, 246),
+}
+_WALLS = ((142, 134, 122), (128, 136, 140), (146, 138, 132), (124, 132, 122), (138, 128, 136))
+_FLOORS = ((96, 82, 68), (84, 86, 90), (104, 96, 84), (78, 88, 80))
+_CEILINGS = ((176, 178, 184), (186, 182, 172), (168, 174, 170))
+_DOOR = (112, 62, 26)
+_INK = (22, 22, 26)
+
+_OPEN, _WALL, _DOORWAY = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class _Hits:
+    """What each ray meets; all arrays have the shape (frames, columns).
+
+    distance: along the camera's axis, cells; across: 0 to 1 over the face from the viewer's left;
+    panel: index of the landmark on the face, -1 for none; door: whether the face is a door;
+    sideways: whether the face looks east or west.
+    """
+
+    distance: Floats
+    across: Floats
+    panel: Ints
+    door: Bools
+    sideways: Bools
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The map as arrays: kind (rows, columns) and panel (rows, columns, headings), -1 for no panel."""
+
+    kind: Ints
+    panel: Ints
+    origin: tuple[int, int]
+
+
+def render(plan: ClipPlan) -> NDArray[np.uint8]:
+    """All frames of a clip: RGB, shape (frames, height, width, 3), the same bytes for the same plan."""
+    truth = plan.truth
+    grid = _grid(plan.world)
+    look = np.random.default_rng(plan.look_seed)
+    wall, floor, ceiling = (
+        np.array(tones[int(look.integers(len(tones)))], np.float32) * np.float32(look.uniform(0.92, 1.08))
+        for tones in (_WALLS, _FLOORS, _CEILINGS)
+    )
+    painted = np.array([_COLOURS[panel.colour] for panel in plan.world.panels], np.float32)
+    patterns = np.array([PATTERNS.index(panel.pattern) for panel in plan.world.panels])
+    film = np.empty((truth.frames, truth.height, truth.width, 3), np.uint8)
+    for start in range(0, truth.frames, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        camera = Camera(
+            *(
+                getattr(plan.camera, name)[part]
+                for name in ("x", "y", "angle", "height", "pitch", "light", "door")
+            )
+        )
+        across = (np.arange(truth.width, dtype=np.float32) + 0.5) / truth.width * 2 - 1
+        right = across * np.float32(_HALF_VIEW)
+        cos, sin = np.cos(camera.angle)[:, None], np.sin(camera.angle)[:, None]
+        ray_x, ray_y = cos - sin * right, sin + cos * right
+        hits = _cast(grid, camera, ray_x, ray_y)
+        image = _paint(camera, hits, ray_x, ray_y, truth.height, (wall, floor, ceiling), painted, patterns)
+        film[part] = np.clip(image * camera.light[:, None, None, None], 0, 255).astype(np.uint8)
+    return film
+
+
+def _grid(world: WorldMap) -> _Grid:
+    cells = np.array(sorted(world.open_cells))
+    origin = cells.min(axis=0) - 2
+    columns, rows = cells.max(axis=0) - origin + 3
+    kind = np.full((rows, columns), _WALL)
+    kind[cells[:, 1] - origin[1], cells[:, 0] - origin[0]] = _OPEN
+    for x, y in world.doors:
+        kind[y - origin[1], x - origin[0]] = _DOORWAY
+    panel = np.full((rows, columns, len(HEADINGS)), -1)
+    for index, ((x, y), heading) in enumerate(zip(world.panel_cells, world.headings, strict=True)):
+        panel[y - origin[1], x - origin[0], heading] = index
+    return _Grid(kind, panel, (int(origin[0]), int(origin[1])))
+
+
+def _cast(grid: _Grid, camera: Camera, ray_x: Floats, ray_y: Floats) -> _Hits:
+    shape = ray_x.shape
+    x = np.broadcast_to(camera.x[:, None] - grid.origin[0], shape)
+    y = np.broadcast_to(camera.y[:, None] - grid.origin[1], shape)
+    column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    with np.errstate(divide="ignore"):
+        over_x, over_y = np.abs(1 / ray_x), np.abs(1 / ray_y)
+    step_x, step_y = np.where(ray_x > 0, 1, -1), np.where(ray_y > 0, 1, -1)
+    next_x = np.where(ray_x > 0, column + 1 - x, x - column) * over_x
+    next_y = np.where(ray_y > 0, row + 1 - y, y - row) * over_y
+    distance = np.zeros(shape, np.float32)
+    across = np.zeros(shape, np.float32)
+    sideways = np.zeros(shape, bool)
+    going = np.ones(shape, bool)
+    closed_from = np.broadcast_to(camera.door[:, None], shape)
+    while going.any():
+        along_x = next_x < next_y
+        reached = np.where(along_x, next_x, next_y)
+        distance = np.where(going, reached, distance)
+        sideways = np.where(going, along_x, sideways)
+        column = np.where(going & along_x, column + step_x, column)
+        row = np.where(going & ~along_x, row + step_y, row)
+        next_x = np.where(going & along_x, next_x + over_x, next_x)
+        next_y = np.where(going & ~along_x, next_y + over_y, next_y)
+        place = np.where(along_x, y + reached * ray_y, x + reached * ray_x)
+        place = place - np.floor(place)
+        flipped = np.where(along_x, step_x < 0, step_y > 0)
+        across = np.where(going, np.where(flipped, 1 - place, place), across)
+        kind = grid.kind[row, column]
+        going = going & ((kind == _OPEN) | ((kind == _DOORWAY) & (across < closed_from)))
+    heading = np.where(sideways, np.where(step_x > 0, 0, 2), np.where(step_y > 0, 1, 3))
+    door = grid.kind[row, column] == _DOORWAY
+    return _Hits(
+        np.maximum(distance, 1e-3).astype(np.float32),
+        across.astype(np.float32),
+        grid.panel[row, column, heading],
+        door,
+        sideways,
+    )
+
+
+def _paint(
+    camera: Camera,
+    hits: _Hits,
+    ray_x: Floats,
+    ray_y: Floats,
+    rows: int,
+    tones: tuple[Floats, Floats, Floats],
+    painted: Floats,
+    patterns: Ints,
+) -> Floats:
+    wall, floor, ceiling = tones
+    columns = ray_x.shape[1]
+    focal = np.float32(columns / 2 / _HALF_VIEW)
+    horizon = rows * (np.float32(0.5) + camera.pitch)
+    below = (np.arange(rows, dtype=np.float32)[None] + 0.5 - horizon[:, None]) / focal
+    up = camera.height[:, None, None] - below[:, :, None] * hits.distance[:, None, :]
+
+    on_wall = (up >= 0) & (up <= 1)
+    gap = np.where(below >= 0, camera.height[:, None], 1 - camera.height[:, None])
+    depth = np.minimum(gap / np.maximum(np.abs(below), 1e-3), 40).astype(np.float32)
+    ground_x = camera.x[:, None, None] + ray_x[:, None, :] * depth[:, :, None]
+    ground_y = camera.y[:, None, None] + ray_y[:, None, :] * depth[:, :, None]
+    tile = (np.floor(ground_x * 2) + np.floor(ground_y * 2)) % 2
+    level = np.where((below >= 0)[:, :, None, None], floor, ceiling)
+    flat = level * (1 - 0.13 * tile)[..., None] / (1 + 0.14 * depth)[:, :, None, None]
+
+    face = _faces(hits, up, wall, painted, patterns)
+    lit = np.where(hits.sideways, 1.0, 0.74) / (1 + 0.08 * hits.distance)
+    # A panel keeps its brightness on every face: its colour is the answer to questions.
+    lit = np.where(hits.panel >= 0, 1 / (1 + 0.03 * hits.distance), lit).astype(np.float32)
+    image = np.where(on_wall[..., None], face * lit[:, None, :, None], flat)
+    return np.asarray(image, np.float32)
+
+
+def _faces(hits: _Hits, up: Floats, wall: Floats, painted: Floats, patterns: Ints) -> Floats:
+    """Colours of the wall faces before light, shape (frames, rows, columns, 3)."""
+    across = np.broadcast_to(hits.across[:, None, :], up.shape)
+    course = np.floor(up * 5)
+    brick = (across * 2.5 + 0.5 * (course % 2)) % 1
+    mortar = (brick < 0.05) | (up * 5 - course < 0.08)
+    # A rail at the height of standing eyes: level when the walker stands, slanting when it crouches or stretches.
+    rail = np.abs(up - 0.5) < 0.035
+    face = wall * np.where(rail, 0.45, np.where(mortar, 0.84, 1.0))[..., None].astype(np.float32)
+
+    plank = (across * 4) % 1 < 0.08
+    handle = (np.abs(across - 0.85) < 0.05) & (np.abs(up - 0.45) < 0.06)
+    door = np.array(_DOOR, np.float32) * np.where(plank, 0.6, 1.0)[..., None].astype(np.float32)
+    door = np.where(handle[..., None], np.float32(225), door)
+    face = np.where(hits.door[:, None, :, None], door, face)
+
+    u, v = (across - 0.06) / 0.88, (up - 0.08) / 0.84
+    inside = (hits.panel >= 0)[:, None, :] & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+    frame = (np.minimum(u, 1 - u) < 0.035) | (np.minimum(v, 1 - v) < 0.035)
+    pattern = patterns[hits.panel][:, None, :]
+    stripes = np.floor(u * 7) % 2 == 1
+    checks = (np.floor(u * 4) + np.floor(v * 4)) % 2 == 1
+    dots = ((u * 3) % 1 - 0.5) ** 2 + ((v * 3) % 1 - 0.5) ** 2 < 0.085
+    inked = np.select([pattern == 1, pattern == 2, pattern == 3], [stripes, checks, dots], False) | frame
+    panel = np.where(inked[..., None], np.array(_INK, np.float32), painted[hits.panel][:, None])
+    return np.asarray(np.where(inside[..., None], panel, face), np.float32)

@@ -1,0 +1,212 @@
+"""Writes a mini release: clips, the 26 question files and a manifest with the truth about every clip."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from egost_tasks.errors import ReleaseError
+from egost_tasks.mini_world.film import write_film
+from egost_tasks.mini_world.question_files import question_files
+from egost_tasks.mini_world.raycast import render
+from egost_tasks.mini_world.steps import ClipTruth, truth_from_json
+from egost_tasks.mini_world.walks import plan_clip
+from egost_tasks.questions import QUESTION_FILES
+from egost_tasks.release import PART_FOLDERS
+
+GENERATOR_VERSION = 1
+"""Rises whenever the same seed gives other clips or questions."""
+
+MANIFEST = "egost_mini.json"
+_STARTED = ".egost_mini_started.json"
+_LOCK = ".egost_mini.lock"
+_FEW = 4
+"""Up to so many clips are rendered in this process: starting others would take longer."""
+
+
+def write_mini_release(
+    root: Path,
+    *,
+    clips: int = 40,
+    seed: int = 0,
+    split: str = "test",
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write a mini release into a folder and return the folder; the manifest comes last.
+
+    clips: number of walks; four or more have all four parts. split: `train` or `test`, which share no map.
+    workers: processes, by default one a core. progress: show rate and remaining time on stderr.
+    The same arguments give the same files, byte for byte, on one machine. A run that was killed goes on
+    with the clips that exist; a release that is complete is left as it is.
+
+    Raises ReleaseError when the folder holds anything else, or cannot be written.
+    """
+    wanted = {"generator": GENERATOR_VERSION, "seed": seed, "split": split, "clips": clips}
+    if clips < 1 or seed < 0:
+        raise ReleaseError(
+            f"a mini release needs at least 1 clip and a seed of 0 or more; got {clips} clips, seed {seed}."
+        )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / _LOCK):
+            _check_folder(root, wanted)
+            _write(root, wanted, workers or os.cpu_count() or 1, progress)
+    except OSError as error:
+        raise ReleaseError(
+            f"the mini world cannot be written to {root}: {error}. Make room or name another folder."
+        ) from error
+    return root
+
+
+def mini_revision(root: Path) -> str:
+    """What stands for the revision of a mini release: generator version, split, seed and number of clips.
+
+    Raises ReleaseError when the manifest is missing or cannot be understood.
+    """
+    made = _manifest(root)["made_with"]
+    return f"mini-{made['generator']} {made['split']} seed {made['seed']} clips {made['clips']}"
+
+
+def read_truths(root: Path) -> dict[str, ClipTruth]:
+    """The exact truth about each clip of a mini release, by the clip's file name.
+
+    Raises ReleaseError when the manifest is missing or cannot be understood.
+    """
+    manifest = _manifest(root)
+    try:
+        truths = [truth_from_json(entry) for entry in manifest["walks"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _broken(root, error) from error
+    return {truth.clip: truth for truth in truths}
+
+
+def clip_path(root: Path, truth: ClipTruth) -> Path:
+    """Where the clip lies in its release."""
+    return root / PART_FOLDERS[truth.part] / truth.clip
+
+
+def _manifest(root: Path) -> dict[str, Any]:
+    path = root / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        made = manifest["made_with"]
+        if not {"generator", "seed", "split", "clips"} <= made.keys():
+            raise KeyError("made_with")
+    except FileNotFoundError as error:
+        raise ReleaseError(
+            f"there is no mini release in {root} ({MANIFEST} is missing). Run: egost data mini"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _broken(root, error) from error
+    return dict(manifest)
+
+
+def _broken(root: Path, error: Exception) -> ReleaseError:
+    return ReleaseError(
+        f"{root / MANIFEST} is no manifest of a mini release ({type(error).__name__}: {error}). "
+        "Delete the folder and run: egost data mini"
+    )
+
+
+def _check_folder(root: Path, wanted: dict[str, Any]) -> None:
+    if (root / MANIFEST).is_file():
+        found = _manifest(root)["made_with"]
+    elif (root / _STARTED).is_file():
+        found = json.loads((root / _STARTED).read_text(encoding="utf-8"))
+    elif others := sorted(path.name for path in root.iterdir() if path.name != _LOCK):
+        raise ReleaseError(
+            f"{root} is not empty and holds no mini release (for example {others[0]}). Name an empty folder."
+        )
+    else:
+        _write_json(root / _STARTED, wanted)
+        return
+    if found != wanted:
+        raise ReleaseError(
+            f"{root} holds another mini release ({_told(found)}), asked for was {_told(wanted)}. "
+            "Delete the folder, or name another one."
+        )
+
+
+def _told(made: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(made.items()))
+
+
+def _write(root: Path, wanted: dict[str, Any], workers: int, progress: bool) -> None:
+    seed, split = wanted["seed"], wanted["split"]
+    truths = [plan_clip(seed, split, number).truth for number in range(wanted["clips"])]
+    todo = [number for number, truth in enumerate(truths) if not clip_path(root, truth).is_file()]
+    if not todo and all((root / name).is_file() for name in (*QUESTION_FILES, MANIFEST)):
+        return
+    for folder in PART_FOLDERS.values():
+        (root / folder).mkdir(exist_ok=True)
+        for left in (root / folder).glob(".*.part"):
+            left.unlink()
+    _render_all(root, seed, split, todo, min(workers, len(todo)), progress)
+    for name, content in question_files(truths, seed).items():
+        _write_json(root / name, content)
+    _write_json(root / MANIFEST, {"made_with": wanted, "walks": [asdict(truth) for truth in truths]})
+    (root / _STARTED).unlink(missing_ok=True)
+
+
+def _render_all(root: Path, seed: int, split: str, todo: list[int], workers: int, progress: bool) -> None:
+    with _bar(len(todo), progress) as advance:
+        if workers <= 1 or len(todo) <= _FEW:
+            for number in todo:
+                _render_one(root, seed, split, number)
+                advance()
+            return
+        # Not fork: a caller may have threads (torch, PyAV), which a forked child would wait for in vain.
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            futures = [pool.submit(_render_one, root, seed, split, number) for number in todo]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    advance()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+def _render_one(root: Path, seed: int, split: str, number: int) -> None:
+    plan = plan_clip(seed, split, number)
+    write_film(clip_path(root, plan.truth), render(plan), Fraction(plan.truth.rate))
+
+
+@contextmanager
+def _bar(total: int, shown: bool) -> Iterator[Callable[[], None]]:
+    with Progress(
+        TextColumn("rendering walks"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not shown or total == 0,
+    ) as bar:
+        task = bar.add_task("clips", total=total, rate="")
+
+        def advance() -> None:
+            bar.advance(task)
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, rate=f"{speed:.1f} clips/s" if speed else "")
+
+        yield advance
+
+
+def _write_json(path: Path, content: object) -> None:
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside.replace(path)
