@@ -174,6 +174,9 @@ _WEAK_LEADS = re.compile(
         )
     )
 )
+_CHOOSING = re.compile(
+    r"choos|chose|pick|select|go(?:ing)? with|went with|opt|settle|vote|answer", re.IGNORECASE
+)
 _NOTHING_MORE = re.compile(
     r"\s?(?:[.!;,)}\]\"'\n]|$|(?:because|since|as|for|based|given|due|instead|rather|not|over)\b|[:-] )"
 )
@@ -196,8 +199,6 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _LETTER_BEFORE = re.compile(r"[A-Z]\)?,? (?:or|and) (?:option )?\(?$")
-
-
 _REACH = 16_000
 _MOST_LEADS = 2_000
 """How many characters, from the end, and how many leads are searched: bounds on the time, not rules."""
@@ -225,9 +226,19 @@ def _led(text: str, lead: tuple[int, int], weak: bool, options: Sequence[str]) -
     at = denial.end() if denial else end
     mark = mark_at(text, at, options)
     if mark is None:
-        opened = option_that_opens(text, at, options)
-        return Mark(opened) if opened else None
+        named = _option_chosen(text, lead, options) if weak else option_that_opens(text, at, options)
+        return Mark(named) if named else None
     return None if _is_list(text, at) or (weak and not _nothing_more(text, at, options)) else mark
+
+
+def _option_chosen(text: str, lead: tuple[int, int], options: Sequence[str]) -> str | None:
+    """The option whose text is all that follows "I choose"; after "so" or "it is" a text says too little."""
+    start, end = lead
+    if not _CHOOSING.match(text, start):
+        return None
+    rest = norm(re.split(r"\n|\.(?:\s|$)", text[end : end + 4000], maxsplit=1)[0])
+    same = [x for x, option in zip(LETTERS, options, strict=False) if norm(option) == rest]
+    return same[0] if len(same) == 1 else None
 
 
 def _claimed(text: str, start: int, letter: str) -> Mark | None:

@@ -5,7 +5,8 @@
 
 Pure patterns over English text: no grammar, no model. Its limits: a word it does not know counts as a landmark
 ("you are whistling a tune" has one); "before turning left, pass the sofa" is read in the order of the words; which
-side a landmark is on is not kept; and an instruction that is implied ("follow the wall round") is not seen.
+side a landmark is on is not kept; an action that is no change of direction ("crouch down") is not an event; and a
+turn that is only implied ("follow the wall round") is not seen.
 """
 
 from __future__ import annotations
