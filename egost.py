@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,28 +21,33 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_HELP = """Ego-ST Bench and ST-R1: evaluate video language models with the plain lmms-eval command.
+_HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
 
 [bold]Try it[/] without a GPU, a key or a network:
-  egost data mini           write the mini world (rendered walks with exact answers)
+  egost data mini        write the mini world: rendered walks, exact answers
   lmms-eval --tasks egost_mini --model qwen2_vl --device cpu \\
     --model_args device_map=cpu,pretrained=$(egost tiny)
 
 [bold]The benchmark:[/]
-  egost data download       get the official release from the hub (resumable)
-  egost data status         what is there, what is missing
-  egost data verify         does every question have a clip that decodes
-  egost clips build         decode all clips into the cache, on all cores
-  lmms-eval --tasks egost --model qwen2_vl --model_args pretrained=PATH \\
-    --output_path runs --log_samples
-  egost summary runs        the figures of the newest run
+  egost data download    get the official release from the hub
+  egost data status      what is there, what is missing
+  egost data verify      has every question a clip that decodes?
+  egost clips build      decode all clips into the cache, on all cores
+  lmms-eval --tasks egost --model qwen2_vl \\
+    --model_args pretrained=PATH --output_path runs --log_samples
+  egost summary runs     the figures of the newest run
 
-[bold]Tasks:[/] egost_{route,direction,landmark,action}_{forward,reverse}; groups egost,
-egost_st, egost_route, egost_mcq; the same as egost_mini_*: lmms-eval --tasks list
+[bold]Tasks[/] (lmms-eval --tasks list shows them):
+  egost_{route,direction,landmark,action}_{forward,reverse}
+  groups egost, egost_st, egost_route, egost_mcq
+  on the mini world the same, as egost_mini_... and egost_mini
 
-[bold]Settings[/] (environment): EGOST_DATA folder of the release; EGOST_CACHE;
-EGOST_PROMPT direct|think|FILE; EGOST_PROTOCOL uniform8|ref-qwen, with +cap151200 or
-+224x224; EGOST_DECODER pyav|torchcodec|decord; EGOST_JUDGE offline
+[bold]Settings[/] (environment):
+  EGOST_DATA, EGOST_MINI_DATA, EGOST_CACHE   folders
+  EGOST_PROMPT     direct, think or a file
+  EGOST_PROTOCOL   uniform8, ref-qwen; +cap151200 or +224x224 behind it
+  EGOST_DECODER    pyav, torchcodec, decord
+  EGOST_JUDGE      offline
 """
 
 app = typer.Typer(
@@ -184,19 +190,20 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
     from results.run import latest_run
 
     found = latest_run(run)
-    table = Table("task", "percent", "compat", "chance", "Avg.(ST)", "scored", "unscored")
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("task or group", "percent", "compat", "chance", "Avg.(ST)", "scored", "unscored"):
+        table.add_column(name, justify="left" if name.startswith("task") else "right", no_wrap=True)
     for row in found.figures:
         numbers = [row.percent, row.compat, row.chance, row.spatiotemporal if row.is_group else None]
-        counts = [row.scored, row.unscored]
         table.add_row(
             f"[bold]{row.name}[/]" if row.is_group else row.name,
             *["" if n is None or math.isnan(n) else f"{n:.1f}" for n in numbers],
-            *["" if n is None else str(n) for n in counts],
+            *["" if n is None else str(n) for n in (row.scored, row.unscored)],
         )
     console.print(table)
-    console.print(f"results: {found.results_file}", soft_wrap=True)
+    console.print(f"results: {found.results_file}", soft_wrap=True, highlight=False)
     for path in found.samples_files:
-        console.print(f"samples: {path}", soft_wrap=True)
+        console.print(f"samples: {path}", soft_wrap=True, highlight=False)
 
 
 def _release(mini: bool) -> Release:

@@ -62,10 +62,10 @@ def strict_choice(reply: str, options: Sequence[str]) -> Choice:
     the end of the reply). Inside it, or else in the prose, the last declaration wins; without one, the
     text has to be a letter in its usual dress, or the text of exactly one option.
     """
-    text = _outside_think(unicodedata.normalize("NFKC", reply))
+    text = outside_think(unicodedata.normalize("NFKC", reply))
     if text is None:
         return Choice(None, "truncated_think")
-    tagged = _last_answer_tag(text)
+    tagged = last_answer_tag(text)
     choice = _read(tidy(_ANSWER_TAG.sub(" ", text) if tagged is None else tagged), options)
     return Choice(choice.letter, "answer_tag") if tagged is not None and choice.letter else choice
 
@@ -103,7 +103,7 @@ _THINK_TAG = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _ANSWER_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 
 
-def _outside_think(text: str) -> str | None:
+def outside_think(text: str) -> str | None:
     """The text without its thinking, or None when the thinking does not end.
 
     A closing tag without an opening one ends thinking that the chat template opened.
@@ -121,7 +121,7 @@ def _outside_think(text: str) -> str | None:
     return None if inside else " ".join([*kept, text[start:]])
 
 
-def _last_answer_tag(text: str) -> str | None:
+def last_answer_tag(text: str) -> str | None:
     tags = list(_ANSWER_TAG.finditer(text))
     for i in range(len(tags) - 1, -1, -1):
         if not tags[i][1]:

@@ -141,10 +141,10 @@ def _choice(where: str, value: Any, key: str, part: int, task: TaskKind, way: Wa
     if not isinstance(inner, dict):
         raise ReleaseError(f"{where}: expected an object in '{way}_mcq', found the keys {sorted(outer)}.")
     options = inner.get("options")
+    if options is None or options == []:
+        return Excluded(where, "empty_options")
     if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
         raise ReleaseError(f"{where}: expected a list of strings in 'options', found {options!r:.80}.")
-    if not options:
-        return Excluded(where, "empty_options")
     question = _text(where, inner if inner.get("question") else outer, "question")
     answers = tuple(fields[name] for fields in (inner, outer) for name in ANSWER_KEYS if name in fields)
     if not answers:

@@ -200,7 +200,7 @@ def open_release(world: World) -> Release:
     if snapshots := cached_snapshots():
         return Release("official", snapshots.roots, snapshots.revision)
     raise ReleaseError(
-        "the Ego-ST Bench release is not on this machine. Run: egost data download (about the official release), "
+        "the Ego-ST Bench release is not on this machine. Run: egost data download, "
         "or set EGOST_DATA to the folder that holds it. To try the suite without it: egost data mini, then "
         "lmms-eval --tasks egost_mini ..."
     )

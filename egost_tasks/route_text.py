@@ -216,7 +216,8 @@ _AT_THE_TURN = re.compile(
 
 def _landmarks(text: str) -> Iterator[tuple[int, Landmark]]:
     """Runs of words that are neither grammar nor motion; the last word of a run is its head."""
-    start, run, joined_by = -1, [], ""
+    run: list[str] = []
+    start, joined_by = -1, ""
     held: tuple[int, list[str]] | None = None
     for token in [*_TOKEN.finditer(text), None]:
         raw = token.group() if token else ""

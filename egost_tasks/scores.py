@@ -6,12 +6,18 @@ the reference code, so that a figure can be put beside the paper's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from egost_tasks.choices import Choice, chance_level, compat_choice, strict_choice
+from egost_tasks.choices import (
+    Choice,
+    chance_level,
+    compat_choice,
+    last_answer_tag,
+    outside_think,
+    strict_choice,
+)
 from egost_tasks.clips import Clip
 from egost_tasks.errors import ClipError
 from egost_tasks.judge import Judge, JudgeFailure, Judgement, RouteItem
@@ -19,8 +25,6 @@ from egost_tasks.sample import Sample
 
 GENERATION_FAILED = ("[GENERATION_FAILED]", "[LMMS_EVAL_REQUEST_FAILED")
 """How a reply begins that an adapter returns in the place of one that it could not get."""
-
-_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -96,22 +100,24 @@ def route_prediction(text: str) -> str:
 
     A reply that ends inside its thinking has no description and is empty.
     """
-    if answers := _ANSWER.findall(text):
-        return str(answers[-1]).strip()
-    return re.sub(r"<think>.*?(?:</think>|\Z)", " ", text, flags=re.DOTALL | re.IGNORECASE).strip()
+    said = outside_think(text)
+    if said is None:
+        return ""
+    return last_answer_tag(said) or said.strip()
 
 
 def as_metrics(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str, Any]:
     """The sample's entries in lmms-eval's results: the metrics of the task YAML, as plain values.
 
     `percent` carries the whole record, since lmms-eval's samples file keeps nothing else of a sample: its
-    `score` is left out where the sample is unscored, and `clip` is the cluster of its standard error.
+    `score` is left out where the sample is unscored, and `clip` is the cluster of its standard error. Both
+    counts are taken of the reasons for being unscored: of a number lmms-eval would make a standard error.
     """
     metrics: dict[str, Any] = {
         "percent": _record(sample, score, clip),
         "compat": score.compat,
-        "n_scored": int(score.unscored is None),
-        "n_unscored": int(score.unscored is not None),
+        "n_scored": score.unscored,
+        "n_unscored": score.unscored,
     }
     if sample.task in ("route", "direction"):
         metrics["spatiotemporal"] = score.percent

@@ -91,14 +91,19 @@ def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]
 
 def mean_of_scored(items: Sequence[Any]) -> float:
     """Mean over the samples that have a number; NaN where none has."""
-    numbers = [item["score"] if isinstance(item, dict) else item for item in items if item is not None]
-    numbers = [number for number in numbers if number is not None]
+    found = (item.get("score") if isinstance(item, dict) else item for item in items)
+    numbers = [number for number in found if number is not None]
     return sum(numbers) / len(numbers) if numbers else float("nan")
 
 
-def count(items: Sequence[int]) -> int:
-    """How many samples have the property that the metric is named after."""
-    return sum(items)
+def count_without_reason(items: Sequence[str | None]) -> int:
+    """How many samples are scored: no reason says why they could not be."""
+    return sum(reason is None for reason in items)
+
+
+def count_with_reason(items: Sequence[str | None]) -> int:
+    """How many samples are unscored."""
+    return sum(reason is not None for reason in items)
 
 
 def _sample(doc: dict[str, Any]) -> Sample:

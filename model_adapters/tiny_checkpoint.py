@@ -20,7 +20,8 @@ from egost_tasks.prompts import SHIPPED, load_prompt
 TINY_VERSION = 1
 """Raised whenever the same seed would give other weights or another vocabulary."""
 
-_VOCABULARY = 4096
+_VOCABULARY = 2048
+_CORPUS_WALKS = 200
 _SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -81,7 +82,7 @@ def _write(folder: Path, seed: int) -> None:
             "vocab_size": len(tokenizer),
             "max_position_embeddings": 8192,
             "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0},
-            "tie_word_embeddings": True,
+            "tie_word_embeddings": False,
             "bos_token_id": token["<|endoftext|>"],
             "eos_token_id": token["<|im_end|>"],
             "pad_token_id": token["<|endoftext|>"],
@@ -91,7 +92,7 @@ def _write(folder: Path, seed: int) -> None:
         video_token_id=token["<|video_pad|>"],
         vision_start_token_id=token["<|vision_start|>"],
         vision_end_token_id=token["<|vision_end|>"],
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -136,5 +137,13 @@ def _tokenizer() -> Any:
 
 
 def _corpus() -> list[str]:
+    """The texts that its vocabulary comes from: prompts, and questions and routes of the mini world."""
+    from egost_tasks.mini_world.question_files import question_files
+    from egost_tasks.mini_world.walks import plan_clip
+
+    walks = [plan_clip(0, "train", number).truth for number in range(_CORPUS_WALKS)]
     prompts = [load_prompt(name) for name in SHIPPED]
-    return [text for prompt in prompts for text in (prompt.choice, prompt.route)]
+    return [
+        *(text for prompt in prompts for text in (prompt.choice, prompt.route)),
+        *(json.dumps(content) for content in question_files(walks, 0).values()),
+    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from string import Template
 from typing import Literal
