@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -59,11 +59,15 @@ def write_mini_release(
         raise ReleaseError(
             f"a mini release needs at least 1 clip and a seed of 0 or more; got {clips} clips, seed {seed}."
         )
+    truths = [plan_clip(seed, split, number).truth for number in range(clips)]
+    if _is_complete(root, wanted, truths):
+        return root
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / _LOCK):
             _check_folder(root, wanted)
-            _write(root, wanted, workers or os.cpu_count() or 1, progress)
+            if not _is_complete(root, wanted, truths):
+                _write(root, wanted, truths, workers or os.cpu_count() or 1, progress)
     except OSError as error:
         raise ReleaseError(
             f"the mini world cannot be written to {root}: {error}. Make room or name another folder."
@@ -144,12 +148,20 @@ def _told(made: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(made.items()))
 
 
-def _write(root: Path, wanted: dict[str, Any], workers: int, progress: bool) -> None:
+def _is_complete(root: Path, wanted: dict[str, Any], truths: Sequence[ClipTruth]) -> bool:
+    return (
+        (root / MANIFEST).is_file()
+        and _manifest(root)["made_with"] == wanted
+        and all((root / name).is_file() for name in QUESTION_FILES)
+        and all(clip_path(root, truth).is_file() for truth in truths)
+    )
+
+
+def _write(
+    root: Path, wanted: dict[str, Any], truths: Sequence[ClipTruth], workers: int, progress: bool
+) -> None:
     seed, split = wanted["seed"], wanted["split"]
-    truths = [plan_clip(seed, split, number).truth for number in range(wanted["clips"])]
     todo = [number for number, truth in enumerate(truths) if not clip_path(root, truth).is_file()]
-    if not todo and all((root / name).is_file() for name in (*QUESTION_FILES, MANIFEST)):
-        return
     for folder in PART_FOLDERS.values():
         (root / folder).mkdir(exist_ok=True)
         for left in (root / folder).glob(".*.part"):

@@ -183,6 +183,31 @@ def test_a_clip_that_was_lost_is_made_again(tmp_path: Path) -> None:
     assert content(root) == whole
 
 
+def test_ctrl_c_ends_all_processes_and_the_next_run_goes_on(mini: Path, tmp_path: Path) -> None:
+    root = tmp_path / "stopped"
+    code = (
+        "from pathlib import Path; from egost_tasks.mini_world import write_mini_release; "
+        f"write_mini_release(Path({str(root)!r}), clips=400, workers=2)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 60
+    while len(list(root.rglob("*.mp4"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    done = len(list(root.rglob("mini_*.mp4")))
+    assert 3 <= done < 400
+    with pytest.raises(ReleaseError, match="clips 400"):
+        write_mini_release(root, clips=CLIPS)
+    assert len(list(root.rglob("mini_*.mp4"))) == done
+
+
 def test_other_parameters_are_refused(mini: Path) -> None:
     for other in ({"seed": 1}, {"split": "train"}, {"clips": 13}):
         with pytest.raises(ReleaseError, match=r"another mini release .*Delete the folder, or name another"):
