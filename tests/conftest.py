@@ -19,7 +19,14 @@ OPTIONS = ["A. turn left, then right", "B. turn right, then left", "C. walk stra
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Each test has a cache of its own, and no setting of the person who runs it."""
-    for name in ("EGOST_DATA", "EGOST_MINI_DATA", "EGOST_PROMPT", "EGOST_PROTOCOL", "EGOST_JUDGE", "EGOST_DECODER"):
+    for name in (
+        "EGOST_DATA",
+        "EGOST_MINI_DATA",
+        "EGOST_PROMPT",
+        "EGOST_PROTOCOL",
+        "EGOST_JUDGE",
+        "EGOST_DECODER",
+    ):
         monkeypatch.delenv(name, raising=False)
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("EGOST_CACHE", str(cache))
@@ -28,7 +35,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     release_module.open_release.cache_clear()
 
 
-def write_video(path: Path, frames: int = 24, size: tuple[int, int] = (112, 112), rate: int = 8, seed: int = 0) -> Path:
+def write_video(
+    path: Path, frames: int = 24, size: tuple[int, int] = (112, 112), rate: int = 8, seed: int = 0
+) -> Path:
     """A real H.264 file of random blocks; size is (height, width) in pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
@@ -39,7 +48,9 @@ def write_video(path: Path, frames: int = 24, size: tuple[int, int] = (112, 112)
         for _ in range(frames):
             blocks = random.integers(0, 255, (7, 7, 3), dtype=np.uint8)
             image = blocks.repeat(-(-size[0] // 7), 0).repeat(-(-size[1] // 7), 1)[: size[0], : size[1]]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"))
+            )
         container.mux(stream.encode())
     return path
 
@@ -63,7 +74,11 @@ def questions(tmp_path: Path) -> Callable[..., Path]:
             part, way, kind = name.removesuffix(".json").split("_", 2)
             keys = {"1": f"{part[-1]}1.mp4", "2": f"{part[-1]}2.mp4"}
             content = {
-                key: {"video": clip, "question": "Describe the route.", f"{way}_answer": "Turn left at the door."}
+                key: {
+                    "video": clip,
+                    "question": "Describe the route.",
+                    f"{way}_answer": "Turn left at the door.",
+                }
                 if kind == "qa"
                 else choice_entry(way, clip)
                 for key, clip in keys.items()

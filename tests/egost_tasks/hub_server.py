@@ -75,13 +75,22 @@ def serve(hub: Hub) -> Iterator[Hub]:
                             "tags": [],
                             "siblings": [{"rfilename": name} for name in files],
                         }
-                        return self.send(200, json.dumps(info).encode(), {"Content-Type": "application/json"}, body)
+                        return self.send(
+                            200, json.dumps(info).encode(), {"Content-Type": "application/json"}, body
+                        )
                     if path.startswith(f"/api/datasets/{repo}/tree/{revision}"):
                         tree = [
-                            {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                            {
+                                "type": "file",
+                                "path": name,
+                                "size": len(data),
+                                "oid": hashlib.sha1(data).hexdigest(),
+                            }
                             for name, data in files.items()
                         ]
-                        return self.send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"}, body)
+                        return self.send(
+                            200, json.dumps(tree).encode(), {"Content-Type": "application/json"}, body
+                        )
                     prefix = f"/datasets/{repo}/resolve/{revision}/"
                     if path.startswith(prefix) and path.removeprefix(prefix) in files:
                         return self.file(files[path.removeprefix(prefix)], commit, body)
@@ -91,7 +100,11 @@ def serve(hub: Hub) -> Iterator[Hub]:
         def file(self, data: bytes, commit: str, body: bool) -> None:
             if hub.broken:
                 return self.send(500, b"", {}, body)
-            headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+            headers = {
+                "ETag": f'"{hashlib.sha1(data).hexdigest()}"',
+                "X-Repo-Commit": commit,
+                "Accept-Ranges": "bytes",
+            }
             start = 0
             if wanted := self.headers.get("Range"):
                 start = int(wanted.removeprefix("bytes=").split("-")[0])

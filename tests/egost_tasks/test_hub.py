@@ -33,7 +33,9 @@ def egost(hub_url: str, home: Path, *arguments: str, **settings: str) -> subproc
     )
 
 
-def test_download_pins_the_revisions_and_uses_the_token(questions: Callable[..., Path], tmp_path: Path) -> None:
+def test_download_pins_the_revisions_and_uses_the_token(
+    questions: Callable[..., Path], tmp_path: Path
+) -> None:
     with serve(hub_with(questions(), b"clip")) as hub:
         done = egost(hub.url, tmp_path / "home", "data", "download", HF_TOKEN="hf_secret")
         assert done.returncode == 0, done.stderr
@@ -44,7 +46,9 @@ def test_download_pins_the_revisions_and_uses_the_token(questions: Callable[...,
         hub.requests.clear()
         again = egost(hub.url, tmp_path / "home", "data", "download")
         assert again.returncode == 2
-        assert f"has no revision {CLIPS_COMMIT}" in again.stderr, "the clips of the first download are asked for again"
+        assert f"has no revision {CLIPS_COMMIT}" in again.stderr, (
+            "the clips of the first download are asked for again"
+        )
 
         status = egost(hub.url, tmp_path / "home", "data", "status")
         assert status.returncode == 1
@@ -68,18 +72,26 @@ def test_a_download_that_was_cut_off_goes_on(questions: Callable[..., Path], tmp
         second = egost(hub.url, tmp_path / "home", "data", "download", "--to", str(folder))
         assert second.returncode == 0, second.stderr
         assert (folder / "part1" / "11.mp4").read_bytes() == clip
-        fetched = [path.rsplit("/", 1)[-1] for method, path, _ in hub.requests if method == "GET" and "/resolve/" in path]
+        fetched = [
+            path.rsplit("/", 1)[-1]
+            for method, path, _ in hub.requests
+            if method == "GET" and "/resolve/" in path
+        ]
         assert not [name for name in fetched if name.endswith(".json")], "what had arrived was kept"
         assert f"export EGOST_DATA={folder}" in second.stdout
 
 
-def test_a_connection_that_breaks_once_is_resumed_where_it_broke(questions: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_connection_that_breaks_once_is_resumed_where_it_broke(
+    questions: Callable[..., Path], tmp_path: Path
+) -> None:
     hub = hub_with(questions(), os.urandom(1 << 20) * 24)
     hub.break_after, hub.mends = 14 << 20, True
     with serve(hub):
         done = egost(hub.url, tmp_path / "home", "data", "download")
         assert done.returncode == 0, done.stderr
-        assert [wanted for _, path, wanted in hub.requests if path.endswith("11.mp4") and wanted] == [f"bytes={10 << 20}-"]
+        assert [wanted for _, path, wanted in hub.requests if path.endswith("11.mp4") and wanted] == [
+            f"bytes={10 << 20}-"
+        ]
 
 
 def test_no_hub(tmp_path: Path) -> None:

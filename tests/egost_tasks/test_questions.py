@@ -66,7 +66,9 @@ def test_a_route_entry(tmp_path: Path) -> None:
     assert (sample.task, sample.way, sample.answer, sample.options) == ("route", "reverse", "Turn left.", ())
 
 
-@pytest.mark.parametrize("key", ["answer", "correct_answer", "correct_option", "correct", "gt", "ground_truth"])
+@pytest.mark.parametrize(
+    "key", ["answer", "correct_answer", "correct_option", "correct", "gt", "ground_truth"]
+)
 @pytest.mark.parametrize("place", ["inside", "beside"])
 def test_names_of_the_answer(tmp_path: Path, key: str, place: str) -> None:
     entry = choice_entry("forward", "1.mp4")
@@ -77,7 +79,8 @@ def test_names_of_the_answer(tmp_path: Path, key: str, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["B", "b", "B.", "(B)", "B. turn right, then left", "B: Turn right, then left.", "turn right, then left"]
+    "value",
+    ["B", "b", "B.", "(B)", "B. turn right, then left", "B: Turn right, then left.", "turn right, then left"],
 )
 def test_forms_of_the_answer(tmp_path: Path, value: str) -> None:
     [sample], _ = read(tmp_path, {"1": choice_entry("forward", "1.mp4", answer=value)})
@@ -158,7 +161,9 @@ def test_broken_files(tmp_path: Path, content: str, message: str) -> None:
     assert NAME in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["Part5_forward_qa.json", "Part1_sideways_mcq.json", "Part1_forward_mcq_action.json"])
+@pytest.mark.parametrize(
+    "name", ["Part5_forward_qa.json", "Part1_sideways_mcq.json", "Part1_forward_mcq_action.json"]
+)
 def test_an_unknown_part_is_an_error(name: str) -> None:
     with pytest.raises(ReleaseError, match="no file of the release"):
         is_question_file(name)

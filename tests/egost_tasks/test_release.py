@@ -50,7 +50,9 @@ def test_half_the_clips(release_folder: Path) -> None:
         release.samples("route", "forward")
 
 
-def test_one_missing_clip_among_many_leaves_its_samples_to_be_unscored(questions: Callable[..., Path]) -> None:
+def test_one_missing_clip_among_many_leaves_its_samples_to_be_unscored(
+    questions: Callable[..., Path],
+) -> None:
     numbers = [str(n) for n in range(100)]
     root = questions(Part1_forward_mcq={n: choice_entry("forward", f"{n}.mp4") for n in numbers})
     for path in root.glob("*.json"):
@@ -149,7 +151,9 @@ def test_a_cache_that_cannot_be_written(
 def test_5000_samples_load_in_under_a_second(questions: Callable[..., Path]) -> None:
     words = random.Random(0)
     entry = {
-        str(i): choice_entry("forward", f"{i}.mp4", question=" ".join(words.choices(["left", "door", "red"], k=30)))
+        str(i): choice_entry(
+            "forward", f"{i}.mp4", question=" ".join(words.choices(["left", "door", "red"], k=30))
+        )
         for i in range(5000)
     }
     root = questions(Part3_forward_mcq=entry)
