@@ -12,8 +12,29 @@ from pathlib import Path
 
 from egost_tasks.errors import ClipError
 
+_known: dict[tuple[Path, tuple[int, int]], str] = {}
 
-def source_state(source: Path) -> tuple[int, int]:
+
+def source_sha256(source: Path, folder: Path) -> str:
+    """SHA-256 of a clip's bytes, read only where path, size or time of change are new to `folder`.
+
+    source: an absolute path. Raises ClipError (`missing`, `empty`, `unreadable`).
+    """
+    state = _state(source)
+    if known := _known.get((source, state)):
+        return known
+    memo = folder / f"{hashlib.sha256(str(source).encode()).hexdigest()[:32]}.json"
+    sha256 = _remembered(memo, state)
+    if not sha256:
+        sha256 = _read(source)
+        # The memo saves time and nothing else, so a cache that only can be read from does without it.
+        with suppress(OSError):
+            _write_whole(memo, json.dumps({"source": str(source), "state": state, "sha256": sha256}))
+    _known[source, state] = sha256
+    return sha256
+
+
+def _state(source: Path) -> tuple[int, int]:
     """(size in bytes, time of change in ns) of a clip. Raises ClipError (`missing`, `empty`, `unreadable`)."""
     try:
         status = source.stat()
@@ -30,18 +51,15 @@ def source_state(source: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def source_sha256(source: Path, state: tuple[int, int], folder: Path) -> str:
-    """SHA-256 of a clip's bytes, from `folder` where path, size and time of change are as they were.
-
-    Raises ClipError (`unreadable`).
-    """
-    memo = folder / f"{hashlib.sha256(str(source).encode()).hexdigest()[:32]}.json"
+def _remembered(memo: Path, state: tuple[int, int]) -> str | None:
     try:
         known = json.loads(memo.read_text(encoding="utf-8"))
-        if known["state"] == list(state):
-            return str(known["sha256"])
+        return str(known["sha256"]) if known["state"] == list(state) else None
     except (OSError, ValueError, KeyError, TypeError):
-        pass
+        return None
+
+
+def _read(source: Path) -> str:
     digest = hashlib.sha256()
     try:
         with source.open("rb") as file:
@@ -49,9 +67,6 @@ def source_sha256(source: Path, state: tuple[int, int], folder: Path) -> str:
                 digest.update(block)
     except OSError as error:
         raise ClipError("unreadable", f"{source} cannot be read: {error.strerror}") from error
-    # The memo saves time and nothing else, so a cache that only can be read from does without it.
-    with suppress(OSError):
-        _write_whole(memo, json.dumps({"source": str(source), "state": state, "sha256": digest.hexdigest()}))
     return digest.hexdigest()
 
 

@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from egost_tasks.cache import cache_root
 from egost_tasks.clip_manifest import ClipManifest
-from egost_tasks.clip_sources import source_sha256, source_state
-from egost_tasks.decode_process import TIMEOUT, DecodePool, decoding_limit
+from egost_tasks.clip_sources import source_sha256
+from egost_tasks.decode_process import MEMORY, TIMEOUT, DecodePool, decoding_limit
 from egost_tasks.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
 from egost_tasks.decoders import chosen_decoder
 from egost_tasks.errors import CacheError, ClipError
@@ -55,8 +55,7 @@ class Clip:
 
 ClipOutcome = Clip | ClipError
 
-_FailureKey = tuple[Path, tuple[int, int], str, str]
-_failures: dict[_FailureKey, ClipError] = {}
+_failures: dict[DecodeRequest, ClipError] = {}
 _pool = DecodePool()
 
 
@@ -81,26 +80,31 @@ def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Cli
     cannot be written; DecoderError for a wrong setting.
     """
     source = source.absolute()
-    state = source_state(source)
-    decoder = chosen_decoder()
-    failure = (source, state, protocol.name, decoder)
-    _raise_again(failure)
     folder = (cache or cache_root()) / "clips"
-    sha256 = source_sha256(source, state, folder / "sources")
+    sha256 = source_sha256(source, folder / "sources")
     key = hashlib.sha256(f"{sha256} {protocol.name} {ENCODER}".encode()).hexdigest()[:40]
     entry = folder / key[:2] / key
     if clip := _load(entry, source):
         return clip
+    request = DecodeRequest(
+        source=source,
+        source_sha256=sha256,
+        protocol=protocol.name,
+        decoder=chosen_decoder(),
+        folder=entry,
+        limit=decoding_limit("EGOST_DECODE_TIMEOUT", TIMEOUT),
+        memory=int(decoding_limit("EGOST_DECODE_MEMORY", MEMORY)),
+    )
     try:
+        _raise_again(request)
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.with_name(key + ".lock")):
             if clip := _load(entry, source):
                 return clip
-            _raise_again(failure)
-            limit = decoding_limit("EGOST_DECODE_TIMEOUT", TIMEOUT)
-            return _make(entry, DecodeRequest(source, sha256, protocol.name, decoder, entry, limit))
+            _raise_again(request)
+            return _make(request)
     except ClipError as error:
-        _failures[failure] = error
+        _failures[request] = error
         raise
     except (OSError, CacheError) as error:
         raise CacheError(
@@ -163,8 +167,8 @@ def _bar(visible: bool) -> Progress:
     )
 
 
-def _raise_again(failure: _FailureKey) -> None:
-    if known := _failures.get(failure):
+def _raise_again(request: DecodeRequest) -> None:
+    if known := _failures.get(request):
         raise ClipError(known.reason, str(known))
 
 
@@ -181,8 +185,9 @@ def _load(entry: Path, source: Path) -> Clip | None:
     return Clip(path, replace(manifest, source=source.name))
 
 
-def _make(entry: Path, request: DecodeRequest) -> Clip:
+def _make(request: DecodeRequest) -> Clip:
     """Decode into a folder beside the entry and rename it. The caller holds the entry's lock."""
+    entry = request.folder
     for left_over in entry.parent.glob(f"{entry.name}.part-*"):
         shutil.rmtree(left_over, ignore_errors=True)
     beside = Path(tempfile.mkdtemp(prefix=f"{entry.name}.part-", dir=entry.parent))

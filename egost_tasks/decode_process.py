@@ -134,8 +134,8 @@ class DecodePool:
         self._busy: set[DecodeProcess] = set()
 
     def write_clip(self, request: DecodeRequest) -> None:
-        """Do the request in a child. Raises ClipError, CacheError, DecoderError, DecodingStopped."""
-        process = self._take(int(decoding_limit("EGOST_DECODE_MEMORY", MEMORY)))
+        """Do the request in a child. Raises ClipError, CacheError, DecodingStopped."""
+        process = self._take(request.memory)
         try:
             process.write_clip(request)
         finally:

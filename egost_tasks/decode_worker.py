@@ -30,7 +30,7 @@ MANIFEST_FILE = "manifest.json"
 class DecodeRequest:
     """Decode `source` by `protocol` (its name) and write CLIP_FILE and MANIFEST_FILE into `folder`, which exists.
 
-    limit: seconds after which the work is worth nothing any more.
+    limit: seconds that it may take. memory: MiB that the child may hold.
     """
 
     source: Path
@@ -39,6 +39,7 @@ class DecodeRequest:
     decoder: Decoder
     folder: Path
     limit: float
+    memory: int
 
 
 @dataclass(frozen=True)

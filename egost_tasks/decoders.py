@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
@@ -126,7 +126,8 @@ def _refuse_cut(source: Path, table: PacketTable, n_frames: int) -> None:
 def _by_packets(source: Path, table: PacketTable, protocol: Protocol, decoder: Decoder) -> DecodedClip:
     if not table.has_times:
         raise _FrameLost("its packets have no times of their own")
-    times = [(pts - table.pts[0]) * table.time_base for pts in table.pts]
+    shown = table.pts
+    times = [(pts - shown[0]) * table.time_base for pts in shown]
     duration = times[-1] + _tail(table, len(times), times[-1])
     indices = protocol.indices(len(times), float(duration))
     picked = _PICK[decoder](source, table, sorted(set(indices)))
@@ -202,16 +203,23 @@ def _picked(frames: Iterable[tuple[int, Any]]) -> _Picked:
 def _all_frames(source: Path) -> Iterator[Any]:
     container, stream = open_video(source)
     with container:
-        yield from _frames(container, stream)
+        yield from _frames(container, stream, wanted=None)
 
 
-def _frames(container: Any, stream: Any) -> Iterator[Any]:
-    """Whole frames from where the container stands, in presentation order; over what is damaged."""
+def _frames(container: Any, stream: Any, wanted: Collection[int] | None) -> Iterator[Any]:
+    """Whole frames from where the container stands, in presentation order; over what is damaged.
+
+    wanted: presentation times of the frames that must be among them; None: all. Of the others, those that no
+    frame refers to are not decoded, which saves up to half of the time.
+    """
+    codec = stream.codec_context
     for packet in chain(whole_packets(container, stream), [None]):
         if packet is not None and packet.is_corrupt:
             continue
+        skippable = wanted is not None and packet is not None and packet.pts not in wanted
+        codec.skip_frame = "NONREF" if skippable else "DEFAULT"
         try:
-            frames = stream.codec_context.decode(packet)
+            frames = codec.decode(packet)
         except av.error.InvalidDataError:
             continue
         yield from (frame for frame in frames if not frame.is_corrupt)
@@ -231,11 +239,12 @@ def _sought(
     key_of = _keys(table)
     frames: Iterator[Any] = iter(())
     at: Packet | None = None
+    wanted = {shown[i] for i in indices}
     for i in indices:
         if at != key_of[shown[i]]:
             at = key_of[shown[i]]
-            container.seek(at.dts, stream=stream)
-            frames = _frames(container, stream)
+            container.seek(at.pts, stream=stream)
+            frames = _frames(container, stream, wanted)
         for frame in frames:
             if frame.pts is None or frame.pts >= shown[i]:
                 break
@@ -275,14 +284,13 @@ def _by_torchcodec(source: Path, table: PacketTable, indices: Sequence[int]) -> 
 def _by_decord(source: Path, table: PacketTable, indices: Sequence[int]) -> _Picked:
     import decord
 
-    # decord counts the frames that an edit list hides.
-    stored = sorted([*table.hidden, *table.pts])
-    position = {pts: i for i, pts in enumerate(stored)}
-    numbers = [position[table.pts[i]] for i in indices]
+    if table.hidden:
+        # Measured with 0.6.0: it counts these frames and gives wrong ones beside them.
+        raise _FrameLost(f"{len(table.hidden)} frames are hidden by an edit list, which it cannot read")
     try:
         video = decord.VideoReader(str(source), num_threads=1)
-        images = video.get_batch(numbers).asnumpy()
-        times = video.get_frame_timestamp(numbers)[:, 0].tolist()
+        images = video.get_batch(list(indices)).asnumpy()
+        times = video.get_frame_timestamp(list(indices))[:, 0].tolist()
     except (decord.DECORDError, IndexError) as error:
         raise _FrameLost(str(error).splitlines()[0]) from error
     _check_times(table, indices, times)
@@ -290,13 +298,11 @@ def _by_decord(source: Path, table: PacketTable, indices: Sequence[int]) -> _Pic
 
 
 def _check_times(table: PacketTable, indices: Sequence[int], times: Sequence[float]) -> None:
-    shift = times[0] - float(table.pts[indices[0]] * table.time_base)
-    for i, time in zip(indices, times, strict=True):
-        expected = float(table.pts[i] * table.time_base) + shift
-        if abs(time - expected) > 1e-3:
-            raise _FrameLost(
-                f"it gave the frame at {time:.3f} s in the place of frame {i} at {expected:.3f} s"
-            )
+    shown = table.pts
+    expected = [float((shown[i] - shown[indices[0]]) * table.time_base) + times[0] for i in indices]
+    for i, time, right in zip(indices, times, expected, strict=True):
+        if abs(time - right) > 1e-3:
+            raise _FrameLost(f"it gave the frame at {time:.3f} s in the place of frame {i} at {right:.3f} s")
 
 
 def _rotation(source: Path) -> int:

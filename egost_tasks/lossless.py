@@ -16,22 +16,28 @@ Frames = npt.NDArray[np.uint8]
 ENCODER = "libx264rgb-1"
 """Named in the cache's keys: raised whenever the same frames would be written otherwise."""
 
+MAX_SIDE = 16384
+"""Pixels; x264's limit."""
+
 
 def write_lossless(frames: Frames, path: Path) -> None:
     """Write uint8 RGB frames [N, H, W, 3] as an mp4 at 1 frame a second, without loss, and check them.
 
     At 1 frame a second no reader that samples by time (1 or 2 frames a second) drops or repeats a frame.
-    RGB planes, unlike YUV, come back exactly, at odd sizes as well. Raises OSError where the file cannot be
-    written (full, read-only), ValueError where the frames do not come back as they were (x264 takes up to
-    16384 pixels a side).
+    RGB planes, unlike YUV, come back exactly, at odd sizes as well: through PyAV, OpenCV and torchcodec at
+    any size, through decord 0.6.0 from 73 pixels of width on (below, it gives some widths wrongly).
+
+    Raises OSError where the file cannot be written (full, read-only), ValueError where a side is longer
+    than MAX_SIDE or the frames do not come back as they were, MemoryError where x264 stops, which it does for
+    nothing else.
     """
+    if max(frames.shape[1:3]) > MAX_SIDE:
+        raise ValueError(f"{frames.shape[2]} x {frames.shape[1]} pixels; x264 takes up to {MAX_SIDE} a side")
     buffer = io.BytesIO()
     try:
         _encode(frames, buffer)
     except av.error.ExternalError as error:
-        raise ValueError(
-            f"{frames.shape[2]} x {frames.shape[1]} pixels cannot be encoded: {error}"
-        ) from error
+        raise MemoryError(f"x264 stopped: {error}") from error
     # Python's own writing names a full disk; libav's muxer may close a cut file without a word.
     path.write_bytes(buffer.getbuffer())
     if not np.array_equal(read_lossless(path), frames):

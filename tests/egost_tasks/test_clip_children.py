@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from video_files import numbers, write_video
+
+from egost_tasks import clips, decode_process
+from egost_tasks.clips import get_clip
+from egost_tasks.decode_process import DecodePool
+from egost_tasks.decode_worker import DecodeRequest
+from egost_tasks.decoders import DecoderError
+from egost_tasks.errors import ClipError
+from egost_tasks.frames import Protocol
+
+UNIFORM = Protocol()
+ROOT = Path(clips.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def heavy_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 4K video that takes some seconds to decode, and more than 200 MiB of memory."""
+    path = tmp_path_factory.mktemp("heavy") / "4k.mp4"
+    return write_video(path, 9, size=(3840, 2160), preset="ultrafast", gop=250)
+
+
+def refused(source: Path) -> ClipError:
+    with pytest.raises(ClipError) as error:
+        get_clip(source, UNIFORM)
+    assert str(source) in str(error.value)
+    return error.value
+
+
+def test_a_clip_that_takes_too_long_ends_its_child_alone(
+    tmp_path: Path, heavy_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    light = write_video(tmp_path / "light.mp4", 10)
+    get_clip(write_video(tmp_path / "warm.mp4", 9), UNIFORM)
+    monkeypatch.setenv("EGOST_DECODE_TIMEOUT", "0.3")
+    start = time.perf_counter()
+    assert refused(heavy_video).reason == "timeout"
+    assert refused(heavy_video).reason == "timeout"
+    assert time.perf_counter() - start < 3
+    monkeypatch.delenv("EGOST_DECODE_TIMEOUT")
+    assert get_clip(light, UNIFORM).manifest.n_frames == 10
+
+
+def test_a_clip_that_needs_too_much_memory_has_its_reason(
+    heavy_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGOST_DECODE_MEMORY", "200")
+    assert refused(heavy_video).reason == "memory"
+    monkeypatch.delenv("EGOST_DECODE_MEMORY")
+    clip = get_clip(heavy_video, UNIFORM)
+    assert clip.frames().shape == (8, 2160, 3840, 3)
+    assert numbers(clip.frames()[:2]) == [0, 1]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "inf"])
+def test_a_limit_that_makes_no_sense_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("EGOST_DECODE_TIMEOUT", value)
+    with pytest.raises(DecoderError, match=rf"EGOST_DECODE_TIMEOUT is '{value}'"):
+        get_clip(write_video(tmp_path / "a.mp4", 9), UNIFORM)
+
+
+def hanging_request(folder: Path, limit: float) -> DecodeRequest:
+    """A pipe that nobody writes into: opening it never comes back."""
+    os.mkfifo(folder / "pipe.mp4")
+    return DecodeRequest(folder / "pipe.mp4", "", "uniform8", "pyav", folder, limit, memory=4096)
+
+
+def child_of(pool: DecodePool) -> decode_process.DecodeProcess:
+    while not pool._busy:
+        time.sleep(0.01)
+    return next(iter(pool._busy))
+
+
+def test_a_child_that_hangs_is_killed(tmp_path: Path) -> None:
+    pool = DecodePool()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(pool.write_clip, hanging_request(tmp_path, 0.5))
+        child = child_of(pool)
+        with pytest.raises(ClipError, match=r"not decoded within 0\.5 s") as error:
+            waiting.result()
+    assert error.value.reason == "timeout"
+    assert not child.alive
+    assert not Path(f"/proc/{child.pid}").exists()
+
+
+def test_a_child_that_crashes_is_named(tmp_path: Path) -> None:
+    pool = DecodePool()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(pool.write_clip, hanging_request(tmp_path, 30))
+        os.kill(child_of(pool).pid, signal.SIGSEGV)
+        with pytest.raises(ClipError, match=r"SIGSEGV") as error:
+            waiting.result()
+    assert error.value.reason == "crash"
+
+
+def test_a_child_that_died_while_idle_is_replaced(tmp_path: Path) -> None:
+    get_clip(write_video(tmp_path / "a.mp4", 9), UNIFORM)
+    for child in clips._pool._idle:
+        os.kill(child.pid, signal.SIGKILL)
+        child._process.wait()
+    assert get_clip(write_video(tmp_path / "b.mp4", 10), UNIFORM).manifest.n_frames == 10
+
+
+def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "a.mp4", 9)
+    code = (
+        "import sys, os, signal; from pathlib import Path; from egost_tasks import clips, frames\n"
+        "clips.get_clip(Path(sys.argv[1]), frames.Protocol())\n"
+        "print(clips._pool._idle[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(source)], capture_output=True, text=True, cwd=ROOT)
+    child = Path("/proc") / run.stdout.strip()
+    deadline = time.monotonic() + 5
+    while child.exists() and time.monotonic() < deadline:
+        if "Z (zombie)" in (child / "status").read_text():
+            break
+        time.sleep(0.05)
+    else:
+        assert not child.exists()
