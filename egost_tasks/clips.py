@@ -80,7 +80,7 @@ def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Cli
     cannot be written; DecoderError for a wrong setting.
     """
     source = source.absolute()
-    folder = (cache or cache_root()) / "clips"
+    folder = (cache or cache_root()).absolute() / "clips"
     sha256 = source_sha256(source, folder / "sources")
     key = hashlib.sha256(f"{sha256} {protocol.name} {ENCODER}".encode()).hexdigest()[:40]
     entry = folder / key[:2] / key

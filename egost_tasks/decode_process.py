@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from multiprocessing import Pipe
-from pathlib import Path
 
 from egost_tasks.decode_worker import DecodeReply, DecodeRequest
 from egost_tasks.decoders import DecoderError
@@ -20,8 +19,6 @@ TIMEOUT = 30.0
 
 MEMORY = 4096
 """MiB of data that a child may hold."""
-
-_PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 
 
 class DecodingStopped(Exception):
@@ -40,7 +37,8 @@ def decoding_limit(variable: str, default: float) -> float:
     return number
 
 
-_COMMAND = "from egost_tasks.decode_worker import main; main()"
+# The child finds its modules where this process does, and is no copy of its main module.
+_COMMAND = "import sys; sys.path[:] = sys.argv[3:]; from egost_tasks.decode_worker import main; main()"
 
 
 class DecodeProcess:
@@ -56,9 +54,8 @@ class DecodeProcess:
         with theirs:
             # A session of its own: Ctrl-C is for this process, which ends the child in order.
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND, str(theirs.fileno()), str(memory)],
+                [sys.executable, "-c", _COMMAND, str(theirs.fileno()), str(memory), *sys.path],
                 pass_fds=[theirs.fileno()],
-                cwd=_PACKAGE_ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

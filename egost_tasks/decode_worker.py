@@ -111,7 +111,7 @@ def _serve(connection: Connection) -> None:
         except EOFError:
             return
         # The parent keeps the time; this alarm ends a child whose parent was killed.
-        signal.alarm(math.ceil(request.limit) + 5)
+        signal.alarm(math.ceil(request.limit) + 2)
         reply = _answer(request)
         signal.alarm(0)
         connection.send(reply)
@@ -119,6 +119,9 @@ def _serve(connection: Connection) -> None:
 
 def main() -> None:
     """Entry point of the child: its arguments are the connection's file descriptor and its memory in MiB."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
     limit = int(sys.argv[2]) * 2**20
+    if allowed != resource.RLIM_INFINITY:
+        limit = min(limit, allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     _serve(Connection(int(sys.argv[1])))

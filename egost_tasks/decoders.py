@@ -24,7 +24,7 @@ Decoder = Literal["pyav", "torchcodec", "decord"]
 DEFAULT_DECODER: Decoder = "pyav"
 
 MIN_COMPLETE_SHARE = 0.95
-"""A file that was cut off must still hold this share of the frames that its index promises, else it is an error."""
+"""Share of the frames of a cut or damaged file that must decode, else it is an error: this project's own rule."""
 
 _PACKAGES: dict[str, str] = {"pyav": "av", "torchcodec": "torchcodec", "decord": "decord"}
 
@@ -93,12 +93,13 @@ def decode_clip(source: Path, protocol: Protocol, decoder: Decoder) -> DecodedCl
     """Decode the 8 frames that the protocol takes from a video file.
 
     The frames are counted by demuxing, never taken from a header. Where one of the 8 cannot be decoded, all
-    frames are decoded (`pyav` only) and those that really come out are counted. A file that was cut off is
-    used as long as `MIN_COMPLETE_SHARE` of what its index promises is there.
+    frames are decoded (`pyav` only) and those that really come out are counted. A file that was cut off or is
+    damaged is used as long as `MIN_COMPLETE_SHARE` of its frames decode. A header that claims more than the
+    file's own index can place is not missed: there is nothing that could be missing.
     Raises ClipError: `unreadable`, `no_video`, `no_frames`, `truncated`.
     """
     table = read_packets(source)
-    _refuse_cut(source, table, len(table.packets))
+    _refuse_holes(source, table, len(table.packets))
     if not table.packets:
         raise ClipError(
             "no_frames", f"{source} has a video stream without a single whole frame. Get it again."
@@ -113,13 +114,14 @@ def decode_clip(source: Path, protocol: Protocol, decoder: Decoder) -> DecodedCl
         return _by_decoding(source, table, protocol)
 
 
-def _refuse_cut(source: Path, table: PacketTable, n_frames: int) -> None:
+def _refuse_holes(source: Path, table: PacketTable, n_frames: int) -> None:
     expected = table.expected_frames()
-    if table.cut and expected and n_frames < MIN_COMPLETE_SHARE * expected:
+    if expected and n_frames < MIN_COMPLETE_SHARE * expected:
+        where = "was cut off" if table.cut else "is damaged"
         raise ClipError(
             "truncated",
-            f"{source} was cut off: {n_frames} of the {expected} frames that its index lists are there, "
-            f"at least {MIN_COMPLETE_SHARE:.0%} are needed. Get the file again.",
+            f"{source} {where}: {n_frames} of the {expected} frames that its index lists can be decoded, at "
+            f"least {MIN_COMPLETE_SHARE:.0%} are needed. Get the file again.",
         )
 
 
@@ -140,7 +142,7 @@ def _by_decoding(source: Path, table: PacketTable, protocol: Protocol) -> Decode
         raise ClipError(
             "no_frames", f"{source}: none of its {len(table.packets)} frames can be decoded. Get it again."
         )
-    _refuse_cut(source, table, len(stamps))
+    _refuse_holes(source, table, len(stamps))
     if None not in stamps:
         times = [(pts - stamps[0]) * table.time_base for pts in stamps]
     elif table.rate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,7 +40,10 @@ def write_lossless(frames: Frames, path: Path) -> None:
     except av.error.ExternalError as error:
         raise MemoryError(f"x264 stopped: {error}") from error
     # Python's own writing names a full disk; libav's muxer may close a cut file without a word.
-    path.write_bytes(buffer.getbuffer())
+    with path.open("wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
     if not np.array_equal(read_lossless(path), frames):
         raise ValueError(f"the frames in {path} are not those that were written")
 

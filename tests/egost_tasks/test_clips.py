@@ -84,6 +84,14 @@ def test_a_changed_file_of_the_cache_is_noticed(tmp_path: Path) -> None:
         clip.frames()
 
 
+def test_a_relative_cache_is_where_the_process_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "a.mp4", 10)
+    monkeypatch.chdir(tmp_path)
+    assert get_clip(Path("a.mp4"), UNIFORM, cache=Path("kept")).path.is_relative_to(tmp_path / "kept")
+
+
 @pytest.mark.parametrize("lost", ["clip.mp4", "manifest.json"])
 def test_a_cache_entry_that_lost_a_file_is_made_again(tmp_path: Path, lost: str) -> None:
     source = write_video(tmp_path / "a.mp4", 10)

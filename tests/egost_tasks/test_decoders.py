@@ -196,18 +196,35 @@ def test_a_file_cut_before_its_index_is_unreadable(tmp_path: Path) -> None:
     assert error.value.reason == "unreadable"
 
 
-def test_where_a_frame_is_damaged_all_that_decode_are_counted(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "hole.mp4", 100, gop=10)
+def with_hole(path: Path, start: float, end: float) -> Path:
+    """Overwrite a part of the coded frames, given by shares of the file, with zeros."""
     data = bytearray(path.read_bytes())
-    start = data.index(b"mdat")
-    hole = slice(start + (len(data) - start) * 2 // 5, start + (len(data) - start) * 3 // 5)
+    hole = slice(int(len(data) * start), int(len(data) * end))
     data[hole] = bytes(len(data[hole]))
     path.write_bytes(data)
-    clip = decode(path)
+    return path
+
+
+def test_where_a_frame_is_damaged_all_that_decode_are_counted(tmp_path: Path) -> None:
+    # All of the last frame, which is one of the 8, is lost, and no other.
+    clip = decode(with_hole(write_video(tmp_path / "hole.mp4", 100, gop=1), 0.995, 1.0))
     assert clip.counted_by == "decoding"
-    assert 60 <= clip.n_frames < 100
-    assert clip.expected_frames == 100
-    assert not set(range(45, 55)) & set(numbers(clip.frames))
+    assert (clip.n_frames, clip.expected_frames) == (99, 100)
+    assert numbers(clip.frames) == list(clip.indices) == [0, 14, 28, 42, 56, 70, 84, 98]
+
+
+def test_a_file_with_a_large_hole_is_refused(tmp_path: Path) -> None:
+    path = with_hole(write_video(tmp_path / "hole.mp4", 100, gop=10), 0.4, 0.6)
+    with pytest.raises(ClipError, match=r"is damaged: \d\d of the 100 frames") as error:
+        decode(path)
+    assert error.value.reason == "truncated"
+
+
+def test_packets_without_times_are_counted_by_decoding(tmp_path: Path) -> None:
+    clip = decode(write_video(tmp_path / "old.avi", 40, codec="mpeg4", bf="2", qscale="3"))
+    assert (clip.n_frames, clip.counted_by) == (40, "decoding")
+    assert numbers(clip.frames) == list(clip.indices)
+    assert clip.timestamps == pytest.approx([i / 25 for i in clip.indices])
 
 
 def test_audio_alone_is_no_video(tmp_path: Path) -> None:
