@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -190,7 +189,7 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
     from results.run import latest_run
 
     found = latest_run(run)
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("task or group", "percent", "compat", "chance", "Avg.(ST)", "scored", "unscored"):
         table.add_column(name, justify="left" if name.startswith("task") else "right", no_wrap=True)
     for row in found.figures:

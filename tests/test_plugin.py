@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,9 +15,10 @@ from typing import Any
 
 import pytest
 from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
+from taught_checkpoint import taught_checkpoint
 
 from egost_tasks.mini_world import write_mini_release
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost_tasks.release import Release
 
 ROOT = Path(__file__).resolve().parent.parent
 TASKS = [
@@ -38,8 +38,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+def checkpoint(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    mini = Release("mini", (cache / "mini",), "local")
+    return taught_checkpoint(tmp_path_factory.mktemp("checkpoints"), mini)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,12 @@ def test_group_figures_are_the_plain_means_of_the_tasks(whole_run: tuple[Path, s
         for metric in ("percent", "spatiotemporal", "compat")
     }
     assert len(by_hand["percent"]) == 8 and len(by_hand["spatiotemporal"]) == 4
+    assert len(set(by_hand["percent"].values())) > 2, "means of equal figures would show nothing"
+    sizes = {name: len(rows) for name, rows in samples.items()}
+    weighted = sum(by_hand["percent"][name] * n for name, n in sizes.items()) / sum(sizes.values())
+    assert weighted != pytest.approx(mean(by_hand["percent"].values())), (
+        "nor would a mean that sizes cannot change"
+    )
     for metric, figures in by_hand.items():
         for name, figure in figures.items():
             assert results["results"][name][f"{metric},none"] == pytest.approx(figure)
@@ -258,7 +265,7 @@ def test_ctrl_c_in_the_middle_and_again(cache: Path, checkpoint: Path, tmp_path:
     process.communicate(timeout=60)
     assert process.returncode != 0 and not list(tmp_path.rglob("*_results.json"))
     assert not [
-        path for path in (own / "clips").rglob("*.part*") if os.path.getsize(path) and path.suffix == ".mp4"
+        path for path in (own / "clips").rglob("*.part*") if path.suffix == ".mp4" and path.stat().st_size
     ]
     again = lmms_eval(*command[1:], *FEW_TOKENS, cwd=tmp_path, cache=own)
     assert again.returncode == 0, again.stderr[-2000:]

@@ -75,9 +75,8 @@ def serve(hub: Hub) -> Iterator[Hub]:
                             "tags": [],
                             "siblings": [{"rfilename": name} for name in files],
                         }
-                        return self.send(
-                            200, json.dumps(info).encode(), {"Content-Type": "application/json"}, body
-                        )
+                        self.send(200, json.dumps(info).encode(), {"Content-Type": "application/json"}, body)
+                        return
                     if path.startswith(f"/api/datasets/{repo}/tree/{revision}"):
                         tree = [
                             {
@@ -88,18 +87,19 @@ def serve(hub: Hub) -> Iterator[Hub]:
                             }
                             for name, data in files.items()
                         ]
-                        return self.send(
-                            200, json.dumps(tree).encode(), {"Content-Type": "application/json"}, body
-                        )
+                        self.send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"}, body)
+                        return
                     prefix = f"/datasets/{repo}/resolve/{revision}/"
                     if path.startswith(prefix) and path.removeprefix(prefix) in files:
-                        return self.file(files[path.removeprefix(prefix)], commit, body)
+                        self.file(files[path.removeprefix(prefix)], commit, body)
+                        return
             error = {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no such revision"}
-            return self.send(404, b"{}", error, body)
+            self.send(404, b"{}", error, body)
 
         def file(self, data: bytes, commit: str, body: bool) -> None:
             if hub.broken:
-                return self.send(500, b"", {}, body)
+                self.send(500, b"", {}, body)
+                return
             headers = {
                 "ETag": f'"{hashlib.sha1(data).hexdigest()}"',
                 "X-Repo-Commit": commit,
