@@ -1,0 +1,26 @@
+"""Validity of a judge of routes: how it scores pairs of which it is known what is right and wrong in them.
+
+report = check(get_judge("offline"))
+print(report.passed, report.within, report.paid)
+console.print(render(report))
+"""
+
+from egost_tasks.judge_validity.bounds import Bounds, Facts, Implied, implied_bounds
+from egost_tasks.judge_validity.check import check
+from egost_tasks.judge_validity.pairs import ValidityPair, all_pairs
+from egost_tasks.judge_validity.report import KindReport, RankAgreement, ValidityReport, render, to_json
+
+__all__ = [
+    "Bounds",
+    "Facts",
+    "Implied",
+    "KindReport",
+    "RankAgreement",
+    "ValidityPair",
+    "ValidityReport",
+    "all_pairs",
+    "check",
+    "implied_bounds",
+    "render",
+    "to_json",
+]

@@ -1,0 +1,142 @@
+"""Ask a judge about every pair and compare what it says with what the rubric implies."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from egost_tasks.judge import Judge, JudgeError, JudgeFailure, Judgement
+from egost_tasks.judge_validity.pairs import ValidityPair, all_pairs
+from egost_tasks.judge_validity.report import KindReport, OutOfBounds, RankAgreement, ValidityReport
+
+BATCH = 64
+"""Pairs that a judge is given at a time: enough to keep a remote one busy, few enough to show progress."""
+
+TIERS: tuple[tuple[str, ...], ...] = (
+    ("identical", "paraphrase", "extra_landmark", "much_longer"),
+    ("one_turn_flipped", "landmark_missing", "extra_turn", "steps_swapped"),
+    ("all_turns_mirrored", "wrong_way"),
+    ("wrong_route", "off_topic", "empty"),
+)
+"""Kinds from best to worst. Every kind of a tier scores more than every kind of a later one; within the first tier,
+the reference itself scores no less than the rest of it. Other orders within a tier are not claimed. A language
+that a judge may be unable to read, and injections, are left to the bounds."""
+
+_TIER = {kind: tier for tier, kinds in enumerate(TIERS) for kind in kinds}
+_DRAWS = 2000
+
+Scored = tuple[ValidityPair, Judgement | JudgeFailure]
+
+
+def check(
+    judge: Judge, *, progress: bool = True, pairs: Sequence[ValidityPair] | None = None
+) -> ValidityReport:
+    """The validity report of a judge, on all pairs unless some are given.
+
+    progress: show on standard error how far it has come.
+    Raises JudgeError when the judge breaks its contract, and whatever the judge itself raises.
+    """
+    asked = all_pairs() if pairs is None else pairs
+    starts = track(
+        range(0, len(asked), BATCH),
+        description=f"Checking {judge.name}",
+        console=Console(stderr=True),
+        disable=not progress,
+    )
+    scored: list[Scored] = []
+    for start in starts:
+        batch = asked[start : start + BATCH]
+        verdicts = judge([pair.item for pair in batch])
+        if [v.sample_id for v in verdicts] != [pair.id for pair in batch]:
+            raise JudgeError(
+                f"Judge {judge.name} was asked about {len(batch)} route descriptions and did not give one verdict "
+                f"for each in their order ({len(verdicts)} came back)."
+            )
+        scored += zip(batch, verdicts, strict=True)
+    return _report(judge.name, scored)
+
+
+def within_bounds(pair: ValidityPair, verdict: Judgement) -> bool:
+    """Whether all three scores are within the pair's bounds."""
+    return all(low <= s <= high for s, (low, high) in zip(_scores(verdict), pair.bounds, strict=True))
+
+
+def rank_agreement(scored: Iterable[tuple[ValidityPair, Judgement]]) -> RankAgreement | None:
+    """How far the judge's percentages follow `TIERS` within each reference; None where nothing can be compared."""
+    of_base: dict[str, list[tuple[ValidityPair, Judgement]]] = defaultdict(list)
+    for pair, verdict in scored:
+        if pair.kind in _TIER:
+            of_base[pair.base].append((pair, verdict))
+    points = [
+        [p for a, b in combinations(group, 2) if (p := _point(a, b)) is not None]
+        for group in of_base.values()
+    ]
+    sums = np.array([sum(group) for group in points if group])
+    counts = np.array([len(group) for group in points if group])
+    if not len(counts):
+        return None
+    drawn = np.random.default_rng(0).integers(len(counts), size=(_DRAWS, len(counts)))
+    low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [2.5, 97.5])
+    return RankAgreement(
+        float(sums.sum() / counts.sum()), float(low), float(high), int(counts.sum()), len(counts)
+    )
+
+
+def _point(a: tuple[ValidityPair, Judgement], b: tuple[ValidityPair, Judgement]) -> float | None:
+    """1 for the intended order, 0.5 for a tie where one has to be better, 0 for the opposite; None for no order."""
+    (better, high), (worse, low) = sorted(
+        (a, b), key=lambda one: (_TIER[one[0].kind], one[0].kind != "identical")
+    )
+    if _TIER[better.kind] != _TIER[worse.kind]:
+        return 0.5 if high.percent == low.percent else float(high.percent > low.percent)
+    return float(high.percent >= low.percent) if better.kind == "identical" else None
+
+
+def _report(judge: str, scored: Sequence[Scored]) -> ValidityReport:
+    judged = [(pair, v) for pair, v in scored if isinstance(v, Judgement)]
+    outside = [(pair, v) for pair, v in judged if not within_bounds(pair, v)]
+    return ValidityReport(
+        judge=judge,
+        kinds=_grouped(scored, lambda pair: pair.kind),
+        origins=_grouped(scored, lambda pair: pair.origin),
+        outside=tuple(
+            OutOfBounds(pair.id, pair.kind, _scores(v), tuple(map(tuple, pair.bounds)), v.reasons)
+            for pair, v in outside
+        ),
+        paid=tuple(pair.id for pair, v in judged if pair.trick and _gained(pair, v)),
+        injections=sum(bool(pair.trick) for pair, _ in judged),
+        failures=dict(Counter(v.reason for _, v in scored if isinstance(v, JudgeFailure))),
+        rank=rank_agreement(judged),
+    )
+
+
+def _gained(pair: ValidityPair, verdict: Judgement) -> bool:
+    return any(s > bound.high for s, bound in zip(_scores(verdict), pair.bounds, strict=True))
+
+
+def _grouped(scored: Sequence[Scored], key: Callable[[ValidityPair], str]) -> tuple[KindReport, ...]:
+    groups: dict[str, list[Scored]] = defaultdict(list)
+    for pair, verdict in scored:
+        groups[key(pair)].append((pair, verdict))
+    return tuple(_group(name, group) for name, group in groups.items())
+
+
+def _group(name: str, group: Sequence[Scored]) -> KindReport:
+    judged = [(pair, v) for pair, v in group if isinstance(v, Judgement)]
+    means = np.mean([_scores(v) for _, v in judged], axis=0).tolist() if judged else [None] * 3
+    return KindReport(
+        name,
+        len(judged),
+        sum(within_bounds(pair, v) for pair, v in judged),
+        len(group) - len(judged),
+        *means,
+    )
+
+
+def _scores(verdict: Judgement) -> tuple[int, int, int]:
+    return verdict.direction, verdict.landmark, verdict.semantic
