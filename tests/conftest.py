@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,8 @@ OPTIONS = ["A. turn left, then right", "B. turn right, then left", "C. walk stra
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Each test has a cache of its own, and no setting of the person who runs it."""
-    for name in (
-        "EGOST_DATA",
-        "EGOST_MINI_DATA",
-        "EGOST_PROMPT",
-        "EGOST_PROTOCOL",
-        "EGOST_JUDGE",
-        "EGOST_DECODER",
-    ):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("EGOST_")]:
+        monkeypatch.delenv(name)
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("EGOST_CACHE", str(cache))
     release_module.open_release.cache_clear()

@@ -23,9 +23,10 @@ def hub_with(questions: Path, clip: bytes) -> Hub:
 
 
 def egost(hub_url: str, home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     return subprocess.run(
         [sys.executable, "-c", "import egost; egost.app()", *arguments],
-        env={**os.environ, "HF_ENDPOINT": hub_url, "HF_HOME": str(home), "COLUMNS": "300", **settings},
+        env={**online, "HF_ENDPOINT": hub_url, "HF_HOME": str(home), "COLUMNS": "300", **settings},
         capture_output=True,
         text=True,
         timeout=120,
