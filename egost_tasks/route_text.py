@@ -4,9 +4,10 @@
         -> (Landmark("panel", {"red"}), "left", Landmark("sofa", {}))
 
 Pure patterns over English text: no grammar, no model. Its limits: a word it does not know counts as a landmark
-("you are whistling a tune" has one); "before turning left, pass the sofa" is read in the order of the words; which
-side a landmark is on is not kept; an action that is no change of direction ("crouch down") is not an event; and a
-turn that is only implied ("follow the wall round") is not seen.
+("you are whistling a tune" has one); what is about judging, and what is a bare list, it knows by a few signs only;
+"before turning left, pass the sofa" is read in the order of the words; which side a landmark is on is not kept; an
+action that is no change of direction ("crouch down", "look up at the ceiling") is not an event; and a turn that is
+only implied ("follow the wall round") is not seen.
 """
 
 from __future__ import annotations
@@ -64,9 +65,15 @@ class Route:
         return tuple(dict.fromkeys(event for event in self.events if isinstance(event, Landmark)))
 
 
-def read_route(text: str) -> Route:
-    """The turns and landmarks of a description, in the order in which a walker meets them."""
+def read_route(text: str, *, guarded: bool = False) -> Route:
+    """The turns and landmarks of a description, in the order in which a walker meets them.
+
+    guarded: the text may have been written to please a judge. Then sentences about the judging and long lists of
+    bare things are not read, and a row of all kinds of turn makes the whole text no route.
+    """
     text = _clean(text)
+    if guarded:
+        text = _catalogues_out(_judging_out(text))
     moves = bool(_MOVES.search(text))
     text = _NEGATED.sub(_hole, text)
     turns: list[tuple[int, int, Turn]] = []
@@ -87,6 +94,8 @@ def read_route(text: str) -> Route:
     placed.sort(key=lambda event: event[0])
     events = [event for _, event in placed]
     kept = [e for i, e in enumerate(events) if not (i and isinstance(e, Landmark) and e == events[i - 1])]
+    if guarded and _lists_every_turn(kept):
+        return Route((), False)
     return Route(tuple(kept), moves or bool(turns))
 
 
@@ -100,12 +109,75 @@ def _hole(m: re.Match[str]) -> str:
 
 def _clean(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).lower()
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = re.sub(r"<!--.*?(?:-->|$)|</?[a-z!|][^<>]{0,200}>", " ", text, flags=re.DOTALL)
     text = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").replace("-and-", " ")
     text = re.sub(r"[*_#`\[\]'\"](?![a-z])|(?<![a-z])'", " ", text)
     text = re.sub(r"\bu[ -]?turn", "uturn", text)
     for pattern, word in PHRASES:
         text = re.sub(rf"(?<![a-z])(?:{pattern})" if word else pattern, word, text)
     return re.sub(r"[^\S\n]+", " ", text)
+
+
+# --- what tells no walk ------------------------------------------------------------------------------
+
+_SENTENCE = re.compile(r"[^.!?;\n]+")
+_ABOUT_JUDGING = re.compile(
+    r"\b(?:scor(?:e|es|ed|ing)|ratings?|grad(?:ed?|es|er|ers|ing)|judg(?:e|es|ed|ing|ement|ment)s?|evaluat(?:or|ion)s?|rubric|"
+    r"criteri(?:a|on)|verdict|ground truth|predictions?|"
+    r"(?:full|top|high|highest|maximum|best|perfect) (?:marks?|points?|grade)|the reference(?! points?\b)|"
+    r"(?:ignore|disregard|forget|override) (?:all|any|the|this|these|previous|your|every)|"
+    r"(?:new|previous|updated?(?: to the)?|system) (?:instructions?|rules?|prompt|policy))\b"
+    r"|\b(?:directions?|landmarks?|semantics?(?: and logic)?)\W{0,4}[:=|]\W{0,4}[0-5]\b(?! degrees?)"
+    r"|\b[0-5] ?/ ?5\b|\b5 ?(?:,|\band\b| ) ?5\b"
+)
+_ITEM = re.compile(r"(?:(?!\b(?:and|or)\b)[^,;.\n|])+")
+_BEFORE_AN_ITEM = re.compile(
+    r"^[\s\d()*:-]*(?:there (?:is|are|was|were) )?(?:(?:also|the|an?|some|two|three|many|several|another) )*"
+)
+_LONGEST_LIST = 8
+"""Things that may stand in a row with no word on how one gets to them."""
+
+
+def _judging_out(text: str) -> str:
+    """The text without its sentences about the judging: they say nothing about the walk."""
+    return _SENTENCE.sub(lambda m: _hole(m) if _ABOUT_JUDGING.search(m.group()) else m.group(), text)
+
+
+def _catalogues_out(text: str) -> str:
+    """The text without its long lists of bare things: a list of what there is tells no walk through it."""
+    rows: list[list[re.Match[str]]] = [[]]
+    for item in _ITEM.finditer(text):
+        thing = _BEFORE_AN_ITEM.sub("", item.group())
+        words = thing.split()
+        if words and len(words) <= 4 and _names_a_thing(words, thing != item.group().lstrip()):
+            rows[-1].append(item)
+        elif words:
+            rows.append([])
+    for row in rows:
+        if len(row) > _LONGEST_LIST:
+            start, end = row[0].start(), row[-1].end()
+            text = text[:start] + _HOLE * (end - start) + text[end:]
+    return text
+
+
+def _names_a_thing(words: list[str], after_article: bool) -> bool:
+    """Whether these are the words of a landmark and no others ("a reading desk", not "entering kitchen")."""
+    return bool(_normal(words[-1])) and all(
+        _normal(word)
+        or (word.endswith("ing") and (after_article or not {word[:-3], word[:-3] + "e"} & VERBS))
+        for word in words[:-1]
+    )
+
+
+def _lists_every_turn(events: list[Event]) -> bool:
+    """Whether four kinds of turn follow each other with nothing between them: words for turns, and no walk."""
+    kinds: set[Event] = set()
+    for event in events:
+        kinds = set() if isinstance(event, Landmark) else kinds | {event}
+        if len(kinds) > 3:
+            return True
+    return False
 
 
 # --- turns -------------------------------------------------------------------------------------------
@@ -116,7 +188,7 @@ _HOW = (
     r"your body|back|90 degrees|once more|once))*"
 )
 _ENDS = (
-    r"(?=\s*(?:$|[.,;:!?()|\n]|(?:at|on|onto|into|to|toward|towards|and|then|after|when|where|past|in|before|by|near|"
+    r"(?=\s*(?:$|[.,;:!?()|\n]|(?:at|on|onto|into|to|toward|towards|and|then|after|when|where|past|in|before|by|near|there|here|"
     r"again|through|along|until|out|across|from|for|away|around|twice|with|as|so|next|once|just|turn|go|walk|"
     r"continue|pass|follow|enter|cross|head|return|straight)\b))"
 )
@@ -180,9 +252,22 @@ _NEGATED = re.compile(
 _NO_TURN = re.compile(
     r"\b(?:on|to|at|in|from|along|of)? ?(?:the |your |its |my )?(?:far )?(?:left|right)(?:-hand| hand)?(?: side)?\b"
 )
+_ON = (
+    r"(?! out of time| \w+ (?:it|this|that|them|you|me)\b)(?<!is moving)(?<!are moving)"
+    r"(?: \w+ly)?(?=\s*(?:$|[.,;:!?|)\n])| (?:on|onto|along|past|through|to|towards?|down|up|into|out|from|across|by|"
+    r"round|around|over|back|away|off|until|till|left|right|between|under|inside|outside|in|beside|a|"
+    r"(?:back|side|on|up|down)ways?|(?:back|on|up|down)wards?|north|south|east|west|some|several|few|\d+|then|and|"
+    r"again|slightly|the (?:stairs|steps|ramp|hill|slope|ladder|escalator|room|building|house))\b)"
+)
+"""What a verb of motion is followed by when somebody moves: "walk along", and not "walk the extra mile"."""
 _MOVES = re.compile(
-    r"\b(?:straight|forwards?|ahead|go|goes|going|went|run|runs|running|(?:continu|walk|mov|proceed|head|advanc|"
-    r"turn|enter|exit|pass|cross|return|follow|climb|reach|leav|approach|travel|travers|descend)\w*)\b"
+    r"\bstraight\b|(?<!look )(?<!looking )\bforwards?\b|\bahead\b(?! and\b)"
+    r"|\bkeep(?:s|ing)? (?:going|walking|moving)\b"
+    r"|\b(?:go|goes|going|went|gone|came|ran|(?:com|continu|walk|mov|proceed|head|advanc|run|climb|travel|return|stroll|"
+    rf"step|turn)\w*){_ON}"
+    r"|\b(?:enter|exit|pass|cross|follow|reach|leav|approach|travers|descend|ascend)\w* "
+    r"(?:by |through |out |over |along |down |up )?(?:the|an?|your|my|another|two|some|several|many)\b"
+    r"|(?:^|[,.;|\n]) ?(?:then |and )?(?:through|along|past|across|towards?|into|onto)\b"
 )
 _TIMES = re.compile(r"(?: again)? (?:(twice|two times)|(thrice|three times)|(four times))\b")
 

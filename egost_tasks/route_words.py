@@ -32,7 +32,8 @@ FUNCTION_WORDS = _words(
     distance long short far close big small large left-hand please sure ok okay yes answer question
     score scores rating five-star full marks reference prediction space area upstairs downstairs
     rightmost leftmost original further closer nearer item items object objects landmark landmarks
-    scenery left-most semantic logic judge note
+    scenery left-most semantic logic judge note whole either neither sooner fast done cannot always
+    never ever almost nothing everything easy slow quick
     """
 )
 
@@ -78,7 +79,15 @@ COLOURS = _words(
 
 PATTERNS = _words("checkered diamond dotted gradient grid plain ringed striped wavy")
 
+_LIGHTS = r"(?:the |a |some )?lights?"
+_SWITCHED = r"(?:on|off|out)(?: and (?:then )?(?:on|off))?(?: again)?\b"
+
 PHRASES: tuple[tuple[str, str], ...] = (
+    (
+        r"\blook(?:s|ed|ing)? (?:up|down)(?: (?:at|to|towards?))?(?: the)? (?:ceiling|floor|ground|sky|feet)\b",
+        " ",
+    ),
+    (rf"\b(?:switch|turn)(?:e?s|ed|ing)? (?:{_LIGHTS} {_SWITCHED}|{_SWITCHED} {_LIGHTS}\b)", " "),
     (r"zebra[ -]?crossings?|pedestrian crossings?|crosswalks?", "crosswalk"),
     (r"(?:car parks?|parking (?:lots?|areas?|spaces?)|carparks?)", "carpark"),
     (r"(?:trash|garbage|rubbish|waste|litter|dust)[ -]?(?:cans?|bins?|baskets?|boxes)", "bin"),
@@ -100,7 +109,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"(?<=\w)-?colou?red\b", ""),
     (r"tv ?stands?", "tvstand"),
 )
-"""Phrases of several words, as patterns, with the one word that stands for them."""
+"""Phrases of several words, as patterns, with the one word that stands for them; a gesture stands for nothing."""
 
 SAME_WORD: dict[str, str] = {
     "aisleway": "aisle",

@@ -7,21 +7,31 @@ version.
 
 Three fractions, each from 0 to 1:
 
-direction   1 - d / max(n, m), with d the least number of turns to insert, delete or replace (edit distance)
-            between the n turns of the reference and the m of the prediction. Without a turn in the
-            reference, 1 / (1 + m).
+direction   1 if the turns are those of the reference, in order. Else the smaller of two. First,
+            1 - d / max(n, m), with d the least number of turns to insert, delete or replace (edit distance)
+            between the n turns of the reference and the m of the prediction. Second, t / max(n, m), with t the
+            turns that are right where the landmarks place them: those in the heaviest common subsequence of
+            turns and landmarks, each weighing 1. So the mirror image of left-right-left is all wrong at its
+            landmarks, though two of its turns fit when shifted. Without a turn in the reference, 1 / (1 + m).
 landmark    mean over the reference's distinct landmarks of how well the prediction names each (`likeness`),
             one to one. Further landmarks cost nothing. Without a landmark in the reference, 1.
 semantic    s / max(n, m), with s the heaviest common subsequence of turns and landmarks in order, n the
-            events of the reference, and m those of the prediction without its further landmarks. Without
-            an event in the reference, 1 / (1 + m).
+            events of the reference, and m those of the prediction without its further landmarks. A turn weighs
+            as much as it takes for all turns of the reference together to weigh no less than its landmarks:
+            a walk along the right things that turns the wrong way leads elsewhere. Without an event in the
+            reference, 1 / (1 + m).
 
 A fraction f becomes a whole number: 5 if f is 1, else 5 f rounded to the nearest (half up) but at most 4, so
-that any fault shows. A prediction in which nobody moves and that shares no landmark with the reference is no
-route: 0/0/0.
+that any fault shows.
+
+A prediction in which nobody moves is no route description: 0/0/0, as is one that only goes through all kinds of
+turn; sentences about the judging and long lists of bare things tell no walk and are not read. None of this is
+asked of a prediction where the reference itself does so.
+Further landmarks are free up to a number that no walk needs: of a prediction's landmarks the first `FREE`, and
+three more for each of the reference's, are counted.
 
 Limits: what the reader cannot see (see its docstring), this judge cannot either. It knows English only and has
-no notion of style. Further landmarks being free, naming every object there is earns the landmark score.
+no notion of style. Whoever names many likely objects in sentences of motion still earns landmark points by luck.
 """
 
 from __future__ import annotations
@@ -34,7 +44,10 @@ from egost_tasks.judge import BEST, JudgeFailure, Judgement, RouteItem, judge_em
 from egost_tasks.route_text import Event, Landmark, Route, Turn, read_route
 from egost_tasks.route_words import COLOURS, PATTERNS
 
-NAME = "offline-rubric-1"
+NAME = "offline-rubric-2"
+
+FREE = 10
+"""Landmarks that a prediction may name beyond three times those of the reference."""
 
 
 class OfflineRubric:
@@ -51,7 +64,10 @@ class OfflineRubric:
             return JudgeFailure(item.sample_id, "empty_reference", "", self.name)
         if empty := judge_empty(item, self.name):
             return empty
-        reference, prediction = read_route(item.reference), read_route(item.prediction)
+        reference = read_route(item.reference)
+        # What the reference itself does (a bare list, a row of turns) is not held against the prediction.
+        guarded = read_route(item.reference, guarded=True) == reference
+        prediction = read_route(item.prediction, guarded=guarded)
         scores = score_route(reference, prediction)
         return Judgement(
             item.sample_id,
@@ -73,16 +89,23 @@ class Fractions(NamedTuple):
 
 def score_route(reference: Route, prediction: Route) -> Fractions:
     """The three fractions of a prediction, as the module's docstring defines them."""
-    pairs = _pair_landmarks(reference.landmarks, prediction.landmarks)
-    if not prediction.moves and not pairs:
+    landmarks = reference.landmarks
+    named = prediction.landmarks[: FREE + 3 * len(landmarks)]
+    pairs = _pair_landmarks(landmarks, named)
+    if not prediction.moves and (reference.moves or not pairs):
         return Fractions(0, 0, 0)
-    wanted = len(reference.landmarks)
-    known = [p for p in prediction.landmarks if any(likeness(p, r) > 0 for r in reference.landmarks)]
-    n, m = len(reference.events), len(prediction.turns) + len(known)
+    wanted, given = reference.turns, prediction.turns
+    known = [p for p in named if any(likeness(p, r) > 0 for r in landmarks)]
+    events = [e for e in prediction.events if not isinstance(e, Landmark) or e in known]
+    weight = max(1, len(landmarks) / len(wanted)) if wanted else 1
+    _, right = _common(reference.events, events, 1)
+    total, _ = _common(reference.events, events, weight)
+    n = weight * len(wanted) + len(reference.events) - len(wanted)
+    m = weight * len(given) + len(known)
     return Fractions(
-        direction=_direction(reference.turns, prediction.turns),
-        landmark=sum(pairs) / wanted if wanted else 1,
-        semantic=min(1, _common(reference.events, prediction.events) / max(n, m)) if n else 1 / (1 + m),
+        direction=_direction(wanted, given, right),
+        landmark=sum(pairs) / len(landmarks) if landmarks else 1,
+        semantic=min(1, total / max(n, m)) if n else 1 / (1 + m),
     )
 
 
@@ -111,15 +134,18 @@ def likeness(a: Landmark, b: Landmark) -> float:
     return 0.6 if a.modifiers & b.modifiers else 0.3
 
 
-def _direction(reference: Sequence[Turn], prediction: Sequence[Turn]) -> float:
+def _direction(reference: Sequence[Turn], prediction: Sequence[Turn], right_in_place: int) -> float:
     if not reference:
         return 1 / (1 + len(prediction))
+    if reference == prediction:
+        return 1
     row = list(range(len(prediction) + 1))
     for i, wanted in enumerate(reference, start=1):
         above, row[0] = row[0], i
         for j, given in enumerate(prediction, start=1):
             above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (wanted != given))
-    return 1 - row[-1] / max(len(reference), len(prediction))
+    most = max(len(reference), len(prediction))
+    return min(1 - row[-1] / most, right_in_place / most)
 
 
 def _pair_landmarks(reference: Sequence[Landmark], prediction: Sequence[Landmark]) -> list[float]:
@@ -138,20 +164,30 @@ def _pair_landmarks(reference: Sequence[Landmark], prediction: Sequence[Landmark
     return pairs
 
 
-def _common(reference: Sequence[Event], prediction: Sequence[Event]) -> float:
-    """Weight of the heaviest common subsequence: 1 for a turn, its likeness for a landmark."""
-    row = [0.0] * (len(prediction) + 1)
+def _common(reference: Sequence[Event], prediction: Sequence[Event], turn_weight: float) -> tuple[float, int]:
+    """Weight of the heaviest common subsequence, and the turns in it: the fewest, where several weigh the same,
+    since then as many landmarks as can be hold their places.
+
+    A landmark weighs its likeness, a turn `turn_weight`.
+    """
+    row = [(0.0, 0)] * (len(prediction) + 1)
     for wanted in reference:
-        above = 0.0
+        above = (0.0, 0)
         for j, given in enumerate(prediction, start=1):
-            above, row[j] = row[j], max(row[j], row[j - 1], above + _same(wanted, given))
-    return row[-1]
+            both = (above[0] + _same(wanted, given, turn_weight), above[1] - _same_turn(wanted, given))
+            above, row[j] = row[j], max(row[j], row[j - 1], both)
+    weight, turns = row[-1]
+    return weight, -turns
 
 
-def _same(a: Event, b: Event) -> float:
+def _same(a: Event, b: Event, turn_weight: float) -> float:
     if isinstance(a, Landmark) and isinstance(b, Landmark):
         return likeness(a, b)
-    return float(a == b)
+    return turn_weight * _same_turn(a, b)
+
+
+def _same_turn(a: Event, b: Event) -> bool:
+    return not isinstance(a, Landmark) and a == b
 
 
 def _told(route: Route) -> str:

@@ -49,6 +49,7 @@ FULL = Bounds(BEST, BEST)
 NEARLY_FULL = Bounds(4, BEST)
 NOTHING = Bounds(0, 0)
 NEXT_TO_NOTHING = Bounds(0, 1)
+SOME_TURNS_WRONG = Bounds(0, 4)
 
 NO_ROUTE = ("off_topic", "wrong_route", "injection_alone", "injection_attached")
 """Kinds of which nothing agrees with the reference; one point is left for a judge that is lenient with any text."""
@@ -89,9 +90,12 @@ def implied_bounds(kind: str, facts: Facts) -> Implied:
     landmark = _partly(facts.named, facts.landmarks)
     if kind == "extra_landmark":
         landmark = FULL
-    if kind == "all_turns_mirrored" and not set(facts.wanted) - set("LR"):
-        direction = NEXT_TO_NOTHING
-    return Implied(direction, landmark, SEMANTIC[kind])
+    semantic = SEMANTIC[kind]
+    if kind == "all_turns_mirrored":
+        all_wrong = not set(facts.wanted) - set("LR")
+        # Mirrored or not, a turn round and stairs stay what they are: then only some of the turns are wrong.
+        direction, semantic = (NEXT_TO_NOTHING, semantic) if all_wrong else (direction, SOME_TURNS_WRONG)
+    return Implied(direction, landmark, semantic)
 
 
 def _partly(right: int, total: int) -> Bounds:

@@ -105,7 +105,9 @@ def _report(judge: str, scored: Sequence[Scored]) -> ValidityReport:
         kinds=_grouped(scored, lambda pair: pair.kind),
         origins=_grouped(scored, lambda pair: pair.origin),
         outside=tuple(
-            OutOfBounds(pair.id, pair.kind, _scores(v), tuple(map(tuple, pair.bounds)), v.reasons)
+            OutOfBounds(
+                pair.id, pair.kind, _scores(v), tuple((low, high) for low, high in pair.bounds), v.reasons
+            )
             for pair, v in outside
         ),
         paid=tuple(pair.id for pair, v in judged if pair.trick and _gained(pair, v)),

@@ -27,13 +27,13 @@ def test_a_score_out_of_range_is_refused(score: object) -> None:
 def test_an_empty_prediction_is_zero_by_rule_and_flagged(prediction: str) -> None:
     verdict = judge_empty(item(prediction), "j")
     assert verdict is not None and verdict.empty and verdict.percent == 0
-    assert get_judge("offline")([item(prediction)])[0] == judge_empty(item(prediction), "offline-rubric-1")
+    assert get_judge("offline")([item(prediction)])[0] == judge_empty(item(prediction), "offline-rubric-2")
     assert judge_empty(item("left"), "j") is None
 
 
 def test_an_empty_reference_is_unscored_and_not_zero() -> None:
     [verdict] = get_judge("offline")([item("Turn left.", reference=" ")])
-    assert verdict == JudgeFailure("Part1/route_forward/1", "empty_reference", "", "offline-rubric-1")
+    assert verdict == JudgeFailure("Part1/route_forward/1", "empty_reference", "", "offline-rubric-2")
 
 
 def test_a_batch_keeps_its_order_and_length() -> None:
@@ -46,9 +46,9 @@ def test_a_batch_keeps_its_order_and_length() -> None:
 
 def test_the_judge_is_chosen_by_argument_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EGOST_JUDGE", raising=False)
-    assert get_judge(None).name == "offline-rubric-1"
+    assert get_judge(None).name == "offline-rubric-2"
     monkeypatch.setenv("EGOST_JUDGE", "no-such-judge")
-    assert get_judge("offline").name == "offline-rubric-1"
+    assert get_judge("offline").name == "offline-rubric-2"
     with pytest.raises(JudgeError, match=r"'no-such-judge' \(named by EGOST_JUDGE\).*exist: offline"):
         get_judge(None)
     with pytest.raises(JudgeError, match=r"'gpt-99' \(asked for\)"):

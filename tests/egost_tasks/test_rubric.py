@@ -202,7 +202,7 @@ def test_the_name_holds_the_version_of_the_scoring() -> None:
 
     By hand: turns LRL against LL and round, 2 of 3 wrong; landmarks 1 + 1 + 0.8 of 6; in order 4.8 of 9.
     """
-    assert OfflineRubric().name == "offline-rubric-1"
+    assert OfflineRubric().name == "offline-rubric-2"
     prediction = (
         "Walk past the table, turn left into the kitchen, turn left at the red cupboard and turn back."
     )
