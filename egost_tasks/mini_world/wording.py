@@ -122,7 +122,7 @@ def _opening(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
         return _one_of(
             rng, f"Start at the {last} with your back to it.", f"Begin at B, where the {last} is behind you."
         )
-    return _one_of(rng, "Start in the corridor at A.", "Begin at A and follow the corridor.")
+    return _one_of(rng, "Start at A.", "Begin at A and walk on.")
 
 
 def _turn_sentence(rng: np.random.Generator, step: Step, turn: Turn) -> str:
