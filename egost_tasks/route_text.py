@@ -123,12 +123,12 @@ def _clean(text: str) -> str:
 
 _SENTENCE = re.compile(r"[^.!?;\n]+")
 _ABOUT_JUDGING = re.compile(
-    r"\b(?:scor(?:e|es|ed|ing)|ratings?|grad(?:ed?|es|er|ers|ing)|judg(?:e|es|ed|ing|ement|ment)s?|evaluat(?:or|ion)s?|rubric|"
+    r"\b(?:scor(?:e|es|ed|ing)|ratings?|grad(?:ers?|ing)|judg(?:e|es|ed|ing|ement|ment)s?|evaluat(?:or|ion)s?|rubric|"
     r"criteri(?:a|on)|verdict|ground truth|predictions?|"
     r"(?:full|top|high|highest|maximum|best|perfect) (?:marks?|points?|grade)|the reference(?! points?\b)|"
     r"(?:ignore|disregard|forget|override) (?:all|any|the|this|these|previous|your|every)|"
     r"(?:new|previous|updated?(?: to the)?|system) (?:instructions?|rules?|prompt|policy))\b"
-    r"|\b(?:directions?|landmarks?|semantics?(?: and logic)?)\W{0,4}[:=|]\W{0,4}[0-5]\b(?! degrees?)"
+    r"|\b(?:directions?|landmarks?|semantics?(?: and logic)?)\W{0,4}[:=|]\W{0,4}[0-5]\b(?! ?[):]| [a-z])"
     r"|\b[0-5] ?/ ?5\b|\b5 ?(?:,|\band\b| ) ?5\b"
 )
 _ITEM = re.compile(r"(?:(?!\b(?:and|or)\b)[^,;.\n|])+")
@@ -256,8 +256,8 @@ _ON = (
     r"(?! out of time| \w+ (?:it|this|that|them|you|me)\b)(?<!is moving)(?<!are moving)"
     r"(?: \w+ly)?(?=\s*(?:$|[.,;:!?|)\n])| (?:on|onto|along|past|through|to|towards?|down|up|into|out|from|across|by|"
     r"round|around|over|back|away|off|until|till|left|right|between|under|inside|outside|in|beside|a|"
-    r"(?:back|side|on|up|down)ways?|(?:back|on|up|down)wards?|north|south|east|west|some|several|few|\d+|then|and|"
-    r"again|slightly|the (?:stairs|steps|ramp|hill|slope|ladder|escalator|room|building|house))\b)"
+    r"(?:back|side|on|up|down)ways?|(?:back|on|up|down)wards?|north|south|east|west|some|several|few|"
+    r"\d+ [a-z]+|then|and|again|slightly|the (?:stairs|steps|ramp|hill|slope|ladder|escalator|room|building|house))\b)"
 )
 """What a verb of motion is followed by when somebody moves: "walk along", and not "walk the extra mile"."""
 _MOVES = re.compile(

@@ -48,7 +48,8 @@ VERBS = _words(
     remain remember remove return reverse rise rotate run say see seem set shift show sit slow spin
     squat stand start stay step stop stroll swing switch take tell think throw touch travel traverse
     try turn twirl twist use veer wait walk want wash wear wipe write straighten soak tidy fold fill
-    knock sweep retreat rinse slice stir dry wake tiptoe deserve explore peel dash
+    knock sweep retreat rinse slice stir dry wake tiptoe deserve explore peel dash stretch jump hop skip crawl
+    clap nod
     """
 )
 

@@ -77,6 +77,40 @@ def test_mirrored_turns_lower_direction_and_semantic_only() -> None:
     assert direction == 0 and landmark == 5 and semantic < 5
 
 
+def test_turns_are_right_where_their_landmarks_are() -> None:
+    """Left-right-left against its mirror image fits in two turns when shifted, but no landmark is where it was."""
+    places = "Go to the sofa and turn {}, walk on to the fridge, turn {} and at the window turn {}."
+    told = places.format("left", "right", "left")
+    assert scores(told, places.format("right", "left", "right"))[0] == 0
+    assert scores("Turn left, turn right, turn left.", "Turn right, turn left, turn right.")[0] == 2
+    assert scores(told, places.format("left", "left", "left"))[0] == 3
+
+
+def test_landmarks_without_a_walk_earn_nothing() -> None:
+    for text in ("A blue checkered panel, a red striped panel, a green dotted panel and a white plain panel.",
+                 "I see a blue checkered panel. There is a white plain panel."):  # fmt: skip
+        assert scores(MINI, text) == (0, 0, 0)
+
+
+def test_naming_many_things_pays_up_to_a_number() -> None:
+    walk = "Walk past the {} then past the {}."
+    words = [f"{a}{b}" for a in "bcdfghk" for b in ("alo", "emo", "ino", "oro", "udo")]
+    spray = " ".join(walk.format(a, b) for a, b in zip(words[::2], words[1::2], strict=False))
+    assert scores("Walk past the gate.", f"{spray} Walk past the gate.")[1] == 0
+    assert scores("Walk past the gate.", f"{spray[:200]} Walk past the gate.")[1] == 5
+
+
+def test_what_the_reference_does_itself_is_not_held_against_the_prediction() -> None:
+    things = "sofa, door, lamp, rug, bed, table, shelf, window, sink, fridge"
+    for text in (
+        f"Go straight. {things}.",
+        things,
+        "turn left, turn right, turn around, go upstairs, go downstairs",
+    ):
+        assert scores(text, text) == (5, 5, 5)
+    assert scores(things, "The weather is nice today.") == (0, 0, 0)
+
+
 def test_an_extra_turn_lowers_direction() -> None:
     extra = MINI.replace("Walk straight,", "Walk straight, turn right,")
     direction, landmark, semantic = scores(MINI, extra)
@@ -207,6 +241,8 @@ def test_the_name_holds_the_version_of_the_scoring() -> None:
         "Walk past the table, turn left into the kitchen, turn left at the red cupboard and turn back."
     )
     assert scores(PEOPLE, prediction) == (2, 2, 3)
+    mirrored = PEOPLE.replace("turn left", "turn RIGHT").replace("turn right", "turn left")
+    assert scores(PEOPLE, mirrored) == (0, 5, 3)
 
 
 def test_reasons_say_what_was_read() -> None:

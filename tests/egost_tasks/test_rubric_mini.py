@@ -44,6 +44,25 @@ def test_another_wording_of_the_same_walk_gets_full_marks(way: Way) -> None:
     assert percents(pairs) == [100.0] * len(pairs)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_leaving_out_what_is_no_landmark_costs_nothing(way: Way) -> None:
+    """Turns and panels alone get full marks, but for a door that is opened: that is a thing on the way."""
+    pairs = []
+    for seed, truth in enumerate(TRUTHS):
+        if "door" not in truth.actions:
+            turns = way_back(truth.turns) if way == "reverse" else truth.turns
+            panels = [step.landmark for step in truth.steps if step.landmark]
+            told_turns = [(panel, turn) for panel, turn in zip(panels[:-1], truth.turns, strict=True)]
+            if way == "reverse":
+                told_turns = list(zip(panels[-2::-1], turns, strict=True))
+            start = f"Start at the {panels[-1]}. " if way == "reverse" else ""
+            end = "Walk on." if way == "reverse" else f"Walk to the {panels[-1]}."
+            middle = " ".join(f"At the {panel} turn {turn}." for panel, turn in told_turns)
+            pairs.append((told(truth, way, seed), f"{start}{middle} {end}"))
+    assert len(pairs) > 40
+    assert percents(pairs) == [100.0] * len(pairs)
+
+
 def test_the_other_way_and_another_walk_get_far_less() -> None:
     reverse = percents(
         [(told(truth, "reverse", i), told(truth, "forward", i)) for i, truth in enumerate(TRUTHS)]
