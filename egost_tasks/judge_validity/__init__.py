@@ -7,7 +7,8 @@ console.print(render(report))
 
 from egost_tasks.judge_validity.bounds import Bounds, Facts, Implied, implied_bounds
 from egost_tasks.judge_validity.check import check
-from egost_tasks.judge_validity.pairs import ValidityPair, all_pairs
+from egost_tasks.judge_validity.pair_set import all_pairs
+from egost_tasks.judge_validity.pairs import ValidityPair
 from egost_tasks.judge_validity.report import KindReport, RankAgreement, ValidityReport, render, to_json
 
 __all__ = [

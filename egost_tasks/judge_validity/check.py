@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import track
 
 from egost_tasks.judge import Judge, JudgeError, JudgeFailure, Judgement
-from egost_tasks.judge_validity.pairs import ValidityPair, all_pairs
+from egost_tasks.judge_validity.pair_set import all_pairs
+from egost_tasks.judge_validity.pairs import ValidityPair
 from egost_tasks.judge_validity.report import KindReport, OutOfBounds, RankAgreement, ValidityReport
 
 BATCH = 64
