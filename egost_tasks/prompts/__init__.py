@@ -54,10 +54,10 @@ class Prompt(BaseModel):
         field = getattr(info, "field_name", "")
         wanted = {"question", "options"} if field == "choice" else {"question"}
         allowed = wanted | {"letters"} if field == "choice" else wanted
-        parsed = Template(template)
-        if not parsed.is_valid():
+        fields = list(Template.pattern.finditer(template))
+        if any(field["invalid"] is not None for field in fields):
             raise ValueError("a '$' stands alone; write '$$' for the sign itself")
-        names = set(parsed.get_identifiers())
+        names = {name for field in fields if (name := field["named"] or field["braced"])}
         if missing := wanted - names:
             raise ValueError(f"lacks ${', $'.join(sorted(missing))}")
         if unknown := names - allowed:
