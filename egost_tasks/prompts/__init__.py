@@ -97,8 +97,8 @@ def load_prompt(name_or_file: Literal["direct", "think"] | str) -> Prompt:
 
     Raises PromptError for an unknown name, an unreadable file or a wrong field.
     """
-    shipped = Path(__file__).with_name(f"{name_or_file}.yaml")
-    path = shipped if name_or_file in SHIPPED else Path(name_or_file).expanduser()
+    folder = Path(__file__).parent
+    path = folder / f"{name_or_file}.yaml" if name_or_file in SHIPPED else Path(name_or_file).expanduser()
     try:
         return Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
@@ -111,5 +111,5 @@ def load_prompt(name_or_file: Literal["direct", "think"] | str) -> Prompt:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise PromptError(
-            f"prompt file {path}: {faults}. Compare it with {shipped.with_name('direct.yaml')}"
+            f"prompt file {path}: {faults}. Compare it with {folder / 'direct.yaml'}"
         ) from error
