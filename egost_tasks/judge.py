@@ -1,6 +1,6 @@
 """Judges of route descriptions: one function on a batch, behind which any judge can stand.
 
-    judge = get_judge(None)
+    judge = get_judge("offline")
     [verdict] = judge([RouteItem("Part3/route_forward/17", question, reference, prediction, "forward")])
 
 A judge gives three whole numbers from 0 to 5 (paper, section 5.1 and figure 6), or says why it could not.
@@ -12,19 +12,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from egost_tasks.errors import EgostError
-from egost_tasks.sample import Way
+from egost_tasks.sample import Way, World
+
+if TYPE_CHECKING:
+    from egost_tasks.openai_judge.usage import JudgeUsage
 
 BEST = 5
 """Highest score of each of the three aspects (paper, section 5.1)."""
 
-DEFAULT_JUDGE = "offline"
-
 
 class JudgeError(EgostError):
-    """A judge is unknown, or broke the contract of a judge."""
+    """A judge is unknown, lacks a setting, or broke the contract of a judge."""
+
+
+class JudgeStopped(JudgeError):
+    """A judge's server refuses, or does not answer at all; what was judged until then is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class Judgement:
     reasons: what the judge based them on, for people.
     judge: the judge's name with its version or snapshot.
     empty: the prediction held no text, so that all three are 0 by rule.
+    snapshot: the model that the judge's server says it is; empty for a judge without a server.
+    repeats: where a sample is judged several times, (direction, landmark, semantic) of each judgement that could
+        be read. The first is the one above and counts; `egost_tasks.openai_judge.noise` tells how far they
+        differ.
 
     Raises JudgeError when a score is not a whole number from 0 to 5.
     """
@@ -57,6 +66,8 @@ class Judgement:
     reasons: str
     judge: str
     empty: bool = False
+    snapshot: str = ""
+    repeats: tuple[tuple[int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for aspect in ("direction", "landmark", "semantic"):
@@ -94,6 +105,13 @@ class Judge(Protocol):
     def name(self) -> str:
         """The judge's name with its version or snapshot, as the results record it."""
 
+    @property
+    def usage(self) -> JudgeUsage | None:
+        """What it has asked of its server so far; None for a judge without one."""
+
+    def start(self, items: Sequence[RouteItem]) -> None:
+        """Begin to judge items that will be asked for later, without waiting; nothing where that gains nothing."""
+
     def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]: ...
 
 
@@ -114,17 +132,49 @@ def _offline() -> Judge:
 
 
 JUDGES: dict[str, Callable[[], Judge]] = {"offline": _offline}
-"""The judges that exist, by the name that a user asks for."""
+"""The judges without a server, by the name that a user asks for."""
+
+SERVER_FORMS = "gpt-4o, gpt-SNAPSHOT, openai:MODEL@BASE_URL, azure:DEPLOYMENT@ENDPOINT"
+"""How a user names a judge behind a server (see `egost_tasks.openai_judge.endpoint`)."""
 
 
-def get_judge(spec: str | None) -> Judge:
-    """The judge that a user asked for by name.
+def chosen_judge(world: World, repeats: int | None = None) -> Judge:
+    """The judge that the environment's `EGOST_JUDGE` names; repeats: see `get_judge`.
 
-    spec: a name of `JUDGES`; None takes the environment's `EGOST_JUDGE`, or `offline` where that is not set.
-    Raises JudgeError when there is no such judge.
+    The mini world falls back on `offline`, since its figures are no benchmark results.
+    Raises JudgeError when the benchmark has no judge, there is no such judge, or it lacks a key.
     """
-    name = spec or os.environ.get("EGOST_JUDGE") or DEFAULT_JUDGE
-    if name not in JUDGES:
-        asked = "asked for" if spec else "named by EGOST_JUDGE"
-        raise JudgeError(f"No judge {name!r} ({asked}). Judges that exist: {', '.join(sorted(JUDGES))}.")
-    return JUDGES[name]()
+    spec = os.environ.get("EGOST_JUDGE")
+    if not spec and world == "official":
+        raise JudgeError(
+            "No judge is chosen for the route descriptions. Set EGOST_JUDGE=gpt-4o and OPENAI_API_KEY for the paper's "
+            f"judge, EGOST_JUDGE=offline for scores by rules (no key, no network), or one of {SERVER_FORMS}."
+        )
+    return get_judge(spec or "offline", repeats)
+
+
+def get_judge(spec: str, repeats: int | None = None) -> Judge:
+    """The judge of a name; the same name gives the same judge within a process.
+
+    spec: a name of `JUDGES` or one of `SERVER_FORMS`, with `+compat` behind it for the reference code's form of
+        reply.
+    repeats: judgements for each sample; None takes `EGOST_JUDGE_REPEATS`, or 1. Rules give the same judgement
+        each time, so that a judge without a server takes no notice.
+    Raises JudgeError when there is no such judge or it lacks a key.
+    """
+    if spec in JUDGES:
+        return JUDGES[spec]()
+    if spec.startswith(("gpt-", "openai:", "azure:")):
+        from egost_tasks.openai_judge.client import shared_judge
+
+        return shared_judge(spec, _chosen_repeats() if repeats is None else repeats)
+    raise JudgeError(
+        f"No judge {spec!r}. EGOST_JUDGE or --judge is one of: {', '.join(sorted(JUDGES))}, {SERVER_FORMS}."
+    )
+
+
+def _chosen_repeats() -> int:
+    asked = os.environ.get("EGOST_JUDGE_REPEATS") or "1"
+    if not asked.isdecimal() or int(asked) < 1:
+        raise JudgeError(f"EGOST_JUDGE_REPEATS is {asked!r}; expected a whole number from 1 on.")
+    return int(asked)

@@ -54,6 +54,10 @@ class OfflineRubric:
     """The judge `offline`; see the module's docstring for how it counts."""
 
     name = NAME
+    usage = None
+
+    def start(self, items: Sequence[RouteItem]) -> None:
+        """Nothing: rules take no time that is worth a head start."""
 
     def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]:
         """One verdict for each item. A reference without any text is a failure: there is nothing to score by."""

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from egost_tasks.judge import JudgeError, JudgeFailure, Judgement, RouteItem, get_judge, judge_empty
+from egost_tasks.judge import (
+    JudgeError,
+    JudgeFailure,
+    Judgement,
+    RouteItem,
+    chosen_judge,
+    get_judge,
+    judge_empty,
+)
+from egost_tasks.sample import World
+
+WORLDS: tuple[World, ...] = get_args(World)
 
 
 def item(prediction: str, reference: str = "Turn left at the sofa.") -> RouteItem:
@@ -44,12 +57,34 @@ def test_a_batch_keeps_its_order_and_length() -> None:
     assert {v.judge for v in verdicts} == {judge.name}
 
 
-def test_the_judge_is_chosen_by_argument_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("EGOST_JUDGE", raising=False)
-    assert get_judge(None).name == "offline-rubric-2"
+def test_the_mini_world_has_a_judge_without_asking_and_the_benchmark_has_not() -> None:
+    assert chosen_judge("mini").name == "offline-rubric-2"
+    with pytest.raises(JudgeError, match=r"EGOST_JUDGE=gpt-4o and OPENAI_API_KEY.*EGOST_JUDGE=offline"):
+        chosen_judge("official")
+
+
+def test_the_environment_names_the_judge_of_both_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGOST_JUDGE", "offline")
+    assert chosen_judge("official").name == "offline-rubric-2"
     monkeypatch.setenv("EGOST_JUDGE", "no-such-judge")
-    assert get_judge("offline").name == "offline-rubric-2"
-    with pytest.raises(JudgeError, match=r"'no-such-judge' \(named by EGOST_JUDGE\).*exist: offline"):
-        get_judge(None)
-    with pytest.raises(JudgeError, match=r"'gpt-99' \(asked for\)"):
-        get_judge("gpt-99")
+    for world in WORLDS:
+        with pytest.raises(JudgeError, match=r"'no-such-judge'.*offline.*openai:MODEL@BASE_URL"):
+            chosen_judge(world)
+
+
+def test_a_judge_behind_a_server_wants_its_key_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("EGOST_JUDGE", "gpt-4o")
+    with pytest.raises(JudgeError, match="gpt-4o-2024-08-06 needs a key: set OPENAI_API_KEY"):
+        chosen_judge("official")
+
+
+def test_the_same_name_is_the_same_judge_and_repeats_are_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = "openai:m@http://127.0.0.1:9/v1"
+    assert get_judge(spec) is get_judge(spec)
+    assert get_judge(spec) is not get_judge(spec, repeats=2)
+    monkeypatch.setenv("EGOST_JUDGE_REPEATS", "2")
+    assert get_judge(spec) is get_judge(spec, repeats=2)
+    monkeypatch.setenv("EGOST_JUDGE_REPEATS", "some")
+    with pytest.raises(JudgeError, match="EGOST_JUDGE_REPEATS is 'some'"):
+        get_judge(spec)
