@@ -15,6 +15,7 @@ from rich.table import Table
 from egost_tasks.errors import EgostError
 
 if TYPE_CHECKING:
+    from egost_tasks.judge import Judge
     from egost_tasks.release import Release
 
 P = ParamSpec("P")
@@ -203,6 +204,71 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
     console.print(f"results: {found.results_file}", soft_wrap=True, highlight=False)
     for path in found.samples_files:
         console.print(f"samples: {path}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+@_says_what_to_do
+def judge(
+    run: Annotated[
+        Path | None, typer.Argument(help="An --output_path of lmms-eval, saved with --log_samples.")
+    ] = None,
+    judge: Annotated[str | None, typer.Option(help="Which judge; by default what EGOST_JUDGE names.")] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option("--judge-repeats", min=1, help="Judgements a sample, for the judge's own noise."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Judge the judge on pairs with known bounds.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="With --check: write the report as JSON, too.")] = None,
+) -> None:
+    """Score a run's routes again with a judge, without the model; or check the judge itself."""
+    from egost_tasks.judge import chosen_judge, get_judge
+
+    if check == (run is not None):
+        raise typer.BadParameter("name a run to be judged, or --check to have the judge itself checked")
+    who = get_judge(judge, repeats) if judge else chosen_judge("official", repeats)
+    try:
+        if check:
+            _check_judge(who, report)
+        else:
+            assert run is not None
+            _rejudge(run, who)
+    finally:
+        _print_usage(who)
+
+
+def _check_judge(who: Judge, report: Path | None) -> None:
+    import json
+
+    from egost_tasks.judge_validity import check, render, to_json
+
+    found = check(who)
+    console.print(render(found))
+    if report:
+        report.write_text(json.dumps(to_json(found), indent=2), encoding="utf-8")
+    raise typer.Exit(0 if found.passed else 1)
+
+
+def _rejudge(run: Path, who: Judge) -> None:
+    from results.rejudge import rejudge
+    from results.run import latest_run
+
+    console.print(f"written: {rejudge(latest_run(run), who)}", soft_wrap=True, highlight=False)
+    summary(run)
+
+
+def _print_usage(who: Judge) -> None:
+    if (used := who.usage) is None:
+        return
+    price = "no price known" if used.usd is None else f"{used.usd:.4f} USD (prices of {used.prices_of})"
+    console.print(
+        f"{used.judge}: {used.calls} calls, {used.cached} cached, {used.retries} retries, "
+        f"{sum(used.failures.values())} failures {used.failures or ''}, {used.tokens_in} tokens in, "
+        f"{used.tokens_out} out, {price}, {used.wall_s:.1f} s",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def _release(mini: bool) -> Release:

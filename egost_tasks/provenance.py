@@ -6,9 +6,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from egost_tasks.frames import chosen_protocol
-from egost_tasks.judge import get_judge
+from egost_tasks.judge import chosen_judge
 from egost_tasks.prompts import chosen_prompt, load_prompt
-from egost_tasks.release import World, open_release
+from egost_tasks.release import open_release
+from egost_tasks.sample import World
 
 TASK_VERSION = "1-A"
 """N-X: N changes whenever figures stop being comparable (prompt, data, scoring), X with the interface."""
@@ -39,7 +40,12 @@ def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, A
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
     }
     if kind == "route":
-        metadata["judge"] = get_judge(None).name
+        judge = chosen_judge(world)
+        metadata["judge"] = judge.name
+        if judge.usage is not None:
+            metadata["judge_model_asked"] = judge.usage.asked
+            metadata["judge_prompt"] = judge.usage.prompt
+            metadata["judge_prompt_sha256"] = judge.usage.prompt_sha256
     return metadata
 
 

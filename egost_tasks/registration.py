@@ -1,19 +1,26 @@
-"""Makes the plain `lmms-eval` command find our tasks.
+"""Makes the plain `lmms-eval` command find our tasks, and look for a judge before it loads a model.
 
 lmms-eval has no entry-point group for tasks. Its group `lmms_eval.models` is loaded when `lmms_eval.models`
 is imported, which the command does before it indexes tasks; `register` uses that moment to add this
-folder to the `include_path` (a public argument) of every `TaskManager` that is made afterwards. This is
-the only place of the project that reaches into the host.
+folder to the `include_path` (a public argument) of every `TaskManager` that is made afterwards. The command
+asks `TaskManager.match_tasks` for the tasks before it loads the model, the tasks themselves are read after it:
+so that is where a missing judge is noticed in time. This is the only place of the project that reaches into the
+host.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
+
+from egost_tasks.errors import EgostError
+from egost_tasks.judge import chosen_judge
+from egost_tasks.sample import World
 
 TESTED_HOST = SpecifierSet(">=0.7.3,<0.8")
 TASK_FOLDER = Path(__file__).resolve().parent
@@ -37,6 +44,7 @@ def register() -> list[Any]:
         return []
     if not hasattr(TaskManager.__init__, "_egost"):
         TaskManager.__init__ = _with_our_folder(TaskManager.__init__)
+        TaskManager.match_tasks = _with_a_judge(TaskManager.match_tasks)
     return []
 
 
@@ -54,3 +62,25 @@ def _with_our_folder(init: Any) -> Any:
 
     wrapped._egost = True  # type: ignore[attr-defined]
     return wrapped
+
+
+def _with_a_judge(match_tasks: Any) -> Any:
+    @functools.wraps(match_tasks)
+    def wrapped(self: Any, task_list: list[str]) -> list[str]:
+        matched: list[str] = match_tasks(self, task_list)
+        worlds: set[World] = {
+            "mini" if "_mini" in name else "official" for name in matched if _has_routes(name)
+        }
+        for world in worlds:
+            try:
+                chosen_judge(world)
+            except EgostError as error:
+                raise SystemExit(f"egost: {error}") from error
+        return matched
+
+    return wrapped
+
+
+def _has_routes(name: str) -> bool:
+    """Whether a task or group of ours holds route tasks."""
+    return re.fullmatch(r"egost(_mini)?(_st|_route(_forward|_reverse)?)?", name) is not None

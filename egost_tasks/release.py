@@ -12,16 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal
 
 from egost_tasks.archives import ARCHIVE_SUFFIXES, unpack
 from egost_tasks.cache import cache_root
 from egost_tasks.errors import ClipError, ReleaseError
 from egost_tasks.questions import QUESTION_FILES, is_question_file
-from egost_tasks.sample import Sample
+from egost_tasks.sample import Sample, World
 from egost_tasks.sample_index import SampleIndex, read_samples
-
-World = Literal["official", "mini"]
 
 PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
 """Clip folder of each part, as the reference code names them."""

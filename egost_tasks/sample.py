@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args
 
 TaskKind = Literal["route", "direction", "landmark", "action"]
 Way = Literal["forward", "reverse"]
+World = Literal["official", "mini"]
+"""The benchmark's release, or the rendered world, whose figures are no benchmark results."""
 
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
 WAYS: tuple[Way, ...] = get_args(Way)

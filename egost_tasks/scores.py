@@ -89,10 +89,22 @@ def score_route(samples: Sequence[Sample], responses: Sequence[Response], judge:
     The reference scores an error as 0 and leaves an empty prediction out of the mean; the sound rule is
     the other way round, since a failure says nothing of the model and silence does.
     """
-    asked = [(s, r) for s, r in zip(samples, responses, strict=True) if not r.unscored]
-    items = [RouteItem(s.id, s.question, s.answer, route_prediction(r.text), s.way) for s, r in asked]
-    verdicts = iter(judge(items))
+    verdicts = iter(judge(route_items(samples, responses)))
     return [_failed(r.unscored) if r.unscored else _judged(next(verdicts)) for r in responses]
+
+
+def judge_stopped(sample: Sample, judge: Judge, error: Exception) -> Score:
+    """The score of a route that could not be judged because the judge had to stop."""
+    return _judged(JudgeFailure(sample.id, "judge_stopped", str(error), judge.name))
+
+
+def route_items(samples: Sequence[Sample], responses: Sequence[Response]) -> list[RouteItem]:
+    """What a judge is asked: one item for each sample that has a response."""
+    return [
+        RouteItem(s.id, s.question, s.answer, route_prediction(r.text), s.way)
+        for s, r in zip(samples, responses, strict=True)
+        if not r.unscored
+    ]
 
 
 def route_prediction(text: str) -> str:
@@ -110,8 +122,8 @@ def as_metrics(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str
     """The sample's entries in lmms-eval's results: the metrics of the task YAML, as plain values.
 
     `percent` carries the whole record, since lmms-eval's samples file keeps nothing else of a sample: its
-    `score` is left out where the sample is unscored, and `clip` is the cluster of its standard error. Both
-    counts are taken of the reasons for being unscored: of a number lmms-eval would make a standard error.
+    `score` is left out where the sample is unscored, and `clip` is the cluster of its standard error. Counts
+    are taken of the reasons for being unscored: of a number lmms-eval would make a standard error.
     """
     metrics: dict[str, Any] = {
         "percent": _record(sample, score, clip),
@@ -121,15 +133,24 @@ def as_metrics(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str
     }
     if sample.task in ("route", "direction"):
         metrics["spatiotemporal"] = score.percent
-    if sample.task != "route":
-        metrics["chance"] = None if score.unscored else 100 * chance_level([len(sample.options)])
-        metrics["invalid"] = None if score.choice is None else 100.0 * (score.choice.letter is None)
-        return metrics
-    judged = score.judgement if isinstance(score.judgement, Judgement) else None
-    for aspect in ("direction", "landmark", "semantic"):
-        metrics[aspect] = getattr(judged, aspect, None)
-    metrics["empty"] = None if judged is None else 100.0 * judged.empty
+    if sample.task == "route":
+        return {**metrics, **judged_metrics(score)}
+    metrics["chance"] = None if score.unscored else 100 * chance_level([len(sample.options)])
+    metrics["invalid"] = None if score.choice is None else 100.0 * (score.choice.letter is None)
     return metrics
+
+
+def judged_metrics(score: Score) -> dict[str, Any]:
+    """The metrics that only a route has: the judge's three scores, whether the text was empty, failures."""
+    judged = score.judgement if isinstance(score.judgement, Judgement) else None
+    failed = score.judgement if isinstance(score.judgement, JudgeFailure) else None
+    return {
+        "direction": judged and judged.direction,
+        "landmark": judged and judged.landmark,
+        "semantic": judged and judged.semantic,
+        "empty": judged and 100.0 * judged.empty,
+        "judge_failed": failed and failed.reason,
+    }
 
 
 def _failed(reason: str) -> Score:
@@ -149,15 +170,25 @@ def _record(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str, A
         "clip": sample.clip,
         "source": sample.source,
         "n_options": len(sample.options),
-        "unscored": score.unscored,
         "choice": asdict(score.choice) if score.choice else None,
         "compat_letter": score.compat_letter,
-        "judgement": asdict(score.judgement) if score.judgement else None,
+        **score_record(score),
     }
-    if score.percent is not None:
-        record["score"] = score.percent
+    if sample.task == "route":
+        record["question"] = sample.question
     if isinstance(clip, Clip):
         record["frames"] = asdict(clip.manifest)
     else:
         record["clip_error"] = str(clip)
+    return record
+
+
+def score_record(score: Score) -> dict[str, Any]:
+    """What a record says of its score: `score` (percent) where there is one, else why there is none."""
+    record: dict[str, Any] = {
+        "unscored": score.unscored,
+        "judgement": asdict(score.judgement) if score.judgement else None,
+    }
+    if score.percent is not None:
+        record["score"] = score.percent
     return record

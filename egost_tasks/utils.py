@@ -11,20 +11,27 @@ has to mend leaves here as `SystemExit` with its one message.
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from datasets import Dataset
+from lmms_eval.api.filter import Filter
+from loguru import logger
 
-from egost_tasks import provenance
+from egost_tasks import account, provenance
+from egost_tasks.aggregates import count_with_reason as count_with_reason
+from egost_tasks.aggregates import count_without_reason as count_without_reason
+from egost_tasks.aggregates import mean_of_scored as mean_of_scored
+from egost_tasks.aggregates import total as total
 from egost_tasks.clips import Clip, get_clip
 from egost_tasks.errors import ClipError, EgostError
 from egost_tasks.frames import chosen_protocol
-from egost_tasks.judge import get_judge
+from egost_tasks.judge import JudgeStopped, chosen_judge
 from egost_tasks.prompts import chosen_prompt, load_prompt
-from egost_tasks.release import World, open_release
-from egost_tasks.sample import Sample
-from egost_tasks.scores import Response, as_metrics, score_choice, score_route
+from egost_tasks.release import open_release
+from egost_tasks.sample import Sample, Way, World
+from egost_tasks.scores import Response, as_metrics, judge_stopped, route_items, score_choice, score_route
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,7 +78,48 @@ def doc_to_visual(doc: dict[str, Any]) -> list[str]:
 @_says_what_to_do
 def doc_to_text(doc: dict[str, Any], kwargs: dict[str, Any]) -> str:
     """The question in the wording of the prompt that `lmms_eval_specific_kwargs` names."""
-    return load_prompt(kwargs["prompt"]).render(_sample(doc))
+    sample = _sample(doc)
+    if sample.task == "route":
+        _asked[doc["world"], sample.way].append(sample)
+    return load_prompt(kwargs["prompt"]).render(sample)
+
+
+@_says_what_to_do
+def doc_to_messages(doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The route question as one chat message: the clip as a video, then the text.
+
+    lmms-eval would make the same of `doc_to_visual` and `doc_to_text`; but `doc_to_text` is to be called
+    once for each request only, see `StartJudging`.
+    """
+    video = [{"type": "video", "url": path} for path in doc_to_visual(doc)]
+    text = load_prompt(lmms_eval_specific_kwargs["prompt"]).render(_sample(doc))
+    return [{"role": "user", "content": [*video, {"type": "text", "text": text}]}]
+
+
+_asked: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+
+
+class StartJudging(Filter):  # type: ignore[misc]
+    """A filter of lmms-eval that starts to judge all routes of a task as soon as the model is done.
+
+    `process_results` sees one sample at a time, from 4 threads; a filter sees all responses at once, but
+    without their samples. lmms-eval calls `doc_to_text` for the requests in the same order, so the last
+    samples asked about are theirs. If that should ever not hold, only the head start is lost: what is
+    judged in vain is never looked at, since `process_route` asks the judge for its own pair.
+    """
+
+    def __init__(self, world: World, way: Way) -> None:
+        self.key = (world, way)
+
+    def apply(self, resps: list[list[str]], docs: object) -> list[list[str]]:
+        samples = _asked[self.key][-len(resps) :]
+        if len(samples) == len(resps):
+            responses = [
+                Response.read(r[0].strip(), _clip({"world": self.key[0], **s.to_doc()}))
+                for r, s in zip(resps, samples, strict=True)
+            ]
+            chosen_judge(self.key[0]).start(route_items(samples, responses))
+        return resps
 
 
 @_says_what_to_do
@@ -85,25 +133,19 @@ def process_choice(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any
 def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Metrics of one route sample, scored by the judge that `EGOST_JUDGE` names."""
     sample, clip = _sample(doc), _clip(doc)
-    [score] = score_route([sample], [Response.read(results[0], clip)], get_judge(None))
-    return as_metrics(sample, score, clip)
+    judge = chosen_judge(doc["world"])
+    try:
+        [score] = score_route([sample], [Response.read(results[0], clip)], judge)
+    except JudgeStopped as error:
+        # The responses took hours and lmms-eval has not saved them yet: the run goes on, without a score.
+        score = judge_stopped(sample, judge, error)
+        _say_once(f"egost: {error} These samples are unscored; later, run: egost judge RUN")
+    return {**as_metrics(sample, score, clip), **account.increments(judge)}
 
 
-def mean_of_scored(items: Sequence[Any]) -> float:
-    """Mean over the samples that have a number; NaN where none has."""
-    found = (item.get("score") if isinstance(item, dict) else item for item in items)
-    numbers = [number for number in found if number is not None]
-    return sum(numbers) / len(numbers) if numbers else float("nan")
-
-
-def count_without_reason(items: Sequence[str | None]) -> int:
-    """How many samples are scored: no reason says why they could not be."""
-    return sum(reason is None for reason in items)
-
-
-def count_with_reason(items: Sequence[str | None]) -> int:
-    """How many samples are unscored."""
-    return sum(reason is not None for reason in items)
+@functools.cache
+def _say_once(message: str) -> None:
+    logger.error(message)
 
 
 def _sample(doc: dict[str, Any]) -> Sample:

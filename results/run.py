@@ -48,6 +48,15 @@ class Run:
     samples_files: tuple[Path, ...]
     results: dict[str, Any]
 
+    def samples(self, task: str) -> list[dict[str, Any]]:
+        """The samples of a task, as lmms-eval wrote them. Raises RunError when they were not saved."""
+        for path in self.samples_files:
+            if path.name.endswith(f"_samples_{task}.jsonl"):
+                return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        raise RunError(
+            f"{self.results_file.parent} holds no samples of {task}: run lmms-eval again with --log_samples."
+        )
+
     @property
     def figures(self) -> list[TaskResult]:
         """Figures of our tasks and groups, groups first."""
@@ -66,7 +75,8 @@ def latest_run(folder: Path) -> Run:
     Raises RunError when there is none: lmms-eval exits with 0 even when a run has failed, so that a missing
     results file is the sign of it.
     """
-    files = sorted(folder.rglob("*_results.json"), key=lambda path: path.name)
+    # Names carry the time of a zone that --timezone sets, so they do not sort.
+    files = sorted(folder.rglob("*_results.json"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
         raise RunError(
             f"{folder} holds no *_results.json: the run did not finish. lmms-eval exits with 0 all the same; "

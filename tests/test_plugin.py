@@ -149,6 +149,7 @@ def test_the_wheel_on_a_release_in_the_official_layout(
         cache=tmp_path / "cache",
         python=python,
         EGOST_DATA=str(release_folder),
+        EGOST_JUDGE="offline",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     results, samples = saved(tmp_path / "out")
@@ -220,7 +221,12 @@ def test_two_groups_that_share_a_task_are_refused(cache: Path, checkpoint: Path,
 
 def test_no_data(checkpoint: Path, tmp_path: Path) -> None:
     done = lmms_eval(
-        "--tasks", "egost_route_reverse", *on_cpu(checkpoint), cwd=tmp_path, cache=tmp_path / "cache"
+        "--tasks",
+        "egost_route_reverse",
+        *on_cpu(checkpoint),
+        cwd=tmp_path,
+        cache=tmp_path / "cache",
+        EGOST_JUDGE="offline",
     )
     assert done.returncode == 1
     assert "egost: the Ego-ST Bench release is not on this machine" in done.stderr

@@ -1,0 +1,144 @@
+"""Scores the saved route descriptions of a run again, with another judge and without the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, cast
+
+from egost_tasks.aggregates import count_with_reason, count_without_reason, mean_of_scored
+from egost_tasks.judge import Judge, Judgement
+from egost_tasks.openai_judge.noise import judge_noise
+from egost_tasks.sample import Sample, Way
+from egost_tasks.scores import Response, Score, judged_metrics, score_record, score_route
+from results.run import Run, RunError
+
+_MEANS = ("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty")
+_GROUP_MEANS = ("percent", "compat", "spatiotemporal")
+
+
+def rejudge(run: Run, judge: Judge) -> Path:
+    """Judge the routes of a run again; write new results and samples beside the old, return the results file.
+
+    Samples that had no response (a clip that did not decode, a failed generation) stay unscored; other
+    tasks are taken over as they are, and group means are made anew.
+    Raises RunError when the run has no route task or was saved without samples.
+    """
+    routes = [task for task in run.results["configs"] if _is_route(task)]
+    if not routes:
+        raise RunError(f"{run.results_file} has no route task: there is nothing for a judge to do.")
+    results = json.loads(json.dumps(run.results))
+    now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S_%f")
+    stamp = f"{run.results_file.name.removesuffix('_results.json').split('-judged-')[0]}-judged-{now}"
+    folder = run.results_file.parent
+    for task in routes:
+        rows, scores = _rejudged(task, run.samples(task), judge)
+        _write_rows(folder / f"{stamp}_samples_{task}.jsonl", rows)
+        _set_figures(results, task, rows, scores, judge)
+    for task in results["configs"]:
+        if task not in routes:
+            _write_rows(folder / f"{stamp}_samples_{task}.jsonl", run.samples(task))
+    _set_group_means(results)
+    results["judge_usage"] = asdict(judge.usage) if judge.usage else None
+    results["rejudged_from"] = run.results_file.name
+    target = folder / f"{stamp}_results.json"
+    _write(target, json.dumps(results, indent=2))
+    return target
+
+
+def _is_route(task: str) -> bool:
+    return "_route_" in task
+
+
+def _rejudged(
+    task: str, rows: list[dict[str, Any]], judge: Judge
+) -> tuple[list[dict[str, Any]], list[Score]]:
+    try:
+        samples = [_sample(task, row) for row in rows]
+        responses = [_response(row) for row in rows]
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"the samples of {task} lack {error}: they were not written by this version."
+        ) from error
+    scores = score_route(samples, responses, judge)
+    return [_with_score(row, score) for row, score in zip(rows, scores, strict=True)], scores
+
+
+def _sample(task: str, row: dict[str, Any]) -> Sample:
+    record = row["percent"]
+    part = int(record["sample_id"].split("/")[0].removeprefix("Part"))
+    way = cast(Way, task.rsplit("_", 1)[-1])
+    return Sample(
+        record["sample_id"], "route", way, part, record["clip"], record["question"], (), row["target"]
+    )
+
+
+def _response(row: dict[str, Any]) -> Response:
+    text = row["filtered_resps"]
+    unscored = row["percent"]["unscored"]
+    judged_before = unscored is None or unscored.startswith("judge_failed")
+    return Response(text if isinstance(text, str) else text[0], None if judged_before else unscored)
+
+
+def _with_score(row: dict[str, Any], score: Score) -> dict[str, Any]:
+    kept = {key: value for key, value in row["percent"].items() if key != "score"}
+    return {
+        **row,
+        "percent": {**kept, **score_record(score)},
+        "compat": score.compat,
+        "spatiotemporal": score.percent,
+        "n_scored": score.unscored,
+        "n_unscored": score.unscored,
+        **judged_metrics(score),
+    }
+
+
+def _set_figures(
+    results: dict[str, Any], task: str, rows: list[dict[str, Any]], scores: list[Score], judge: Judge
+) -> None:
+    figures = results["results"][task]
+    for name in [name for name in figures if "," in name]:
+        # lmms-eval's standard errors belong to the old judgements.
+        figures[name] = "N/A" if "_stderr" in name else figures[name]
+    for metric in _MEANS:
+        figures[f"{metric},none"] = mean_of_scored([row[metric] for row in rows])
+    figures["n_scored,none"] = count_without_reason([row["n_scored"] for row in rows])
+    figures["n_unscored,none"] = count_with_reason([row["n_unscored"] for row in rows])
+    figures["judge_failed,none"] = count_with_reason([row["judge_failed"] for row in rows])
+    metadata = results["configs"][task]["metadata"]
+    metadata["judge"] = judge.name
+    for name in [name for name in metadata if name.startswith("judge_")]:
+        del metadata[name]
+    for name in [
+        name for name in figures if name.startswith("judge_") and not name.startswith("judge_failed")
+    ]:
+        del figures[name]
+    if noise := judge_noise([s.judgement for s in scores if isinstance(s.judgement, Judgement)]):
+        metadata["judge_noise"] = asdict(noise)
+
+
+def _set_group_means(results: dict[str, Any]) -> None:
+    for group, tasks in results["group_subtasks"].items():
+        for metric in _GROUP_MEANS:
+            found = [
+                row[f"{metric},none"] for t in tasks if f"{metric},none" in (row := results["results"][t])
+            ]
+            for place in (results["results"], results.get("groups", {})):
+                if found and f"{metric},none" in place.get(group, {}):
+                    place[group][f"{metric},none"] = statistics.fmean(found)
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _write(path: Path, text: str) -> None:
+    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(beside).replace(path)
