@@ -16,7 +16,7 @@ help:
 	@echo "make demo   write the mini world and evaluate a tiny checkpoint on it, on a CPU, without a network"
 	@echo "make test   run the tests"
 	@echo "make lint   run ruff and mypy"
-	@echo "make bench  measure decoding against its rivals"
+	@echo "make bench  measure decoding and judging against their rivals"
 	@echo "make lock   resolve requirements.lock anew"
 
 # uv and not pip: pip may take a build of torch that lies on the machine and does not fit torchvision.
@@ -53,6 +53,7 @@ format: install
 
 bench: install
 	$(BIN)/python tests/benchmarks/decoding.py
+	$(BIN)/python tests/benchmarks/judging.py
 
 lock: install
 	$(BIN)/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header \

@@ -36,6 +36,8 @@ _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   lmms-eval --tasks egost --model qwen2_vl \\
     --model_args pretrained=PATH --output_path runs --log_samples
   egost summary runs     the figures of the newest run
+  egost judge runs --judge gpt-4o     the run's routes again
+  egost judge --check --judge gpt-4o  is the judge right?
 
 [bold]Tasks[/] (lmms-eval --tasks list shows them):
   egost_{route,direction,landmark,action}_{forward,reverse}
@@ -47,7 +49,7 @@ _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   EGOST_PROMPT     direct, think or a file
   EGOST_PROTOCOL   uniform8, ref-qwen; +cap151200 or +224x224 behind it
   EGOST_DECODER    pyav, torchcodec, decord
-  EGOST_JUDGE      offline
+  EGOST_JUDGE      gpt-4o, openai:MODEL@URL, azure:NAME@URL, offline
 """
 
 app = typer.Typer(
