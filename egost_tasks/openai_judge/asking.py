@@ -23,7 +23,7 @@ from egost_tasks.openai_judge.usage import Tally
 SEED = 20250312
 """Seed of the first ask, where the interface has one."""
 
-MAX_TOKENS = 2048
+MAX_TOKENS = 1024
 """Room for a reply: six short fields need about 150 tokens."""
 
 SCORES_SCHEMA: dict[str, Any] = {
@@ -69,7 +69,7 @@ class Asker:
         self._key = find_key(endpoint)
         self._endpoint, self._pacing, self._tally = endpoint, pacing, tally
         self._client = open_client(endpoint, self._key, pacing.timeout_s)
-        self._lanes = Lanes(pacing.concurrency)
+        self._lanes = Lanes(pacing.concurrency, self.sleep)
         self._breaker = Breaker(pacing.breaker_calls, pacing.breaker_s)
         self._backoff = wait_random_exponential(
             pacing.first_wait_s, pacing.longest_wait_s, min=pacing.first_wait_s / 2
@@ -175,8 +175,6 @@ class Asker:
                     f"The judge {self._endpoint.label} refuses: {fault.text} What was judged is kept."
                 )
             )
-        if fault.reason == "rate_limited":
-            self._lanes.rate_limited(began, fault.wait_s)
         if (fault.wait_s or 0) > self._pacing.longest_pause_s:
             self.stop(
                 JudgeStopped(
@@ -185,6 +183,8 @@ class Asker:
                 )
             )
         self.check()
+        if fault.reason == "rate_limited":
+            self._lanes.rate_limited(began, fault.wait_s)
         if fault.action == "unscored":
             raise NoReply(fault.reason, fault.text)
         if fault.action == "again":

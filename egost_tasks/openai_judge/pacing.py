@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -50,12 +50,12 @@ def chosen_pacing() -> Pacing:
 class Lanes:
     """Lets so many calls through at once: half as many after a 429, and slowly more again.
 
-    For use within one event loop.
+    For use within one event loop. sleep: waits some seconds, or raises when there is nothing to wait for any more.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, sleep: Callable[[float], Awaitable[None]]) -> None:
         self.limit = float(most)
-        self._most = most
+        self._most, self._sleep = most, sleep
         self._busy = 0
         self._free = asyncio.Condition()
         self._paused_until = 0.0
@@ -66,7 +66,7 @@ class Lanes:
         """Hold one lane; gives the moment (`time.monotonic`) at which it was got."""
         while True:
             if (pause := self._paused_until - time.monotonic()) > 0:
-                await asyncio.sleep(pause)
+                await self._sleep(pause)
             async with self._free:
                 await self._free.wait_for(lambda: self._busy < int(self.limit))
                 if time.monotonic() >= self._paused_until:

@@ -1,0 +1,473 @@
+"""The judge against a real server that misbehaves in one way at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import SNAPSHOT, Ask, JudgeServer, scores_of, serve_judge, spoken
+from loguru import logger
+
+from egost_tasks.errors import CacheError
+from egost_tasks.judge import JudgeError, JudgeFailure, Judgement, JudgeStopped, RouteItem
+from egost_tasks.openai_judge.client import OpenAIJudge
+from egost_tasks.openai_judge.endpoint import parse_endpoint
+from egost_tasks.openai_judge.noise import judge_noise
+from egost_tasks.openai_judge.pacing import Pacing
+
+KEY = "sk-test-5f1d8a7743b94c01"
+QUICK = Pacing(timeout_s=0.5, tries=4, first_wait_s=0.02, longest_wait_s=0.1, lease_s=5)
+REFERENCE = "Turn left at the sofa."
+
+Open = Callable[..., tuple[OpenAIJudge, JudgeServer]]
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Starts a server and a judge that asks it; keywords that the judge does not take go to the server."""
+    with ExitStack() as stack:
+
+        def start(
+            form: str = "openai:judge-model@{}", pacing: Pacing = QUICK, repeats: int = 1, **settings: Any
+        ) -> tuple[OpenAIJudge, JudgeServer]:
+            server = stack.enter_context(serve_judge(**settings))
+            judge = OpenAIJudge(parse_endpoint(form.format(server.url)), pacing=pacing, repeats=repeats)
+            stack.callback(judge.close)
+            return judge, server
+
+        yield start
+
+
+def items(number: int) -> list[RouteItem]:
+    return [RouteItem(f"s{i}", "Which way?", REFERENCE, f"walk {i}", "forward") for i in range(number)]
+
+
+def triples(verdicts: list[Judgement | JudgeFailure]) -> list[tuple[int, int, int] | str]:
+    return [
+        v.reason if isinstance(v, JudgeFailure) else (v.direction, v.landmark, v.semantic) for v in verdicts
+    ]
+
+
+def truths(asked: list[RouteItem]) -> list[tuple[int, int, int]]:
+    return [scores_of(item.reference, item.prediction) for item in asked]
+
+
+def once(behaviour: str) -> Callable[[Ask], str]:
+    """The first request for each item meets a behaviour, the others are answered."""
+    return lambda ask: "ok" if ask.number else behaviour
+
+
+TRANSPORT = {
+    "error:429": "rate_limited",
+    "retry-after:0.05": "rate_limited",
+    "error:500": "server_error",
+    "error:503": "server_error",
+    "error:408": "server_error",
+    "hang:1": "timeout",
+    "trickle:0.1": "timeout",
+    "drop": "connection",
+    "cut": "connection",
+    "broken-body": "broken_body",
+    "html": "broken_body",
+}
+UNREADABLE = {
+    "score:7": "bad_scores",
+    "score:-1": "bad_scores",
+    "score:3.5": "bad_scores",
+    'score:"4/5"': "bad_scores",
+    "score:null": "bad_scores",
+    "say:All three are 5 out of 5.": "no_object",
+    "say:": "empty_reply",
+    "finish:length": "truncated",
+    "finish:stop": "no_object",
+    "finish:content_filter": "content_filter",
+    "refusal": "refusal",
+    "no-choice": "empty_reply",
+    "empty-choice": "empty_reply",
+}
+
+
+@pytest.mark.parametrize(("behaviour", "kind"), [*TRANSPORT.items(), *UNREADABLE.items()])
+def test_a_fault_that_passes_costs_a_call_and_nothing_else(opened: Open, behaviour: str, kind: str) -> None:
+    judge, server = opened(script=once(behaviour))
+    asked = items(2)
+    assert triples(judge(asked)) == truths(asked)
+    used = judge.usage
+    assert used.faults == {kind: 2} and used.failures == {}
+    assert (used.calls, used.judged, used.retries) == (4, 2, 2) and len(server.asks) == 4
+    assert used.snapshots == (SNAPSHOT,)
+
+
+@pytest.mark.parametrize(("behaviour", "kind"), [("drop", "connection"), ("error:503", "server_error")])
+def test_a_fault_that_stays_leaves_the_sample_unscored(opened: Open, behaviour: str, kind: str) -> None:
+    judge, server = opened(script=lambda ask: behaviour if "walk 1" in ask.prediction else "ok")
+    asked = items(3)
+    right = truths(asked)
+    assert triples(judge(asked)) == [right[0], kind, right[2]]
+    assert judge.usage.failures == {kind: 1} and len(server.asks) == 2 + QUICK.tries
+
+
+@pytest.mark.parametrize(("behaviour", "kind"), UNREADABLE.items())
+def test_a_reply_that_cannot_be_read_is_asked_for_three_times(
+    opened: Open, behaviour: str, kind: str
+) -> None:
+    judge, server = opened(script=lambda ask: behaviour)
+    [verdict] = judge(items(1))
+    assert isinstance(verdict, JudgeFailure) and verdict.reason == kind and verdict.judge == judge.name
+    assert len(server.asks) == 3 and len({ask.body["seed"] for ask, _ in server.asks}) == 3
+    if behaviour.startswith("say:"):
+        assert verdict.text == behaviour.removeprefix("say:")
+
+
+def test_an_error_is_not_kept_and_whoever_asks_again_has_it_asked_again(opened: Open) -> None:
+    judge, server = opened(script=lambda ask: "refusal" if ask.number < 3 else "ok")
+    assert triples(judge(items(1))) == ["refusal"]
+    assert triples(judge(items(1))) == truths(items(1)) and len(server.asks) == 4
+
+
+def test_a_second_run_makes_no_call(opened: Open) -> None:
+    judge, server = opened()
+    asked = items(20)
+    first = judge(asked)
+    again = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), pacing=QUICK)
+    assert again(asked) == first and len(server.asks) == 20
+    used = again.usage
+    assert (used.calls, used.judged, used.cached, used.tokens_in) == (0, 0, 20, 0)
+    assert used.snapshots == (SNAPSHOT,)
+    again.close()
+
+
+def test_what_was_asked_for_decides_whether_a_judgement_is_the_same(opened: Open) -> None:
+    judge, server = opened()
+    [item] = items(1)
+    others = [
+        replace(item, question="Where?"),
+        replace(item, reference="Turn right."),
+        replace(item, prediction="walk 2"),
+        replace(item, way="reverse"),
+    ]
+    judge([item, replace(item, sample_id="another sample with the same texts"), *others])
+    assert len(server.asks) == 5
+    for spec in (f"openai:another@{server.url}", f"openai:judge-model@{server.url}+compat"):
+        other = OpenAIJudge(parse_endpoint(spec), pacing=QUICK)
+        other([item])
+        other.close()
+    assert len(server.asks) == 7
+
+
+def test_rules_need_no_call(opened: Open) -> None:
+    judge, server = opened()
+    [item] = items(1)
+    verdicts = judge([replace(item, prediction=" \n"), replace(item, reference="")])
+    assert isinstance(verdicts[0], Judgement) and verdicts[0].empty and verdicts[0].percent == 0
+    assert triples(verdicts)[1] == "empty_reference"
+    assert server.asks == [] and judge([]) == []
+
+
+def test_what_is_sent(opened: Open) -> None:
+    judge, server = opened()
+    judge(items(1))
+    [(ask, _)] = server.asks
+    assert ask.path == "/v1/chat/completions" and ask.headers["authorization"] == f"Bearer {KEY}"
+    assert ask.body["model"] == "judge-model" and ask.body["temperature"] == 0 and ask.body["seed"]
+    schema = ask.body["response_format"]["json_schema"]
+    assert schema["strict"] is True
+    assert schema["schema"]["properties"]["landmark"] == {"type": "integer", "enum": [0, 1, 2, 3, 4, 5]}
+    assert (ask.reference, ask.prediction) == (REFERENCE, "walk 0")
+
+
+def test_compat_asks_for_the_dictionary_and_reads_it(opened: Open) -> None:
+    judge, server = opened("openai:judge-model@{}+compat")
+    asked = items(3)
+    assert triples(judge(asked)) == truths(asked)
+    assert judge.name.endswith("+route-judge-compat-1")
+    assert all("response_format" not in ask.body for ask, _ in server.asks)
+
+
+def test_azure_is_asked_in_its_own_way(opened: Open) -> None:
+    judge, server = opened("azure:my-gpt4o@{}")
+    asked = items(1)
+    assert triples(judge(asked)) == truths(asked)
+    [(ask, _)] = server.asks
+    assert "/openai/deployments/my-gpt4o/chat/completions?api-version=" in ask.path
+    assert ask.headers["api-key"] == KEY
+
+
+@pytest.mark.parametrize("parameter", ["response_format", "seed", "temperature", "max_completion_tokens"])
+def test_a_parameter_that_the_server_does_not_know_is_left_out_once_and_said(
+    opened: Open, parameter: str
+) -> None:
+    judge, server = opened(script=lambda ask: f"no-parameter:{parameter}")
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(str(message)), level="WARNING")
+    first, rest = items(10)[:1], items(10)[1:]
+    assert triples(judge(first) + judge(rest)) == truths(items(10))
+    logger.remove(sink)
+    assert judge.usage.left_out == (parameter,) and len(server.asks) == 11
+    assert len([line for line in said if f"does not take {parameter}" in line]) == 1
+
+
+REFUSALS = {
+    "error:400 no such thing": "does not take the request",
+    "error:401 Incorrect API key": "set OPENAI_API_KEY to a valid key",
+    "error:403": "may not use judge-model",
+    "error:404": r"no model 'judge-model'.*EGOST_JUDGE or --judge",
+    "error:422": "does not take the request",
+    "code:429 insufficient_quota": "no credit left",
+    "retry-after:3600": "asks to wait 3600 s",
+}
+
+
+@pytest.mark.parametrize(("behaviour", "message"), REFUSALS.items())
+def test_a_refusal_ends_the_judging_and_keeps_what_was_judged(
+    opened: Open, behaviour: str, message: str
+) -> None:
+    judge, server = opened(pacing=replace(QUICK, concurrency=4))
+    before, after = items(40)[:10], items(40)[10:]
+    judge(before)
+    server.script = lambda ask: behaviour
+    with pytest.raises(JudgeStopped, match=message):
+        judge(items(40))
+    assert len(server.asks) <= 10 + 4, "no call is made once the server has refused"
+    with pytest.raises(JudgeStopped, match=message):
+        judge(after)
+    server.script = lambda ask: "ok"
+    calls = len(server.asks)
+    again = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), pacing=QUICK)
+    assert triples(again(items(40))) == truths(items(40))
+    assert again.usage.cached == 10 and len(server.asks) == calls + 30
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("code:400 context_length_exceeded", "too_long"),
+        ("error:400 This model's maximum context length is 9 tokens", "too_long"),
+        ("code:400 content_filter", "content_filter"),
+    ],
+)
+def test_a_refusal_of_one_sample_is_no_refusal_of_all(opened: Open, behaviour: str, reason: str) -> None:
+    judge, server = opened(script=lambda ask: behaviour if ask.prediction == "walk 0" else "ok")
+    asked = items(3)
+    assert triples(judge(asked)) == [reason, *truths(asked)[1:]] and len(server.asks) == 3
+
+
+@pytest.mark.parametrize("behaviour", ["drop", "hang:2", "error:502"])
+def test_a_dead_endpoint_ends_the_judging_soon(opened: Open, behaviour: str) -> None:
+    pacing = replace(QUICK, breaker_calls=10, breaker_s=0.5, tries=50, concurrency=8)
+    judge, server = opened(script=lambda ask: behaviour, pacing=pacing)
+    began = time.monotonic()
+    with pytest.raises(JudgeStopped, match=r"does not answer: 10 calls in a row failed"):
+        judge(items(300))
+    assert time.monotonic() - began < 5 and len(server.asks) < 200
+    server.script = lambda ask: "ok"
+    again = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), pacing=QUICK)
+    assert triples(again(items(300))) == truths(items(300))
+    again.close()
+
+
+def test_nobody_at_the_address_is_a_dead_endpoint() -> None:
+    pacing = replace(QUICK, breaker_calls=5, breaker_s=0.1, tries=50)
+    judge = OpenAIJudge(parse_endpoint("openai:m@http://127.0.0.1:9/v1"), pacing=pacing)
+    with pytest.raises(JudgeStopped, match=r"http://127.0.0.1:9/v1 does not answer"):
+        judge(items(10))
+    judge.close()
+
+
+def test_a_429_halves_the_calls_at_once_and_they_grow_back(opened: Open) -> None:
+    """The server bears 4 calls at once; the judge begins with 32."""
+    server: JudgeServer
+
+    def script(ask: Ask) -> str:
+        return "error:429" if server.at_once > 4 else "ok"
+
+    judge, server = opened(script=script, latency_s=0.01, pacing=replace(QUICK, tries=20))
+    asked = items(200)
+    assert triples(judge(asked)) == truths(asked)
+    assert judge.usage.faults["rate_limited"] < 200
+    busy = [behaviour for _, behaviour in server.asks]
+    assert busy[:32].count("error:429") > busy[-32:].count("error:429")
+
+
+def test_retry_after_is_honoured_by_all_calls(opened: Open) -> None:
+    moments: list[float] = []
+
+    def script(ask: Ask) -> str:
+        moments.append(time.monotonic())
+        return "retry-after:1" if len(moments) == 1 else "ok"
+
+    judge, _ = opened(script=script, pacing=replace(QUICK, concurrency=1))
+    asked = items(5)
+    assert triples(judge(asked)) == truths(asked)
+    assert moments[1] - moments[0] >= 1
+
+
+def test_many_calls_are_under_way_at_once_and_never_more_than_allowed(opened: Open) -> None:
+    judge, server = opened(latency_s=0.05, pacing=replace(QUICK, concurrency=16))
+    judge(items(100))
+    assert server.most_at_once == 16
+
+
+def test_judging_starts_in_the_background_and_threads_find_it(opened: Open) -> None:
+    judge, server = opened(latency_s=0.1)
+    asked = items(40)
+    began = time.monotonic()
+    judge.start(asked)
+    assert time.monotonic() - began < 0.1
+    found: dict[str, Judgement | JudgeFailure] = {}
+
+    def ask(part: list[RouteItem]) -> None:
+        for item in part:
+            [found[item.sample_id]] = judge([item])
+
+    threads = [threading.Thread(target=ask, args=(asked[k::4],)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert triples([found[item.sample_id] for item in asked]) == truths(asked)
+    assert len(server.asks) == 40 and time.monotonic() - began < 2, "4 s one after the other"
+    assert judge.usage.wall_s < 2
+
+
+def test_repeats_are_judgements_of_their_own_and_their_spread_is_known(opened: Open) -> None:
+    judge, server = opened(script=lambda ask: f"score:{ask.number % 3}", repeats=3)
+    asked = items(4)
+    verdicts = judge(asked)
+    assert len(server.asks) == 12 and judge.usage.judged == 12
+    for item, verdict in zip(asked, verdicts, strict=True):
+        assert isinstance(verdict, Judgement)
+        _, landmark, semantic = scores_of(item.reference, item.prediction)
+        assert sorted(verdict.repeats) == [(d, landmark, semantic) for d in range(3)]
+        assert verdict.repeats[0] == (verdict.direction, verdict.landmark, verdict.semantic)
+    noise = judge_noise([v for v in verdicts if isinstance(v, Judgement)])
+    assert noise and (noise.samples, noise.repeats, noise.same) == (4, 3, 0)
+    assert noise.sample_sd == pytest.approx(100 / 15) and noise.run_sd == pytest.approx(100 / 15 / 2)
+    assert {ask.body["seed"] for ask, _ in server.asks if ask.prediction == "walk 0"} == {
+        ask.body["seed"] for ask, _ in server.asks
+    } and len({ask.body["seed"] for ask, _ in server.asks}) == 3
+    assert judge_noise([Judgement("s", 1, 2, 3, "", "j")]) is None
+    with pytest.raises(JudgeError, match="repeat 0 times"):
+        opened(repeats=0)
+
+
+def test_a_price_is_known_for_a_snapshot_of_the_table(opened: Open) -> None:
+    judge, _ = opened(script=lambda ask: "ok")
+    judge(items(1))
+    assert judge.usage.usd is None and judge.usage.tokens_in == 900 and judge.usage.tokens_out == 100
+    from egost_tasks.openai_judge.prices import price_usd
+
+    assert price_usd("gpt-4o-2024-08-06", 900, 100) == pytest.approx(0.00325)
+
+
+def test_the_key_is_nowhere(
+    opened: Open, own_cache: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not even where the server repeats it in its replies and errors."""
+    caplog.set_level(logging.DEBUG)
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(str(message)), level=0, diagnose=True, backtrace=True)
+    leak = json.loads(spoken((1, 2, 3))) | {"direction_reason": f"your key is {KEY}"}
+    scripts = {
+        "walk 0": f"say:{json.dumps(leak)}",
+        "walk 1": f"say:the key is {KEY}",
+        "walk 2": f"error:500 {KEY}",
+        "walk 3": f"error:400 response_format {KEY}",
+    }
+    judge, server = opened(script=lambda ask: scripts.get(ask.prediction, "ok"))
+    server.script = lambda ask: (
+        "ok" if ask.prediction == "walk 3" and "response_format" not in ask.body else scripts[ask.prediction]
+    )
+    verdicts = judge(items(4))
+    assert triples(verdicts)[:3] == [(1, 2, 3), "no_object", "server_error"]
+    seen = [repr(verdicts), json.dumps([asdict(v) for v in verdicts]), repr(judge.usage), judge.name]
+    server.script = lambda ask: f"error:401 Incorrect API key provided: {KEY}"
+    with pytest.raises(JudgeStopped) as caught:
+        judge(items(6))
+    seen += [str(caught.value), repr(caught.value), "".join(traceback.format_exception(caught.value))]
+    assert "[key]" in seen[0] and "[key]" in seen[4]
+    logger.remove(sink)
+    written = capfd.readouterr()
+    seen += [*said, caplog.text, written.out, written.err]
+    judge.close()
+    kept = b"".join(path.read_bytes() for path in own_cache.rglob("*") if path.is_file())
+    assert len(kept) > 1000 and any("does not take response_format" in line for line in said)
+    assert not any(KEY in text for text in seen) and KEY.encode() not in kept
+
+
+def test_a_cache_that_cannot_be_used_is_said(opened: Open, own_cache: Path) -> None:
+    (own_cache / "judge").write_text("a file where the folder should be")
+    with pytest.raises(CacheError, match=r"judgements.sqlite.*EGOST_CACHE"):
+        opened()
+    (own_cache / "judge").unlink()
+    (own_cache / "judge").mkdir()
+    (own_cache / "judge" / "judgements.sqlite").write_text("no database at all, " * 100)
+    with pytest.raises(CacheError, match=r"if the file is damaged, delete it"):
+        opened()
+
+
+def test_a_cache_that_fails_on_the_way_ends_the_judging(opened: Open, own_cache: Path) -> None:
+    judge, _ = opened()
+    with sqlite3.connect(own_cache / "judge" / "judgements.sqlite") as database:
+        database.execute("DROP TABLE claims")
+    with pytest.raises(CacheError, match="no such table: claims"):
+        judge(items(100))
+
+
+@pytest.mark.parametrize(
+    ("spec", "model", "url", "label"),
+    [
+        ("gpt-4o", "gpt-4o-2024-08-06", "https://api.openai.com/v1", "gpt-4o-2024-08-06"),
+        ("gpt-4.1-mini", "gpt-4.1-mini", "https://api.openai.com/v1", "gpt-4.1-mini"),
+        (
+            "openai:Org/M-7B@http://h:8000/v1/",
+            "Org/M-7B",
+            "http://h:8000/v1",
+            "openai:Org/M-7B@http://h:8000/v1",
+        ),
+        (
+            "azure:d@https://x.openai.azure.com",
+            "d",
+            "https://x.openai.azure.com",
+            "azure:d@https://x.openai.azure.com",
+        ),
+    ],
+)
+def test_the_forms_of_a_judges_name(spec: str, model: str, url: str, label: str) -> None:
+    endpoint = parse_endpoint(spec)
+    assert (endpoint.model, endpoint.url, endpoint.label, endpoint.compat) == (model, url, label, False)
+    assert parse_endpoint(f"{spec}+compat") == replace(endpoint, compat=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gpt-", "No judge"),
+        ("openai:model", "No judge"),
+        ("openai:m@ftp://host", "No judge"),
+        ("openai:m@http://host:port/v1", "is no URL"),
+        ("openai:m@http://me:secret-word@host/v1", "carries a user name, password or query"),
+        ("openai:m@http://host/v1?key=secret-word", "put the key into OPENAI_API_KEY"),
+    ],
+)
+def test_a_name_of_another_form_is_refused(spec: str, message: str) -> None:
+    with pytest.raises(JudgeError, match=message) as caught:
+        parse_endpoint(spec)
+    assert "secret-word" not in str(caught.value)
