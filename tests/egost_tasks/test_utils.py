@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import JudgeServer, serve_judge
+
+from egost_tasks import utils
+from egost_tasks.mini_world import write_mini_release
+
+KWARGS = {"prompt": "direct"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mini_release(tmp_path_factory.mktemp("mini"), clips=4, seed=9, progress=False)
+
+
+@pytest.fixture
+def docs(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    from datasets import Dataset, NamedSplit
+
+    monkeypatch.setenv("EGOST_MINI_DATA", str(world))
+    placeholder = Dataset.from_list([{"placeholder": True}], split=NamedSplit("route_reverse"))
+    return list(utils.mini_docs(placeholder))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
+    with serve_judge(latency_s=0.3) as running:
+        monkeypatch.setenv("EGOST_JUDGE", f"openai:m@{running.url}")
+        yield running
+
+
+def test_the_docs_of_a_task(docs: list[dict[str, Any]]) -> None:
+    assert len(docs) == 4 and {(d["world"], d["task"], d["way"]) for d in docs} == {
+        ("mini", "route", "reverse")
+    }
+
+
+def test_a_chat_message_is_the_clip_and_the_text(docs: list[dict[str, Any]]) -> None:
+    [message] = utils.doc_to_messages(docs[0], KWARGS)
+    video, text = message["content"]
+    assert [video["url"]] == utils.doc_to_visual(docs[0]) and video["type"] == "video"
+    assert text["text"] == utils.doc_to_text(docs[0], KWARGS)
+
+
+def test_all_routes_are_under_way_before_the_first_is_asked_for(
+    docs: list[dict[str, Any]], server: JudgeServer
+) -> None:
+    utils.doc_to_text(docs[0], KWARGS)  # lmms-eval renders the first sample once more when it loads a task
+    for doc in docs:
+        utils.doc_to_text(doc, KWARGS)
+    for doc in reversed(docs):
+        utils.doc_to_messages(doc, KWARGS)
+    replies = [f"Turn left at panel {number}." for number in range(4)]
+    utils.StartJudging("mini", "reverse").apply([[reply] for reply in replies], None)
+    first = utils.process_route(docs[0], [replies[0]])
+    assert server.most_at_once == 4 and first["percent"]["judgement"]
+    for doc, reply in zip(docs[1:], replies[1:], strict=True):
+        utils.process_route(doc, [reply])
+    asked = [(ask.reference, ask.prediction) for ask, _ in server.asks]
+    assert sorted(asked) == sorted((doc["answer"], reply) for doc, reply in zip(docs, replies, strict=True))
+
+
+def test_what_a_user_has_to_mend_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets import Dataset, NamedSplit
+
+    placeholder = Dataset.from_list([{"placeholder": True}], split=NamedSplit("route_reverse"))
+    with pytest.raises(SystemExit, match="egost: the Ego-ST Bench release is not on this machine"):
+        utils.official_docs(placeholder)
+    monkeypatch.setenv("EGOST_PROMPT", "nonsense")
+    with pytest.raises(SystemExit, match="egost: there is no prompt 'nonsense'"):
+        utils.choice_generation  # noqa: B018
+    with pytest.raises(AttributeError):
+        utils.nothing_of_this_name  # noqa: B018
+
+
+def test_values_of_the_yamls_are_made_anew() -> None:
+    first = utils.choice_generation
+    first["until"].append("x")
+    assert utils.choice_generation["until"] == [] and utils.route_generation["max_new_tokens"] == 512
