@@ -1,0 +1,261 @@
+"""Whole runs of the judge: a thousand judgements under all faults at once, killed, resumed, and in two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import Ask, JudgeServer, scores_of, serve_judge
+
+from egost_tasks.judge import JudgeFailure, Judgement, RouteItem
+from egost_tasks.openai_judge.client import OpenAIJudge
+from egost_tasks.openai_judge.endpoint import parse_endpoint
+from egost_tasks.openai_judge.judgement_cache import JudgementCache, Kept
+from egost_tasks.openai_judge.pacing import Pacing
+from egost_tasks.openai_judge.reading import Scores
+
+N = 1000
+PACING = Pacing(timeout_s=1.0, tries=6, first_wait_s=0.02, longest_wait_s=0.2, lease_s=2)
+
+FAULTS = (
+    "error:429",
+    "retry-after:0.02",
+    "error:500",
+    "error:503",
+    "drop",
+    "cut",
+    "broken-body",
+    "finish:stop",
+    "score:7",
+    "score:-1",
+    "score:3.5",
+    'score:"4/5"',
+    "say:I would give it five points.",
+    "no-choice",
+    "refusal",
+    "finish:content_filter",
+    "finish:length",
+    "trickle:0.01",
+)
+"""One in five items meets one of them first, and one in fifty a server that hangs."""
+
+FOR_GOOD = {3: ("score:7", "bad_scores"), 33: ("refusal", "refusal"), 63: ("error:500", "server_error")}
+"""Items (by their number modulo 100) that never get a reply of use, and the reason that they end with."""
+
+
+def script(ask: Ask) -> str:
+    number = int(ask.prediction.split()[1])
+    if number % 100 in FOR_GOOD:
+        return FOR_GOOD[number % 100][0]
+    if ask.number == 0 and number % 50 == 1:
+        return "hang:2" if number % 100 == 1 else "trickle:0.1"
+    if ask.number == 0 and number % 5 == 2:
+        return FAULTS[number // 5 % len(FAULTS)]
+    if ask.number == 1 and number % 25 == 2:
+        return FAULTS[number // 25 % len(FAULTS)]
+    return "ok"
+
+
+def items(number: int = N) -> list[RouteItem]:
+    ways = ("forward", "reverse")
+    return [
+        RouteItem(f"s{i}", "Which way?", f"Turn left at sofa {i}.", f"walk {i}", ways[i % 2])  # type: ignore[arg-type]
+        for i in range(number)
+    ]
+
+
+def expected(item: RouteItem) -> list[int] | str:
+    number = int(item.sample_id[1:])
+    if number % 100 in FOR_GOOD:
+        return FOR_GOOD[number % 100][1]
+    return list(scores_of(item.reference, item.prediction))
+
+
+def outcome(verdict: Judgement | JudgeFailure) -> list[int] | str:
+    if isinstance(verdict, JudgeFailure):
+        return verdict.reason
+    return [verdict.direction, verdict.landmark, verdict.semantic]
+
+
+_RUN = """
+import json, sys
+from test_openai_judge_runs import PACING, N, items, outcome
+from egost_tasks.openai_judge.client import OpenAIJudge
+from egost_tasks.openai_judge.endpoint import parse_endpoint
+judge = OpenAIJudge(parse_endpoint(sys.argv[1]), pacing=PACING)
+asked = items(int(sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.readline()
+verdicts = judge(asked)
+used = judge.usage
+print(json.dumps({"verdicts": [outcome(v) for v in verdicts], "ids": [v.sample_id for v in verdicts],
+                  "judged": used.judged, "cached": used.cached, "calls": used.calls}))
+"""
+
+
+def run_in_a_process(server: JudgeServer, number: int = N) -> subprocess.Popen[str]:
+    """A judge in a process of its own, which begins when `begin` says so."""
+    here = Path(__file__).resolve()
+    path = os.pathsep.join([str(here.parent), str(here.parents[2])])
+    return subprocess.Popen(
+        [sys.executable, "-c", _RUN, f"openai:judge-model@{server.url}", str(number)],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def begin(*runs: subprocess.Popen[str]) -> None:
+    for run in runs:
+        assert run.stdout and run.stdout.readline() == "ready\n"
+    for run in runs:
+        assert run.stdin
+        run.stdin.write("\n")
+        run.stdin.flush()
+
+
+def told_by(run: subprocess.Popen[str]) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(run.communicate(timeout=60)[0])
+    return told
+
+
+def kept_predictions(server: JudgeServer, cache: Path) -> set[str]:
+    """Predictions whose judgement stands in the cache."""
+    file = cache / "judge" / "judgements.sqlite"
+    if not file.exists():
+        return set()
+    judge = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), folder=cache / "for-its-keys")
+    by_key = {judge._key(item, 0): item.prediction for item in items()}
+    judge.close()
+    with sqlite3.connect(file) as database:
+        try:
+            return {by_key[key] for (key,) in database.execute("SELECT key FROM judgements")}
+        except sqlite3.OperationalError:
+            return set()
+
+
+def count_kept(cache: Path) -> int:
+    file = cache / "judge" / "judgements.sqlite"
+    try:
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
+            return int(database.execute("SELECT count(*) FROM judgements").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_a_thousand_judgements_under_all_faults_at_once() -> None:
+    asked = items()
+    with serve_judge(script=script) as server:
+        judge = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), pacing=PACING)
+        verdicts = judge(asked)
+        judge.close()
+    assert [v.sample_id for v in verdicts] == [item.sample_id for item in asked]
+    assert [outcome(v) for v in verdicts] == [expected(item) for item in asked]
+    used = judge.usage
+    assert used.judged == N - 30 and used.cached == 0 and used.calls == len(server.asks)
+    assert used.failures == {"bad_scores": 10, "refusal": 10, "server_error": 10}
+    assert set(used.faults) == {
+        "rate_limited", "timeout", "server_error", "connection", "broken_body", "no_object",
+        "bad_scores", "empty_reply", "refusal", "content_filter", "truncated",
+    }  # fmt: skip
+    answers = Counter(ask.prediction for ask, behaviour in server.asks if behaviour == "ok")
+    assert max(answers.values()) == 1, "nothing is judged twice"
+    assert set(server.behaviours) == {"ok", "hang:2", "trickle:0.1", *FAULTS}
+
+
+def test_a_run_that_is_killed_three_times_goes_on_and_ends_the_same(own_cache: Path) -> None:
+    kills: list[tuple[int, set[str]]] = []
+    with serve_judge(script=script, latency_s=0.02) as server:
+        for goal in (100, 350, 650):
+            run = run_in_a_process(server)
+            begin(run)
+            deadline = time.monotonic() + 30
+            while count_kept(own_cache) < goal and time.monotonic() < deadline:
+                assert run.poll() is None
+                time.sleep(0.01)
+            run.send_signal(signal.SIGKILL)
+            run.communicate()
+            time.sleep(0.1)
+            kills.append((len(server.asks), kept_predictions(server, own_cache)))
+            assert goal <= len(kills[-1][1]) < N - 30
+        last, again = run_in_a_process(server), run_in_a_process(server)
+        begin(last)
+        told = told_by(last)
+        calls = len(server.asks)
+        begin(again)
+        repeated = told_by(again)
+    for before, done in kills:
+        assert not done & {ask.prediction for ask, _ in server.asks[before:]}, "asked for again"
+    assert told["verdicts"] == [expected(item) for item in items()]
+    assert told["ids"] == [item.sample_id for item in items()]
+    done = kills[-1][1]
+    assert told["cached"] == len(done) and told["judged"] == N - 30 - len(done)
+    assert repeated["verdicts"] == told["verdicts"]
+    assert (repeated["judged"], repeated["cached"]) == (0, N - 30)
+    for_good = {ask.prediction for ask, _ in server.asks[calls:]}
+    assert len(for_good) == 30, "only what has no judgement is asked for again"
+
+
+def test_two_processes_judge_each_sample_once() -> None:
+    number = 200
+    with serve_judge(latency_s=0.1) as server:
+        runs = [run_in_a_process(server, number) for _ in range(2)]
+        begin(*runs)
+        told = [told_by(run) for run in runs]
+    asked = Counter(ask.prediction for ask, _ in server.asks)
+    assert set(asked.values()) == {1} and len(asked) == number
+    right = [list(scores_of(item.reference, item.prediction)) for item in items(number)]
+    assert told[0]["verdicts"] == told[1]["verdicts"] == right
+    assert told[0]["judged"] + told[1]["judged"] == number
+    assert min(told[0]["judged"], told[1]["judged"]) > number // 10, "both do their part"
+
+
+KEPT = Kept(Scores(1, 2, 3, "because"), "m", ("seed",))
+
+
+def test_a_claim_holds_against_others_until_it_is_given_back(tmp_path: Path) -> None:
+    mine, theirs = (JudgementCache(tmp_path, lease_s=60) for _ in range(2))
+    assert mine.claim("k") and mine.claim("k") and not theirs.claim("k")
+    mine.release("k")
+    assert theirs.claim("k") and not mine.claim("k")
+    theirs.keep("k", "j", KEPT)
+    theirs.release("k")
+    assert mine.get("k") == KEPT and not mine.claim("k")
+    mine.keep("k", "j", Kept(Scores(5, 5, 5, ""), "m", ()))
+    assert theirs.get("k") == KEPT
+
+
+def test_a_claim_lapses_with_its_lease_unless_it_is_renewed(tmp_path: Path) -> None:
+    mine, theirs = (JudgementCache(tmp_path, lease_s=0.3) for _ in range(2))
+    assert mine.claim("kept up") and mine.claim("left")
+    time.sleep(0.2)
+    mine.renew()
+    time.sleep(0.2)
+    assert not theirs.claim("kept up")
+    time.sleep(0.3)
+    assert theirs.claim("left")
+
+
+@pytest.mark.parametrize("same_host", [True, False])
+def test_a_claim_of_a_killed_process_of_this_machine_lapses_at_once(tmp_path: Path, same_host: bool) -> None:
+    code = (
+        "import sys, os; from pathlib import Path; "
+        "from egost_tasks.openai_judge.judgement_cache import JudgementCache; "
+        "assert JudgementCache(Path(sys.argv[1]), lease_s=60).claim('k'); os.kill(os.getpid(), 9)"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": root})
+    if not same_host:
+        with sqlite3.connect(tmp_path / "judgements.sqlite") as database:
+            database.execute("UPDATE claims SET host = 'another-machine'")
+    assert JudgementCache(tmp_path, lease_s=60).claim("k") is same_host
