@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 from loguru import logger
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from egost_tasks.errors import EgostError
@@ -71,9 +71,6 @@ class Asker:
         self._client = open_client(endpoint, self._key, pacing.timeout_s)
         self._lanes = Lanes(pacing.concurrency, self.sleep)
         self._breaker = Breaker(pacing.breaker_calls, pacing.breaker_s)
-        self._backoff = wait_random_exponential(
-            pacing.first_wait_s, pacing.longest_wait_s, min=pacing.first_wait_s / 2
-        )
         self._structured = structured
         self._ended = asyncio.Event()
         self._why: EgostError | None = None
@@ -83,9 +80,10 @@ class Asker:
 
         Raises NoReply when there is none for these messages, and JudgeStopped when there can be none at all.
         """
+        first_s = self._pacing.first_wait_s
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._pacing.tries),
-            wait=self._wait_s,
+            wait=wait_random_exponential(first_s, self._pacing.longest_wait_s, min=first_s / 2),
             retry=retry_if_exception_type(_Again),
             sleep=self.sleep,
             reraise=True,
@@ -183,8 +181,10 @@ class Asker:
                 )
             )
         self.check()
+        if fault.wait_s:
+            self._lanes.pause(fault.wait_s)
         if fault.reason == "rate_limited":
-            self._lanes.rate_limited(began, fault.wait_s)
+            self._lanes.halve(began)
         if fault.action == "unscored":
             raise NoReply(fault.reason, fault.text)
         if fault.action == "again":
@@ -193,11 +193,6 @@ class Asker:
             logger.warning(
                 f"egost: {self._endpoint.label} does not take {fault.parameter} and is asked without ({fault.text})"
             )
-
-    def _wait_s(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.fault.wait_s if isinstance(error, _Again) else None
-        return (asked or 0.0) + self._backoff(state)
 
     def _redacted(self, fault: Fault) -> Fault:
         return replace(fault, text=redacted(fault.text, self._key))

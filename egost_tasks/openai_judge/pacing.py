@@ -79,10 +79,12 @@ class Lanes:
                 self._busy -= 1
                 self._free.notify(2)
 
-    def rate_limited(self, began: float, wait_s: float | None) -> None:
-        """A call that began at a moment got a 429: halve once for all calls that were under way together."""
-        if wait_s:
-            self._paused_until = max(self._paused_until, time.monotonic() + wait_s)
+    def pause(self, seconds: float) -> None:
+        """Begin no call for some time, since the server asks for it."""
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+
+    def halve(self, began: float) -> None:
+        """A call that began at a moment got a 429: halve, once for all calls that were under way together."""
         if began >= self._halved_at:
             self.limit = max(1.0, self.limit / 2)
             self._halved_at = time.monotonic()

@@ -166,6 +166,8 @@ class Handler(BaseHTTPRequestHandler):
             self.reply({**good, "choices": [{}]})
         elif word == "retry-after":
             self.error(429, "slow down", {"Retry-After": value})
+        elif word == "busy":
+            self.error(503, "busy", {"Retry-After": value}, None)
         elif word == "error":
             status, _, message = value.partition(" ")
             self.error(int(status), message or "no", {})
