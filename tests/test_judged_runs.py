@@ -45,7 +45,7 @@ def run_routes(cwd: Path, cache: Path, output: str, **settings: str) -> subproce
         *["--tasks", "egost_mini_route", *MODEL, "--output_path", output, "--log_samples"],
         cwd=cwd,
         cache=cache,
-        OPENAI_API_KEY=KEY,
+        EGOST_JUDGE_KEY=KEY,
         **settings,
     )
 
@@ -53,7 +53,7 @@ def run_routes(cwd: Path, cache: Path, output: str, **settings: str) -> subproce
 def egost(cache: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", "import egost; egost.app()", *arguments],
-        env=environment(cache, COLUMNS="200", OPENAI_API_KEY=KEY, **settings),
+        env=environment(cache, COLUMNS="200", EGOST_JUDGE_KEY=KEY, **settings),
         capture_output=True,
         text=True,
         timeout=300,
@@ -155,7 +155,7 @@ def test_a_judge_that_refuses_costs_the_score_and_not_the_run(cache: Path, tmp_p
         results, samples = saved(tmp_path / "run")
         assert len(server.asks) <= 33
     text = done.stdout + done.stderr
-    assert "The key was not accepted: set OPENAI_API_KEY" in text and "egost judge RUN" in text
+    assert "The key was not accepted: set EGOST_JUDGE_KEY" in text and "egost judge RUN" in text
     for task in ROUTES:
         row = results["results"][task]
         assert (row["n_scored,none"], row["n_unscored,none"], row["judge_failed,none"]) == (0, 6, 6)

@@ -5,6 +5,8 @@
     openai:MODEL@BASE_URL      any server that speaks the chat-completions interface, for example vLLM
     azure:DEPLOYMENT@ENDPOINT  Azure OpenAI
 
+The key is taken from OPENAI_API_KEY for api.openai.com alone, from EGOST_JUDGE_KEY for any other server of the
+third form, and from AZURE_OPENAI_API_KEY for the fourth.
 `+compat` behind any of them asks for the reference code's form of reply.
 """
 
@@ -27,8 +29,12 @@ OPENAI_URL = "https://api.openai.com/v1"
 AZURE_API_VERSION = "2024-10-21"
 """The stable version of Azure's interface from which on it takes a JSON schema."""
 
-_KEY_NAMES = {"openai": "OPENAI_API_KEY", "azure": "AZURE_OPENAI_API_KEY"}
+OPENAI_HOST = "api.openai.com"
+
+_OWN_KEY_NAMES = {"openai": "EGOST_JUDGE_KEY", "azure": "AZURE_OPENAI_API_KEY"}
 _ELSEWHERE = re.compile(r"(?P<kind>openai|azure):(?P<model>.+?)@(?P<url>https?://.+)")
+_SECRETS = re.compile(r"://.*[@?#]|@.*:.*@")
+"""Where a name can hold a password or key, whether or not the rest of it is a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +59,18 @@ class Endpoint:
 
     @property
     def key_name(self) -> str:
-        """The environment variable that holds the key."""
-        return _KEY_NAMES[self.kind]
+        """The environment variable that holds the key: that for OpenAI goes to no other server, nor in the clear."""
+        return "OPENAI_API_KEY" if self._is_openai else _OWN_KEY_NAMES[self.kind]
 
     @property
     def needs_key(self) -> bool:
         """Whether there is no use in asking without a key: a server of one's own may want none."""
-        return self.kind == "azure" or self.url == OPENAI_URL
+        return self.kind == "azure" or self._is_openai
+
+    @property
+    def _is_openai(self) -> bool:
+        parts = urlsplit(self.url)
+        return self.kind == "openai" and parts.scheme == "https" and parts.hostname == OPENAI_HOST
 
 
 def parse_endpoint(spec: str) -> Endpoint:
@@ -73,20 +84,21 @@ def parse_endpoint(spec: str) -> Endpoint:
         return Endpoint("openai", PAPER_SNAPSHOT, OPENAI_URL, compat)
     if re.fullmatch(r"gpt-[\w.:-]+", name):
         return Endpoint("openai", name, OPENAI_URL, compat)
+    if _SECRETS.search(name):
+        # Neither the name nor what a parser says of it may be repeated here.
+        own = _OWN_KEY_NAMES["azure" if name.startswith("azure:") else "openai"]
+        raise JudgeError(
+            "The URL of a judge carries a user name, password or query. It would be recorded in the results: put "
+            f"the key into {own} instead."
+        )
     found = _ELSEWHERE.fullmatch(name)
     if found is None:
         raise JudgeError(f"No judge {spec!r}. Forms: {SERVER_FORMS}, each also with +compat.")
     url = found["url"].rstrip("/")
     try:
-        parts = urlsplit(url)
-        _ = parts.port
+        _ = urlsplit(url).port
     except ValueError as error:
         raise JudgeError(f"No judge {spec!r}: {url} is no URL ({error}).") from error
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise JudgeError(
-            f"The URL of a judge at {parts.hostname} carries a user name, password or query. It would be "
-            f"recorded in the results: put the key into {_KEY_NAMES[found['kind']]} instead."
-        )
     if found["kind"] == "azure":
         return Endpoint("azure", found["model"], url, compat)
     return Endpoint("openai", found["model"], url, compat)
@@ -95,9 +107,14 @@ def parse_endpoint(spec: str) -> Endpoint:
 def find_key(endpoint: Endpoint) -> str | None:
     """The key from the environment; None where the server may want none.
 
-    Raises JudgeError when one is needed and not there.
+    Raises JudgeError when one is needed and not there, or when it cannot be sent in a header.
     """
     if key := os.environ.get(endpoint.key_name, "").strip():
+        if not (key.isascii() and key.isprintable()):
+            raise JudgeError(
+                f"The key in {endpoint.key_name} holds characters that no key has (only printable ASCII can be "
+                "sent): copy it again, without quotes or line breaks."
+            )
         return key
     if endpoint.needs_key:
         raise JudgeError(

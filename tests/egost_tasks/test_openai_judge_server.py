@@ -22,7 +22,6 @@ from egost_tasks.errors import CacheError
 from egost_tasks.judge import JudgeError, JudgeFailure, Judgement, JudgeStopped, RouteItem
 from egost_tasks.openai_judge.client import OpenAIJudge
 from egost_tasks.openai_judge.endpoint import parse_endpoint
-from egost_tasks.openai_judge.faults import redacted
 from egost_tasks.openai_judge.noise import judge_noise
 from egost_tasks.openai_judge.pacing import Pacing
 
@@ -35,7 +34,8 @@ Open = Callable[..., tuple[OpenAIJudge, JudgeServer]]
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", "the-key-for-openai-alone")
+    monkeypatch.setenv("EGOST_JUDGE_KEY", KEY)
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
 
 
@@ -226,7 +226,7 @@ def test_a_parameter_that_the_server_does_not_know_is_left_out_once_and_said(
 
 REFUSALS = {
     "error:400 no such thing": "does not take the request",
-    "error:401 Incorrect API key": "set OPENAI_API_KEY to a valid key",
+    "error:401 Incorrect API key": "set EGOST_JUDGE_KEY to a valid key",
     "error:403": "may not use judge-model",
     "error:404": r"no model 'judge-model'.*EGOST_JUDGE or --judge",
     "error:422": "does not take the request",
@@ -433,47 +433,8 @@ def test_a_cache_that_fails_on_the_way_ends_the_judging(opened: Open, own_cache:
         judge(items(100))
 
 
-@pytest.mark.parametrize(
-    ("spec", "model", "url", "label"),
-    [
-        ("gpt-4o", "gpt-4o-2024-08-06", "https://api.openai.com/v1", "gpt-4o-2024-08-06"),
-        ("gpt-4.1-mini", "gpt-4.1-mini", "https://api.openai.com/v1", "gpt-4.1-mini"),
-        (
-            "openai:Org/M-7B@http://h:8000/v1/",
-            "Org/M-7B",
-            "http://h:8000/v1",
-            "openai:Org/M-7B@http://h:8000/v1",
-        ),
-        (
-            "azure:d@https://x.openai.azure.com",
-            "d",
-            "https://x.openai.azure.com",
-            "azure:d@https://x.openai.azure.com",
-        ),
-    ],
-)
-def test_the_forms_of_a_judges_name(spec: str, model: str, url: str, label: str) -> None:
-    endpoint = parse_endpoint(spec)
-    assert (endpoint.model, endpoint.url, endpoint.label, endpoint.compat) == (model, url, label, False)
-    assert parse_endpoint(f"{spec}+compat") == replace(endpoint, compat=True)
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("gpt-", "No judge"),
-        ("openai:model", "No judge"),
-        ("openai:m@ftp://host", "No judge"),
-        ("openai:m@http://host:port/v1", "is no URL"),
-        ("openai:m@http://me:secret-word@host/v1", "carries a user name, password or query"),
-        ("openai:m@http://host/v1?key=secret-word", "put the key into OPENAI_API_KEY"),
-    ],
-)
-def test_a_name_of_another_form_is_refused(spec: str, message: str) -> None:
-    with pytest.raises(JudgeError, match=message) as caught:
-        parse_endpoint(spec)
-    assert "secret-word" not in str(caught.value)
-
-
-def test_what_looks_like_a_key_is_taken_out_too() -> None:
-    assert redacted("Incorrect API key: sk-proj-abc123-DEF_456.", "another") == "Incorrect API key: [key]."
+def test_a_server_of_ones_own_never_gets_openais_key(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EGOST_JUDGE_KEY")
+    judge, server = opened()
+    judge(items(1))
+    assert server.asks[0][0].headers["authorization"] == "Bearer no-key"
