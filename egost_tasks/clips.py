@@ -20,9 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from egost_tasks.cache import cache_root
 from egost_tasks.clip_manifest import ClipManifest
 from egost_tasks.clip_sources import source_sha256
-from egost_tasks.decode_process import MEMORY, TIMEOUT, DecodePool, decoding_limit
+from egost_tasks.decode_process import DecodePool, decode_settings
 from egost_tasks.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
-from egost_tasks.decoders import chosen_decoder
+from egost_tasks.decoders import DECODING_VERSION
 from egost_tasks.errors import CacheError, ClipError
 from egost_tasks.frames import Protocol
 from egost_tasks.lossless import ENCODER, Frames, pixels_sha256, read_lossless
@@ -69,20 +69,22 @@ os.register_at_fork(after_in_child=_forget_children)
 
 
 def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Clip:
-    """The 8 frames of a clip, decoded at most once for each content of the file and protocol.
+    """The 8 frames of a clip, decoded at most once for each content of the file, protocol and decoder.
 
     cache: folder of the cache; by default `cache_root()`. The decoder is the one that `EGOST_DECODER`
-    names; all give the same frames. `EGOST_DECODE_TIMEOUT` (30 s) and `EGOST_DECODE_MEMORY` (4096 MiB) limit
-    the child process that decodes. Safe to be called from several threads and processes at once.
+    names. `EGOST_DECODE_TIMEOUT` (30 s) and `EGOST_DECODE_MEMORY` (4096 MiB) limit the child process that
+    decodes. Safe to be called from several threads and processes at once.
 
     Raises ClipError with one of the reasons `missing`, `empty`, `unreadable`, `no_video`, `no_frames`,
     `truncated`, `timeout`, `memory`, `crash`, which this process remembers; CacheError where the cache
     cannot be written; DecoderError for a wrong setting.
     """
+    settings = decode_settings()
     source = source.absolute()
     folder = (cache or cache_root()).absolute() / "clips"
     sha256 = source_sha256(source, folder / "sources")
-    key = hashlib.sha256(f"{sha256} {protocol.name} {ENCODER}".encode()).hexdigest()[:40]
+    what = f"{sha256} {protocol.name} {settings.decoder} {DECODING_VERSION} {ENCODER}"
+    key = hashlib.sha256(what.encode()).hexdigest()[:40]
     entry = folder / key[:2] / key
     if clip := _load(entry, source):
         return clip
@@ -90,10 +92,10 @@ def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Cli
         source=source,
         source_sha256=sha256,
         protocol=protocol.name,
-        decoder=chosen_decoder(),
+        decoder=settings.decoder,
         folder=entry,
-        limit=decoding_limit("EGOST_DECODE_TIMEOUT", TIMEOUT),
-        memory=int(decoding_limit("EGOST_DECODE_MEMORY", MEMORY)),
+        limit=settings.limit,
+        memory=settings.memory,
     )
     try:
         _raise_again(request)
@@ -127,6 +129,7 @@ def build_clips(
     What is in the cache is not decoded again, so a run that was killed goes on where it was.
     Raises CacheError and DecoderError, which no clip can do without.
     """
+    decode_settings()
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
     unique = dict.fromkeys(sources)
     futures: dict[Path, Future[ClipOutcome]] = {}

@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from multiprocessing import Pipe
 
 from egost_tasks.decode_worker import DecodeReply, DecodeRequest
-from egost_tasks.decoders import DecoderError
+from egost_tasks.decoders import Decoder, DecoderError, chosen_decoder
 from egost_tasks.errors import CacheError, ClipError
 
 TIMEOUT = 30.0
@@ -20,13 +21,36 @@ TIMEOUT = 30.0
 MEMORY = 4096
 """MiB of data that a child may hold."""
 
+LEAST_MEMORY: dict[Decoder, int] = {"pyav": 256, "torchcodec": 1024, "decord": 256}
+"""MiB in which each decoder was seen to start and to decode a small clip; torchcodec loads PyTorch."""
+
 
 class DecodingStopped(Exception):
     """The decoding was stopped by `stop_all`; it says nothing of the clip."""
 
 
-def decoding_limit(variable: str, default: float) -> float:
-    """The positive number that an environment variable holds. Raises DecoderError on anything else."""
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How clips are decoded: by what, in how many seconds, and in how many MiB."""
+
+    decoder: Decoder
+    limit: float
+    memory: int
+
+
+def decode_settings() -> DecodeSettings:
+    """What `EGOST_DECODER`, `EGOST_DECODE_TIMEOUT` and `EGOST_DECODE_MEMORY` say. Raises DecoderError."""
+    decoder = chosen_decoder()
+    memory = _positive_number("EGOST_DECODE_MEMORY", MEMORY)
+    if memory < LEAST_MEMORY[decoder]:
+        raise DecoderError(
+            f"EGOST_DECODE_MEMORY is '{memory:g}' (MiB), in which {decoder} may not even start; expected at least "
+            f"{LEAST_MEMORY[decoder]}, for example {MEMORY}"
+        )
+    return DecodeSettings(decoder, _positive_number("EGOST_DECODE_TIMEOUT", TIMEOUT), int(memory))
+
+
+def _positive_number(variable: str, default: float) -> float:
     text = os.environ.get(variable) or str(default)
     try:
         number = float(text)

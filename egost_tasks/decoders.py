@@ -23,6 +23,9 @@ from egost_tasks.packets import Packet, PacketTable, open_video, read_packets, w
 Decoder = Literal["pyav", "torchcodec", "decord"]
 DEFAULT_DECODER: Decoder = "pyav"
 
+DECODING_VERSION = 1
+"""Named in the cache's keys: raised whenever the same file would give other frames, or other facts about them."""
+
 MIN_COMPLETE_SHARE = 0.95
 """Share of the frames of a cut or damaged file that must decode, else it is an error: this project's own rule."""
 

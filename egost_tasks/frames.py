@@ -22,6 +22,9 @@ REFERENCE_MIN_FRAMES = 4
 REFERENCE_MAX_FRAMES = 768
 _REFERENCE_FACTOR = 2
 
+LEAST_PIXELS = 784
+"""28 x 28 pixels, one merged patch of Qwen2-VL: below, a frame shows no model anything."""
+
 DEFAULT_PROTOCOL = "uniform8"
 
 
@@ -70,13 +73,18 @@ def parse_protocol(name: str) -> Protocol:
 
     `SAMPLING`, `SAMPLING+capN` (at most N pixels a frame; the reference runs ST-R1 with 360 x 420,
     `cap151200`) or `SAMPLING+WxH` (`224x224`: the closed models, paper, appendix A.2), where SAMPLING is
-    `uniform8` or `ref-qwen`. Raises ProtocolError on anything else.
+    `uniform8` or `ref-qwen`, and N at least `LEAST_PIXELS`. Raises ProtocolError on anything else.
     """
     match = re.fullmatch(r"([a-z0-9-]+?)(?:\+cap([1-9]\d*)|\+([1-9]\d*)x([1-9]\d*))?", name)
     if not match or match[1] not in get_args(Sampling):
         raise ProtocolError(
             f"'{name}' is no sampling protocol. Expected uniform8 or ref-qwen, alone or with one option: "
             "uniform8+cap151200 (at most so many pixels a frame), uniform8+224x224 (width x height)."
+        )
+    if match[2] and int(match[2]) < LEAST_PIXELS:
+        raise ProtocolError(
+            f"'{name}' leaves {match[2]} pixels of a frame; expected at least {LEAST_PIXELS} (28 x 28), for example "
+            f"{match[1]}+cap151200."
         )
     return Protocol(
         sampling=cast(Sampling, match[1]),

@@ -12,10 +12,10 @@ import pytest
 from video_files import numbers, write_video
 
 from egost_tasks import clips, decode_process
-from egost_tasks.clips import get_clip
+from egost_tasks.clips import build_clips, get_clip
 from egost_tasks.decode_process import DecodePool
 from egost_tasks.decode_worker import DecodeRequest
-from egost_tasks.decoders import DecoderError
+from egost_tasks.decoders import Decoder, DecoderError
 from egost_tasks.errors import ClipError
 from egost_tasks.frames import Protocol
 
@@ -25,7 +25,7 @@ ROOT = Path(clips.__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def heavy_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A 4K video that takes some seconds to decode, and more than 200 MiB of memory."""
+    """A 4K video that takes some seconds to decode, and more than 256 MiB of memory."""
     path = tmp_path_factory.mktemp("heavy") / "4k.mp4"
     return write_video(path, 9, size=(3840, 2160), preset="ultrafast", gop=250)
 
@@ -54,7 +54,7 @@ def test_a_clip_that_takes_too_long_ends_its_child_alone(
 def test_a_clip_that_needs_too_much_memory_has_its_reason(
     heavy_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EGOST_DECODE_MEMORY", "200")
+    monkeypatch.setenv("EGOST_DECODE_MEMORY", "256")
     assert refused(heavy_video).reason == "memory"
     monkeypatch.delenv("EGOST_DECODE_MEMORY")
     clip = get_clip(heavy_video, UNIFORM)
@@ -68,19 +68,42 @@ def test_other_decoders_work_within_the_same_limits(
 ) -> None:
     pytest.importorskip(decoder)
     source = write_video(tmp_path / "a.mp4", 20)
-    ours = get_clip(source, UNIFORM, cache=tmp_path / "ours").manifest
+    ours = get_clip(source, UNIFORM)
     monkeypatch.setenv("EGOST_DECODER", decoder)
-    theirs = get_clip(source, UNIFORM, cache=tmp_path / "theirs").manifest
-    assert (theirs.decoder, theirs.pixels_sha256) == (decoder, ours.pixels_sha256)
+    theirs = get_clip(source, UNIFORM)
+    assert theirs.path != ours.path, "a decoder is never served what another one decoded"
+    assert theirs.manifest.decoder == decoder
+    assert theirs.manifest.pixels_sha256 == ours.manifest.pixels_sha256
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "soon", "inf"])
-def test_a_limit_that_makes_no_sense_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        *(("EGOST_DECODE_TIMEOUT", value) for value in ("0", "-1", "soon", "inf")),
+        *(("EGOST_DECODE_MEMORY", value) for value in ("-1", "1", "255", "much")),
+        ("EGOST_DECODER", "vlc"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named_although_the_clip_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    monkeypatch.setenv("EGOST_DECODE_TIMEOUT", value)
-    with pytest.raises(DecoderError, match=rf"EGOST_DECODE_TIMEOUT is '{value}'"):
-        get_clip(write_video(tmp_path / "a.mp4", 9), UNIFORM)
+    source = write_video(tmp_path / "a.mp4", 9)
+    get_clip(source, UNIFORM)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(DecoderError, match=rf"{variable} is '{value}'"):
+        get_clip(source, UNIFORM)
+    with pytest.raises(DecoderError, match=rf"{variable} is '{value}'"):
+        build_clips([], UNIFORM)
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "torchcodec", "decord"])
+def test_the_least_memory_is_enough_for_a_small_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: Decoder
+) -> None:
+    pytest.importorskip("av" if decoder == "pyav" else decoder)
+    monkeypatch.setenv("EGOST_DECODER", decoder)
+    monkeypatch.setenv("EGOST_DECODE_MEMORY", str(decode_process.LEAST_MEMORY[decoder]))
+    assert get_clip(write_video(tmp_path / "a.mp4", 9), UNIFORM).manifest.n_frames == 9
 
 
 def hanging_request(folder: Path, limit: float) -> DecodeRequest:

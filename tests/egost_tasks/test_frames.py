@@ -115,7 +115,7 @@ def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
         ("uniform8+cap151200", (420, 360), (420, 360)),
         ("uniform8+cap151200", (1280, 720), (518, 291)),
         ("uniform8+cap151200", (720, 1280), (291, 518)),
-        ("uniform8+cap4", (1000, 1), (63, 1)),
+        ("uniform8+cap784", (100000, 1), (8854, 1)),
         ("uniform8+224x224", (100, 50), (224, 224)),
     ],
 )
@@ -131,3 +131,10 @@ def test_resizing_is_by_area() -> None:
     assert small[..., 0].tolist() == [[25, 0, 0], [0, 0, 0]]
     assert small[..., 2].tolist() == [[0, 0, 0], [0, 0, 200]]
     assert resize(frame, (6, 4)) is frame
+
+
+@pytest.mark.parametrize("name", ["uniform8+cap12", "ref-qwen+cap783"])
+def test_a_cap_below_one_patch_is_refused(name: str) -> None:
+    with pytest.raises(ProtocolError, match=r"at least 784 \(28 x 28\)"):
+        parse_protocol(name)
+    assert parse_protocol("uniform8+cap784").max_pixels == 784
