@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import stat
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from egost_tasks.cache import write_whole
 from egost_tasks.errors import ClipError
 
 _known: dict[tuple[Path, tuple[int, int]], str] = {}
@@ -29,7 +28,8 @@ def source_sha256(source: Path, folder: Path) -> str:
         sha256 = _read(source)
         # The memo saves time and nothing else, so a cache that only can be read from does without it.
         with suppress(OSError):
-            _write_whole(memo, json.dumps({"source": str(source), "state": state, "sha256": sha256}))
+            memory = {"source": str(source), "state": state, "sha256": sha256}
+            write_whole(memo, json.dumps(memory).encode())
     _known[source, state] = sha256
     return sha256
 
@@ -68,11 +68,3 @@ def _read(source: Path) -> str:
     except OSError as error:
         raise ClipError("unreadable", f"{source} cannot be read: {error.strerror}") from error
     return digest.hexdigest()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(beside).replace(path)

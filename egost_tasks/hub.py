@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.cache import cache_root
-from egost_tasks.errors import ReleaseError
+from egost_tasks.cache import cache_root, write_whole
+from egost_tasks.errors import CacheError, ReleaseError
 
 QUESTIONS_REPO = "openinterx/Ego-ST-bench"
 QUESTIONS_REVISION = "54971f7"
@@ -45,7 +45,8 @@ def download(
 
     Without revisions: `QUESTIONS_REVISION`, and for the clips the commit of the first download, else
     `CLIPS_REVISION`. A second call gets what is missing.
-    Raises ReleaseError when the hub cannot be reached or does not have a revision.
+    Raises ReleaseError when the hub cannot be reached or does not have a revision, CacheError when it cannot be
+    recorded what was downloaded.
     """
     record = (to or _default_record_folder()) / _RECORD
     known = _read_record(record)
@@ -54,6 +55,12 @@ def download(
     snapshots = Snapshots(tuple(dict.fromkeys((questions[0], clips[0]))), questions[1], clips[1])
     _write_record(record, snapshots)
     return snapshots
+
+
+def download_command() -> str:
+    """The command that gets what is missing where `egost` looks for it: in `EGOST_DATA`, else the hub's cache."""
+    folder = os.environ.get("EGOST_DATA")
+    return f"egost data download --to {shlex.quote(folder)}" if folder else "egost data download"
 
 
 def cached_snapshots() -> Snapshots | None:
@@ -100,24 +107,23 @@ def _read_record(path: Path) -> dict[str, Any]:
         return {}
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ReleaseError(
-            f"{path} is no readable JSON ({error}). Delete it and run: egost data download"
+            f"{path} is no readable JSON ({error}). Delete it and run: {download_command()}"
         ) from error
     return record
 
 
 def _write_record(path: Path, snapshots: Snapshots) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(
-            {
-                "roots": [str(root) for root in snapshots.roots],
-                "revision": snapshots.revision,
-                "clips_revision": snapshots.clips_revision,
-            },
-            file,
-            indent=1,
-        )
-    Path(beside).replace(path)
+    record = {
+        "roots": [str(root) for root in snapshots.roots],
+        "revision": snapshots.revision,
+        "clips_revision": snapshots.clips_revision,
+    }
+    try:
+        write_whole(path, json.dumps(record, indent=1).encode())
+    except OSError as error:
+        raise CacheError(
+            f"cannot write {path}, which says where the download is: {error}. Free some space, make the folder "
+            "writable, or set EGOST_CACHE to another folder."
+        ) from error

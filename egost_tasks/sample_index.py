@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from egost_tasks.cache import cache_root
+from egost_tasks.cache import cache_root, write_whole
 from egost_tasks.errors import CacheError
 from egost_tasks.questions import Excluded, read_questions
 from egost_tasks.sample import Sample
@@ -50,7 +48,7 @@ class SampleIndex:
 def read_samples(files: dict[str, Path]) -> SampleIndex:
     """The samples of the given question files (by name), from the index where it exists.
 
-    The index is keyed by the content of all files and `INDEX_VERSION`.
+    The index is keyed by the content of all files and `INDEX_VERSION`; one that cannot be read is made again.
     Raises ReleaseError (see `questions.read_questions`) and CacheError.
     """
     digest = hashlib.sha256()
@@ -58,27 +56,34 @@ def read_samples(files: dict[str, Path]) -> SampleIndex:
         digest.update(f"{name}:{hashlib.sha256(path.read_bytes()).hexdigest()};".encode())
     key = digest.hexdigest()
     stored = cache_root() / "index" / f"{key[:32]}-v{INDEX_VERSION}.parquet"
-    if not stored.is_file():
-        samples, excluded = read_questions(files)
-        _write(stored, samples, excluded)
-    table = pq.read_table(stored)
-    left_out = json.loads((table.schema.metadata or {})[b"excluded"])
-    return SampleIndex(
-        samples=tuple(Sample.from_doc(row) for row in table.to_pylist()),
-        excluded=tuple(Excluded(**item) for item in left_out),
-        files_sha256=key,
-    )
+    if index := _read(stored, key):
+        return index
+    samples, excluded = read_questions(files)
+    _write(stored, samples, excluded)
+    return SampleIndex(tuple(samples), tuple(excluded), key)
+
+
+def _read(path: Path, key: str) -> SampleIndex | None:
+    """The index in `path`; None where there is none that can be read."""
+    try:
+        table = pq.read_table(path)
+        left_out = json.loads((table.schema.metadata or {})[b"excluded"])
+        return SampleIndex(
+            samples=tuple(Sample.from_doc(row) for row in table.to_pylist()),
+            excluded=tuple(Excluded(**item) for item in left_out),
+            files_sha256=key,
+        )
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+        return None
 
 
 def _write(path: Path, samples: list[Sample], excluded: list[Excluded]) -> None:
     note = {b"excluded": json.dumps([asdict(item) for item in excluded]).encode()}
     table = pa.Table.from_pylist([s.to_doc() for s in samples], schema=_SCHEMA.with_metadata(note))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        pq.write_table(table, beside)
-        Path(beside).replace(path)
+        write_whole(path, sink.getvalue().to_pybytes())
     except OSError as error:
         raise CacheError(
             f"cannot write the sample index {path}: {error}. Free some space or set EGOST_CACHE to another folder."

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import choice_entry
 
+from egost_tasks.cache import write_whole
 from egost_tasks.errors import CacheError, ClipError, ReleaseError
 from egost_tasks.release import PART_FOLDERS, Release, open_release
 
@@ -146,6 +148,36 @@ def test_a_cache_that_cannot_be_written(
     monkeypatch.setenv("EGOST_CACHE", str(tmp_path / "blocked"))
     with pytest.raises(CacheError, match="EGOST_CACHE"):
         _ = opened(release_folder).index
+
+
+@pytest.mark.parametrize("content", [b"", b"no parquet", None])
+def test_an_index_that_cannot_be_read_is_made_again(
+    release_folder: Path, own_cache: Path, content: bytes | None
+) -> None:
+    first = opened(release_folder).index
+    [stored] = (own_cache / "index").glob("*.parquet")
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    assert opened(release_folder).index == first
+    assert stored.read_bytes() == whole
+    assert list((own_cache / "index").iterdir()) == [stored]
+
+
+def test_others_may_read_the_index_where_the_umask_says_so(release_folder: Path, own_cache: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        _ = opened(release_folder).index
+    finally:
+        os.umask(before)
+    [stored] = (own_cache / "index").iterdir()
+    assert stored.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "taken" / "deep").mkdir(parents=True)
+    with pytest.raises(OSError, match="taken"):
+        write_whole(tmp_path / "taken", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_5000_samples_load_in_under_a_second(questions: Callable[..., Path]) -> None:
