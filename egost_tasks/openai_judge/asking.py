@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from tenacity.wait import wait_random_exponential
 from egost_tasks.errors import EgostError
 from egost_tasks.judge import JudgeStopped
 from egost_tasks.openai_judge.endpoint import Endpoint, find_key, open_client
-from egost_tasks.openai_judge.faults import Fault, fault_of, redacted
+from egost_tasks.openai_judge.faults import Fault, fault_of, redacted, remedy
 from egost_tasks.openai_judge.pacing import Breaker, Lanes, Pacing
 from egost_tasks.openai_judge.prompt import Message
 from egost_tasks.openai_judge.reading import ASPECTS, BrokenBody, Completion, read_completion
@@ -25,6 +26,10 @@ SEED = 20250312
 
 MAX_TOKENS = 1024
 """Room for a reply: six short fields need about 150 tokens."""
+
+MOST_BAD_REQUESTS = 20
+"""So many in a row that the server calls bad requests are no fault of single samples any more; as many as the calls
+without an answer that make a dead endpoint."""
 
 SCORES_SCHEMA: dict[str, Any] = {
     "type": "json_schema",
@@ -72,8 +77,11 @@ class Asker:
         self._lanes = Lanes(pacing.concurrency, self.sleep)
         self._breaker = Breaker(pacing.breaker_calls, pacing.breaker_s)
         self._structured = structured
+        self._answered = False
+        self._bad_requests = 0
         self._ended = asyncio.Event()
         self._why: EgostError | None = None
+        self.stopped_at: float | None = None
 
     async def ask(self, messages: list[Message], seed: int, again: bool) -> Completion:
         """The completion of a chat. again: the judgement has had a call before.
@@ -99,7 +107,8 @@ class Asker:
 
     def stop(self, why: EgostError) -> None:
         """End the judging: calls under way may finish, no other is made."""
-        self._why = self._why or why
+        if self._why is None:
+            self._why, self.stopped_at = why, time.monotonic()
         self._ended.set()
 
     def check(self) -> None:
@@ -133,6 +142,7 @@ class Asker:
                     # The exception holds the request with its key: it ends here.
                     fault = self._redacted(fault_of(error, self._endpoint, frozenset(optional)))
                 else:
+                    self._answered, self._bad_requests = True, 0
                     self._breaker.answered()
                     self._lanes.went_well()
                     self._tally.replied(completion)
@@ -167,6 +177,10 @@ class Asker:
                     f"last one with: {fault.text}. What was judged is kept; run the same again when it is back."
                 )
             )
+        if fault.reason == "bad_request":
+            self._bad_requests += 1
+            if not self._answered or self._bad_requests >= MOST_BAD_REQUESTS:
+                fault = replace(fault, action="stop", text=f"{fault.text}. {remedy(400, self._endpoint)}")
         if fault.action == "stop":
             self.stop(
                 JudgeStopped(

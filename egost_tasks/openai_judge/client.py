@@ -15,15 +15,17 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from egost_tasks.cache import cache_root
 from egost_tasks.errors import CacheError
-from egost_tasks.judge import JudgeError, JudgeFailure, Judgement, RouteItem, judge_empty
+from egost_tasks.judge import JudgeError, JudgeFailure, Judgement, JudgeStopped, RouteItem, judge_empty
 from egost_tasks.openai_judge.asking import MAX_TOKENS, SCORES_SCHEMA, SEED, Asker, NoReply
 from egost_tasks.openai_judge.endpoint import Endpoint, parse_endpoint
 from egost_tasks.openai_judge.judgement_cache import JudgementCache, Kept
@@ -35,6 +37,11 @@ from egost_tasks.openai_judge.usage import JudgeUsage, Tally
 _POLL_S = 0.2
 _AHEAD = 2
 """Judgements under way for each call at once, so that one that waits to try again leaves no lane idle."""
+
+
+STAYS_STOPPED_S = 60.0
+"""How long `shared_judge` keeps a judge that has stopped. A run asks for it sample by sample, and a new one each time
+would call a server that refuses 32 times for each of 1,578 samples; a process that lives on may try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class OpenAIJudge:
 
     endpoint: see `parse_endpoint`. repeats: judgements for each item, each with a seed of its own; the first one
     counts, all stand in `Judgement.repeats`. folder: where judgements are kept, `judge` in the cache by default.
+    tally: an account that goes on, a new one by default.
 
     Raises JudgeError when the key is missing or repeats is below 1, CacheError when the folder cannot be used.
     """
@@ -62,6 +70,7 @@ class OpenAIJudge:
         repeats: int = 1,
         pacing: Pacing | None = None,
         folder: Path | None = None,
+        tally: Tally | None = None,
     ) -> None:
         if repeats < 1:
             raise JudgeError(
@@ -71,11 +80,12 @@ class OpenAIJudge:
         self._endpoint, self._repeats = endpoint, repeats
         self._prompt = load_judge_prompt(COMPAT if endpoint.compat else STRICT)
         self._structured = self._prompt.reply == "json"
-        self._tally = Tally()
-        self._asker = Asker(endpoint, self._pacing, self._tally, self._structured)
+        self.tally = tally or Tally()
+        self._asker = Asker(endpoint, self._pacing, self.tally, self._structured)
         self._cache = JudgementCache(folder or cache_root() / "judge", self._pacing.lease_s)
         self._admitted = asyncio.Semaphore(_AHEAD * self._pacing.concurrency)
         self._lock = threading.Lock()
+        self._closed = False
         self._verdicts: dict[str, Future[_Verdict]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="egost-judge", daemon=True)
@@ -91,13 +101,19 @@ class OpenAIJudge:
     @property
     def usage(self) -> JudgeUsage:
         """What this process has asked for so far; may be read at any time."""
-        return self._tally.usage(self.name, self._endpoint.model, self._prompt.label, self._prompt.sha256)
+        return self.tally.usage(self.name, self._endpoint.model, self._prompt.label, self._prompt.sha256)
+
+    def stopped_for(self, seconds: float) -> bool:
+        """Whether the judging ended for good, at least so long ago."""
+        stopped_at = self._asker.stopped_at
+        return stopped_at is not None and time.monotonic() - stopped_at >= seconds
 
     def start(self, items: Sequence[RouteItem]) -> None:
         """Begin to judge items in the background; returns at once. Errors appear when the verdicts are asked for."""
-        for item in items:
-            if _has_texts(item):
-                self._futures(item)
+        with suppress(JudgeStopped):
+            for item in items:
+                if _has_texts(item):
+                    self._futures(item)
 
     def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]:
         """Judge items, or take what was judged or started before.
@@ -113,10 +129,12 @@ class OpenAIJudge:
             self._forget_failures(items)
 
     def close(self) -> None:
-        """End the background thread; the judge cannot be used afterwards."""
+        """End the judging; whoever waits for it, or asks afterwards for what is not judged, gets JudgeStopped."""
         atexit.unregister(self.close)
-        if self._loop.is_closed() or not self._thread.is_alive():
-            return
+        with self._lock:
+            if self._closed or not self._thread.is_alive():
+                return
+            self._closed = True
         asyncio.run_coroutine_threadsafe(self._shut(), self._loop)
         self._thread.join(timeout=5)
         if not self._thread.is_alive():
@@ -128,10 +146,14 @@ class OpenAIJudge:
             return JudgeFailure(item.sample_id, "empty_reference", "", self.name)
         if empty := judge_empty(item, self.name):
             return empty
-        first, *others = [future.result() for future in futures]
+        try:
+            first = futures[0].result()
+        except CancelledError:
+            raise self._closing() from None
         if isinstance(first, _Failed):
             return JudgeFailure(item.sample_id, first.reason, first.text, self.name)
-        found = [first, *(other for other in others if isinstance(other, Kept))]
+        # The first one counts: it stands although the judging was stopped before the others were made.
+        found = [first, *(other for other in map(_settled, futures[1:]) if isinstance(other, Kept))]
         triples = tuple((k.scores.direction, k.scores.landmark, k.scores.semantic) for k in found)
         return Judgement(
             item.sample_id,
@@ -147,9 +169,11 @@ class OpenAIJudge:
         with self._lock:
             for repeat, key in enumerate(keys):
                 if key not in self._verdicts:
-                    self._tally.begin()
+                    if self._closed:
+                        raise self._closing()
+                    self.tally.begin()
                     self._verdicts[key] = self._in_loop(self._judge(key, item, repeat))
-                    self._verdicts[key].add_done_callback(lambda _: self._tally.end())
+                    self._verdicts[key].add_done_callback(lambda _: self.tally.end())
             return [self._verdicts[key] for key in keys]
 
     def _forget_failures(self, items: Sequence[RouteItem]) -> None:
@@ -158,12 +182,7 @@ class OpenAIJudge:
             for item in items:
                 for repeat in range(self._repeats):
                     future = self._verdicts.get(self._key(item, repeat))
-                    if (
-                        future
-                        and future.done()
-                        and not future.exception()
-                        and isinstance(future.result(), _Failed)
-                    ):
+                    if future and isinstance(_settled(future), _Failed):
                         self._verdicts.pop(self._key(item, repeat))
 
     def _key(self, item: RouteItem, repeat: int) -> str:
@@ -187,7 +206,7 @@ class OpenAIJudge:
             while True:
                 async with self._admitted:
                     if kept := self._cache.get(key):
-                        self._tally.scored(kept.snapshot, cached=True)
+                        self.tally.scored(kept.snapshot, cached=True)
                         return kept
                     self._asker.check()
                     if self._cache.claim(key):
@@ -199,6 +218,20 @@ class OpenAIJudge:
         except CacheError as error:
             self._asker.stop(error)
             raise
+        except JudgeStopped:
+            raise
+        except Exception as error:
+            # Its text may hold the key.
+            kind = type(error).__name__
+        # Outside of the handler, so that the exception is not kept as this one's context.
+        why = JudgeStopped(
+            f"The judge {self._endpoint.label} ended with an unexpected {kind}. What was judged is kept."
+        )
+        self._asker.stop(why)
+        raise why
+
+    def _closing(self) -> JudgeStopped:
+        return JudgeStopped(f"The judge {self._endpoint.label} was closed. What was judged is kept.")
 
     async def _ask(self, key: str, item: RouteItem, repeat: int) -> _Verdict:
         failed = _Failed("", "")
@@ -212,13 +245,13 @@ class OpenAIJudge:
                 break
             read = read_scores(completion, self._prompt.reply)
             if not isinstance(read, Unreadable):
-                kept = Kept(read, completion.snapshot, self._tally.left_out)
+                kept = Kept(read, completion.snapshot, self.tally.left_out)
                 self._cache.keep(key, self.name, kept)
-                self._tally.scored(kept.snapshot, cached=False)
+                self.tally.scored(kept.snapshot, cached=False)
                 return kept
-            self._tally.fault(read.reason)
+            self.tally.fault(read.reason)
             failed = _Failed(read.reason, read.text)
-        self._tally.failed(failed.reason)
+        self.tally.failed(failed.reason)
         return failed
 
     async def _keep_claims(self) -> None:
@@ -230,9 +263,12 @@ class OpenAIJudge:
             self._asker.stop(error)
 
     async def _shut(self) -> None:
-        await self._asker.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        self._asker.stop(self._closing())
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._asker.close()
         self._loop.call_soon(self._loop.stop)
 
 
@@ -240,16 +276,32 @@ def _has_texts(item: RouteItem) -> bool:
     return bool(item.prediction.strip() and item.reference.strip())
 
 
+def _settled(future: Future[_Verdict]) -> _Verdict | None:
+    """What a future holds; None while it is under way and where it was stopped."""
+    if not future.done() or future.cancelled() or future.exception():
+        return None
+    return future.result()
+
+
 _shared: dict[tuple[Any, ...], OpenAIJudge] = {}
 _sharing = threading.Lock()
 
 
 def shared_judge(spec: str, repeats: int) -> OpenAIJudge:
-    """The one judge of this process for a name, with the settings of the environment. See `OpenAIJudge`."""
+    """The one judge of this process for a name, with the settings of the environment. See `OpenAIJudge`.
+
+    One that has stopped stays for `STAYS_STOPPED_S`; who asks then gets a new one, which goes on with its account.
+    """
     settings = (spec, repeats, chosen_pacing(), cache_root() / "judge", os.getpid())
     with _sharing:
-        if settings not in _shared:
-            _shared[settings] = OpenAIJudge(
-                parse_endpoint(spec), repeats=repeats, pacing=settings[2], folder=settings[3]
+        judge = _shared.get(settings)
+        if judge is None or judge.stopped_for(STAYS_STOPPED_S):
+            tally = None
+            if judge is not None:
+                judge.close()
+                tally = judge.tally
+            judge = OpenAIJudge(
+                parse_endpoint(spec), repeats=repeats, pacing=settings[2], folder=settings[3], tally=tally
             )
-        return _shared[settings]
+            _shared[settings] = judge
+        return judge

@@ -11,6 +11,7 @@ from typing import Literal
 import openai
 
 from egost_tasks.openai_judge.endpoint import Endpoint
+from egost_tasks.openai_judge.prompt import encodable
 from egost_tasks.openai_judge.reading import BrokenBody
 
 OPTIONAL = ("response_format", "seed", "temperature", "max_completion_tokens")
@@ -29,7 +30,8 @@ class Fault:
     action: `again` (worth another try), `without` (again, without `parameter`), `unscored` (this one sample
         cannot be judged) or `stop` (none can).
     reason: a short stable word: `rate_limited`, `timeout`, `connection`, `broken_body`, `server_error`,
-        `content_filter`, `too_long`, `parameter`, `refused`.
+        `content_filter`, `too_long`, `parameter`, `bad_request` (for one sample, as long as others are
+        judged), `refused`.
     text: what the server said, or for `stop` what a person has to do.
     wait_s: how long the server asks to wait, None where it does not say.
     alive: the server answered, so that the fault is no sign of a dead endpoint.
@@ -69,7 +71,9 @@ def _fault_of_status(error: openai.APIStatusError, endpoint: Endpoint, sent: fro
             return Fault("unscored", "content_filter", said)
         if parameter := _refused_parameter(error, sent):
             return Fault("without", "parameter", said, parameter=parameter)
-    return Fault("stop", "refused", f"{said}. {_remedy(status, endpoint)}")
+    if status == 400:
+        return Fault("unscored", "bad_request", said)
+    return Fault("stop", "refused", f"{said}. {remedy(status, endpoint)}")
 
 
 def _refused_parameter(error: openai.APIStatusError, sent: frozenset[str]) -> str | None:
@@ -81,7 +85,8 @@ def _refused_parameter(error: openai.APIStatusError, sent: frozenset[str]) -> st
     return None
 
 
-def _remedy(status: int, endpoint: Endpoint) -> str:
+def remedy(status: int, endpoint: Endpoint) -> str:
+    """What a person can do about a status that refuses all judgements."""
     if status == 401:
         return f"The key was not accepted: set {endpoint.key_name} to a valid key for {endpoint.url}."
     if status == 403:
@@ -113,7 +118,8 @@ def _retry_after(error: openai.APIStatusError) -> float | None:
 
 
 def redacted(text: str, key: str | None) -> str:
-    """The text without the key, and without anything that looks like one of OpenAI's."""
+    """The text, fit to be written down, without the key and without anything that looks like one of OpenAI's."""
+    text = encodable(text)
     if key and len(key) >= 8:
         text = text.replace(key, "[key]")
     return _KEY_LIKE.sub("[key]", text)

@@ -59,9 +59,9 @@ class JudgePrompt(BaseModel):
         """The chat messages that ask about an item; the same item gives the same messages."""
         user = Template(self.user).substitute(
             way=_WAY_WORDS[item.way],
-            question=_sendable(item.question),
-            reference=_sendable(item.reference),
-            prediction=_sendable(item.prediction),
+            question=encodable(item.question),
+            reference=encodable(item.reference),
+            prediction=encodable(item.prediction),
             fence=fence_code(self.sha256, item),
         )
         return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
@@ -83,8 +83,8 @@ def fence_code(prompt_sha256: str, item: RouteItem) -> str:
         attempt += 1
 
 
-def _sendable(text: str) -> str:
-    # Half a surrogate pair, which a tokenizer can leave at the end of a reply, has no UTF-8.
+def encodable(text: str) -> str:
+    """The text with `?` for half a surrogate pair, which a tokenizer can leave at an end and which has no UTF-8."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from egost_tasks.judge import BEST
-from egost_tasks.openai_judge.prompt import ReplyForm
+from egost_tasks.openai_judge.prompt import ReplyForm, encodable
 
 ASPECTS = ("direction", "landmark", "semantic")
 COMPAT_KEYS = ("direction", "landmark", "semantic and logic")
@@ -107,7 +107,7 @@ def read_scores(completion: Completion, form: ReplyForm) -> Scores | Unreadable:
         return Unreadable("bad_scores", text)
     said = ((aspect, found.get(f"{aspect}_reason")) for aspect in ASPECTS)
     reasons = "; ".join(f"{aspect}: {why.strip()}" for aspect, why in said if isinstance(why, str))
-    return Scores(scores[0], scores[1], scores[2], reasons.encode("utf-8", "replace").decode("utf-8"))
+    return Scores(scores[0], scores[1], scores[2], encodable(reasons))
 
 
 def _whole(value: object) -> int | None:
@@ -143,7 +143,7 @@ def _dict(value: object) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return encodable(value) if isinstance(value, str) else ""
 
 
 def _count(value: object) -> int:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from egost_tasks.openai_judge.prices import PRICES_OF, price_usd
+from egost_tasks.openai_judge.prices import PRICES_OF, USD_PER_MILLION, price_usd
 from egost_tasks.openai_judge.reading import Completion
 
 
@@ -24,7 +24,7 @@ class JudgeUsage:
     retries: calls beyond the first for a judgement; faults: replies that were of no use, by kind.
     failures: judgements given up, by reason; these are unscored.
     tokens_in, tokens_out: as the server counted them. usd: their price, None where one of the snapshots is not
-        in the table; prices_of: the table's date.
+        in the table, or, before the first reply, the model that was asked for; prices_of: the table's date.
     wall_s: seconds in which at least one judgement was under way.
     """
 
@@ -126,6 +126,7 @@ class Tally:
         with self._lock:
             prices = [price_usd(snapshot, *tokens) for snapshot, tokens in self._tokens.items()]
             known = [price for price in prices if price is not None]
+            priced = len(known) == len(prices) if prices else asked in USD_PER_MILLION
             running = time.monotonic() - self._since if self._under_way else 0.0
             return JudgeUsage(
                 judge=judge,
@@ -142,7 +143,7 @@ class Tally:
                 failures=dict(self._failures),
                 tokens_in=sum(tokens[0] for tokens in self._tokens.values()),
                 tokens_out=sum(tokens[1] for tokens in self._tokens.values()),
-                usd=sum(known) if len(known) == len(prices) else None,
+                usd=sum(known, 0.0) if priced else None,
                 prices_of=PRICES_OF,
                 wall_s=self._wall_s + running,
             )

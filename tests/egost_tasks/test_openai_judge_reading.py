@@ -40,6 +40,13 @@ def test_one_object_with_three_whole_numbers_is_scores(text: str) -> None:
     assert read_scores(said(text), "json") == Scores(1, 2, 3, "")
 
 
+def test_a_completion_can_be_written_down() -> None:
+    half = "\ud83d"
+    message = {"content": f"no {half}", "refusal": half}
+    body = {"model": f"m{half}", "choices": [{"message": message, "finish_reason": half}]}
+    assert read_completion(json.dumps(body), str) == Completion("no ?", "?", "?", "m?", 0, 0)
+
+
 def test_the_reasons_are_kept_and_can_be_written_down() -> None:
     reply = {"direction_reason": "one turn is missing ", "direction": 4, "landmark": 5, "semantic": 4}
     reply |= {"semantic_reason": "fine \ud83d"}

@@ -225,7 +225,6 @@ def test_a_parameter_that_the_server_does_not_know_is_left_out_once_and_said(
 
 
 REFUSALS = {
-    "error:400 no such thing": "does not take the request",
     "error:401 Incorrect API key": "set EGOST_JUDGE_KEY to a valid key",
     "error:403": "may not use judge-model",
     "error:404": r"no model 'judge-model'.*EGOST_JUDGE or --judge",
