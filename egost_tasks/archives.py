@@ -18,6 +18,7 @@ from typing import IO
 from filelock import FileLock
 
 from egost_tasks.errors import ArchiveError, CacheError
+from egost_tasks.hub import download_command
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -34,13 +35,15 @@ def unpack(archive: Path, target: Path) -> Path:
     """Unpack `archive` below `target` unless that was done before; return the folder.
 
     The files lie in `TARGET/KEY/STEM/...`, where STEM is the archive's name without its suffix, so that
-    the clips of `part1.zip` lie in a folder `part1`. KEY follows the archive's name, size and time of
+    the clips of `part1.zip` lie in a folder `part1`. KEY follows the archive's path, size and time of
     change; the folder appears by a rename when everything is in it.
     Raises ArchiveError for a broken archive or a member that is absolute, leaves the folder or is a link
     or device; CacheError when the target cannot be written.
     """
     status = archive.stat()
-    key = hashlib.sha256(f"{archive.name}:{status.st_size}:{status.st_mtime_ns}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{archive.absolute()}:{status.st_size}:{status.st_mtime_ns}".encode()).hexdigest()[
+        :16
+    ]
     folder = target / key
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -79,7 +82,7 @@ def _unpack_beside(archive: Path, folder: Path) -> None:
     ) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise ArchiveError(
-            f"{archive} is no complete archive ({error}). Delete it and run: egost data download"
+            f"{archive} is no complete archive ({error}). Delete it and run: {download_command()}"
         ) from error
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from egost_tasks.errors import ReleaseError
+from egost_tasks.hub import download_command
 from egost_tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 
 PARTS = (1, 2, 3, 4)
@@ -112,10 +113,10 @@ def _read_object(path: Path) -> dict[str, Any]:
         return seen
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReleaseError(
-            f"{path} is no readable JSON ({error}). Delete it and run: egost data download"
+            f"{path} is no readable JSON ({error}). Delete it and run: {download_command()}"
         ) from error
     if not isinstance(content, dict):
         raise ReleaseError(

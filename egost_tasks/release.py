@@ -16,6 +16,7 @@ from pathlib import Path
 from egost_tasks.archives import ARCHIVE_SUFFIXES, unpack
 from egost_tasks.cache import cache_root
 from egost_tasks.errors import ClipError, ReleaseError
+from egost_tasks.hub import cached_snapshots, download_command, recorded_revision
 from egost_tasks.questions import QUESTION_FILES, is_question_file
 from egost_tasks.sample import Sample, World
 from egost_tasks.sample_index import SampleIndex, read_samples
@@ -87,16 +88,23 @@ class Release:
     def clips(self) -> dict[tuple[str | None, str], Path]:
         """Path of each video by its part folder (None where it lies in none) and file name.
 
-        Unpacks the archives that were not unpacked yet. Raises ReleaseError for two different files of
+        Unpacks the archives that were not unpacked yet; a member whose own path names no part folder lies in the
+        one that the archive lies in. Raises ReleaseError for two different files of
         one name in one place, ArchiveError for an archive that cannot be unpacked.
         """
-        places = [(root, path) for root in self.roots for path in _walk(root, VIDEO_SUFFIXES)]
-        for archive in self.archives:
-            folder = unpack(archive, cache_root() / "unpacked")
-            places += [(folder, path) for path in _walk(folder, VIDEO_SUFFIXES)]
+        places: list[tuple[str | None, Path]] = []
+        for root in self.roots:
+            places += [(_part_folder(path.relative_to(root)), path) for path in _walk(root, VIDEO_SUFFIXES)]
+            for archive in _walk(root, ARCHIVE_SUFFIXES):
+                folder = unpack(archive, cache_root() / "unpacked")
+                beside = _part_folder(archive.relative_to(root))
+                places += [
+                    (_part_folder(path.relative_to(folder)) or beside, path)
+                    for path in _walk(folder, VIDEO_SUFFIXES)
+                ]
         found: dict[tuple[str | None, str], Path] = {}
-        for root, path in places:
-            key = (_part_folder(path.relative_to(root)), path.name)
+        for part_folder, path in places:
+            key = (part_folder, path.name)
             if key in found and not found[key].samefile(path):
                 raise ReleaseError(
                     f"clip {path.name} exists twice, as {found[key]} and {path}: remove one of them."
@@ -152,14 +160,16 @@ class Release:
     def _how_to_get(self) -> str:
         if self.world == "mini":
             return "Run: egost data mini"
-        return "Run: egost data download (gets what is missing), then: egost data status"
+        return f"Run: {download_command()} (gets what is missing), then: egost data status"
 
 
 def _walk(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
     found: list[Path] = []
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [Path(folder, name) for name in sorted(names) if name.lower().endswith(suffixes)]
+        paths = (Path(folder, name) for name in sorted(names) if name.lower().endswith(suffixes))
+        # A link whose target is gone is no file: the hub's cache is made of links.
+        found += [path for path in paths if path.is_file()]
     return found
 
 
@@ -186,14 +196,10 @@ def open_release(world: World) -> Release:
     if folder := os.environ.get("EGOST_DATA"):
         root = Path(folder).expanduser()
         if not root.is_dir():
-            raise ReleaseError(
-                f"EGOST_DATA names {root}, which is no folder. Run: egost data download --to {root}"
-            )
-        from egost_tasks.hub import recorded_revision
-
+            if root.exists():
+                raise ReleaseError(f"EGOST_DATA names {root}, which is a file; it must name a folder.")
+            raise ReleaseError(f"EGOST_DATA names {root}, which does not exist. Run: {download_command()}")
         return Release("official", (root,), recorded_revision(root))
-    from egost_tasks.hub import cached_snapshots
-
     if snapshots := cached_snapshots():
         return Release("official", snapshots.roots, snapshots.revision)
     raise ReleaseError(

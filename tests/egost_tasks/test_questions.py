@@ -149,6 +149,7 @@ def test_empty_options_and_empty_routes_are_counted(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("{", "no readable JSON"),
+        pytest.param('{"1": ' * 100_000, "no readable JSON", id="deep"),
         ("[1]", "object keyed by sample id"),
         ('{"1": {}, "1": {}}', "'1' stands twice"),
         ('{"1": 5}', "id 1: expected an object"),
@@ -159,6 +160,11 @@ def test_broken_files(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(ReleaseError, match=message) as caught:
         read(tmp_path, content)
     assert NAME in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path: Path) -> None:
+    content = json.dumps({"1": choice_entry("forward", "1.mp4")})
+    assert read(tmp_path, "\ufeff" + content) == read(tmp_path, content)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,51 @@ def test_clips_in_archives(release_folder: Path, own_cache: Path) -> None:
     assert own_cache in release.clip_path(sample).parents
 
 
+@pytest.mark.parametrize("inner", ["", "deep/"])
+def test_archives_of_one_name_in_two_part_folders(release_folder: Path, inner: str) -> None:
+    for part in (1, 2):
+        folder = release_folder / PART_FOLDERS[part]
+        (release_folder / f"Part{part}_forward_mcq.json").write_text(
+            json.dumps({"1": choice_entry("forward", "1.mp4")})
+        )
+        with zipfile.ZipFile(folder / "clips.zip", "w") as archive:
+            archive.writestr(f"{inner}1.mp4", b"%d" % part)
+        # Alike in name, size and time: the place alone tells them apart.
+        os.utime(folder / "clips.zip", ns=(0, 0))
+    release = opened(release_folder)
+    samples = [s for s in release.index.samples if s.clip == "1.mp4"]
+    assert [release.clip_path(s).read_bytes() for s in samples] == [b"1", b"2"]
+
+
+def test_a_link_whose_target_is_gone_is_missing(release_folder: Path) -> None:
+    clip = release_folder / "part2" / "21.mp4"
+    clip.unlink()
+    clip.symlink_to("gone")
+    release = opened(release_folder)
+    assert release.missing_clips(release.index.samples) == ["part2/21.mp4"]
+    questions = release_folder / "Part2_reverse_mcq.json"
+    questions.unlink()
+    questions.symlink_to("gone")
+    with pytest.raises(ReleaseError, match=r"1 of 26 question files are missing.*Part2_reverse_mcq\.json"):
+        _ = opened(release_folder).index
+
+
+def test_what_is_missing_is_downloaded_to_where_it_is_looked_for(
+    release_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (release_folder / "part2" / "21.mp4").unlink()
+    monkeypatch.setenv("EGOST_DATA", str(release_folder))
+    open_release.cache_clear()
+    with pytest.raises(ReleaseError, match=f"egost data download --to {release_folder} "):
+        open_release("official").samples("route", "forward")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EGOST_DATA", str(tmp_path / "file"))
+    open_release.cache_clear()
+    with pytest.raises(ReleaseError, match="must name a folder") as caught:
+        open_release("official")
+    assert "--to" not in str(caught.value)
+
+
 def test_a_file_that_exists_twice(release_folder: Path) -> None:
     (release_folder / "more" / "part1").mkdir(parents=True)
     (release_folder / "more" / "part1" / "11.mp4").write_bytes(b"another")
