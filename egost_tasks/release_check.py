@@ -27,7 +27,11 @@ class TaskCount:
 
 @dataclass(frozen=True)
 class Status:
-    """What is there: files of questions, samples by task, clips by place; and what is missing."""
+    """What is there: files of questions, samples by task, clips by place; and what is missing.
+
+    Without all question files it is not known which clips are needed: `clips` is then the number of all videos
+    that are there, `spare_clips` is None, and no task, source or missing clip is listed.
+    """
 
     question_files: int
     missing_question_files: list[str]
@@ -36,12 +40,14 @@ class Status:
     sources: dict[str, int]
     clips: int
     missing_clips: list[str]
-    spare_clips: int
+    spare_clips: int | None
 
     @property
     def complete(self) -> bool:
-        """Whether all question files and all clips are there."""
-        return not self.missing_question_files and not self.missing_clips
+        """Whether all question files and all clips are there, and each task has a sample."""
+        return not (
+            self.missing_question_files or self.missing_clips or any(not task.samples for task in self.tasks)
+        )
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,16 @@ def status(release: Release) -> Status:
     """
     present = len(release.question_files)
     if present < len(QUESTION_FILES):
-        return Status(present, release.missing_question_files, [], {}, {}, 0, [], len(release.clips))
+        return Status(
+            question_files=present,
+            missing_question_files=release.missing_question_files,
+            tasks=[],
+            excluded={},
+            sources={},
+            clips=len(release.clips),
+            missing_clips=[],
+            spare_clips=None,
+        )
     samples = release.index.samples
     missing = release.missing_clips(samples)
     needed = {(PART_FOLDERS[s.part], s.clip) for s in samples}

@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from egost_tasks.cache import cache_root
+from egost_tasks.errors import CacheError
 from egost_tasks.prompts import SHIPPED, load_prompt
 
 TINY_VERSION = 1
@@ -47,17 +48,32 @@ def tiny_checkpoint(folder: Path | None = None, seed: int = 0) -> Path:
     """The folder of the tiny checkpoint, which is made at first use; float32, about 2 M parameters.
 
     folder: where it is to be; by default in the cache folder. Written beside and renamed, so that a
-    folder which exists is whole.
+    folder which exists is whole. Raises CacheError where it cannot be written.
     """
+    from safetensors import SafetensorError
+
     target = folder or cache_root() / "checkpoints" / f"tiny-qwen2-vl-v{TINY_VERSION}-seed{seed}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(target.name + ".lock")):
-        if not (target / "config.json").is_file():
-            beside = target.with_name(target.name + ".part")
-            shutil.rmtree(beside, ignore_errors=True)
-            _write(beside, seed)
-            beside.rename(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(target.name + ".lock")):
+            if not (target / "config.json").is_file():
+                _write_beside(target, seed)
+    except (OSError, SafetensorError) as error:
+        raise CacheError(
+            f"the tiny checkpoint cannot be written to {target}: {error}. Free some space, make the folder writable, "
+            "or set EGOST_CACHE to another folder."
+        ) from error
     return target
+
+
+def _write_beside(target: Path, seed: int) -> None:
+    beside = target.with_name(target.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        _write(beside, seed)
+        beside.rename(target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _write(folder: Path, seed: int) -> None:
