@@ -10,6 +10,7 @@ from pathlib import Path
 
 from egost_tasks.cache import write_whole
 from egost_tasks.errors import ClipError
+from egost_tasks.hub import download_command
 
 _known: dict[tuple[Path, tuple[int, int]], str] = {}
 
@@ -47,7 +48,7 @@ def _state(source: Path) -> tuple[int, int]:
             "unreadable", f"{source} is no file (a folder, a pipe or a device); expected a video file."
         )
     if status.st_size == 0:
-        raise ClipError("empty", f"{source} has zero bytes. Get it again: egost data download")
+        raise ClipError("empty", f"{source} has zero bytes. Delete it and run: {download_command()}")
     return status.st_size, status.st_mtime_ns
 
 
