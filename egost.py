@@ -153,6 +153,8 @@ def mini(
 
     root = write_mini_release(out or mini_root(), clips=clips, seed=seed, split=split, workers=workers)
     console.print(f"mini world: {clips} clips in {root}", soft_wrap=True)
+    if out:
+        console.print(f"Let the tasks find it: export EGOST_MINI_DATA={root.resolve()}", soft_wrap=True)
 
 
 @clips_app.command()
@@ -188,15 +190,20 @@ def tiny(
 @app.command()
 @_says_what_to_do
 def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-eval.")]) -> None:
-    """Show the figures of the newest run in a folder (exit code 2 when it did not finish)."""
+    """Show the figures of the newest run in a folder.
+
+    Exit code 2 when it did not finish, 1 when more of a task's samples are unscored than it allows.
+    """
     from results.run import latest_run
 
     found = latest_run(run)
+    for name, value in found.settings.items():
+        console.print(f"{name}: {value}", soft_wrap=True, highlight=False, markup=False)
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("task or group", "percent", "compat", "chance", "Avg.(ST)", "scored", "unscored"):
         table.add_column(name, justify="left" if name.startswith("task") else "right", no_wrap=True)
     for row in found.figures:
-        numbers = [row.percent, row.compat, row.chance, row.spatiotemporal if row.is_group else None]
+        numbers = [row.percent, row.compat, row.chance, row.spatiotemporal]
         table.add_row(
             f"[bold]{row.name}[/]" if row.is_group else row.name,
             *["" if n is None or math.isnan(n) else f"{n:.1f}" for n in numbers],
@@ -206,6 +213,13 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
     console.print(f"results: {found.results_file}", soft_wrap=True, highlight=False)
     for path in found.samples_files:
         console.print(f"samples: {path}", soft_wrap=True, highlight=False)
+    if bad := [row.name for row in found.figures if not row.publishable]:
+        console.print(
+            f"[red]Not to be published[/], too many samples are unscored: {', '.join(bad)}. The reasons stand in "
+            "the samples; what only the judge failed on can be judged again: egost judge RUN",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -266,7 +280,8 @@ def _print_usage(who: Judge) -> None:
     price = "no price known" if used.usd is None else f"{used.usd:.4f} USD (prices of {used.prices_of})"
     console.print(
         f"{used.judge}: {used.calls} calls, {used.cached} cached, {used.retries} retries, "
-        f"{sum(used.failures.values())} failures {used.failures or ''}, {used.tokens_in} tokens in, "
+        f"{sum(used.failures.values())} failures{f' {used.failures}' if used.failures else ''}, "
+        f"{used.tokens_in} tokens in, "
         f"{used.tokens_out} out, {price}, {used.wall_s:.1f} s",
         soft_wrap=True,
         highlight=False,
@@ -280,6 +295,7 @@ def _release(mini: bool) -> Release:
 
 
 def _print_status(release: Release, found: object) -> None:
+    from egost_tasks.hub import download_command
     from egost_tasks.questions import QUESTION_FILES
     from egost_tasks.release_check import Status
 
@@ -298,13 +314,15 @@ def _print_status(release: Release, found: object) -> None:
         console.print("samples by source: " + ", ".join(f"{name} {n}" for name, n in found.sources.items()))
     for reason, n in found.excluded.items():
         console.print(f"left out: {n} entries ({reason})")
-    console.print(
-        f"clips: {found.clips} there, {len(found.missing_clips)} missing, {found.spare_clips} without a question"
-    )
+    if found.spare_clips is None:
+        console.print(f"videos: {found.clips} there")
+    else:
+        missing = len(found.missing_clips)
+        console.print(
+            f"clips: {found.clips} there, {missing} missing, {found.spare_clips} without a question"
+        )
     for name in found.missing_clips[:10]:
         console.print(f"  [red]missing[/] {name}")
     if not found.complete:
-        console.print(
-            "Get what is missing: "
-            + ("egost data mini" if release.world == "mini" else "egost data download")
-        )
+        how = "egost data mini" if release.world == "mini" else download_command()
+        console.print(f"Get what is missing: {how}", soft_wrap=True)

@@ -36,7 +36,3 @@ class CacheError(EgostError):
 
 class PromptError(EgostError):
     """A prompt name is unknown or a prompt file is malformed."""
-
-
-class HostVersionError(EgostError):
-    """lmms-eval is of a version that the registration was not made for."""

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from egost_tasks.frames import chosen_protocol
-from egost_tasks.judge import chosen_judge
+from egost_tasks.judge import Judge, chosen_judge
 from egost_tasks.prompts import chosen_prompt, load_prompt
 from egost_tasks.release import open_release
 from egost_tasks.sample import World
@@ -40,13 +40,20 @@ def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, A
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
     }
     if kind == "route":
-        judge = chosen_judge(world)
-        metadata["judge"] = judge.name
-        if judge.usage is not None:
-            metadata["judge_model_asked"] = judge.usage.asked
-            metadata["judge_prompt"] = judge.usage.prompt
-            metadata["judge_prompt_sha256"] = judge.usage.prompt_sha256
+        metadata.update(judge_metadata(chosen_judge(world)))
     return metadata
+
+
+def judge_metadata(judge: Judge) -> dict[str, Any]:
+    """Which judge scores the routes, with the model asked for and the prompt where it has a server."""
+    if (used := judge.usage) is None:
+        return {"judge": judge.name}
+    return {
+        "judge": judge.name,
+        "judge_model_asked": used.asked,
+        "judge_prompt": used.prompt,
+        "judge_prompt_sha256": used.prompt_sha256,
+    }
 
 
 def _version(package: str) -> str | None:

@@ -6,6 +6,7 @@ the reference code, so that a figure can be put beside the paper's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,6 +26,11 @@ from egost_tasks.sample import Sample
 
 GENERATION_FAILED = ("[GENERATION_FAILED]", "[LMMS_EVAL_REQUEST_FAILED")
 """How a reply begins that an adapter returns in the place of one that it could not get."""
+
+
+NO_REPLY = f"{GENERATION_FAILED[0]} the adapter returned no reply"
+STOPPED = "judge_stopped"
+"""Reason of a route that could not be judged because the judge had to stop (key, server, full disk)."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def score_route(samples: Sequence[Sample], responses: Sequence[Response], judge:
 
 def judge_stopped(sample: Sample, judge: Judge, error: Exception) -> Score:
     """The score of a route that could not be judged because the judge had to stop."""
-    return _judged(JudgeFailure(sample.id, "judge_stopped", str(error), judge.name))
+    return _judged(JudgeFailure(sample.id, STOPPED, str(error), judge.name))
 
 
 def route_items(samples: Sequence[Sample], responses: Sequence[Response]) -> list[RouteItem]:
@@ -115,14 +121,14 @@ def route_prediction(text: str) -> str:
     said = outside_think(text)
     if said is None:
         return ""
-    return last_answer_tag(said) or said.strip()
+    return last_answer_tag(said) or re.sub(r"</?answer>", " ", said, flags=re.IGNORECASE).strip()
 
 
 def as_metrics(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str, Any]:
     """The sample's entries in lmms-eval's results: the metrics of the task YAML, as plain values.
 
     `percent` carries the whole record, since lmms-eval's samples file keeps nothing else of a sample: its
-    `score` is left out where the sample is unscored, and `clip` is the cluster of its standard error. Counts
+    `score` is left out where the sample is unscored, and `clip_id` is the cluster of its standard error. Counts
     are taken of the reasons for being unscored: of a number lmms-eval would make a standard error.
     """
     metrics: dict[str, Any] = {
@@ -159,7 +165,9 @@ def _failed(reason: str) -> Score:
 
 def _judged(verdict: Judgement | JudgeFailure) -> Score:
     if isinstance(verdict, JudgeFailure):
-        return Score(None, 0.0, f"judge_failed:{verdict.reason}", judgement=verdict)
+        # The reference scores an error as 0; a judge that had to stop is an event of ours alone.
+        compat = None if verdict.reason == STOPPED else 0.0
+        return Score(None, compat, f"judge_failed:{verdict.reason}", judgement=verdict)
     compat = None if verdict.empty else verdict.percent
     return Score(verdict.percent, compat, judgement=verdict)
 
@@ -168,6 +176,7 @@ def _record(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str, A
     record: dict[str, Any] = {
         "sample_id": sample.id,
         "clip": sample.clip,
+        "clip_id": f"Part{sample.part}/{sample.clip}",
         "source": sample.source,
         "n_options": len(sample.options),
         "choice": asdict(score.choice) if score.choice else None,

@@ -25,13 +25,21 @@ from egost_tasks.aggregates import count_without_reason as count_without_reason
 from egost_tasks.aggregates import mean_of_scored as mean_of_scored
 from egost_tasks.aggregates import total as total
 from egost_tasks.clips import Clip, get_clip
-from egost_tasks.errors import ClipError, EgostError
+from egost_tasks.errors import CacheError, ClipError, EgostError, PromptError
 from egost_tasks.frames import chosen_protocol
 from egost_tasks.judge import JudgeStopped, chosen_judge
-from egost_tasks.prompts import chosen_prompt, load_prompt
+from egost_tasks.prompts import Prompt, chosen_prompt, load_prompt
 from egost_tasks.release import open_release
 from egost_tasks.sample import Sample, Way, World
-from egost_tasks.scores import Response, as_metrics, judge_stopped, route_items, score_choice, score_route
+from egost_tasks.scores import (
+    NO_REPLY,
+    Response,
+    as_metrics,
+    judge_stopped,
+    route_items,
+    score_choice,
+    score_route,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,7 +89,7 @@ def doc_to_text(doc: dict[str, Any], kwargs: dict[str, Any]) -> str:
     sample = _sample(doc)
     if sample.task == "route":
         _asked[doc["world"], sample.way].append(sample)
-    return load_prompt(kwargs["prompt"]).render(sample)
+    return _prompt(kwargs).render(sample)
 
 
 @_says_what_to_do
@@ -92,33 +100,48 @@ def doc_to_messages(doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, An
     once for each request only, see `StartJudging`.
     """
     video = [{"type": "video", "url": path} for path in doc_to_visual(doc)]
-    text = load_prompt(lmms_eval_specific_kwargs["prompt"]).render(_sample(doc))
+    text = _prompt(lmms_eval_specific_kwargs).render(_sample(doc))
     return [{"role": "user", "content": [*video, {"type": "text", "text": text}]}]
 
 
 _asked: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
 
 
+class MarkMissing(Filter):  # type: ignore[misc]
+    """A filter of lmms-eval that turns a reply that is none (an adapter gave up) into a failed generation.
+
+    lmms-eval would make an empty text of it, which is a reply and would be scored.
+    """
+
+    def apply(self, resps: list[list[Any]], docs: object) -> list[list[str]]:
+        return [[reply if isinstance(reply, str) else NO_REPLY for reply in (r or [None])] for r in resps]
+
+
 class StartJudging(Filter):  # type: ignore[misc]
     """A filter of lmms-eval that starts to judge all routes of a task as soon as the model is done.
 
     `process_results` sees one sample at a time, from 4 threads; a filter sees all responses at once, but
-    without their samples. lmms-eval calls `doc_to_text` for the requests in the same order, so the last
-    samples asked about are theirs. If that should ever not hold, only the head start is lost: what is
-    judged in vain is never looked at, since `process_route` asks the judge for its own pair.
+    without their samples. lmms-eval calls `doc_to_text` once for the first sample when it loads the task and
+    then for the requests in their order, so the samples asked about are theirs when the numbers agree. Where
+    they do not (cached requests), only the head start is lost; `process_route` asks for its own pair.
     """
 
     def __init__(self, world: World, way: Way) -> None:
         self.key = (world, way)
 
     def apply(self, resps: list[list[str]], docs: object) -> list[list[str]]:
-        samples = _asked[self.key][-len(resps) :]
-        if len(samples) == len(resps):
+        asked = _asked.pop(self.key, [])
+        if len(asked) not in (len(resps), len(resps) + 1):
+            return resps
+        samples = asked[-len(resps) :]
+        try:
             responses = [
                 Response.read(r[0].strip(), _clip({"world": self.key[0], **s.to_doc()}))
                 for r, s in zip(resps, samples, strict=True)
             ]
             chosen_judge(self.key[0]).start(route_items(samples, responses))
+        except EgostError as error:
+            _say_once(f"egost: {error}")
         return resps
 
 
@@ -136,11 +159,22 @@ def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]
     judge = chosen_judge(doc["world"])
     try:
         [score] = score_route([sample], [Response.read(results[0], clip)], judge)
-    except JudgeStopped as error:
+    except (JudgeStopped, CacheError) as error:
         # The responses took hours and lmms-eval has not saved them yet: the run goes on, without a score.
         score = judge_stopped(sample, judge, error)
-        _say_once(f"egost: {error} These samples are unscored; later, run: egost judge RUN")
+        _say_once(
+            f"egost: {error} These routes are unscored; a saved run can be judged again: egost judge RUN"
+        )
     return {**as_metrics(sample, score, clip), **account.increments(judge)}
+
+
+def _prompt(kwargs: dict[str, Any]) -> Prompt:
+    if kwargs["prompt"] != chosen_prompt():
+        raise PromptError(
+            f"a task's lmms_eval_specific_kwargs ask for the prompt '{kwargs['prompt']}', but the results and the "
+            f"length of the replies go by EGOST_PROMPT ('{chosen_prompt()}'). Set EGOST_PROMPT={kwargs['prompt']}"
+        )
+    return load_prompt(chosen_prompt())
 
 
 @functools.cache

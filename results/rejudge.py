@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import tempfile
 from dataclasses import asdict
@@ -14,12 +15,14 @@ from typing import Any, cast
 from egost_tasks.aggregates import count_with_reason, count_without_reason, mean_of_scored
 from egost_tasks.judge import Judge, Judgement
 from egost_tasks.openai_judge.noise import judge_noise
+from egost_tasks.provenance import judge_metadata
 from egost_tasks.sample import Sample, Way
 from egost_tasks.scores import Response, Score, judged_metrics, score_record, score_route
 from results.run import Run, RunError
 
 _MEANS = ("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty")
 _GROUP_MEANS = ("percent", "compat", "spatiotemporal")
+_ROUTE = re.compile(r"egost(_mini)?_route_(forward|reverse)")
 
 
 def rejudge(run: Run, judge: Judge) -> Path:
@@ -29,30 +32,25 @@ def rejudge(run: Run, judge: Judge) -> Path:
     tasks are taken over as they are, and group means are made anew.
     Raises RunError when the run has no route task or was saved without samples.
     """
-    routes = [task for task in run.results["configs"] if _is_route(task)]
+    routes = [task for task in run.results["configs"] if _ROUTE.fullmatch(task)]
     if not routes:
         raise RunError(f"{run.results_file} has no route task: there is nothing for a judge to do.")
     results = json.loads(json.dumps(run.results))
-    now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S_%f")
-    stamp = f"{run.results_file.name.removesuffix('_results.json').split('-judged-')[0]}-judged-{now}"
-    folder = run.results_file.parent
+    rows = {task: run.samples(task) for task in run.results["configs"]}
     for task in routes:
-        rows, scores = _rejudged(task, run.samples(task), judge)
-        _write_rows(folder / f"{stamp}_samples_{task}.jsonl", rows)
-        _set_figures(results, task, rows, scores, judge)
-    for task in results["configs"]:
-        if task not in routes:
-            _write_rows(folder / f"{stamp}_samples_{task}.jsonl", run.samples(task))
+        rows[task], scores = _rejudged(task, rows[task], judge)
+        _set_figures(results, task, rows[task], scores, judge)
     _set_group_means(results)
     results["judge_usage"] = asdict(judge.usage) if judge.usage else None
     results["rejudged_from"] = run.results_file.name
+    now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S_%f")
+    stamp = f"{run.results_file.name.removesuffix('_results.json').split('-judged-')[0]}-judged-{now}"
+    folder = run.results_file.parent
+    for task, samples in rows.items():
+        _write_rows(folder / f"{stamp}_samples_{task}.jsonl", samples)
     target = folder / f"{stamp}_results.json"
     _write(target, json.dumps(results, indent=2))
     return target
-
-
-def _is_route(task: str) -> bool:
-    return "_route_" in task
 
 
 def _rejudged(
@@ -87,8 +85,9 @@ def _response(row: dict[str, Any]) -> Response:
 
 def _with_score(row: dict[str, Any], score: Score) -> dict[str, Any]:
     kept = {key: value for key, value in row["percent"].items() if key != "score"}
+    unchanged = {key: value for key, value in row.items() if not key.startswith("judge_")}
     return {
-        **row,
+        **unchanged,
         "percent": {**kept, **score_record(score)},
         "compat": score.compat,
         "spatiotemporal": score.percent,
@@ -102,24 +101,41 @@ def _set_figures(
     results: dict[str, Any], task: str, rows: list[dict[str, Any]], scores: list[Score], judge: Judge
 ) -> None:
     figures = results["results"][task]
-    for name in [name for name in figures if "," in name]:
-        # lmms-eval's standard errors belong to the old judgements.
-        figures[name] = "N/A" if "_stderr" in name else figures[name]
+    for name in [name for name in figures if name.startswith("judge_") or "_stderr" in name]:
+        del figures[name]
     for metric in _MEANS:
         figures[f"{metric},none"] = mean_of_scored([row[metric] for row in rows])
     figures["n_scored,none"] = count_without_reason([row["n_scored"] for row in rows])
     figures["n_unscored,none"] = count_with_reason([row["n_unscored"] for row in rows])
     figures["judge_failed,none"] = count_with_reason([row["judge_failed"] for row in rows])
+    figures.update(_standard_errors(rows))
     metadata = results["configs"][task]["metadata"]
-    metadata["judge"] = judge.name
-    for name in [name for name in metadata if name.startswith("judge_")]:
+    for name in [name for name in metadata if name.startswith("judge")]:
         del metadata[name]
-    for name in [
-        name for name in figures if name.startswith("judge_") and not name.startswith("judge_failed")
-    ]:
-        del figures[name]
+    metadata.update(judge_metadata(judge))
     if noise := judge_noise([s.judgement for s in scores if isinstance(s.judgement, Judgement)]):
         metadata["judge_noise"] = asdict(noise)
+
+
+def _standard_errors(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What lmms-eval gives beside `percent`: of the mean, and with the samples of one clip taken together."""
+    from lmms_eval.api.metrics import clustered_stderr
+
+    scored = [row["percent"] for row in rows if "score" in row["percent"]]
+    if len(scored) < 2:
+        return {
+            "percent_stderr,none": "N/A",
+            "percent_stderr_clt,none": "N/A",
+            "percent_stderr_clustered,none": "N/A",
+        }
+    numbers = [record["score"] for record in scored]
+    return {
+        "percent_stderr,none": "N/A",
+        "percent_stderr_clt,none": statistics.stdev(numbers) / len(numbers) ** 0.5,
+        "percent_stderr_clustered,none": float(
+            clustered_stderr(numbers, [record["clip_id"] for record in scored])
+        ),
+    }
 
 
 def _set_group_means(results: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,19 @@ class RunError(EgostError):
     """A folder holds no finished run of lmms-eval, or one that cannot be read."""
 
 
+OUR_NAMES = re.compile(r"egost(_mini)?(_st|_mcq|_(route|direction|landmark|action)(_forward|_reverse)?)?")
+"""Names of our tasks and groups; a run may hold others beside them."""
+
+
 @dataclass(frozen=True)
 class TaskResult:
     """Figures of one task or group.
 
     percent: 0 to 100, the headline; NaN where nothing was scored. compat: by the reference's rules.
     chance: accuracy of guessing in percent, None for routes and groups.
-    spatiotemporal: for a group, Avg.(ST) of the paper's Table 1; None where it has no such task.
+    spatiotemporal: Avg.(ST) of the paper's Table 1 for the groups that hold its four tasks, else None.
     scored, unscored: numbers of samples, None for a group.
+    max_unscored_share: above this share of unscored samples the figure is not to be published.
     """
 
     name: str
@@ -33,11 +39,14 @@ class TaskResult:
     spatiotemporal: float | None
     scored: int | None
     unscored: int | None
+    max_unscored_share: float
 
     @property
     def publishable(self) -> bool:
-        """Whether there is a figure at all."""
-        return not math.isnan(self.percent)
+        """Whether there is a figure, and no more samples are unscored than the task allows."""
+        if self.scored is None or self.unscored is None:
+            return not math.isnan(self.percent)
+        return self.scored > 0 and self.unscored <= self.max_unscored_share * (self.scored + self.unscored)
 
 
 @dataclass(frozen=True)
@@ -59,24 +68,49 @@ class Run:
 
     @property
     def figures(self) -> list[TaskResult]:
-        """Figures of our tasks and groups, groups first."""
+        """Figures of our tasks and groups, groups first. Raises RunError when the run has none of them."""
         groups = self.results.get("groups", {})
-        rows = [
-            _task_result(name, name in groups, row)
-            for name, row in self.results["results"].items()
-            if any(key.startswith("percent,") for key in row)
-        ]
+        ours = [name for name in self.results["results"] if OUR_NAMES.fullmatch(name)]
+        if not ours:
+            raise RunError(f"{self.results_file} has no task of Ego-ST Bench.")
+        rows = [self._figure(name, name in groups) for name in ours]
         return sorted(rows, key=lambda row: not row.is_group)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What made the figures, for people: model, release, protocol, prompt, judge, limit."""
+        tasks = [task for task in self.results["configs"] if OUR_NAMES.fullmatch(task)]
+        metadata = [self.results["configs"][task].get("metadata") or {} for task in tasks]
+        config = self.results.get("config", {})
+        settings = {"model": f"{config.get('model')} ({config.get('model_args')})"}
+        for key in ("world", "release_revision", "sampling_protocol", "prompt", "judge"):
+            settings[key] = ", ".join(sorted({str(m[key]) for m in metadata if m.get(key)}))
+        if config.get("limit") not in (None, -1, -1.0):
+            settings["limit"] = f"{config['limit']} (a part of the samples: for trying only)"
+        return {name: value for name, value in settings.items() if value}
+
+    def _figure(self, name: str, is_group: bool) -> TaskResult:
+        try:
+            row = self.results["results"][name]
+            metadata = self.results["configs"].get(name, {}).get("metadata") or {}
+            return _task_result(name, is_group, row, metadata.get("max_unscored_share", 0.0))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(
+                f"{self.results_file}: the figures of {name} cannot be read ({error!r})."
+            ) from error
 
 
 def latest_run(folder: Path) -> Run:
-    """The newest run below an `--output_path` of lmms-eval.
+    """The newest run below an `--output_path` of lmms-eval, or the run of a results file.
 
     Raises RunError when there is none: lmms-eval exits with 0 even when a run has failed, so that a missing
     results file is the sign of it.
     """
+    if not folder.exists():
+        raise RunError(f"there is no {folder}. Name the --output_path of a run.")
     # Names carry the time of a zone that --timezone sets, so they do not sort.
-    files = sorted(folder.rglob("*_results.json"), key=lambda path: path.stat().st_mtime_ns)
+    found = [folder] if folder.is_file() else list(folder.rglob("*_results.json"))
+    files = sorted(found, key=lambda path: path.stat().st_mtime_ns)
     if not files:
         raise RunError(
             f"{folder} holds no *_results.json: the run did not finish. lmms-eval exits with 0 all the same; "
@@ -85,14 +119,15 @@ def latest_run(folder: Path) -> Run:
     newest = files[-1]
     try:
         results = json.loads(newest.read_text(encoding="utf-8"))
-        results["results"]
+        if not isinstance(results["results"], dict) or not isinstance(results["configs"], dict):
+            raise TypeError("'results' and 'configs' are no objects")
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{newest} is no results file of lmms-eval ({error!r}).") from error
     stamp = newest.name.removesuffix("_results.json")
     return Run(newest, tuple(sorted(newest.parent.glob(f"{stamp}_samples_*.jsonl"))), results)
 
 
-def _task_result(name: str, is_group: bool, row: dict[str, Any]) -> TaskResult:
+def _task_result(name: str, is_group: bool, row: dict[str, Any], max_unscored_share: float) -> TaskResult:
     values = {key.split(",")[0]: value for key, value in row.items() if "," in key and "_stderr" not in key}
     return TaskResult(
         name=name,
@@ -100,7 +135,8 @@ def _task_result(name: str, is_group: bool, row: dict[str, Any]) -> TaskResult:
         percent=float(values["percent"]),
         compat=float(values["compat"]),
         chance=values.get("chance"),
-        spatiotemporal=values.get("spatiotemporal"),
+        spatiotemporal=values.get("spatiotemporal") if re.fullmatch(r"egost(_mini)?(_st)?", name) else None,
         scored=values.get("n_scored"),
         unscored=values.get("n_unscored"),
+        max_unscored_share=max_unscored_share,
     )

@@ -36,7 +36,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[JudgeServer]:
-    with serve_judge() as running:
+    with serve_judge(latency_s=0.2) as running:
         yield running
 
 
@@ -86,6 +86,7 @@ def test_the_command_judges_by_a_server_and_a_second_run_asks_nothing(
     results, samples = saved(tmp_path / "first")
     check_scores(results, samples)
     assert len(server.asks) == 12
+    assert server.most_at_once == 6, "all of a task at once; lmms-eval's own threads are 4"
     rows = [results["results"][task] for task in ROUTES]
     assert [row["judge_calls,none"] for row in rows] == [6, 6], "each task's own account"
     assert sum(row["judge_tokens_in,none"] for row in rows) == 12 * 900
@@ -123,6 +124,9 @@ def test_a_saved_run_is_judged_again_without_the_model(
     check_scores(results, samples)
     assert results["rejudged_from"] in {path.name for path in before}
     metadata = results["configs"][ROUTES[0]]["metadata"]
+    row = results["results"][ROUTES[0]]
+    assert row["percent_stderr_clt,none"] > 0 and "judge_calls,none" not in row
+    assert "judge_calls" not in samples[ROUTES[0]][0] and metadata["judge_prompt"] == "route-judge-1"
     assert results["judge_usage"]["calls"] == 24 and metadata["judge_noise"]["same"] == 1
     assert [row["filtered_resps"] for row in samples[ROUTES[0]]] == [
         row["filtered_resps"] for row in old_samples[ROUTES[0]]

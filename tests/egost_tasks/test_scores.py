@@ -98,6 +98,7 @@ def test_the_record_holds_what_was_seen(clip: Clip) -> None:
         ("<think>x</think><answer> Turn left. </answer>", "Turn left."),
         ("<think>It goes on and on", ""),
         ("", ""),
+        ("<answer> </answer>", ""),
         ("<answer>Turn right.</answer> No: <answer>Turn left.</answer>", "Turn left."),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from judge_server import JudgeServer, serve_judge
 
 from egost_tasks import utils
+from egost_tasks.errors import CacheError
 from egost_tasks.mini_world import write_mini_release
 
 KWARGS = {"prompt": "direct"}
@@ -23,6 +25,7 @@ def docs(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     from datasets import Dataset, NamedSplit
 
     monkeypatch.setenv("EGOST_MINI_DATA", str(world))
+    monkeypatch.setattr(utils, "_asked", defaultdict(list))
     placeholder = Dataset.from_list([{"placeholder": True}], split=NamedSplit("route_reverse"))
     return list(utils.mini_docs(placeholder))
 
@@ -63,6 +66,48 @@ def test_all_routes_are_under_way_before_the_first_is_asked_for(
         utils.process_route(doc, [reply])
     asked = [(ask.reference, ask.prediction) for ask, _ in server.asks]
     assert sorted(asked) == sorted((doc["answer"], reply) for doc, reply in zip(docs, replies, strict=True))
+
+
+def test_no_head_start_where_the_samples_are_not_certain(
+    docs: list[dict[str, Any]], server: JudgeServer
+) -> None:
+    for doc in docs:
+        utils.doc_to_text(doc, KWARGS)
+    utils.StartJudging("mini", "reverse").apply([["Turn left."]], None)
+    assert utils.process_route(docs[0], ["Turn left."])["percent"]["judgement"]
+    assert [ask.reference for ask, _ in server.asks] == [docs[0]["answer"]]
+
+
+def test_a_reply_that_is_none_is_a_failed_generation(docs: list[dict[str, Any]]) -> None:
+    [[none], [text], [nothing]] = utils.MarkMissing().apply([[None], ["A"], []], None)
+    assert text == "A"
+    for reply in (none, nothing):
+        metrics = utils.process_route(docs[0], [reply])
+        assert metrics["n_unscored"] == "generation_failed" and "score" not in metrics["percent"]
+
+
+def test_a_cache_of_judgements_that_breaks_does_not_end_the_run(
+    docs: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        name, usage = "broken-1", None
+
+        def start(self, items: object) -> None:
+            raise CacheError("the disk is full")
+
+        def __call__(self, items: object) -> list[Any]:
+            raise CacheError("the disk is full")
+
+    monkeypatch.setattr(utils, "chosen_judge", lambda world: Broken())
+    utils.doc_to_text(docs[0], KWARGS)
+    assert utils.StartJudging("mini", "reverse").apply([["Turn left."]], None) == [["Turn left."]]
+    metrics = utils.process_route(docs[0], ["Turn left."])
+    assert metrics["n_unscored"] == "judge_failed:judge_stopped" and metrics["compat"] is None
+
+
+def test_another_prompt_than_the_recorded_one_is_refused(docs: list[dict[str, Any]]) -> None:
+    with pytest.raises(SystemExit, match="Set EGOST_PROMPT=think"):
+        utils.doc_to_text(docs[0], {"prompt": "think"})
 
 
 def test_what_a_user_has_to_mend_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
