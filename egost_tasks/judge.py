@@ -169,7 +169,7 @@ def get_judge(spec: str, repeats: int | None = None) -> Judge:
 
         return shared_judge(spec, _chosen_repeats() if repeats is None else repeats)
     raise JudgeError(
-        f"No judge {spec!r}. EGOST_JUDGE or --judge is one of: {', '.join(sorted(JUDGES))}, {SERVER_FORMS}."
+        f"No judge {'of that form' if '@' in spec else repr(spec)}. EGOST_JUDGE or --judge is one of: {', '.join(sorted(JUDGES))}, {SERVER_FORMS}."
     )
 
 
