@@ -168,8 +168,9 @@ def get_judge(spec: str, repeats: int | None = None) -> Judge:
         from egost_tasks.openai_judge.client import shared_judge
 
         return shared_judge(spec, _chosen_repeats() if repeats is None else repeats)
+    told = "of that form" if "@" in spec else repr(spec)
     raise JudgeError(
-        f"No judge {'of that form' if '@' in spec else repr(spec)}. EGOST_JUDGE or --judge is one of: {', '.join(sorted(JUDGES))}, {SERVER_FORMS}."
+        f"No judge {told}. EGOST_JUDGE or --judge is one of: {', '.join(sorted(JUDGES))}, {SERVER_FORMS}."
     )
 
 
