@@ -270,7 +270,17 @@ def _rejudge(run: Path, who: Judge) -> None:
     from results.rejudge import rejudge
     from results.run import latest_run
 
-    console.print(f"written: {rejudge(latest_run(run), who)}", soft_wrap=True, highlight=False)
+    written = rejudge(latest_run(run), who)
+    console.print(f"written: {written}", soft_wrap=True, highlight=False)
+    for task, config in latest_run(written).results["configs"].items():
+        if noise := (config.get("metadata") or {}).get("judge_noise"):
+            console.print(
+                f"{task}: {noise['repeats']} judgements a sample, mean {noise['mean']:.1f}; standard deviation "
+                f"within a sample {noise['sample_sd']:.1f}, of the task's figure {noise['run_sd']:.2f}; "
+                f"{100 * noise['same']:.0f} % of the samples judged alike each time",
+                soft_wrap=True,
+                highlight=False,
+            )
     summary(run)
 
 

@@ -115,6 +115,7 @@ def test_a_saved_run_is_judged_again_without_the_model(
     done = egost(cache, "judge", str(tmp_path / "run"), "--judge", judge, "--judge-repeats", "2")
     assert done.returncode == 0, done.stderr
     assert len(server.asks) == 24 and "24 calls, 0 cached" in done.stdout
+    assert "2 judgements a sample" in done.stdout and "100 % of the samples judged alike" in done.stdout
     assert all(path.read_bytes() == content for path, content in before.items()), (
         "the old run stays as it was"
     )
