@@ -107,7 +107,10 @@ def latest_run(folder: Path) -> Run:
     results file is the sign of it.
     """
     if not folder.exists():
-        raise RunError(f"there is no {folder}. Name the --output_path of a run.")
+        raise RunError(
+            f"there is no {folder}: the run did not finish, or had another --output_path. lmms-eval exits with 0 "
+            "when a run fails; its error stands above its last lines."
+        )
     # Names carry the time of a zone that --timezone sets, so they do not sort.
     found = [folder] if folder.is_file() else list(folder.rglob("*_results.json"))
     files = sorted(found, key=lambda path: path.stat().st_mtime_ns)
