@@ -17,6 +17,7 @@ from egost_tasks.errors import EgostError
 if TYPE_CHECKING:
     from egost_tasks.judge import Judge
     from egost_tasks.release import Release
+    from egost_tasks.release_check import Status
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -304,12 +305,10 @@ def _release(mini: bool) -> Release:
     return open_release("mini" if mini else "official")
 
 
-def _print_status(release: Release, found: object) -> None:
+def _print_status(release: Release, found: Status) -> None:
     from egost_tasks.hub import download_command
     from egost_tasks.questions import QUESTION_FILES
-    from egost_tasks.release_check import Status
 
-    assert isinstance(found, Status)
     roots = ", ".join(map(str, release.roots))
     console.print(f"{release.world} release, revision {release.revision}, in {roots}", soft_wrap=True)
     console.print(f"question files: {found.question_files} of {len(QUESTION_FILES)}")

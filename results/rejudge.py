@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import statistics
-import tempfile
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
 from egost_tasks.aggregates import count_with_reason, count_without_reason, mean_of_scored
+from egost_tasks.cache import write_whole
 from egost_tasks.judge import Judge, Judgement
 from egost_tasks.openai_judge.noise import judge_noise
 from egost_tasks.provenance import judge_metadata
@@ -49,7 +48,7 @@ def rejudge(run: Run, judge: Judge) -> Path:
     for task, samples in rows.items():
         _write_rows(folder / f"{stamp}_samples_{task}.jsonl", samples)
     target = folder / f"{stamp}_results.json"
-    _write(target, json.dumps(results, indent=2))
+    write_whole(target, json.dumps(results, indent=2).encode())
     return target
 
 
@@ -150,11 +149,4 @@ def _set_group_means(results: dict[str, Any]) -> None:
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _write(path: Path, text: str) -> None:
-    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(beside).replace(path)
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())

@@ -17,6 +17,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from egost_tasks.cache import write_whole
 from egost_tasks.errors import ReleaseError
 from egost_tasks.mini_world.film import write_film
 from egost_tasks.mini_world.question_files import question_files
@@ -219,6 +220,4 @@ def _bar(total: int, shown: bool) -> Iterator[Callable[[], None]]:
 
 
 def _write_json(path: Path, content: object) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
