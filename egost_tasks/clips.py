@@ -38,6 +38,16 @@ class Clip:
     path: Path
     manifest: ClipManifest
 
+    @classmethod
+    def at(cls, path: Path) -> Clip:
+        """The clip whose frames lie at `path`, as `get_clip` wrote them. Raises CacheError where there is none."""
+        try:
+            return cls(path, ClipManifest.read(path.with_name(MANIFEST_FILE)))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CacheError(
+                f"{path} is no clip of the cache: its manifest cannot be read ({error})."
+            ) from error
+
     def frames(self) -> Frames:
         """The frames, uint8 RGB [8, height, width, 3]. Raises CacheError where the file was changed."""
         try:

@@ -1,0 +1,150 @@
+"""What goes to a model and what comes back: the types that every adapter of ours speaks.
+
+An engine (vLLM in this process, a server, a closed model's API) turns `Ask`s into `Reply`s. What is the same for
+all of them, the journal, the order, the progress, what lmms-eval wants, is in `host_model.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from egost_tasks.clips import Clip
+from egost_tasks.errors import EgostError
+
+
+_KNOWN = {"max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "until", "seed", "num_beams"}
+
+
+class AdapterError(EgostError):
+    """Nothing can work: the server is not up, the model's name is wrong, a package or a key is missing."""
+
+
+@dataclass(frozen=True)
+class GenerationArguments:
+    """How a reply is to be generated.
+
+    max_new_tokens: room of a reply, tokens. temperature: 0 is greedy. top_p, top_k: None is no cut.
+    stop: texts at which a reply ends. seed: None for greedy; decides what is drawn otherwise.
+    """
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    @classmethod
+    def read(cls, gen_kwargs: Mapping[str, Any], seed: int) -> GenerationArguments:
+        """The arguments that lmms-eval's `generation_kwargs`, changed by its `--gen_kwargs`, ask for.
+
+        seed: of the run, used where something is drawn. Raises AdapterError for an argument that no adapter of
+        ours can honour, or for a value of a wrong kind: none is dropped in silence.
+        """
+        given = {name: value for name, value in gen_kwargs.items() if value is not None}
+        if unknown := set(given) - _KNOWN or given.get("num_beams", 1) != 1:
+            raise AdapterError(
+                f"no adapter of ours can honour all of the generation arguments {given} ({unknown}); expected "
+                f"{', '.join(sorted(_KNOWN))}, and one beam. Mend --gen_kwargs."
+            )
+        until = given.get("until", ())
+        try:
+            temperature = float(given.get("temperature", 0))
+            drawn = bool(given.get("do_sample", True)) and temperature > 0
+            return cls(
+                max_new_tokens=int(given["max_new_tokens"]),
+                temperature=temperature if drawn else 0.0,
+                top_p=float(given["top_p"]) if drawn and "top_p" in given else None,
+                top_k=int(given["top_k"]) if drawn and "top_k" in given else None,
+                stop=(until,) if isinstance(until, str) else tuple(until),
+                seed=int(given.get("seed", seed)) if drawn else None,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise AdapterError(
+                f"the generation arguments {given} cannot be used ({error!r}). Mend --gen_kwargs."
+            ) from error
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request to a model: a clip, then a text.
+
+    sample: `WORLD/ID` of the sample, for messages and progress. prompt: the text, without any chat template.
+    clip: the canonical 8 frames; None asks without a video.
+    """
+
+    sample: str
+    prompt: str
+    clip: Clip | None
+    arguments: GenerationArguments
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model said.
+
+    finish_reason: `stop`, or `length` where the reply filled its room, or a word of the API's own.
+    prompt_tokens, completion_tokens: of the request; video_tokens: those of the prompt that stand for frames,
+    whether the model takes them as a video or as images. None where the engine does not tell.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    video_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a model said nothing to one request.
+
+    reason: a short stable word that is counted beside the scores (`context_too_long`, `out_of_memory`,
+    `refused`, `timeout`, `no_text`, `server_error`, `unsupported_video`); message: for people.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class EngineIdentity:
+    """What replies depend on beside the request; part of the journal's key.
+
+    engine: name and version, `vllm 0.32.0`, `openai`. model: hub id, folder's name or the API's name.
+    revision: commit of the hub, hash of a local checkpoint, snapshot of an API; None where it cannot be known.
+    settings: what else changes a reply, for example dtype and quantisation, how frames go in.
+    """
+
+    engine: str
+    model: str
+    revision: str | None
+    settings: Mapping[str, str | int | float | bool | None]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "settings": dict(sorted(self.settings.items()))}
+
+
+class Engine(Protocol):
+    """Something that answers many requests at once."""
+
+    @property
+    def identity(self) -> EngineIdentity: ...
+
+    def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
+        """Yield the place of an ask and what came of it, in the order in which they finish, each exactly once.
+
+        The asks come ordered by clip, so that caches of an encoded video serve all questions on it. What
+        concerns one request alone is a Failure; AdapterError means that nothing more can work.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds (processes, connections)."""
+        ...
