@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from egost_tasks.clips import Clip
 from egost_tasks.errors import EgostError
 
-
 _KNOWN = {"max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "until", "seed", "num_beams"}
 
 
