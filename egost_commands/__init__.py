@@ -1,0 +1,1 @@
+"""The sub-commands of `egost`, a file for each thing that a person does."""

@@ -1,0 +1,25 @@
+"""`egost clips`: decode clips into the cache."""
+
+from __future__ import annotations
+
+import typer
+
+from egost_commands.front import Mini, Workers, asked_release, console, says_what_to_do
+
+
+@says_what_to_do
+def build(mini: Mini = False, workers: Workers = None) -> None:
+    """Decode the 8 frames of all clips into the cache, on all cores; run it again to go on."""
+    from egost_tasks.clips import Clip, build_clips
+    from egost_tasks.frames import chosen_protocol
+    from egost_tasks.release_check import present_samples
+
+    release = asked_release(mini)
+    paths = sorted({release.clip_path(s) for s in present_samples(release)})
+    outcomes = build_clips(paths, chosen_protocol(), workers=workers)
+    good = sum(isinstance(outcome, Clip) for outcome in outcomes)
+    console.print(f"{good} of {len(paths)} clips are in the cache ({chosen_protocol().name})")
+    for path, outcome in zip(paths, outcomes, strict=True):
+        if not isinstance(outcome, Clip):
+            console.print(f"[red]{outcome.reason}[/] {path}: {outcome}", soft_wrap=True)
+    raise typer.Exit(0 if good == len(paths) else 1)

@@ -1,0 +1,116 @@
+"""`egost data`: get, look at and check the release, or write the mini world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from egost_commands.front import Mini, Workers, asked_release, console, says_what_to_do
+
+if TYPE_CHECKING:
+    from egost_tasks.release import Release
+    from egost_tasks.release_check import Status
+
+
+@says_what_to_do
+def download(
+    to: Annotated[Path | None, typer.Option(help="A folder of your own instead of the hub's cache.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of the questions.")] = None,
+    clips_revision: Annotated[str | None, typer.Option(help="Revision of the clips.")] = None,
+) -> None:
+    """Get the official release from the hub, at a pinned revision; run it again to go on."""
+    from egost_tasks import hub
+
+    got = hub.download(to, questions_revision=revision, clips_revision=clips_revision)
+    console.print(f"questions at {got.revision}, clips at {got.clips_revision}, in:")
+    for root in got.roots:
+        console.print(f"  {root}", soft_wrap=True)
+    if to:
+        console.print(f"Let the tasks find it: export EGOST_DATA={to.resolve()}", soft_wrap=True)
+    console.print("Next: egost data status, then egost clips build")
+
+
+@says_what_to_do
+def status(mini: Mini = False) -> None:
+    """Say what of the release is there and what is missing (exit code 1 when something is)."""
+    from egost_tasks import release_check
+
+    release = asked_release(mini)
+    found = release_check.status(release)
+    _print_status(release, found)
+    raise typer.Exit(0 if found.complete else 1)
+
+
+@says_what_to_do
+def verify(mini: Mini = False, workers: Workers = None) -> None:
+    """Check every question against its clip, decoding each clip (exit code 1 when one fails)."""
+    from egost_tasks import release_check
+    from egost_tasks.frames import chosen_protocol
+
+    release = asked_release(mini)
+    found = release_check.status(release)
+    _print_status(release, found)
+    if found.missing_question_files:
+        raise typer.Exit(1)
+    bad = release_check.verify(release, chosen_protocol(), workers)
+    for clip in bad:
+        console.print(
+            f"[red]{clip.reason}[/] {clip.path} ({clip.samples} samples): {clip.message}", soft_wrap=True
+        )
+    console.print(
+        f"{found.clips - len(bad)} of {found.clips + len(found.missing_clips)} clips give their 8 frames"
+    )
+    raise typer.Exit(0 if found.complete and not bad else 1)
+
+
+@says_what_to_do
+def mini(
+    out: Annotated[Path | None, typer.Option(help="Folder; EGOST_MINI_DATA must name it then.")] = None,
+    clips: Annotated[int, typer.Option(min=4, help="Number of walks.")] = 40,
+    seed: int = 0,
+    split: Annotated[str, typer.Option(help="train or test; the two share no map.")] = "test",
+    workers: Workers = None,
+) -> None:
+    """Write the mini world: rendered walks with exact answers, in the official layout."""
+    from egost_tasks.mini_world import write_mini_release
+    from egost_tasks.release import mini_root
+
+    root = write_mini_release(out or mini_root(), clips=clips, seed=seed, split=split, workers=workers)
+    console.print(f"mini world: {clips} clips in {root}", soft_wrap=True)
+    if out:
+        console.print(f"Let the tasks find it: export EGOST_MINI_DATA={root.resolve()}", soft_wrap=True)
+
+
+def _print_status(release: Release, found: Status) -> None:
+    from egost_tasks.hub import download_command
+    from egost_tasks.questions import QUESTION_FILES
+
+    roots = ", ".join(map(str, release.roots))
+    console.print(f"{release.world} release, revision {release.revision}, in {roots}", soft_wrap=True)
+    console.print(f"question files: {found.question_files} of {len(QUESTION_FILES)}")
+    for name in found.missing_question_files:
+        console.print(f"  [red]missing[/] {name}")
+    if found.tasks:
+        table = Table("task", "samples", "clips", "chance %")
+        for task in found.tasks:
+            chance = "" if task.chance is None else f"{task.chance:.1f}"
+            table.add_row(task.task, str(task.samples), str(task.clips), chance)
+        console.print(table)
+        console.print("samples by source: " + ", ".join(f"{name} {n}" for name, n in found.sources.items()))
+    for reason, n in found.excluded.items():
+        console.print(f"left out: {n} entries ({reason})")
+    if found.spare_clips is None:
+        console.print(f"videos: {found.clips} there")
+    else:
+        missing = len(found.missing_clips)
+        console.print(
+            f"clips: {found.clips} there, {missing} missing, {found.spare_clips} without a question"
+        )
+    for name in found.missing_clips[:10]:
+        console.print(f"  [red]missing[/] {name}")
+    if not found.complete:
+        how = "egost data mini" if release.world == "mini" else download_command()
+        console.print(f"Get what is missing: {how}", soft_wrap=True)

@@ -1,0 +1,89 @@
+"""`egost judge`: a saved run's routes again, or the judge itself on trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from egost_commands.front import console, says_what_to_do
+from egost_commands.summary import summary
+
+if TYPE_CHECKING:
+    from egost_tasks.judge import Judge
+
+
+@says_what_to_do
+def judge(
+    run: Annotated[
+        Path | None, typer.Argument(help="An --output_path of lmms-eval, saved with --log_samples.")
+    ] = None,
+    judge: Annotated[str | None, typer.Option(help="Which judge; by default what EGOST_JUDGE names.")] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option("--judge-repeats", min=1, help="Judgements a sample, for the judge's own noise."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Judge the judge on pairs with known bounds.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="With --check: write the report as JSON, too.")] = None,
+) -> None:
+    """Score a run's routes again with a judge, without the model; or check the judge itself."""
+    from egost_tasks.judge import chosen_judge, get_judge
+
+    if check == (run is not None):
+        raise typer.BadParameter("name a run to be judged, or --check to have the judge itself checked")
+    who = get_judge(judge, repeats) if judge else chosen_judge("official", repeats)
+    try:
+        if check:
+            _check_judge(who, report)
+        else:
+            assert run is not None
+            _rejudge(run, who)
+    finally:
+        _print_usage(who)
+
+
+def _check_judge(who: Judge, report: Path | None) -> None:
+    import json
+
+    from egost_tasks.judge_validity import check, render, to_json
+
+    found = check(who)
+    console.print(render(found))
+    if report:
+        report.write_text(json.dumps(to_json(found), indent=2), encoding="utf-8")
+    raise typer.Exit(0 if found.passed else 1)
+
+
+def _rejudge(run: Path, who: Judge) -> None:
+    from results.rejudge import rejudge
+    from results.run import latest_run
+
+    written = rejudge(latest_run(run), who)
+    console.print(f"written: {written}", soft_wrap=True, highlight=False)
+    for task, config in latest_run(written).results["configs"].items():
+        if noise := (config.get("metadata") or {}).get("judge_noise"):
+            console.print(
+                f"{task}: {noise['repeats']} judgements a sample, mean {noise['mean']:.1f}; standard deviation "
+                f"within a sample {noise['sample_sd']:.1f}, of the task's figure {noise['run_sd']:.2f}; "
+                f"{100 * noise['same']:.0f} % of the samples judged alike each time",
+                soft_wrap=True,
+                highlight=False,
+            )
+    summary(run)
+
+
+def _print_usage(who: Judge) -> None:
+    if (used := who.usage) is None:
+        return
+    price = "no price known" if used.usd is None else f"{used.usd:.4f} USD (prices of {used.prices_of})"
+    console.print(
+        f"{used.judge}: {used.calls} calls, {used.cached} cached, {used.retries} retries, "
+        f"{sum(used.failures.values())} failures{f' {used.failures}' if used.failures else ''}, "
+        f"{used.tokens_in} tokens in, "
+        f"{used.tokens_out} out, {price}, {used.wall_s:.1f} s",
+        soft_wrap=True,
+        highlight=False,
+    )

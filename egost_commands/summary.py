@@ -1,0 +1,46 @@
+"""`egost summary`: the figures of a run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from egost_commands.front import console, says_what_to_do
+
+
+@says_what_to_do
+def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-eval.")]) -> None:
+    """Show the figures of the newest run in a folder.
+
+    Exit code 2 when it did not finish, 1 when more of a task's samples are unscored than it allows.
+    """
+    from results.run import latest_run
+
+    found = latest_run(run)
+    for name, value in found.settings.items():
+        console.print(f"{name}: {value}", soft_wrap=True, highlight=False, markup=False)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("task or group", "percent", "compat", "chance", "Avg.(ST)", "scored", "unscored"):
+        table.add_column(name, justify="left" if name.startswith("task") else "right", no_wrap=True)
+    for row in found.figures:
+        numbers = [row.percent, row.compat, row.chance, row.spatiotemporal]
+        table.add_row(
+            f"[bold]{row.name}[/]" if row.is_group else row.name,
+            *["" if n is None or math.isnan(n) else f"{n:.1f}" for n in numbers],
+            *["" if n is None else str(n) for n in (row.scored, row.unscored)],
+        )
+    console.print(table)
+    console.print(f"results: {found.results_file}", soft_wrap=True, highlight=False)
+    for path in found.samples_files:
+        console.print(f"samples: {path}", soft_wrap=True, highlight=False)
+    if bad := [row.name for row in found.figures if not row.publishable]:
+        console.print(
+            f"[red]Not to be published[/], too many samples are unscored: {', '.join(bad)}. The reasons stand in "
+            "the samples; what only the judge failed on can be judged again: egost judge RUN",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
