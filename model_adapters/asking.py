@@ -91,6 +91,7 @@ class Reply:
     finish_reason: `stop`, or `length` where the reply filled its room, or a word of the API's own.
     prompt_tokens, completion_tokens: of the request; video_tokens: those of the prompt that stand for frames,
     whether the model takes them as a video or as images. None where the engine does not tell.
+    snapshot: the model that an API says has replied, where it says so.
     """
 
     text: str
@@ -98,6 +99,7 @@ class Reply:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     video_tokens: int | None = None
+    snapshot: str | None = None
 
 
 @dataclass(frozen=True)
