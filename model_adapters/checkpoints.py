@@ -1,0 +1,145 @@
+"""Which weights exactly a model's name stands for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from egost_tasks.cache import cache_root
+from egost_tasks.clip_sources import source_sha256
+from egost_tasks.errors import ClipError
+from model_adapters.asking import AdapterError
+
+_COUNTS = re.compile(
+    r"(config|generation_config|adapter_config|processor_config|(video_)?preprocessor_config|special_tokens_map"
+    r"|added_tokens|vocab|tokenizer.*|chat_template.*)\.(json|jinja)"
+    r"|merges\.txt|vocab\.txt|.+\.(model|py|safetensors|safetensors\.index\.json)"
+    r"|(pytorch_model|adapter_model).*\.bin(\.index\.json)?"
+)
+"""Names of the files that a reply can depend on; the rest (README, optimiser, logs) is not hashed."""
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights, the tokenizer and the processor of a model on this disk.
+
+    name: hub id, or the folder's name. revision: commit of the hub, or `sha256:` over a local folder's files.
+    folder: where they lie. model_type: the family, as config.json says it.
+    """
+
+    name: str
+    revision: str
+    folder: Path
+    model_type: str
+
+
+def checkpoint_identity(name_or_folder: str | Path, revision: str | None = None) -> Checkpoint:
+    """The checkpoint that a folder, or a hub id (`Qwen/Qwen2-VL-7B-Instruct`), stands for.
+
+    revision: branch, tag or commit of a hub id, by default `main`; none is taken with a folder. A local folder is
+    hashed once; the hash is asked for again where a size or a time of change is new. The hub is never asked: what is
+    not in its cache on this disk, or only in part, is an AdapterError that names the command which gets it.
+
+    Raises AdapterError.
+    """
+    folder = Path(name_or_folder).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise AdapterError(
+                f"{folder} is a folder, which has no revision '{revision}'. Leave revision out, or give a hub id."
+            )
+        folder = folder.resolve()
+        return Checkpoint(folder.name, f"sha256:{_sha256(folder)}", folder, _model_type(folder))
+    folder = _snapshot(str(name_or_folder), revision)
+    return Checkpoint(str(name_or_folder), folder.name, folder, _model_type(folder))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of a checkpoint's config.json. Raises AdapterError where there is none that can be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        adapter = (folder / "adapter_config.json").is_file()
+        raise AdapterError(
+            f"{folder} is no checkpoint: it has no config.json. "
+            + ("It holds an adapter (LoRA) only; merge it into its base model first." if adapter else "")
+        ) from None
+    except (OSError, ValueError) as error:
+        raise AdapterError(
+            f"{folder / 'config.json'} cannot be read ({error}). Get the checkpoint again."
+        ) from error
+    if not isinstance(config, dict):
+        raise AdapterError(
+            f"{folder / 'config.json'} holds no JSON object; it is no model's config. Get the checkpoint again."
+        )
+    return config
+
+
+def _model_type(folder: Path) -> str:
+    model_type = read_config(folder).get("model_type")
+    if not isinstance(model_type, str):
+        raise AdapterError(f"{folder / 'config.json'} names no model_type; it is no model's config.")
+    _check_whole(folder)
+    return model_type
+
+
+def _check_whole(folder: Path) -> None:
+    try:
+        missing = [
+            shard
+            for index in folder.glob("*.index.json")
+            for shard in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            if not (folder / shard).is_file()
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AdapterError(
+            f"the list of the weights in {folder} cannot be read ({error!r}). Get the checkpoint again."
+        ) from error
+    if missing or not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
+        raise AdapterError(
+            f"the weights in {folder} are not whole: {', '.join(missing[:3]) or 'no weights at all'} missing. "
+            "Get the checkpoint again (hf download goes on where it stopped)."
+        )
+
+
+def _snapshot(name: str, revision: str | None) -> Path:
+    """The folder of a hub id's snapshot in the hub's cache; its name is the commit. Asks no server."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise AdapterError(
+            f"there is no folder '{name}', and no hub id is written so ({error}). Expected a checkpoint's folder or "
+            "an id such as Qwen/Qwen2-VL-7B-Instruct."
+        ) from error
+    if not isinstance(found, str):
+        at = f" --revision {revision}" if revision else ""
+        raise AdapterError(
+            f"there is no folder '{name}', and the hub's cache on this disk has no checkpoint '{name}'"
+            f"{f' at {revision}' if revision else ''}. Check the spelling, then run: hf download {name}{at}"
+        )
+    return Path(found).parent
+
+
+def _sha256(folder: Path) -> str:
+    """SHA-256 over the names and the contents of all files that a reply can depend on."""
+    files = sorted(
+        p for p in folder.iterdir() if _COUNTS.fullmatch(p.name) and p.is_file() and p.stat().st_size
+    )
+    memo = cache_root() / "checkpoints" / "sources"
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            digests = pool.map(lambda path: source_sha256(path, memo), files)
+            known = dict(zip((path.name for path in files), digests, strict=True))
+    except ClipError as error:
+        raise AdapterError(f"the checkpoint {folder} cannot be read: {error}") from error
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
