@@ -9,16 +9,17 @@ whether they are still the ones that the rows were made of.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from egost_tasks.cache import write_whole
-from egost_tasks.choices import strict_choice
 from egost_tasks.sample import TASK_KINDS, WAYS, Sample
 from training.rows import RowError
 
 _KEYS = {"sample", "think", "clip_sha256"}
+_TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +99,9 @@ def _row(line: str, where: str) -> TrainingRow:
             f"{where}: the answer of sample {sample.id} is {sample.answer!r}, none of its options' letters "
             f"{sample.letters!r}."
         )
-    made = TrainingRow(sample, row["think"], row["clip_sha256"])
-    if sample.task != "route" and strict_choice(made.solution, sample.options).letter != sample.answer:
+    if _TAG.search(row["think"]):
         raise RowError(
-            f"{where}: the solution of sample {sample.id} is not read as its own answer {sample.answer!r}: "
-            f"{made.solution[-120:]!r}. Keep tags out of `think`."
+            f"{where}: the reasoning of sample {sample.id} holds a tag of its own: {row['think']!r:.200}. Its tags are "
+            "put around it; keep <think> and <answer> out of it."
         )
-    return made
+    return TrainingRow(sample, row["think"], row["clip_sha256"])

@@ -40,7 +40,7 @@ def test_the_solution_has_tags_where_there_is_reasoning() -> None:
             TrainingRow(replace(CHOICE, answer="C"), "", "").to_line(),
             "'C', none of its options' letters 'AB'",
         ),
-        (TrainingRow(CHOICE, "a<think>", "").to_line(), "Keep tags out"),
+        (TrainingRow(CHOICE, "a</think>b", "").to_line(), "holds a tag of its own"),
         (TrainingRow(CHOICE, "", "").to_line(), "stands there twice"),
         (TrainingRow(replace(CHOICE, way="up"), "", "").to_line(), "no known task: direction_up"),  # type: ignore[arg-type]
     ],
