@@ -5,6 +5,13 @@ Every message says what happened, where (file, sample id), what was expected and
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class EgostError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -36,3 +43,19 @@ class CacheError(EgostError):
 
 class PromptError(EgostError):
     """A prompt name is unknown or a prompt file is malformed."""
+
+
+def exits_with_message(function: Callable[P, R]) -> Callable[P, R]:
+    """Let an EgostError leave a function that lmms-eval calls as `SystemExit` with its one message.
+
+    lmms-eval retries a failing function five times and then prints a traceback without end.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except EgostError as error:
+            raise SystemExit(f"egost: {error}") from error
+
+    return wrapped

@@ -11,7 +11,7 @@ from egost_tasks.prompts import chosen_prompt, load_prompt
 from egost_tasks.release import open_release
 from egost_tasks.sample import World
 
-TASK_VERSION = "1-A"
+TASK_VERSION = "1-B"
 """N-X: N changes whenever figures stop being comparable (prompt, data, scoring), X with the interface."""
 
 MAX_UNSCORED_SHARE = 0.02

@@ -21,12 +21,15 @@ from egost_tasks.choices import (
 )
 from egost_tasks.clips import Clip
 from egost_tasks.errors import ClipError
+from egost_tasks.generations import Generation
 from egost_tasks.judge import Judge, JudgeFailure, Judgement, RouteItem
 from egost_tasks.sample import Sample
 
 GENERATION_FAILED = ("[GENERATION_FAILED]", "[LMMS_EVAL_REQUEST_FAILED")
 """How a reply begins that an adapter returns in the place of one that it could not get."""
 
+_FAILURE = re.compile(re.escape(GENERATION_FAILED[0]) + r" ([a-z_]+): ")
+"""How our adapters name what failed (see `failed_reply`)."""
 
 NO_REPLY = f"{GENERATION_FAILED[0]} the adapter returned no reply"
 STOPPED = "judge_stopped"
@@ -37,7 +40,8 @@ STOPPED = "judge_stopped"
 class Response:
     """What came back for a sample: the model's text, or the reason why there is none.
 
-    unscored: None, or `decode_failed:REASON` (the clip has no frames), or `generation_failed`.
+    unscored: None, or `decode_failed:REASON` (the clip has no frames), or `generation_failed:REASON`, without the
+        reason where the adapter did not give one.
     """
 
     text: str
@@ -49,8 +53,17 @@ class Response:
         if isinstance(clip, ClipError):
             return cls(reply, f"decode_failed:{clip.reason}")
         if reply.startswith(GENERATION_FAILED):
-            return cls(reply, "generation_failed")
+            named = _FAILURE.match(reply)
+            return cls(reply, f"generation_failed:{named[1]}" if named else "generation_failed")
         return cls(reply)
+
+
+def failed_reply(reason: str, message: str) -> str:
+    """What an adapter returns in the place of a reply that it could not get.
+
+    reason: a short stable word of lower-case letters and `_`, counted beside the scores; message: for people.
+    """
+    return f"{GENERATION_FAILED[0]} {reason}: {message}"
 
 
 @dataclass(frozen=True)
@@ -124,16 +137,21 @@ def route_prediction(text: str) -> str:
     return last_answer_tag(said) or re.sub(r"</?answer>", " ", said, flags=re.IGNORECASE).strip()
 
 
-def as_metrics(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str, Any]:
+def as_metrics(
+    sample: Sample, score: Score, clip: Clip | ClipError, generation: Generation | None
+) -> dict[str, Any]:
     """The sample's entries in lmms-eval's results: the metrics of the task YAML, as plain values.
 
     `percent` carries the whole record, since lmms-eval's samples file keeps nothing else of a sample: its
     `score` is left out where the sample is unscored, and `clip_id` is the cluster of its standard error. Counts
     are taken of the reasons for being unscored: of a number lmms-eval would make a standard error.
+    generation: what the adapter noted, None where it was none of ours. A truncated reply is scored as it is.
     """
+    truncated = generation.truncated if generation else None
     metrics: dict[str, Any] = {
-        "percent": _record(sample, score, clip),
+        "percent": _record(sample, score, clip, generation),
         "compat": score.compat,
+        "truncated": None if truncated is None else 100.0 * truncated,
         "n_scored": score.unscored,
         "n_unscored": score.unscored,
     }
@@ -172,7 +190,9 @@ def _judged(verdict: Judgement | JudgeFailure) -> Score:
     return Score(verdict.percent, compat, judgement=verdict)
 
 
-def _record(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str, Any]:
+def _record(
+    sample: Sample, score: Score, clip: Clip | ClipError, generation: Generation | None
+) -> dict[str, Any]:
     record: dict[str, Any] = {
         "sample_id": sample.id,
         "clip": sample.clip,
@@ -181,6 +201,7 @@ def _record(sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str, A
         "n_options": len(sample.options),
         "choice": asdict(score.choice) if score.choice else None,
         "compat_letter": score.compat_letter,
+        "generation": asdict(generation) if generation else None,
         **score_record(score),
     }
     if sample.task == "route":

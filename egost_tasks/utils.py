@@ -4,8 +4,7 @@ Lower-case functions are called by lmms-eval for each sample. The names in `_MAD
 lmms-eval resolves `!function` by attribute access, so they are made anew whenever a YAML is read and carry
 what this run really uses (release, protocol, prompt, judge) into the results JSON.
 
-lmms-eval retries a failing function five times and then prints a traceback without end, so what a user
-has to mend leaves here as `SystemExit` with its one message.
+What a user has to mend leaves here as `SystemExit` with its one message, see `exits_with_message`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from datasets import Dataset
 from lmms_eval.api.filter import Filter
@@ -25,8 +24,9 @@ from egost_tasks.aggregates import count_without_reason as count_without_reason
 from egost_tasks.aggregates import mean_of_scored as mean_of_scored
 from egost_tasks.aggregates import total as total
 from egost_tasks.clips import Clip, get_clip
-from egost_tasks.errors import CacheError, ClipError, EgostError, PromptError
+from egost_tasks.errors import CacheError, ClipError, EgostError, PromptError, exits_with_message
 from egost_tasks.frames import chosen_protocol
+from egost_tasks.generations import noted_generation
 from egost_tasks.judge import JudgeStopped, chosen_judge
 from egost_tasks.prompts import Prompt, chosen_prompt, load_prompt
 from egost_tasks.release import open_release
@@ -41,20 +41,6 @@ from egost_tasks.scores import (
     score_route,
 )
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _says_what_to_do(function: Callable[P, R]) -> Callable[P, R]:
-    @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except EgostError as error:
-            raise SystemExit(f"egost: {error}") from error
-
-    return wrapped
-
 
 def official_docs(placeholder: Dataset) -> Dataset:
     """The samples of the official release for the task that the placeholder's split names."""
@@ -66,13 +52,13 @@ def mini_docs(placeholder: Dataset) -> Dataset:
     return _docs("mini", placeholder)
 
 
-@_says_what_to_do
+@exits_with_message
 def _docs(world: World, placeholder: Dataset) -> Dataset:
     task, way = str(placeholder.split).split("_")
     return Dataset.from_list([{"world": world, **s.to_doc()} for s in open_release(world).samples(task, way)])
 
 
-@_says_what_to_do
+@exits_with_message
 def doc_to_visual(doc: dict[str, Any]) -> list[str]:
     """The clip's canonical 8 frames as the path of one video; nothing where the clip has none.
 
@@ -83,7 +69,7 @@ def doc_to_visual(doc: dict[str, Any]) -> list[str]:
     return [str(clip.path)] if isinstance(clip, Clip) else []
 
 
-@_says_what_to_do
+@exits_with_message
 def doc_to_text(doc: dict[str, Any], kwargs: dict[str, Any]) -> str:
     """The question in the wording of the prompt that `lmms_eval_specific_kwargs` names."""
     sample = _sample(doc)
@@ -92,7 +78,7 @@ def doc_to_text(doc: dict[str, Any], kwargs: dict[str, Any]) -> str:
     return _prompt(kwargs).render(sample)
 
 
-@_says_what_to_do
+@exits_with_message
 def doc_to_messages(doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any]) -> list[dict[str, Any]]:
     """The route question as one chat message: the clip as a video, then the text.
 
@@ -145,14 +131,15 @@ class StartJudging(Filter):  # type: ignore[misc]
         return resps
 
 
-@_says_what_to_do
+@exits_with_message
 def process_choice(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Metrics of one multiple-choice sample."""
     sample, clip = _sample(doc), _clip(doc)
-    return as_metrics(sample, score_choice(sample, Response.read(results[0], clip)), clip)
+    score = score_choice(sample, Response.read(results[0], clip))
+    return as_metrics(sample, score, clip, noted_generation(doc["world"], sample.id))
 
 
-@_says_what_to_do
+@exits_with_message
 def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Metrics of one route sample, scored by the judge that `EGOST_JUDGE` names."""
     sample, clip = _sample(doc), _clip(doc)
@@ -165,7 +152,8 @@ def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]
         _say_once(
             f"egost: {error} These routes are unscored; a saved run can be judged again: egost judge RUN"
         )
-    return {**as_metrics(sample, score, clip), **account.increments(judge)}
+    generation = noted_generation(doc["world"], sample.id)
+    return {**as_metrics(sample, score, clip, generation), **account.increments(judge)}
 
 
 def _prompt(kwargs: dict[str, Any]) -> Prompt:
@@ -218,4 +206,4 @@ _MADE_WHEN_READ: dict[str, Callable[[], dict[str, Any]]] = {
 def __getattr__(name: str) -> dict[str, Any]:
     if name not in _MADE_WHEN_READ:
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    return _says_what_to_do(_MADE_WHEN_READ[name])()
+    return exits_with_message(_MADE_WHEN_READ[name])()

@@ -147,5 +147,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the engine holds (processes, connections)."""
+        """Give back what the engine holds (processes, connections); may be called more than once."""
         ...

@@ -11,7 +11,14 @@ from egost_tasks.errors import ClipError
 from egost_tasks.frames import parse_protocol
 from egost_tasks.judge import JudgeFailure, Judgement, RouteItem
 from egost_tasks.sample import Sample
-from egost_tasks.scores import Response, as_metrics, route_prediction, score_choice, score_route
+from egost_tasks.scores import (
+    Response,
+    as_metrics,
+    failed_reply,
+    route_prediction,
+    score_choice,
+    score_route,
+)
 
 CHOICE = Sample(
     "Part1/direction_forward/1", "direction", "forward", 1, "1.mp4", "Where to?", ("left", "right", "on"), "B"
@@ -57,6 +64,7 @@ def test_a_choice_is_right_wrong_or_unscored(clip: Clip) -> None:
     [
         ("B", True, "decode_failed:empty"),
         ("[GENERATION_FAILED] out of memory", False, "generation_failed"),
+        (failed_reply("out_of_memory", "30 GiB: asked"), False, "generation_failed:out_of_memory"),
         ("[LMMS_EVAL_REQUEST_FAILED after 5 retries] B", False, "generation_failed"),
     ],
 )
@@ -64,7 +72,7 @@ def test_a_failure_is_no_zero(clip: Clip, reply: str, failed: bool, reason: str)
     seen: Clip | ClipError = ClipError("empty", "1.mp4 has zero bytes") if failed else clip
     score = score_choice(CHOICE, Response.read(reply, seen))
     assert (score.percent, score.compat, score.unscored) == (None, 0, reason)
-    metrics = as_metrics(CHOICE, score, seen)
+    metrics = as_metrics(CHOICE, score, seen, None)
     assert "score" not in metrics["percent"] and metrics["n_unscored"] == reason
     assert metrics["chance"] is None and metrics["invalid"] is None
     [route] = score_route([ROUTE], [Response.read(reply, seen)], Strict())
@@ -77,14 +85,14 @@ def test_routes_are_judged_in_one_batch_and_keep_their_order(clip: Clip) -> None
     assert [s.percent for s in scores] == [100, None, None, 0]
     assert [s.unscored for s in scores] == [None, "generation_failed", "judge_failed:unreadable", None]
     assert [s.compat for s in scores] == [100, 0, 0, 0], "the reference turns errors into 0"
-    metrics = as_metrics(ROUTE, scores[2], clip)
+    metrics = as_metrics(ROUTE, scores[2], clip, None)
     assert metrics["judge_failed"] == "unreadable" and metrics["direction"] is None
     assert metrics["percent"]["judgement"]["text"] == "mumble"
-    assert as_metrics(ROUTE, scores[0], clip)["direction"] == 5
+    assert as_metrics(ROUTE, scores[0], clip, None)["direction"] == 5
 
 
 def test_the_record_holds_what_was_seen(clip: Clip) -> None:
-    record = as_metrics(CHOICE, score_choice(CHOICE, Response.read("B", clip)), clip)["percent"]
+    record = as_metrics(CHOICE, score_choice(CHOICE, Response.read("B", clip)), clip, None)["percent"]
     assert record["score"] == 100 and record["frames"]["pixels_sha256"] == clip.manifest.pixels_sha256
     assert record["frames"]["protocol"] == "uniform8" and len(record["frames"]["indices"]) == 8
     assert record["choice"] == {"letter": "B", "how": "letter"}

@@ -1,0 +1,104 @@
+"""What a run shows while it asks a model, and what it says at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from model_adapters.asking import Failure, Reply
+
+_LINE_EVERY_S = 60.0
+
+
+class AskingProgress:
+    """Counts replies and shows them on stderr: a bar on a terminal, a line each minute elsewhere.
+
+    label: put before each line, for example the rank. clips: how many were decoded beforehand.
+    """
+
+    def __init__(self, total: int, clips: int, label: str) -> None:
+        self._total, self._clips, self._label = total, clips, label
+        self._done = self._journaled = self._failed = self._tokens_in = self._tokens_out = 0
+        self._start = self._last_line = time.monotonic()
+        self._in_engine_s = 0.0
+        # The stream itself: an adapter of lmms-eval is asked while `sys.stderr` is another.
+        self._console = Console(file=sys.stderr)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(f"{label}samples", total=total, told="")
+
+    def __enter__(self) -> AskingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        outside = 1 - self._in_engine_s / self._seconds if self._asked else 0.0
+        goes_on = ". What is answered is journaled: the same command goes on" if error else ""
+        self._say(
+            f"{self._told}; {100 * outside:.1f} % of {self._seconds:.1f} s outside the model{goes_on}"
+        )
+
+    def journaled(self, n: int) -> None:
+        """Count samples whose replies are in the journal."""
+        self._done += n
+        self._journaled += n
+        self._show()
+
+    def answered(self, n: int, outcome: Reply | Failure) -> None:
+        """Count samples that one reply or failure is for."""
+        self._done += n
+        if isinstance(outcome, Failure):
+            self._failed += n
+        else:
+            self._tokens_in += outcome.prompt_tokens or 0
+            self._tokens_out += outcome.completion_tokens or 0
+        self._show()
+
+    def waited(self, seconds: float) -> None:
+        """Count time for which the engine was waited for."""
+        self._in_engine_s += seconds
+
+    @property
+    def _seconds(self) -> float:
+        return max(time.monotonic() - self._start, 1e-9)
+
+    @property
+    def _asked(self) -> int:
+        return self._done - self._journaled
+
+    @property
+    def _told(self) -> str:
+        rate = f"{self._asked / self._seconds:.2f} samples/s"
+        tokens = (
+            f"tokens {self._tokens_in / self._seconds:.0f} in/s {self._tokens_out / self._seconds:.0f} out/s"
+        )
+        return f"{rate}, {self._clips} clips, {self._journaled} from the journal, {self._failed} failed, {tokens}"
+
+    def _show(self) -> None:
+        self._bar.update(self._task, completed=self._done, told=self._told)
+        if not self._console.is_terminal and time.monotonic() - self._last_line > _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            left = (self._total - self._done) * self._seconds / self._asked if self._asked else float("nan")
+            self._say(f"{self._told}; about {left / 60:.0f} min left")
+
+    def _say(self, text: str) -> None:
+        self._console.print(
+            f"egost: {self._label}{self._done} of {self._total} samples; {text}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,29 @@
+"""Offers our adapters to lmms-eval by its own entry-point group for models."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from egost_tasks.registration import TESTED_HOST
+
+CLASSES = {
+    "egost_vllm": "model_adapters.vllm_adapter.EgostVllm",
+    "egost_server": "model_adapters.server_adapter.EgostServer",
+    "egost_openai": "model_adapters.openai_adapter.EgostOpenAI",
+    "egost_gemini": "model_adapters.gemini_adapter.EgostGemini",
+    "egost_journal": "model_adapters.journaled_host.EgostJournal",
+}
+"""Names for `--model`, and the classes behind them, which lmms-eval imports when one is asked for."""
+
+
+def manifests() -> list[Any]:
+    """Entry point of the group `lmms_eval.models`: our adapters.
+
+    None on a version of lmms-eval that was not tested, which `egost_tasks.registration` names in a message.
+    """
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+    if version("lmms-eval") not in TESTED_HOST:
+        return []
+    return [ModelManifest(model_id=name, simple_class_path=path) for name, path in CLASSES.items()]

@@ -1,0 +1,232 @@
+"""Our engines as models of lmms-eval: what is asked, in which order, what is journaled and what comes back."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_engine import ScriptedEngine, mini_requests, say_where
+
+from egost_tasks import release as release_module
+from egost_tasks import utils
+from egost_tasks.generations import noted_generation
+from egost_tasks.mini_world import write_mini_release
+from egost_tasks.release import open_release
+from model_adapters.asking import AdapterError, Ask, Failure, Reply
+from model_adapters.host_model import EngineModel
+
+TASKS = ("landmark_forward", "direction_reverse")
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mini")
+    write_mini_release(folder, clips=3, seed=3, progress=False)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def world(own_cache: Path, mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGOST_MINI_DATA", str(mini))
+    release_module.open_release.cache_clear()
+
+
+def model(engine: ScriptedEngine, task_dict: dict[str, Any], **settings: Any) -> EngineModel:
+    made = EngineModel(engine, **settings)
+    made.task_dict.update(task_dict)
+    return made
+
+
+def run(engine: ScriptedEngine, *tasks: str, **settings: Any) -> list[str]:
+    requests, task_dict = mini_requests(*(tasks or TASKS))
+    return [reply.text for reply in model(engine, task_dict, **settings).generate_until(requests)]
+
+
+def test_replies_come_in_order_and_the_questions_on_a_clip_go_together() -> None:
+    engine = ScriptedEngine()
+    requests, task_dict = mini_requests(*TASKS)
+    replies = model(engine, task_dict).generate_until(requests)
+    samples = [s for task in TASKS for s in open_release("mini").samples(*task.split("_"))]
+    assert [reply.text for reply in replies] == [f"mini/{sample.id} None" for sample in samples]
+    assert replies[0].token_counts.to_dict() == {"input_tokens": len(requests[0].args[0]), "output_tokens": 3}
+    clips = [ask.clip.manifest.source for ask in engine.asked if ask.clip]
+    assert len(clips) == len(samples) > len(set(clips)) == 3
+    changes = sum(a != b for a, b in itertools.pairwise(clips))
+    assert changes == 2, "each clip's questions stand together"
+    assert len({s.clip for s in samples[: len(samples) // 2]}) == 3, "which they do not in the tasks"
+
+
+def test_what_is_in_the_journal_is_not_asked_again(capfd: pytest.CaptureFixture[str]) -> None:
+    first = run(ScriptedEngine())
+    assert "0 from the journal" in capfd.readouterr().err
+    engine = ScriptedEngine(lambda ask: Reply("another", "stop"))
+    assert run(engine) == first and not engine.asked
+    assert f"{len(first)} from the journal" in capfd.readouterr().err
+    other = ScriptedEngine(lambda ask: Reply("another", "stop"), revision="2")
+    assert set(run(other)) == {"another"}, "another revision is another model"
+
+
+def test_fresh_asks_for_all_and_the_newest_reply_stays() -> None:
+    first = run(ScriptedEngine())
+    engine = ScriptedEngine(lambda ask: Reply("another", "stop"))
+    assert set(run(engine, fresh=True)) == {"another"} and len(engine.asked) == len(first)
+    assert set(run(ScriptedEngine())) == {"another"}
+
+
+def test_a_stop_in_the_middle_keeps_what_was_answered(capfd: pytest.CaptureFixture[str]) -> None:
+    left = iter(range(4))
+
+    def four_then(ask: Ask) -> Reply | Failure:
+        if next(left, None) is None:
+            raise AdapterError("the server is gone")
+        return say_where(ask)
+
+    stopping = ScriptedEngine(four_then)
+    with pytest.raises(SystemExit, match="egost: the server is gone"):
+        run(stopping)
+    assert stopping.closed and "the same command goes on" in capfd.readouterr().err
+    engine = ScriptedEngine()
+    replies = run(engine)
+    assert len(engine.asked) == len(replies) - 4
+    assert replies == run(ScriptedEngine(), fresh=True)
+
+
+def test_a_failed_request_is_unscored_with_its_reason_and_asked_again() -> None:
+    failing = ScriptedEngine(lambda ask: Failure("out_of_memory", "30 GiB\nwere asked for"))
+    requests, task_dict = mini_requests("direction_reverse")
+    doc = task_dict["egost_mini_direction_reverse"]["direction_reverse"][0]
+    [text, *_] = [reply.text for reply in model(failing, task_dict).generate_until(requests)]
+    metrics = utils.process_choice(doc, [text])
+    assert metrics["n_unscored"] == "generation_failed:out_of_memory" and "score" not in metrics["percent"]
+    assert metrics["truncated"] is None
+    assert metrics["percent"]["generation"]["failure"] == "out_of_memory: 30 GiB\nwere asked for"
+    engine = ScriptedEngine()
+    run(engine, "direction_reverse")
+    assert len(engine.asked) == len(requests)
+
+
+def test_truncated_replies_are_counted_and_scored_as_they_are() -> None:
+    cut = ScriptedEngine(lambda ask: Reply("The answer is A.", "length", 10, 16, 32))
+    requests, task_dict = mini_requests("direction_reverse")
+    model(cut, task_dict).generate_until(requests)
+    docs = task_dict["egost_mini_direction_reverse"]["direction_reverse"]
+    rows = [utils.process_choice(doc, ["The answer is A."]) for doc in docs]
+    assert utils.mean_of_scored([row["truncated"] for row in rows]) == 100
+    assert {row["percent"]["score"] for row in rows} <= {0, 100}
+    generation = rows[0]["percent"]["generation"]
+    assert generation["engine"] == "script 1" and generation["settings"] == {"dtype": "none"}
+    assert (generation["prompt_tokens"], generation["video_tokens"], generation["journaled"]) == (
+        10,
+        32,
+        False,
+    )
+    model(cut, task_dict).generate_until(requests)
+    noted = noted_generation("mini", docs[0]["id"])
+    assert noted and noted.journaled and noted.truncated
+    for finish_reason, truncated in (("stop", False), ("unknown", None)):
+        engine = ScriptedEngine(lambda ask, word=finish_reason: Reply("A", word))  # type: ignore[misc]
+        model(engine, task_dict, fresh=True).generate_until(requests)
+        noted = noted_generation("mini", docs[0]["id"])
+        assert noted and noted.truncated is truncated
+
+
+def test_a_clip_without_frames_is_not_asked_about(mini: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    shutil.copytree(mini, tmp_path / "mini")
+    monkeypatch.setenv("EGOST_MINI_DATA", str(tmp_path / "mini"))
+    open_release.cache_clear()
+    sample = open_release("mini").samples("direction", "reverse")[0]
+    open_release("mini").clip_path(sample).write_bytes(b"")
+    engine = ScriptedEngine()
+    requests, task_dict = mini_requests("direction_reverse")
+    [first, *_] = model(engine, task_dict).generate_until(requests)
+    assert first.text.startswith("[GENERATION_FAILED] no_clip") and len(engine.asked) == len(requests) - 1
+    doc = task_dict["egost_mini_direction_reverse"]["direction_reverse"][0]
+    assert utils.process_choice(doc, [first.text])["n_unscored"] == "decode_failed:empty"
+
+
+def test_repeats_of_a_drawn_request_have_seeds_of_their_own() -> None:
+    engine = ScriptedEngine()
+    requests, task_dict = mini_requests("direction_reverse", repeats=3, temperature=0.7, do_sample=True)
+    replies = [r.text for r in model(engine, task_dict, seed=5).generate_until(requests)]
+    assert [text.split()[-1] for text in replies[:3]] == ["5", "6", "7"] and len(set(replies)) == len(replies)
+    assert len(run_drawn(seed=5).asked) == 0 and len(run_drawn(seed=6).asked) == len(requests) // 3
+    greedy = ScriptedEngine()
+    requests, task_dict = mini_requests("direction_reverse", repeats=3)
+    model(greedy, task_dict).generate_until(requests)
+    assert len(greedy.asked) == len(requests) / 3, "a greedy reply is the same each time"
+
+
+def run_drawn(seed: int) -> ScriptedEngine:
+    """The same three draws again, with the seeds from `seed` on."""
+    engine = ScriptedEngine()
+    requests, task_dict = mini_requests("direction_reverse", repeats=3, temperature=0.7, do_sample=True)
+    model(engine, task_dict, seed=seed).generate_until(requests)
+    return engine
+
+
+def test_a_task_that_is_none_of_ours() -> None:
+    requests, task_dict = mini_requests("direction_reverse")
+    theirs = {
+        task: {split: [{"question": "?"} for _ in docs]}
+        for task, s in task_dict.items()
+        for split, docs in s.items()
+    }
+    with pytest.raises(SystemExit, match="none of the egost tasks"):
+        model(ScriptedEngine(), theirs).generate_until(requests)
+    for asked in ("loglikelihood", "generate_until_multi_round"):
+        with pytest.raises(SystemExit, match="egost tasks only"):
+            getattr(EngineModel(ScriptedEngine()), asked)([])
+
+
+def test_an_engine_that_ends_too_early_is_noticed() -> None:
+    class Short(ScriptedEngine):
+        def answer(self, asks):  # type: ignore[no-untyped-def]
+            yield from list(super().answer(asks))[:-1]
+
+    with pytest.raises(SystemExit, match=r"1 of \d+ requests unanswered"):
+        run(Short())
+
+
+class Adapter(EngineModel):
+    def __init__(
+        self, model: str, limit: int = 3, batch_size: int | None = None, fresh: bool = False
+    ) -> None:
+        if model == "nobody":
+            raise AdapterError("there is no model 'nobody'")
+        super().__init__(ScriptedEngine(), fresh=fresh)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "model=x,modle=y",
+            "egost: Adapter does not know modle; its model_args are model, limit, batch_size, fresh.",
+        ),
+        ("limit=4", "egost: Adapter needs model; its model_args are"),
+        ("nobody", "not of the form NAME=VALUE"),
+        ("model=nobody", "egost: there is no model 'nobody'"),
+    ],
+)
+def test_wrong_model_args(arguments: str, message: str) -> None:
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        Adapter.create_from_arg_string(arguments, {"batch_size": 1, "device": None})
+    assert Adapter.create_from_arg_string("model=x", {"batch_size": 1, "max_batch_size": None})
+
+
+def test_the_time_outside_the_model_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    def slow(ask: Ask) -> Reply:
+        time.sleep(0.1)
+        return Reply("A", "stop", 100, 1)
+
+    replies = run(ScriptedEngine(slow))
+    [line] = [line for line in capfd.readouterr().err.splitlines() if "outside the model" in line]
+    assert line.startswith(f"egost: {len(replies)} of {len(replies)} samples; ")
+    assert "3 clips, 0 from the journal, 0 failed" in line
+    outside = re.search(r"([\d.]+) % of", line)
+    assert outside and float(outside[1]) < 10
