@@ -1,0 +1,191 @@
+"""How each model family takes the canonical 8 frames and a text; the same for every engine.
+
+Text: the checkpoint's own chat template, frames before the question, so that all questions on a clip share the
+beginning of their prompts. Qwen models get the system message that lmms-eval's own adapters give them.
+
+Frames: one video of 8 frames, never sampled again, for the Qwen families and LLaVA-OneVision. InternVL knows no
+video; it gets 8 images under the words `Frame1: ` to `Frame8: `, one tile of 448 x 448 each (paper, appendix A.2).
+
+Time: Qwen2.5-VL and Qwen3-VL are told when a frame was taken. Here that is 1 frame a second, for every clip, as the
+canonical file says itself: whoever reads that file (a server, lmms-eval's own adapters) is told the same, so that
+engines agree. It is not the clip's true time, which the questions do not ask about.
+
+Pixels: a frame is neither enlarged nor, up to 768 merged patches, made smaller than to a multiple of the patch size.
+768 is what qwen-vl-utils allows a frame of a video (`VIDEO_MAX_TOKEN_NUM`). To see fewer, choose an `EGOST_PROTOCOL`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from egost_tasks.frames import N_FRAMES
+from model_adapters.asking import AdapterError
+from model_adapters.checkpoints import Checkpoint, read_config
+
+FRAMES_A_SECOND = 1.0
+
+MOST_PATCHES, LEAST_PATCHES = 768, 4
+"""Merged patches of a frame (28 x 28 pixels; of Qwen3-VL 32 x 32)."""
+
+VIDEO_METADATA: Mapping[str, Any] = {
+    "fps": FRAMES_A_SECOND,
+    "frames_indices": list(range(N_FRAMES)),
+    "total_num_frames": N_FRAMES,
+    "duration": N_FRAMES / FRAMES_A_SECOND,
+}
+"""What transformers' VideoMetadata and vLLM are told of every clip."""
+
+_HELPFUL = "You are a helpful assistant."
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a model family wants.
+
+    frames_as: `video` (one of 8 frames), or `images` (8 of them).
+    system: the system message; None where there is none.
+    patch: side of a merged patch in pixels; None where every frame is resized to one size.
+    limit_frames: over how many frames the processor counts its limits of pixels.
+    """
+
+    frames_as: Literal["video", "images"]
+    system: str | None = None
+    patch: int | None = None
+    limit_frames: int = 1
+
+
+FAMILIES: Mapping[str, Family] = {
+    "qwen2_vl": Family("video", _HELPFUL, patch=28),
+    "qwen2_5_vl": Family("video", _HELPFUL, patch=28),
+    "qwen3_vl": Family("video", _HELPFUL, patch=32, limit_frames=N_FRAMES),
+    "qwen3_vl_moe": Family("video", _HELPFUL, patch=32, limit_frames=N_FRAMES),
+    "llava_onevision": Family("video"),
+    "internvl_chat": Family("images"),
+}
+"""By the `model_type` of config.json. ST-R1 is a qwen2_vl; InternVL2, 2.5 and 3 are an internvl_chat."""
+
+
+def family_of(checkpoint: Checkpoint) -> Family:
+    """The family of a checkpoint. Raises AdapterError where nobody has said how it takes frames."""
+    family = FAMILIES.get(checkpoint.model_type)
+    if family is None:
+        raise AdapterError(
+            f"{checkpoint.name} is a '{checkpoint.model_type}', and how that takes frames is not known here; expected "
+            f"one of {', '.join(FAMILIES)}. Use lmms-eval's own adapter for it."
+        )
+    return family
+
+
+def processor_arguments(family: Family, max_pixels: int | None = None) -> dict[str, Any]:
+    """What the family's processor is to be told beside text and frames, of transformers and of vLLM alike.
+
+    max_pixels: of a frame; by default `MOST_PATCHES` patches. Raises AdapterError where the family has no such
+    limit, or where it is less than `LEAST_PATCHES` patches.
+    """
+    if family.patch is None:
+        if max_pixels is not None:
+            raise AdapterError(
+                f"max_pixels={max_pixels} cannot be honoured: this family sees every frame at one size. Leave it out."
+            )
+        if family.frames_as == "images":
+            return {"max_dynamic_patch": 1}
+        return {"videos_kwargs": {"do_sample_frames": False}}
+    least, most = LEAST_PATCHES * family.patch**2, max_pixels or MOST_PATCHES * family.patch**2
+    if most < least:
+        raise AdapterError(
+            f"max_pixels={most} is too few to see anything; expected at least {least} a frame."
+        )
+    return {
+        "videos_kwargs": {
+            "size": {
+                "shortest_edge": least * family.limit_frames,
+                "longest_edge": most * family.limit_frames,
+            },
+            "do_sample_frames": False,
+            # Its default changes with transformers 5.22.
+            "cap_pixels_per_frame": False,
+        }
+    }
+
+
+@dataclass(frozen=True)
+class PromptRenderer:
+    """Turns texts and frames of one checkpoint into what its engine takes.
+
+    processor: transformers' processor, or the tokenizer of a family that has no processor.
+    arguments: of `processor_arguments`.
+    video_token: id of the token that stands for a piece of a frame.
+    """
+
+    family: Family
+    processor: Any
+    arguments: Mapping[str, Any]
+    video_token: int
+    config: Mapping[str, Any]
+
+    def text(self, prompt: str, *, with_frames: bool) -> str:
+        """The whole text for a prompt, with the places of the frames, up to where the reply begins."""
+        if self.family.frames_as == "images":
+            frames = "".join(f"Frame{i}: <image>\n" for i in range(1, N_FRAMES + 1)) if with_frames else ""
+            content: Any = frames + prompt
+        else:
+            content = [*([{"type": "video"}] if with_frames else []), {"type": "text", "text": prompt}]
+        system = [{"role": "system", "content": self.family.system}] if self.family.system else []
+        rendered: str = self.processor.apply_chat_template(
+            [*system, {"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        return rendered
+
+    def video_tokens(self, height: int, width: int) -> int:
+        """How many tokens stand for 8 frames of this size, pixels, as the family's own processor counts."""
+        if self.family.patch is not None:
+            video = self.processor.video_processor
+            patches: int = video.get_num_of_video_patches(
+                N_FRAMES, height, width, dict(self.arguments["videos_kwargs"])
+            )
+            return patches // int(video.merge_size) ** 2
+        vision = self.config["vision_config"]
+        grid: int = vision["image_size"] // vision["patch_size"]
+        if self.family.frames_as == "images":
+            return N_FRAMES * int(grid**2 * float(self.config["downsample_ratio"]) ** 2)
+        # LLaVA-OneVision halves the grid of a video's frames and ends it with one token.
+        return N_FRAMES * math.ceil(grid / 2) ** 2 + 1
+
+
+def prompt_renderer(
+    checkpoint: Checkpoint, max_pixels: int | None = None, *, trust_remote_code: bool = False
+) -> PromptRenderer:
+    """The renderer for a checkpoint.
+
+    trust_remote_code: let Python code of the checkpoint run (some InternVL tokenizers need it).
+    Raises AdapterError where its processor or its chat template is missing or cannot be read.
+    """
+    from transformers import AutoProcessor, AutoTokenizer
+
+    family = family_of(checkpoint)
+    loader = AutoTokenizer if family.frames_as == "images" else AutoProcessor
+    try:
+        processor = loader.from_pretrained(
+            checkpoint.folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise AdapterError(
+            f"the processor of {checkpoint.name} cannot be read from {checkpoint.folder} ({error}). Copy the "
+            "tokenizer's and the processor's files there from its base model, or set trust_remote_code=True where its "
+            "own code is to be run."
+        ) from error
+    if not getattr(processor, "chat_template", None):
+        raise AdapterError(
+            f"{checkpoint.name} has no chat template in {checkpoint.folder}. Copy chat_template.jinja there from its "
+            "base model."
+        )
+    token = (
+        processor.convert_tokens_to_ids("<IMG_CONTEXT>")
+        if family.frames_as == "images"
+        else processor.video_token_id
+    )
+    arguments = processor_arguments(family, max_pixels)
+    return PromptRenderer(family, processor, arguments, int(token), read_config(checkpoint.folder))
