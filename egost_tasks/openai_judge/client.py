@@ -26,9 +26,10 @@ from typing import Any
 from egost_tasks.cache import cache_root
 from egost_tasks.errors import CacheError
 from egost_tasks.judge import JudgeError, JudgeFailure, Judgement, JudgeStopped, RouteItem, judge_empty
-from egost_tasks.openai_judge.asking import MAX_TOKENS, SCORES_SCHEMA, SEED, Asker, NoReply
+from egost_tasks.openai_judge.asking import MAX_TOKENS, SCORES_SCHEMA, SEED, Asker
 from egost_tasks.openai_judge.endpoint import Endpoint, parse_endpoint
 from egost_tasks.openai_judge.judgement_cache import JudgementCache, Kept
+from egost_tasks.openai_judge.paced_calls import NoReply
 from egost_tasks.openai_judge.pacing import Pacing, chosen_pacing
 from egost_tasks.openai_judge.prompt import COMPAT, STRICT, load_judge_prompt
 from egost_tasks.openai_judge.reading import Unreadable, read_scores
@@ -105,7 +106,7 @@ class OpenAIJudge:
 
     def stopped_for(self, seconds: float) -> bool:
         """Whether the judging ended for good, at least so long ago."""
-        stopped_at = self._asker.stopped_at
+        stopped_at = self._asker.calls.stopped_at
         return stopped_at is not None and time.monotonic() - stopped_at >= seconds
 
     def start(self, items: Sequence[RouteItem]) -> None:
@@ -208,15 +209,15 @@ class OpenAIJudge:
                     if kept := self._cache.get(key):
                         self.tally.scored(kept.snapshot, cached=True)
                         return kept
-                    self._asker.check()
+                    self._asker.calls.check()
                     if self._cache.claim(key):
                         try:
                             return await self._ask(key, item, repeat)
                         finally:
                             self._cache.release(key)
-                await self._asker.sleep(_POLL_S)
+                await self._asker.calls.sleep(_POLL_S)
         except CacheError as error:
-            self._asker.stop(error)
+            self._asker.calls.stop(error)
             raise
         except JudgeStopped:
             raise
@@ -227,7 +228,7 @@ class OpenAIJudge:
         why = JudgeStopped(
             f"The judge {self._endpoint.label} ended with an unexpected {kind}. What was judged is kept."
         )
-        self._asker.stop(why)
+        self._asker.calls.stop(why)
         raise why
 
     def _closing(self) -> JudgeStopped:
@@ -260,10 +261,10 @@ class OpenAIJudge:
                 await asyncio.sleep(self._pacing.lease_s / 3)
                 self._cache.renew()
         except CacheError as error:
-            self._asker.stop(error)
+            self._asker.calls.stop(error)
 
     async def _shut(self) -> None:
-        self._asker.stop(self._closing())
+        self._asker.calls.stop(self._closing())
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

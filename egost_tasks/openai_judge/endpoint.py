@@ -15,10 +15,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
-from openai import AsyncAzureOpenAI, AsyncOpenAI
+from openai import AsyncAzureOpenAI, AsyncOpenAI, DefaultAsyncHttpxClient
 
 from egost_tasks.judge import SERVER_FORMS, JudgeError
 
@@ -31,7 +32,8 @@ AZURE_API_VERSION = "2024-10-21"
 
 OPENAI_HOST = "api.openai.com"
 
-_OWN_KEY_NAMES = {"openai": "EGOST_JUDGE_KEY", "azure": "AZURE_OPENAI_API_KEY"}
+AZURE_KEY, JUDGE_KEY = "AZURE_OPENAI_API_KEY", "EGOST_JUDGE_KEY"
+
 _ELSEWHERE = re.compile(r"(?P<kind>openai|azure):(?P<model>.+?)@(?P<url>https?://.+)")
 _SECRETS = re.compile(r"://.*[@?#]|@.*:.*@")
 """Where a name can hold a password or key, whether or not the rest of it is a URL."""
@@ -43,12 +45,14 @@ class Endpoint:
 
     kind: whose interface; model: name of the model, or Azure's deployment; url: the base URL or endpoint.
     compat: whether the reference code's form of reply is asked for.
+    other_key: the environment variable with the key of a server that is neither OpenAI's nor Azure's.
     """
 
     kind: Literal["openai", "azure"]
     model: str
     url: str
     compat: bool
+    other_key: str = JUDGE_KEY
 
     @property
     def label(self) -> str:
@@ -60,7 +64,9 @@ class Endpoint:
     @property
     def key_name(self) -> str:
         """The environment variable that holds the key: that for OpenAI goes to no other server, nor in the clear."""
-        return "OPENAI_API_KEY" if self._is_openai else _OWN_KEY_NAMES[self.kind]
+        if self.kind == "azure":
+            return AZURE_KEY
+        return "OPENAI_API_KEY" if self._is_openai else self.other_key
 
     @property
     def needs_key(self) -> bool:
@@ -86,7 +92,7 @@ def parse_endpoint(spec: str) -> Endpoint:
         return Endpoint("openai", name, OPENAI_URL, compat)
     if _SECRETS.search(name):
         # Neither the name nor what a parser says of it may be repeated here.
-        own = _OWN_KEY_NAMES["azure" if name.startswith("azure:") else "openai"]
+        own = AZURE_KEY if name.startswith("azure:") else JUDGE_KEY
         raise JudgeError(
             "The URL of a judge carries a user name, password or query. It would be recorded in the results: put "
             f"the key into {own} instead."
@@ -125,7 +131,9 @@ def find_key(endpoint: Endpoint) -> str | None:
 
 
 def open_client(endpoint: Endpoint, key: str | None, timeout_s: float) -> AsyncOpenAI:
-    """A client without retries of its own, since the judge's pacing counts them."""
+    """A client without retries of its own, since `PacedCalls` counts them."""
+    # A proxy of the environment leads to the world, never to a server on this machine.
+    direct = DefaultAsyncHttpxClient(trust_env=False) if is_this_machine(endpoint.url) else None
     if endpoint.kind == "azure":
         return AsyncAzureOpenAI(
             azure_endpoint=endpoint.url,
@@ -134,5 +142,21 @@ def open_client(endpoint: Endpoint, key: str | None, timeout_s: float) -> AsyncO
             api_key=key,
             timeout=timeout_s,
             max_retries=0,
+            http_client=direct,
         )
-    return AsyncOpenAI(base_url=endpoint.url, api_key=key or "no-key", timeout=timeout_s, max_retries=0)
+    return AsyncOpenAI(
+        base_url=endpoint.url,
+        api_key=key or "no-key",
+        timeout=timeout_s,
+        max_retries=0,
+        http_client=direct,
+    )
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether a URL leads to a loopback address."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

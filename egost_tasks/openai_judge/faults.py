@@ -20,6 +20,7 @@ OPTIONAL = ("response_format", "seed", "temperature", "max_completion_tokens")
 _SPOKEN_AS = {"response_format": ("response_format", "json_schema", "guided_json")}
 _TOO_LONG = re.compile(r"context.{0,10}length|maximum context|too many tokens|string too long", re.IGNORECASE)
 _TOO_LONG_CODES = ("context_length_exceeded", "string_above_max_length")
+_FILTERED_CODES = ("content_filter", "content_policy_violation")
 _KEY_LIKE = re.compile(r"\bsk-[\w-]{8,}")
 
 
@@ -45,10 +46,13 @@ class Fault:
     alive: bool = True
 
 
-def fault_of(error: Exception, endpoint: Endpoint, sent: frozenset[str]) -> Fault:
-    """What an exception of a call means. sent: the optional parameters that the call had."""
+def fault_of(error: Exception, endpoint: Endpoint, sent: frozenset[str], chosen_by: str) -> Fault:
+    """What an exception of a call means.
+
+    sent: the optional parameters that the call had. chosen_by: the setting that names another model.
+    """
     if isinstance(error, openai.APIStatusError):
-        return _fault_of_status(error, endpoint, sent)
+        return _fault_of_status(error, endpoint, sent, chosen_by)
     if isinstance(error, (asyncio.TimeoutError, openai.APITimeoutError)):
         return Fault("again", "timeout", "no complete reply in time", alive=False)
     if isinstance(error, BrokenBody):
@@ -56,7 +60,9 @@ def fault_of(error: Exception, endpoint: Endpoint, sent: frozenset[str]) -> Faul
     return Fault("again", "connection", f"connection failed: {error.__cause__ or error}", alive=False)
 
 
-def _fault_of_status(error: openai.APIStatusError, endpoint: Endpoint, sent: frozenset[str]) -> Fault:
+def _fault_of_status(
+    error: openai.APIStatusError, endpoint: Endpoint, sent: frozenset[str], chosen_by: str
+) -> Fault:
     status, said = error.status_code, f"HTTP {error.status_code}: {error.message}"
     if status == 429 and error.code == "insufficient_quota":
         return Fault("stop", "refused", f"{said}. The account of {endpoint.key_name} has no credit left.")
@@ -67,13 +73,13 @@ def _fault_of_status(error: openai.APIStatusError, endpoint: Endpoint, sent: fro
     if status in (400, 413, 422):
         if error.code in _TOO_LONG_CODES or status == 413 or _TOO_LONG.search(error.message):
             return Fault("unscored", "too_long", said)
-        if error.code == "content_filter":
+        if error.code in _FILTERED_CODES:
             return Fault("unscored", "content_filter", said)
         if parameter := _refused_parameter(error, sent):
             return Fault("without", "parameter", said, parameter=parameter)
     if status == 400:
         return Fault("unscored", "bad_request", said)
-    return Fault("stop", "refused", f"{said}. {remedy(status, endpoint)}")
+    return Fault("stop", "refused", f"{said}. {remedy(status, endpoint, chosen_by)}")
 
 
 def _refused_parameter(error: openai.APIStatusError, sent: frozenset[str]) -> str | None:
@@ -85,20 +91,21 @@ def _refused_parameter(error: openai.APIStatusError, sent: frozenset[str]) -> st
     return None
 
 
-def remedy(status: int, endpoint: Endpoint) -> str:
-    """What a person can do about a status that refuses all judgements."""
+def remedy(status: int, endpoint: Endpoint, chosen_by: str) -> str:
+    """What a person can do about a status that refuses all requests."""
     if status == 401:
         return f"The key was not accepted: set {endpoint.key_name} to a valid key for {endpoint.url}."
     if status == 403:
         return (
-            f"The key in {endpoint.key_name} may not use {endpoint.model}: allow it, or choose another judge."
+            f"The key in {endpoint.key_name} may not use {endpoint.model}: allow it, or choose another model by "
+            f"{chosen_by}."
         )
     if status == 404:
         return (
             f"There is no model {endpoint.model!r} at {endpoint.url}: the URL may lack /v1, and a snapshot may "
-            "be retired. Choose another by EGOST_JUDGE or --judge."
+            f"be retired. Choose another by {chosen_by}."
         )
-    return f"{endpoint.url} does not take the request for {endpoint.model!r}. Choose another by EGOST_JUDGE or --judge."
+    return f"{endpoint.url} does not take the request for {endpoint.model!r}. Choose another by {chosen_by}."
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

@@ -18,9 +18,10 @@ from judge_server import Ask, JudgeServer, scores_of, serve_judge
 
 from egost_tasks.judge import JudgeFailure, Judgement, JudgeStopped, RouteItem
 from egost_tasks.openai_judge import client
-from egost_tasks.openai_judge.asking import MOST_BAD_REQUESTS, SEED
+from egost_tasks.openai_judge.asking import SEED
 from egost_tasks.openai_judge.client import OpenAIJudge, shared_judge
 from egost_tasks.openai_judge.endpoint import parse_endpoint
+from egost_tasks.openai_judge.paced_calls import MOST_BAD_REQUESTS
 from egost_tasks.openai_judge.pacing import Pacing
 from egost_tasks.openai_judge.reading import Completion
 from egost_tasks.openai_judge.usage import Tally
