@@ -1,0 +1,65 @@
+"""Which model a server serves, as far as it can be known from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loguru import logger
+
+from model_adapters.asking import AdapterError, EngineIdentity
+from model_adapters.checkpoints import checkpoint_identity
+from model_adapters.families import FAMILIES
+from model_adapters.server_api import ServedModel
+
+
+def identity_of(served: ServedModel) -> EngineIdentity:
+    """What the replies of a server depend on.
+
+    The revision and the settings are those that `egost serve` told. A server that somebody else started tells
+    none: where it serves a folder of this disk the folder is looked at, else the revision is None, and the record
+    says `told: False`. Raises AdapterError where that folder is no whole checkpoint.
+    """
+    told = dict(served.told or {})
+    name, revision = served.name, told.pop("revision", None)
+    if served.told is None and Path(served.root).is_dir():
+        checkpoint = checkpoint_identity(served.root)
+        name, revision = checkpoint.name, checkpoint.revision
+    if revision is None:
+        logger.warning(
+            f"egost: nobody knows which revision of {name} is served; the record says so. A server that "
+            "`egost serve MODEL` starts tells it."
+        )
+    return EngineIdentity(
+        engine=f"server vllm {served.version}" if served.version else "server",
+        model=name,
+        revision=revision,
+        settings={**told, "told": served.told is not None},
+    )
+
+
+def system_message(served: ServedModel) -> str | None:
+    """The system message of the served model's family; None where it has none.
+
+    Raises AdapterError for a family that takes its frames as images, with words between them.
+    """
+    model_type = (served.told or {}).get("family") or _model_type(served.root)
+    family = FAMILIES.get(model_type or "")
+    if family is None:
+        logger.warning(
+            f"egost: which family {served.name} is of is not known here; the server's chat template alone says how "
+            "it is asked"
+        )
+        return None
+    if family.frames_as == "images":
+        raise AdapterError(
+            f"{served.name} ({model_type}) takes 8 images with words between them, which no server is asked for here. "
+            "Use --model egost_vllm."
+        )
+    return family.system
+
+
+def _model_type(root: str) -> str | None:
+    try:
+        return checkpoint_identity(root).model_type
+    except AdapterError:
+        return None
