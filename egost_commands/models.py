@@ -1,0 +1,97 @@
+"""`egost models`: what can be evaluated, and what it takes."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from egost_commands.front import console, says_what_to_do
+
+if TYPE_CHECKING:
+    from model_adapters.known_models import KnownModel
+
+
+class Format(str, Enum):
+    table = "table"
+    json = "json"
+
+
+@says_what_to_do
+def models(
+    name: Annotated[str | None, typer.Argument(help="Short name or hub id; all models without.")] = None,
+    format: Annotated[Format, typer.Option(help="table or json.")] = Format.table,
+) -> None:
+    """List the known models: the paper's ten, ST-R1 and today's; or show one of them."""
+    from model_adapters.known_models import find_model, known_models
+
+    chosen = [find_model(name)] if name else list(known_models().models)
+    if format is Format.json:
+        rows = [_facts(model) for model in chosen]
+        typer.echo(json.dumps(rows[0] if name else rows, indent=2))
+    elif name:
+        _print_one(chosen[0])
+    else:
+        _print_all(chosen)
+
+
+def _facts(model: KnownModel) -> dict[str, Any]:
+    from model_adapters.known_models import known_models
+
+    estimated = {
+        "weights_gib": model.weights_gib and round(model.weights_gib, 1),
+        "memory_gib": model.memory_gib and round(model.memory_gib, 1),
+        "gpus_80gb": model.gpus,
+    }
+    return {
+        **model.model_dump(mode="json"),
+        "engines": list(model.engines),
+        **estimated,
+        "checked": known_models().checked.isoformat(),
+    }
+
+
+def _print_one(model: KnownModel) -> None:
+    facts = {**_facts(model), "revision": model.revision or "not pinned"}
+    facts["engines"] = ", ".join(model.engines) or "none"
+    facts["hf_arguments"] = ", ".join(f"{name}={value}" for name, value in model.hf_arguments.items())
+    for name, value in facts.items():
+        if value not in (None, "", False):
+            console.print(f"{name}: {value}", soft_wrap=True, highlight=False, markup=False)
+    if model.engines:
+        console.print(f"Next: egost run {model.name} --tasks egost --dry-run", highlight=False)
+
+
+def _print_all(models: list[KnownModel]) -> None:
+    from model_adapters.known_models import known_models
+
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in ("name", "model", "revision", "engines", "prompt", "frames", "GiB", "GPUs", "paper"):
+        table.add_column(column, justify="right" if column in ("GiB", "GPUs") else "left", no_wrap=True)
+    for model in models:
+        pinned = model.revision[:7] if model.revision else "not pinned"
+        table.add_row(
+            model.name if model.engines else f"[dim]{model.name}[/]",
+            model.model,
+            "" if model.family in ("openai", "gemini") else pinned,
+            ",".join(model.engines) or f"[red]{model.availability}[/]",
+            model.prompt,
+            model.protocol,
+            f"{model.memory_gib:.0f}" if model.memory_gib else "",
+            str(model.gpus or ""),
+            "Table 1" if model.paper_row else "",
+        )
+    # Names that are cut off cannot be typed again, so the table is as wide as it is, also in a narrow terminal.
+    Console(width=160).print(table)
+    for model in models:
+        if model.note:
+            console.print(f"{model.name}: {model.note}", soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"GiB, GPUs: estimated, in bfloat16, on GPUs of 80 GB. Availability as of {known_models().checked}.",
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -1,0 +1,137 @@
+"""The table of known models, against the paper's Table 1, the installed lmms-eval and vLLM, and `egost models`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from lmms_eval.models import get_model_manifest
+from typer.testing import CliRunner
+
+import egost
+from egost_tasks.frames import ProtocolError, parse_protocol
+from model_adapters import known_models as table_module
+from model_adapters.families import FAMILIES
+from model_adapters.known_models import UnknownModelError, find_model, known_models
+
+TABLE_1 = {
+    "Openai-o3-mini": "o3-mini",
+    "Gemini-2.0 Flash": "gemini-2.0-flash",
+    "Gemini-1.5 Pro": "gemini-1.5-pro",
+    "Qwen2-VL-7B": "qwen2-vl-7b",
+    "InternVL2.5-8B": "internvl2.5-8b",
+    "Qwen2.5-VL-7B": "qwen2.5-vl-7b",
+    "InternVL2.5-78B": "internvl2.5-78b",
+    "LLaVA-OneVision-7B": "llava-onevision-7b",
+    "LLaVA-OneVision-72B": "llava-onevision-72b",
+    "Qwen2.5-VL-72B": "qwen2.5-vl-72b",
+}
+
+
+def egost_models(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(egost.app, ["models", *arguments])
+    return done.exit_code, done.output
+
+
+def test_the_papers_ten_models_are_there() -> None:
+    assert {m.paper_row: m.name for m in known_models().models if m.paper_row} == TABLE_1
+
+
+def test_names_are_unique_and_each_model_is_found_by_both() -> None:
+    models = known_models().models
+    for model in models:
+        assert find_model(model.name) is model
+        assert find_model(model.model.upper()) is model
+    assert len({m.name for m in models}) == len({m.model for m in models}) == len(models)
+
+
+def test_what_cannot_be_had_has_no_engine_and_says_why() -> None:
+    gone = {m.name: m.availability for m in known_models().models if not m.engines}
+    assert gone == {"o3-mini": "no image input", "gemini-2.0-flash": "retired", "gemini-1.5-pro": "retired"}
+    assert all(find_model(name).note for name in gone)
+
+
+def test_open_models_have_what_they_take() -> None:
+    for model in known_models().models:
+        is_open = model.availability == "open"
+        assert is_open == bool(model.parameters) == bool(model.architecture) == ("/" in model.model)
+        assert "vllm" in model.engines or not is_open
+        assert is_open or model.revision is None
+
+
+def test_frames_are_the_papers() -> None:
+    """224 x 224 for closed models, one tile of 448 x 448 for InternVL (appendix A.2); ST-R1 as its authors run it."""
+    for model in known_models().models:
+        size = parse_protocol(model.protocol).size
+        assert size == {"openai": (224, 224), "gemini": (224, 224), "internvl_chat": (448, 448)}.get(
+            model.family
+        )
+    st_r1 = find_model("st-r1")
+    assert (st_r1.prompt, parse_protocol(st_r1.protocol).max_pixels) == ("think", 360 * 420)
+
+
+def test_memory_and_gpus() -> None:
+    seven = find_model("qwen2-vl-7b")
+    assert seven.weights_gib == pytest.approx(8.29e9 * 2 / 2**30)
+    assert seven.memory_gib and seven.weights_gib and 1.2 * seven.weights_gib < seven.memory_gib < 24
+    assert seven.gpus == 1
+    big = find_model("qwen2.5-vl-72b")
+    assert big.memory_gib and big.gpus == 4
+    assert big.memory_gib < big.gpus * 0.9 * 80e9 / 2**30
+    assert find_model("gpt-4o").memory_gib is find_model("gpt-4o").gpus is None
+
+
+def test_each_family_is_one_that_the_engines_know() -> None:
+    assert set(known_models().families) - {"openai", "gemini"} <= set(FAMILIES)
+
+
+def test_each_hf_adapter_is_one_of_lmms_evals() -> None:
+    for family in known_models().families.values():
+        if family.hf_adapter:
+            assert get_model_manifest(family.hf_adapter).simple_class_path
+
+
+def test_each_architecture_is_in_the_installed_vllm() -> None:
+    registry = pytest.importorskip("vllm.model_executor.models.registry", reason="vLLM is not installed here")
+    known = registry.ModelRegistry.get_supported_archs()
+    assert {f.architecture for f in known_models().families.values() if f.architecture} <= set(known)
+
+
+def test_an_unknown_name_is_answered_with_the_closest() -> None:
+    with pytest.raises(UnknownModelError, match=r"'Qwen/Qwen2\.5VL-7B' is no known model.*qwen2\.5-vl-7b"):
+        find_model("Qwen/Qwen2.5VL-7B")
+    code, output = egost_models("qwen25-vl-7b")
+    assert code == 2 and "Did you mean qwen2.5-vl-7b" in output and "Traceback" not in output
+
+
+def test_the_list_can_be_read_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    code, output = egost_models()
+    assert code == 0
+    for model in known_models().models:
+        assert re.search(rf"^{re.escape(model.name)} +{re.escape(model.model)} ", output, re.MULTILINE)
+        assert not model.note or f"{model.name}: {model.note}" in output
+    [st_r1] = [line for line in output.splitlines() if line.startswith("st-r1 ")]
+    assert "not pinned" in st_r1 and "think" in st_r1 and "uniform8+cap151200" in st_r1
+
+
+def test_one_model_as_json_and_as_text() -> None:
+    code, output = egost_models("qwen2.5-vl-7b", "--format", "json")
+    facts = json.loads(output)
+    assert code == 0 and facts["model"] == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert facts["engines"] == ["vllm", "server", "hf"] and facts["gpus_80gb"] == 1
+    assert facts["revision"] == find_model("qwen2.5-vl-7b").revision
+    assert "revision: not pinned" in egost_models("st-r1")[1]
+    assert len(json.loads(egost_models("--format", "json")[1])) == len(known_models().models)
+
+
+def test_a_table_with_an_unknown_protocol_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="no sampling protocol"):
+        table_module.ModelFamily(protocol="every-frame")
+
+
+def test_the_table_goes_into_the_wheel() -> None:
+    setup = (Path(egost.__file__).parent / "setup.cfg").read_text()
+    assert "model_adapters = *.yaml" in setup
