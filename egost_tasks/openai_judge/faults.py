@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal
@@ -21,7 +22,7 @@ _SPOKEN_AS = {"response_format": ("response_format", "json_schema", "guided_json
 _TOO_LONG = re.compile(r"context.{0,10}length|maximum context|too many tokens|string too long", re.IGNORECASE)
 _TOO_LONG_CODES = ("context_length_exceeded", "string_above_max_length")
 _FILTERED_CODES = ("content_filter", "content_policy_violation")
-_KEY_LIKE = re.compile(r"\bsk-[\w-]{8,}")
+_KEY_LIKE = re.compile(r"\bsk-[\w-]{8,}|\bAIza[\w-]{30,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,11 @@ def _fault_of_status(
     if status == 429 and error.code == "insufficient_quota":
         return Fault("stop", "refused", f"{said}. The account of {endpoint.key_name} has no credit left.")
     if status == 429:
-        return Fault("again", "rate_limited", said, wait_s=_retry_after(error))
+        return Fault("again", "rate_limited", said, wait_s=retry_after(error.response.headers))
     if status >= 500 or status in (408, 409):
-        return Fault("again", "server_error", said, wait_s=_retry_after(error), alive=status < 500)
+        return Fault(
+            "again", "server_error", said, wait_s=retry_after(error.response.headers), alive=status < 500
+        )
     if status in (400, 413, 422):
         if error.code in _TOO_LONG_CODES or status == 413 or _TOO_LONG.search(error.message):
             return Fault("unscored", "too_long", said)
@@ -108,8 +111,8 @@ def remedy(status: int, endpoint: Endpoint, chosen_by: str) -> str:
     return f"{endpoint.url} does not take the request for {endpoint.model!r}. Choose another by {chosen_by}."
 
 
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    headers = error.response.headers
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the headers of a reply ask to wait (`Retry-After` and its kin), None where they do not."""
     try:
         if milliseconds := headers.get("retry-after-ms"):
             return max(0.0, float(milliseconds) / 1000)
@@ -125,7 +128,7 @@ def _retry_after(error: openai.APIStatusError) -> float | None:
 
 
 def redacted(text: str, key: str | None) -> str:
-    """The text, fit to be written down, without the key and without anything that looks like one of OpenAI's."""
+    """The text, fit to be written down: without the key, and without anything like one of OpenAI's or Google's."""
     text = encodable(text)
     if key and len(key) >= 8:
         text = text.replace(key, "[key]")

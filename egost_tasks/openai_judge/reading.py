@@ -29,7 +29,7 @@ class Completion:
 
     text: what the model said; empty where it said nothing. refusal: its refusal, or empty.
     finish: why it ended (`stop`, `length`, `content_filter`, ...). snapshot: the model that the server says it is.
-    tokens_in, tokens_out: 0 where the server does not count.
+    tokens_in, tokens_out: 0 where the server does not count. fingerprint: of the server's set-up, or empty.
     """
 
     text: str
@@ -38,6 +38,7 @@ class Completion:
     snapshot: str
     tokens_in: int
     tokens_out: int
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ def read_completion(body: str, clean: Callable[[str], str]) -> Completion:
         snapshot=clean(_text(content.get("model"))),
         tokens_in=_count(usage.get("prompt_tokens")),
         tokens_out=_count(usage.get("completion_tokens")),
+        fingerprint=clean(_text(content.get("system_fingerprint"))),
     )
 
 
