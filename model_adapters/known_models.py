@@ -93,20 +93,28 @@ class KnownModel(_Frozen):
 
     @property
     def memory_gib(self) -> float | None:
-        """An estimate of the memory to run it, GiB: the weights, a fifth of them, and 2 GiB.
-
-        The fifth and the 2 GiB stand for activations, the frames' encoder and the keys and values of a few
-        requests of some thousand tokens. More memory lets vLLM keep more requests going at once.
-        """
-        return None if self.weights_gib is None else 1.2 * self.weights_gib + 2
+        """An estimate of the memory to run it, GiB; see `memory_to_run`."""
+        return None if self.weights_gib is None else memory_to_run(self.weights_gib)
 
     @property
     def gpus(self) -> int | None:
-        """GPUs of 80 GB that hold it: a power of two, because tensor parallelism splits attention heads evenly."""
-        if self.memory_gib is None:
-            return None
-        least = self.memory_gib / (GPU_SHARE * GPU_GIB)
-        return 1 if least <= 1 else 2 ** math.ceil(math.log2(least))
+        """GPUs of 80 GB that hold it; see `gpus_that_hold`."""
+        return None if self.weights_gib is None else gpus_that_hold(self.weights_gib)
+
+
+def memory_to_run(weights_gib: float) -> float:
+    """An estimate of the memory to run weights of a size, both GiB: the weights, a fifth of them, and 2 GiB.
+
+    The fifth and the 2 GiB stand for activations, the frames' encoder and the keys and values of a few
+    requests of some thousand tokens. More memory lets vLLM keep more requests going at once.
+    """
+    return 1.2 * weights_gib + 2
+
+
+def gpus_that_hold(weights_gib: float) -> int:
+    """GPUs of 80 GB for weights of a size: a power of two, because tensor parallelism splits attention heads evenly."""
+    least = memory_to_run(weights_gib) / (GPU_SHARE * GPU_GIB)
+    return 1 if least <= 1 else 2 ** math.ceil(math.log2(least))
 
 
 class KnownModels(_Frozen):

@@ -283,9 +283,9 @@ def _start(checkpoint: Checkpoint, family: Family, settings: VllmSettings, argum
         return LLM(
             model=str(checkpoint.folder),
             mm_processor_kwargs=dict(arguments),
-            limit_mm_per_prompt=_limits(family, settings.max_pixels),
+            limit_mm_per_prompt=frame_limits(family, settings.max_pixels),
             dtype=settings.dtype,
-            max_model_len=settings.max_model_len or _context(checkpoint),
+            max_model_len=settings.max_model_len or context_length(checkpoint),
             tensor_parallel_size=settings.tensor_parallel_size,
             pipeline_parallel_size=settings.pipeline_parallel_size,
             enforce_eager=settings.enforce_eager,
@@ -307,13 +307,14 @@ def _start(checkpoint: Checkpoint, family: Family, settings: VllmSettings, argum
         ) from error
 
 
-def _context(checkpoint: Checkpoint) -> int:
+def context_length(checkpoint: Checkpoint) -> int:
+    """Tokens of prompt and reply together: CONTEXT, or the model's own where that is less."""
     config = read_config(checkpoint.folder)
     text = config.get("text_config") or config.get("llm_config") or config
     return min(CONTEXT, int(text.get("max_position_embeddings", CONTEXT)))
 
 
-def _limits(family: Family, max_pixels: int | None) -> dict[str, Any]:
+def frame_limits(family: Family, max_pixels: int | None) -> dict[str, Any]:
     """What one prompt may hold, so that vLLM reserves memory for 8 frames and not for the most that a family takes."""
     if family.frames_as == "images":
         return {"image": N_FRAMES, "video": 0}
