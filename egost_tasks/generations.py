@@ -21,7 +21,7 @@ class Generation:
     truncated: whether the reply filled its room; None where that cannot be known.
     prompt_tokens, completion_tokens, video_tokens: None where the engine does not tell.
     journaled: whether the reply was there already, so that nothing was asked.
-    failure: None, or why there is no reply, for people.
+    failure: None, or why there is no reply, for people. snapshot: the model that an API says has replied.
     """
 
     engine: str
@@ -35,6 +35,7 @@ class Generation:
     video_tokens: int | None
     journaled: bool
     failure: str | None
+    snapshot: str | None = None
 
 
 _noted: dict[tuple[World, str], Generation] = {}

@@ -217,6 +217,7 @@ def _generation(identity: EngineIdentity, outcome: Reply | Failure, journaled: b
         video_tokens=reply.video_tokens if reply else None,
         journaled=journaled,
         failure=f"{outcome.reason}: {outcome.message}" if isinstance(outcome, Failure) else None,
+        snapshot=reply.snapshot if reply else None,
     )
 
 
