@@ -1,0 +1,81 @@
+"""`egost run`: evaluate a model with one command, a thin front of lmms-eval's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from egost_commands.front import console, says_what_to_do
+from egost_commands.summary import summary
+
+if TYPE_CHECKING:
+    from model_adapters.run_plan import RunPlan
+
+
+class Engine(str, Enum):
+    vllm = "vllm"
+    server = "server"
+    hf = "hf"
+    api = "api"
+
+
+@says_what_to_do
+def run(
+    model: Annotated[str, typer.Argument(help="Short name (egost models), hub id, folder, or tiny.")],
+    extra: Annotated[
+        list[str] | None, typer.Argument(help="Behind '--': further arguments of lmms-eval.")
+    ] = None,
+    tasks: Annotated[str, typer.Option(help="Tasks or groups, as lmms-eval takes them.")] = "egost",
+    engine: Annotated[Engine | None, typer.Option(help="By default the model's first.")] = None,
+    limit: Annotated[
+        float | None, typer.Option(help="Samples a task, or a part of them; for trying only.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the results; runs/MODEL by default.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ask for all replies, also for those in the journal.")
+    ] = False,
+    base_url: Annotated[
+        str | None, typer.Option(help="Of the server, or several with ';' between; or of an API.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command alone.")] = False,
+) -> None:
+    """Evaluate a model: prints the lmms-eval command, runs it, and shows the figures.
+
+    The same command again goes on where a killed run stopped. Exit code 2 when the run did not finish, 1 when too
+    many samples are unscored.
+    """
+    from model_adapters.run_plan import RunOptions, model_named, plan_run
+
+    options = RunOptions(
+        tasks, engine.value if engine else None, limit, output, fresh, base_url, tuple(extra or ())
+    )
+    plan = plan_run(model_named(model), options, os.environ)
+    typer.echo(plan.shown)
+    if not dry_run:
+        _run(plan)
+
+
+def _run(plan: RunPlan) -> None:
+    from results.run import RunError, latest_run
+
+    started = time.time_ns()
+    done = subprocess.run(plan.command, env={**os.environ, **plan.settings}, check=False)
+    again = "What is answered is kept: the same command goes on."
+    if done.returncode:
+        raise RunError(
+            f"lmms-eval stopped with exit code {done.returncode}; its message stands above. {again}"
+        )
+    newest = latest_run(plan.output).results_file
+    if newest.stat().st_mtime_ns < started:
+        raise RunError(
+            f"the run did not finish: {newest} is of an earlier one. lmms-eval's error stands above its last lines. "
+            f"{again}"
+        )
+    console.print()
+    summary(newest)
