@@ -38,6 +38,9 @@ VIDEO_METADATA: Mapping[str, Any] = {
 }
 """What transformers' VideoMetadata and vLLM are told of every clip."""
 
+FRAME_WORDS = "".join(f"Frame{i}: <image>\n" for i in range(1, N_FRAMES + 1))
+"""What stands before the question where the frames are 8 images."""
+
 _HELPFUL = "You are a helpful assistant."
 
 
@@ -129,8 +132,7 @@ class PromptRenderer:
     def text(self, prompt: str, *, with_frames: bool) -> str:
         """The whole text for a prompt, with the places of the frames, up to where the reply begins."""
         if self.family.frames_as == "images":
-            frames = "".join(f"Frame{i}: <image>\n" for i in range(1, N_FRAMES + 1)) if with_frames else ""
-            content: Any = frames + prompt
+            content: Any = FRAME_WORDS * with_frames + prompt
         else:
             content = [*([{"type": "video"}] if with_frames else []), {"type": "text", "text": prompt}]
         system = [{"role": "system", "content": self.family.system}] if self.family.system else []

@@ -11,7 +11,8 @@ from typing import cast, get_args
 from egost_tasks.errors import exits_with_message
 from model_adapters.asking import AdapterError
 from model_adapters.host_model import EngineModel
-from model_adapters.server_engine import Media, ServerEngine
+from model_adapters.server_engine import ServerEngine
+from model_adapters.server_frames import Media
 
 
 class EgostServer(EngineModel):

@@ -8,7 +8,7 @@ from loguru import logger
 
 from model_adapters.asking import AdapterError, EngineIdentity
 from model_adapters.checkpoints import checkpoint_identity
-from model_adapters.families import FAMILIES
+from model_adapters.families import FAMILIES, Family
 from model_adapters.server_api import ServedModel
 
 
@@ -37,11 +37,8 @@ def identity_of(served: ServedModel) -> EngineIdentity:
     )
 
 
-def system_message(served: ServedModel) -> str | None:
-    """The system message of the served model's family; None where it has none.
-
-    Raises AdapterError for a family that takes its frames as images, with words between them.
-    """
+def family_served(served: ServedModel) -> Family:
+    """How the served model takes text and frames; where nobody says which family it is of, as one video."""
     model_type = (served.told or {}).get("family") or _model_type(served.root)
     family = FAMILIES.get(model_type or "")
     if family is None:
@@ -49,13 +46,8 @@ def system_message(served: ServedModel) -> str | None:
             f"egost: which family {served.name} is of is not known here; the server's chat template alone says how "
             "it is asked"
         )
-        return None
-    if family.frames_as == "images":
-        raise AdapterError(
-            f"{served.name} ({model_type}) takes 8 images with words between them, which no server is asked for here. "
-            "Use --model egost_vllm."
-        )
-    return family.system
+        return Family("video")
+    return family
 
 
 def _model_type(root: str) -> str | None:

@@ -3,7 +3,7 @@
 By file: the canonical mp4, which a server on the same disk reads itself. It holds 8 frames at 1 frame a second,
 without loss; vLLM's loaders keep all of them (they sample at 2 frames a second, or take every frame).
 Inline: the frames as 8 PNGs in one `data:video/jpeg` URL, which vLLM takes for one video that it does not sample;
-its reader of single frames opens any picture, so that nothing is lost.
+its reader of single frames opens any picture, so that nothing is lost. Or, where the family wants them, as 8 images.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from PIL import Image
 from egost_tasks.clips import Clip
 from egost_tasks.lossless import Frames
 from model_adapters.asking import Ask, GenerationArguments
+from model_adapters.families import FRAME_WORDS, Family
 
 Way = Literal["file", "inline"]
 
@@ -29,30 +30,42 @@ _FAST = 1
 """zlib's level: 5 times as fast as the default one, for a sixth more bytes."""
 
 
-def request_body(model: str, ask: Ask, video_url: str | None, system: str | None) -> dict[str, Any]:
-    """The body that asks a model for one reply; the video, if any, stands before the question.
+Part = dict[str, Any]
+"""One part of a message's content, for example `{"type": "video_url", "video_url": {"url": ...}}`."""
 
-    system: the family's system message; None leaves it to the server's chat template.
-    """
-    video = [{"type": "video_url", "video_url": {"url": video_url}}] if video_url else []
-    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": [*video, {"type": "text", "text": ask.prompt}]})
-    return {"model": model, "messages": messages, **_sampling(ask.arguments)}
+
+def request_body(model: str, family: Family, ask: Ask, frames: Sequence[Part]) -> dict[str, Any]:
+    """The body that asks a model for one reply; the parts that hold the frames stand before the question."""
+    words = FRAME_WORDS if ask.clip and family.frames_as == "images" else ""
+    system = [{"role": "system", "content": family.system}] if family.system else []
+    user = {"role": "user", "content": [*frames, {"type": "text", "text": words + ask.prompt}]}
+    return {"model": model, "messages": [*system, user], **_sampling(ask.arguments)}
 
 
 def _sampling(arguments: GenerationArguments) -> dict[str, Any]:
-    drawn = {"top_p": arguments.top_p, "top_k": arguments.top_k, "seed": arguments.seed}
-    return {
+    given: dict[str, Any] = {
         "max_tokens": arguments.max_new_tokens,
         "temperature": arguments.temperature,
-        **{name: value for name, value in drawn.items() if value is not None},
-        **({"stop": list(arguments.stop)} if arguments.stop else {}),
+        "stop": list(arguments.stop) or None,
+        "seed": arguments.seed,
     }
+    if not arguments.greedy:
+        # Said even where nothing is cut off, since the server would take the checkpoint's own cut.
+        given |= {"top_p": arguments.top_p or 1.0, "top_k": arguments.top_k or 0, "min_p": 0.0}
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def inline_url(frames: Frames) -> str:
-    """uint8 RGB frames [N, H, W, 3] as one `data:` URL of N PNGs."""
-    return "data:video/jpeg;base64," + ",".join(base64.b64encode(_png(f)).decode() for f in frames)
+def file_part(clip: Clip) -> Part:
+    """A clip by the path of its file, for a server that shares the disk."""
+    return {"type": "video_url", "video_url": {"url": clip.path.resolve().as_uri()}}
+
+
+def pixel_parts(frames: Frames, family: Family) -> list[Part]:
+    """uint8 RGB frames [N, H, W, 3] as PNGs: one video of them, or N images, as the family wants."""
+    pngs = [base64.b64encode(_png(frame)).decode() for frame in frames]
+    if family.frames_as == "images":
+        return [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png}"}} for png in pngs]
+    return [{"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{','.join(pngs)}"}}]
 
 
 def probe_frames(n: int) -> Frames:
@@ -66,23 +79,23 @@ def _png(frame: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     return buffer.getvalue()
 
 
-class VideoUrls:
-    """The URLs of clips for request bodies. Frames are encoded when asked for, and the last few clips kept.
+class ClipParts:
+    """Clips as parts of request bodies. Pixels are encoded when asked for, and those of the last few clips kept.
 
-    keep: how many; a clip's questions follow each other, so that one for each server and its neighbours is enough.
+    keep: how many; a clip's questions follow each other, so that a few for each server are enough.
     """
 
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
-        self._inline: OrderedDict[Path, asyncio.Future[str]] = OrderedDict()
+    def __init__(self, family: Family, keep: int) -> None:
+        self._family, self._keep = family, keep
+        self._inline: OrderedDict[Path, asyncio.Future[list[Part]]] = OrderedDict()
 
-    async def url(self, clip: Clip, way: Way) -> str:
+    async def parts(self, clip: Clip, way: Way) -> list[Part]:
         """Raises CacheError where the clip's file cannot be read any more."""
         if way == "file":
-            return clip.path.resolve().as_uri()
+            return [file_part(clip)]
         if clip.path not in self._inline:
             self._inline[clip.path] = asyncio.ensure_future(
-                asyncio.to_thread(lambda: inline_url(clip.frames()))
+                asyncio.to_thread(lambda: pixel_parts(clip.frames(), self._family))
             )
             while len(self._inline) > self._keep:
                 self._inline.popitem(last=False)

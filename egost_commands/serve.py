@@ -1,0 +1,85 @@
+"""`egost serve`: vLLM's server with the arguments that the protocol needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from egost_commands.front import says_what_to_do
+
+
+@says_what_to_do
+def serve(
+    model: Annotated[
+        str, typer.Argument(help="A name of `egost models`, a hub id or a checkpoint's folder.")
+    ],
+    extra: Annotated[list[str] | None, typer.Argument(help="After `--`: more arguments for vLLM.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(help="As many as are to be used; enough for one copy by default.", min=1)
+    ] = None,
+    tensor_parallel: Annotated[int | None, typer.Option(help="GPUs that split each layer.", min=1)] = None,
+    pipeline_parallel: Annotated[int | None, typer.Option(help="Groups of layers.", min=1)] = None,
+    data_parallel: Annotated[int | None, typer.Option(help="Copies of the model.", min=1)] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Tokens of prompt and reply together.", min=1)
+    ] = None,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder whose clips it may read; by default the cache's.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait until it is healthy.", min=1)] = 1800,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and start nothing.")] = False,
+) -> None:
+    """Serve a model with vLLM until Ctrl-C, and say how to evaluate it."""
+    from model_adapters.serve import evaluate_command, in_shell, plan_server, serve_command
+
+    plan = plan_server(
+        model,
+        gpus=gpus,
+        tensor=tensor_parallel,
+        pipeline=pipeline_parallel,
+        data=data_parallel,
+        revision=revision,
+        host=host,
+        port=port,
+        dtype=dtype,
+        max_model_len=max_model_len,
+        media=media,
+        extra=extra or (),
+    )
+    command = serve_command(plan)
+    typer.echo(in_shell(command))
+    if dry_run:
+        typer.echo(f"then: {evaluate_command(plan)}", err=True)
+        return
+
+    from egost_tasks.cache import cache_root
+    from model_adapters.server_process import ServerProcess, check_port, end_like_ctrl_c
+    from model_adapters.vllm_engine import vllm_version
+
+    vllm_version()
+    check_port(host, port)
+    plan.media.mkdir(parents=True, exist_ok=True)
+    end_like_ctrl_c()
+    log = cache_root() / "serve" / f"{port}.log"
+    try:
+        with ServerProcess(command, plan.local_url, log, _say) as server:
+            _say(f"vLLM starts as process {server.pid}; its log is {log}")
+            seconds = server.wait_until_healthy(timeout)
+            _say(
+                f"{plan.name} is served at {plan.url} after {seconds:.0f} s; Ctrl-C ends it. Evaluate it with:"
+            )
+            typer.echo(evaluate_command(plan))
+            server.wait()
+    except KeyboardInterrupt:
+        _say("the server is stopped")
+        raise typer.Exit(130) from None
+
+
+def _say(text: str) -> None:
+    typer.echo(f"egost: {text}", err=True)
