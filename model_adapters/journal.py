@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +30,10 @@ JOURNAL_VERSION = 1
 """Raised whenever our code would give a model something else for the same request; part of every key."""
 
 _BUSY_S = 60.0
+_FILES = ("", "-wal", "-shm")
+"""Endings of the files that are one database."""
+_LARGEST = 1 << 36
+"""Bytes; a header that says more is damaged itself."""
 
 # `record` is JSON; `sha256` is of key and record, since SQLite notices a broken page but not a changed letter.
 _TABLE = """
@@ -136,7 +142,7 @@ class Journal:
 
     def _begun_anew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-        for ending in ("", "-wal", "-shm"):
+        for ending in _FILES:
             with suppress(FileNotFoundError):
                 self.path.with_name(self.path.name + ending).rename(aside.with_name(aside.name + ending))
         db = self._connected()
@@ -170,15 +176,35 @@ class Journal:
 
 
 def _readable(damaged: Path) -> Iterator[tuple[str, str, str]]:
-    """The whole records of a damaged file, as far as it can be read."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(damaged)) as db:
-        [[last]] = db.execute("SELECT max(number) FROM replies")
-        for number in range(1, (last or 0) + 1):
-            # One by one: a broken page must not take the records on the others with it.
-            with suppress(sqlite3.Error):
-                for row in db.execute("SELECT key, record, sha256 FROM replies WHERE number = ?", (number,)):
-                    if all(isinstance(value, str) for value in row) and _check(row[0], row[1]) == row[2]:
-                        yield row
+    """The whole records of a damaged file, as far as it can be read; the file itself stays as it is."""
+    copy = damaged.with_name(damaged.name + ".part")
+    try:
+        for ending in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(damaged.with_name(damaged.name + ending), copy.with_name(copy.name + ending))
+        _fill_up(copy)
+        with suppress(sqlite3.Error), closing(sqlite3.connect(copy)) as db:
+            [[last]] = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'replies'")
+            for number in range(1, last + 1):
+                # One by one: a broken page must not take the records on the others with it.
+                with suppress(sqlite3.Error):
+                    for row in db.execute(
+                        "SELECT key, record, sha256 FROM replies WHERE number = ?", (number,)
+                    ):
+                        if all(isinstance(value, str) for value in row) and _check(row[0], row[1]) == row[2]:
+                            yield row
+    finally:
+        for ending in _FILES:
+            copy.with_name(copy.name + ending).unlink(missing_ok=True)
+
+
+def _fill_up(database: Path) -> None:
+    """Make a database that was cut as long as its header says, else SQLite reads nothing of it."""
+    with database.open("rb") as file:
+        header = file.read(32)
+    size = int.from_bytes(header[16:18], "big") * int.from_bytes(header[28:32], "big")
+    if header.startswith(b"SQLite format 3") and database.stat().st_size < size <= _LARGEST:
+        os.truncate(database, size)
 
 
 def _record(entry: Entry) -> str:

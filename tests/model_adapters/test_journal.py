@@ -1,0 +1,205 @@
+"""The journal: what was answered survives kills, torn files and other processes; what is damaged is not believed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import write_video
+
+from egost_tasks.clips import Clip, get_clip
+from egost_tasks.errors import CacheError
+from egost_tasks.frames import parse_protocol
+from model_adapters.asking import Ask, EngineIdentity, GenerationArguments, Reply
+from model_adapters.journal import Entry, Journal, request_key
+
+GREEDY = GenerationArguments(16)
+IDENTITY = EngineIdentity("script 1", "scripted", "abc", {"dtype": "float32", "frames": "video"})
+REPLY = Reply("Turn left. ⟲", "stop", 100, 3, 32)
+
+WRITER = """
+import sys
+from pathlib import Path
+from model_adapters.asking import Ask, EngineIdentity, GenerationArguments, Reply
+from model_adapters.journal import Journal
+
+journal = Journal(Path(sys.argv[1]))
+identity = EngineIdentity("script 1", "scripted", None, {})
+first, last = int(sys.argv[2]), int(sys.argv[3])
+print("ready", flush=True)
+for number in range(first, last):
+    ask = Ask(f"mini/{number}", f"prompt {number}", None, GenerationArguments(16))
+    journal.put(f"key {number}", ask, Reply(f"{number} " * 200, "stop"), identity)
+    print(number, flush=True)
+"""
+
+
+def writer(folder: Path, first: int, last: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(folder), str(first), str(last)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def ask(prompt: str = "Where to?", clip: Clip | None = None, arguments: GenerationArguments = GREEDY) -> Ask:
+    return Ask("mini/1", prompt, clip, arguments)
+
+
+def put(journal: Journal, n: int) -> None:
+    journal.put_all([Entry(f"key {i}", ask(), Reply(f"{i} " * 200, "stop"), IDENTITY) for i in range(n)])
+
+
+def kept(folder: Path, n: int) -> list[int]:
+    journal = Journal(folder)
+    found = [i for i in range(n) if (reply := journal.get(f"key {i}")) and reply.text == f"{i} " * 200]
+    journal.close()
+    return found
+
+
+def test_what_is_put_is_got_and_the_newest_wins(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    key = request_key(ask(), IDENTITY)
+    assert journal.get(key) is None
+    journal.put(key, ask(), REPLY, IDENTITY)
+    assert journal.get(key) == Journal(tmp_path).get(key) == REPLY
+    newer = replace(REPLY, text="", prompt_tokens=None)
+    journal.put(key, ask(), newer, IDENTITY)
+    assert journal.get(key) == newer
+    [[records]] = sqlite3.connect(journal.path).execute("SELECT count(*) FROM replies")
+    assert records == 2, "nothing is overwritten"
+
+
+def test_by_default_it_lies_in_the_cache_folder(own_cache: Path) -> None:
+    assert Journal().path == own_cache / "journal" / "responses.sqlite"
+
+
+def test_all_that_a_reply_depends_on_is_in_the_key(tmp_path: Path) -> None:
+    clip = get_clip(write_video(tmp_path / "1.mp4"), parse_protocol("uniform8"))
+
+    def with_manifest(**changes: object) -> Ask:
+        return ask(clip=Clip(clip.path, replace(clip.manifest, **changes)))  # type: ignore[arg-type]
+
+    drawn = GenerationArguments(16, temperature=0.5, seed=1)
+    different = [
+        (ask(), IDENTITY),
+        (ask(clip=clip), IDENTITY),
+        (ask("Where from?"), IDENTITY),
+        (with_manifest(pixels_sha256="0" * 64), IDENTITY),
+        (with_manifest(indices=(0, 1, 2, 3, 4, 5, 6, 7)), IDENTITY),
+        (with_manifest(timestamps=(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)), IDENTITY),
+        (with_manifest(duration=99.0), IDENTITY),
+        (ask(arguments=GenerationArguments(17)), IDENTITY),
+        (ask(arguments=GenerationArguments(16, stop=("\n",))), IDENTITY),
+        (ask(arguments=drawn), IDENTITY),
+        (ask(arguments=replace(drawn, seed=2)), IDENTITY),
+        (ask(), replace(IDENTITY, engine="script 2")),
+        (ask(), replace(IDENTITY, model="other")),
+        (ask(), replace(IDENTITY, revision=None)),
+        (ask(), replace(IDENTITY, settings={"dtype": "bfloat16", "frames": "video"})),
+    ]
+    assert len({request_key(*request) for request in different}) == len(different)
+    alike = [
+        with_manifest(source="other.mp4", decoder="other"),
+        ask(clip=Clip(tmp_path / "elsewhere.mp4", clip.manifest)),
+        replace(ask(clip=clip), sample="mini/2"),
+    ]
+    assert {request_key(a, IDENTITY) for a in alike} == {request_key(ask(clip=clip), IDENTITY)}
+    turned = replace(IDENTITY, settings=dict(reversed(IDENTITY.settings.items())))
+    assert request_key(ask(), turned) == request_key(ask(), IDENTITY)
+
+
+def test_a_writer_killed_in_the_middle_loses_nothing_that_it_had_put(tmp_path: Path) -> None:
+    done = 0
+    for attempt in range(8):
+        process = writer(tmp_path, done, done + 10_000)
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        time.sleep(0.03 * attempt)
+        process.send_signal(signal.SIGKILL)
+        said = [int(line) for line in process.communicate()[0].splitlines() if line.strip()]
+        done = max(said, default=done - 1) + 1
+        # What was on its way when the kill came may be there as well.
+        assert kept(tmp_path, done) == list(range(done))
+    assert done > 20
+    assert not list(tmp_path.glob("*.damaged-*"))
+
+
+def test_a_log_cut_in_the_middle_loses_only_what_was_cut(tmp_path: Path) -> None:
+    process = writer(tmp_path, 0, 40)
+    assert process.stdout
+    while process.stdout.readline() != "39\n":
+        pass
+    process.kill()
+    process.wait()
+    log = tmp_path / "responses.sqlite-wal"
+    if log.exists():
+        (tmp_path / "responses.sqlite-shm").unlink(missing_ok=True)
+        os.truncate(log, log.stat().st_size // 2)
+    found = kept(tmp_path, 40)
+    assert found == list(range(len(found))) and len(found) >= 10
+    put(Journal(tmp_path), 40)
+    assert kept(tmp_path, 40) == list(range(40))
+
+
+def test_a_file_that_is_no_database_is_moved_aside(tmp_path: Path) -> None:
+    (tmp_path / "responses.sqlite").write_bytes(b"these are not the replies " * 100)
+    put(Journal(tmp_path), 3)
+    assert kept(tmp_path, 3) == [0, 1, 2]
+    [aside] = tmp_path.glob("responses.sqlite.damaged-*")
+    assert aside.read_bytes().startswith(b"these are not the replies")
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_what_can_be_read_of_a_damaged_file_is_taken_over(tmp_path: Path, damage: str) -> None:
+    journal = Journal(tmp_path)
+    put(journal, 400)
+    journal.close()
+    size = journal.path.stat().st_size
+    if damage == "cut":
+        os.truncate(journal.path, size * 3 // 4)
+    else:
+        with journal.path.open("r+b") as file:
+            file.seek(size // 2)
+            file.write(os.urandom(3 * 4096))
+    found = kept(tmp_path, 400)
+    assert 200 < len(found) < 400, f"{len(found)} of 400"
+    assert len(list(tmp_path.glob("responses.sqlite.damaged-*"))) == 1
+    put(Journal(tmp_path), 400)
+    assert kept(tmp_path, 400) == list(range(400))
+
+
+def test_a_changed_letter_is_noticed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    put(journal, 2)
+    journal.close()
+    content = journal.path.read_bytes()
+    journal.path.write_bytes(content.replace(b"0 0 0 0", b"0 0 7 0"))
+    assert kept(tmp_path, 2) == [1]
+
+
+def test_several_processes_at_once(tmp_path: Path) -> None:
+    processes = [writer(tmp_path, first, first + 50) for first in (0, 50, 100)]
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    assert kept(tmp_path, 150) == list(range(150))
+
+
+def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheError, match="EGOST_CACHE"):
+        Journal(tmp_path / "file" / "journal")
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    put(journal, 1)
+    journal._db.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(CacheError, match="full"):
+        put(journal, 500)
+    assert kept(tmp_path, 1) == [0]
