@@ -1,0 +1,192 @@
+"""From a sample and its clip to what a Qwen2-VL model takes, exactly as an evaluation shows them.
+
+    shown = VideoRenderer(load_processor(checkpoint, pixels), load_prompt("think")).render(sample, clip)
+    shown.prompt_ids             -> tokens of system prompt, video, question and the assistant's opening
+    shown.pixel_values_videos    -> patches of the canonical 8 frames
+
+lmms-eval's `qwen2_vl` makes the same of the same sample: the chat template of the checkpoint, its system prompt, the
+video before the question, all 8 frames, resized by qwen-vl-utils. Training that saw anything else would prepare for
+another test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from egost_tasks.clips import Clip
+from egost_tasks.errors import EgostError
+from egost_tasks.frames import N_FRAMES
+from egost_tasks.prompts import Prompt
+from egost_tasks.sample import Sample
+
+if TYPE_CHECKING:
+    import torch
+
+SYSTEM_PROMPT = "You are a helpful assistant."
+"""What lmms-eval's `qwen2_vl` and `qwen2_5_vl` say first where they are not told otherwise."""
+
+
+class ProcessorError(EgostError):
+    """A checkpoint's processor is missing or is not one of the Qwen2-VL family."""
+
+
+@dataclass(frozen=True)
+class PixelLimits:
+    """How large a frame may be, pixels; the defaults are those of lmms-eval's `qwen2_vl`.
+
+    The paper's inference takes at most 360 x 420 pixels a frame (`largest=151200`).
+    """
+
+    smallest: int = 3136
+    largest: int = 602112
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """A sample as a model sees it, before it answers.
+
+    text: the rendered prompt, in which one placeholder stands for the video.
+    prompt_ids: its tokens; each video token stands where the model puts a piece of the video.
+    mm_token_type_ids: one number a token: 2 for a video token, else 0.
+    pixel_values_videos: float32 [patches, patch size], 8 frames. video_grid_thw: int64 [1, 3], the patches' grid over
+        time, height and width.
+    second_per_grid_ts: float32 [1], seconds that one step of the grid lasts; None for Qwen2-VL, which does not ask.
+    """
+
+    text: str
+    prompt_ids: tuple[int, ...]
+    mm_token_type_ids: tuple[int, ...]
+    pixel_values_videos: torch.Tensor
+    video_grid_thw: torch.Tensor
+    second_per_grid_ts: torch.Tensor | None
+
+    @cached_property
+    def video_key(self) -> str:
+        """Names the video's content: two samples about one clip have the same."""
+        grid = ",".join(map(str, self.video_grid_thw[0].tolist()))
+        return f"{grid} {hashlib.sha256(self.pixel_values_videos.numpy().tobytes()).hexdigest()}"
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The inputs of one prompt as a model's `forward` names them, a batch of one."""
+        import torch
+
+        return {
+            "input_ids": torch.tensor([self.prompt_ids]),
+            "attention_mask": torch.ones(1, len(self.prompt_ids), dtype=torch.long),
+            "mm_token_type_ids": torch.tensor([self.mm_token_type_ids]),
+            "pixel_values_videos": self.pixel_values_videos,
+            "video_grid_thw": self.video_grid_thw,
+            **({} if self.second_per_grid_ts is None else {"second_per_grid_ts": self.second_per_grid_ts}),
+        }
+
+
+class VideoRenderer:
+    """Renders samples with one processor, prompt and size of frames."""
+
+    def __init__(self, processor: Any, prompt: Prompt, pixels: PixelLimits) -> None:
+        self.processor = processor
+        self.prompt = prompt
+        self.pixels = pixels
+
+    def render(self, sample: Sample, clip: Clip) -> ShownSample:
+        """The sample as the model sees it. Raises CacheError where the clip's frames were changed on disk."""
+        text = self.text(sample)
+        inputs = self.processor(text=[text], videos=[self._video(clip)], return_tensors="pt")
+        seconds = inputs.get("second_per_grid_ts")
+        return ShownSample(
+            text=text,
+            prompt_ids=tuple(inputs["input_ids"][0].tolist()),
+            mm_token_type_ids=tuple(inputs["mm_token_type_ids"][0].tolist()),
+            pixel_values_videos=inputs["pixel_values_videos"],
+            video_grid_thw=inputs["video_grid_thw"],
+            second_per_grid_ts=None if seconds is None else _float32(seconds),
+        )
+
+    def text(self, sample: Sample) -> str:
+        """The prompt's text up to where the assistant begins, with one placeholder for the video."""
+        messages = [
+            {"role": "system", "content": SYSTEM_PROMPT},
+            {
+                "role": "user",
+                "content": [{"type": "video"}, {"type": "text", "text": self.prompt.render(sample)}],
+            },
+        ]
+        rendered: str = self.processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return rendered
+
+    def prompt_length(self, sample: Sample, clip: Clip) -> int:
+        """Tokens of the rendered prompt with its video, found without reading a frame."""
+        height, width = self._size(clip.manifest.height, clip.manifest.width)
+        grid_steps = N_FRAMES // self.processor.video_processor.temporal_patch_size
+        video_tokens: int = grid_steps * (height // self._factor) * (width // self._factor)
+        text_tokens = len(self.processor.tokenizer(self.text(sample))["input_ids"])
+        return text_tokens - 1 + video_tokens
+
+    @property
+    def _factor(self) -> int:
+        """Pixels of a frame's side that one video token covers."""
+        video = self.processor.video_processor
+        return int(video.patch_size * video.merge_size)
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        from qwen_vl_utils.vision_process import smart_resize
+
+        resized: tuple[int, int] = smart_resize(
+            height,
+            width,
+            factor=self._factor,
+            min_pixels=self.pixels.smallest,
+            max_pixels=self.pixels.largest,
+        )
+        return resized
+
+    def _video(self, clip: Clip) -> torch.Tensor:
+        """The frames as lmms-eval's adapters hand them to the processor: float32 [8, 3, height, width], 0 to 255."""
+        import torch
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.functional import resize
+
+        frames = torch.from_numpy(clip.frames()).permute(0, 3, 1, 2)
+        size = self._size(*frames.shape[2:])
+        resized: torch.Tensor = resize(
+            frames, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True
+        )
+        return resized.float()
+
+
+def load_processor(checkpoint: str | Path, pixels: PixelLimits) -> Any:
+    """The processor of a Qwen2-VL or Qwen2.5-VL checkpoint, padding on the left.
+
+    Raises ProcessorError where there is none, or one without a video input.
+    """
+    from transformers import AutoProcessor
+    from transformers.image_utils import SizeDict
+
+    try:
+        processor = AutoProcessor.from_pretrained(str(checkpoint), padding_side="left")
+    except (OSError, ValueError) as error:
+        raise ProcessorError(
+            f"{checkpoint} has no processor that can be loaded ({error}). Give a whole checkpoint folder or the "
+            "name of one on the hub."
+        ) from error
+    if not hasattr(processor, "video_processor") or not processor.chat_template:
+        raise ProcessorError(
+            f"the processor of {checkpoint} ({type(processor).__name__}) takes no video or has no chat template; "
+            "expected a checkpoint of Qwen2-VL or Qwen2.5-VL."
+        )
+    limits = {"shortest_edge": pixels.smallest, "longest_edge": pixels.largest}
+    processor.video_processor.size = SizeDict(**limits)
+    processor.image_processor.size = SizeDict(**limits)
+    return processor
+
+
+def _float32(seconds: Any) -> torch.Tensor:
+    import torch
+
+    return torch.as_tensor(seconds, dtype=torch.float32)
