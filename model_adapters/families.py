@@ -93,9 +93,7 @@ def processor_arguments(family: Family, max_pixels: int | None = None) -> dict[s
             raise AdapterError(
                 f"max_pixels={max_pixels} cannot be honoured: this family sees every frame at one size. Leave it out."
             )
-        if family.frames_as == "images":
-            return {"max_dynamic_patch": 1}
-        return {"videos_kwargs": {"do_sample_frames": False}}
+        return {"videos_kwargs": {"do_sample_frames": False}} if family.frames_as == "video" else {}
     least, most = LEAST_PATCHES * family.patch**2, max_pixels or MOST_PATCHES * family.patch**2
     if most < least:
         raise AdapterError(
@@ -112,6 +110,14 @@ def processor_arguments(family: Family, max_pixels: int | None = None) -> dict[s
             "cap_pixels_per_frame": False,
         }
     }
+
+
+def config_overrides(family: Family) -> dict[str, Any]:
+    """What of config.json is to be read otherwise: an InternVL frame is one tile, not up to 12 of them.
+
+    Said as a config's value, since vLLM 0.32 cannot be told so through the processor's arguments.
+    """
+    return {"max_dynamic_patch": 1} if family.frames_as == "images" else {}
 
 
 @dataclass(frozen=True)

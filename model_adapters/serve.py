@@ -22,7 +22,7 @@ from egost_tasks.frames import DEFAULT_PROTOCOL, N_FRAMES
 from egost_tasks.prompts import DEFAULT as DEFAULT_PROMPT
 from model_adapters.asking import AdapterError
 from model_adapters.checkpoints import Checkpoint, checkpoint_identity
-from model_adapters.families import FAMILIES, FRAMES_A_SECOND, Family, processor_arguments
+from model_adapters.families import FAMILIES, FRAMES_A_SECOND, Family, config_overrides, processor_arguments
 from model_adapters.known_models import KnownModel, UnknownModelError, find_model, gpus_that_hold
 from model_adapters.served_settings import as_served_name
 from model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, context_length, frame_limits
@@ -195,6 +195,7 @@ def serve_command(plan: ServerPlan) -> list[str]:
         *(part for name, value in optional.items() if value is not None for part in (name, str(value))),
         *("--limit-mm-per-prompt", json.dumps(frame_limits(plan.family, None))),
         *("--mm-processor-kwargs", json.dumps(processor_arguments(plan.family))),
+        *("--hf-overrides", json.dumps(config_overrides(plan.family))),
         *("--media-io-kwargs", json.dumps({"video": video})),
         *("--allowed-local-media-path", str(plan.media)),
         *("--enable-prefix-caching", "--enable-prompt-tokens-details"),

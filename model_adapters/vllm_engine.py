@@ -24,7 +24,7 @@ from model_adapters.asking import (
     Reply,
 )
 from model_adapters.checkpoints import Checkpoint, read_config
-from model_adapters.families import MOST_PATCHES, VIDEO_METADATA, Family, prompt_renderer
+from model_adapters.families import MOST_PATCHES, VIDEO_METADATA, Family, config_overrides, prompt_renderer
 
 CONTEXT = 8192
 """Tokens: 8 frames of at most 768 patches are 3,072, and a prompt and a reasoned reply need less than the rest."""
@@ -34,6 +34,9 @@ WAITING = 16
 
 CPU_BLOCK = 32
 """Tokens of a block of the prefix cache on a CPU, where vLLM's default of 128 shares little between short prompts."""
+
+CPU_CACHE = "2"
+"""GiB for the prefix cache on a CPU, where vLLM would ask for nine tenths of the machine's memory, or not start."""
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
@@ -273,33 +276,38 @@ def vllm_version() -> str:
 def _start(checkpoint: Checkpoint, family: Family, settings: VllmSettings, arguments: Any) -> Any:
     # vLLM writes hundreds of lines between lmms-eval's tables otherwise.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    try:
-        from vllm import LLM
-        from vllm.platforms import current_platform
+    from vllm import LLM
+    from vllm.platforms import current_platform
 
-        if cpu := current_platform.is_cpu():
-            # A process of its own for the engine only makes the start slower where there is no GPU to feed.
-            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        return LLM(
-            model=str(checkpoint.folder),
-            mm_processor_kwargs=dict(arguments),
-            limit_mm_per_prompt=frame_limits(family, settings.max_pixels),
-            dtype=settings.dtype,
-            max_model_len=settings.max_model_len or context_length(checkpoint),
-            tensor_parallel_size=settings.tensor_parallel_size,
-            pipeline_parallel_size=settings.pipeline_parallel_size,
-            enforce_eager=settings.enforce_eager,
-            enable_prefix_caching=settings.prefix_caching,
-            trust_remote_code=settings.trust_remote_code,
-            # Where log-probabilities are asked for: those that decide, with a checkpoint's penalty in them.
-            logprobs_mode="processed_logprobs",
-            **({"block_size": CPU_BLOCK} if cpu else {}),
-            **{
-                name: value
-                for name in ("quantization", "max_num_seqs", "gpu_memory_utilization")
-                if (value := getattr(settings, name)) is not None
-            },
-        )
+    if cpu := current_platform.is_cpu():
+        # A process of its own for the engine only makes the start slower where there is no GPU to feed.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        if settings.gpu_memory_utilization is None:
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE)
+    optional = {
+        "quantization": settings.quantization,
+        "max_num_seqs": settings.max_num_seqs,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "block_size": CPU_BLOCK if cpu else None,
+    }
+    given = {
+        "model": str(checkpoint.folder),
+        "mm_processor_kwargs": dict(arguments),
+        "hf_overrides": config_overrides(family),
+        "limit_mm_per_prompt": frame_limits(family, settings.max_pixels),
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len or context_length(checkpoint),
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "pipeline_parallel_size": settings.pipeline_parallel_size,
+        "enforce_eager": settings.enforce_eager,
+        "enable_prefix_caching": settings.prefix_caching,
+        "trust_remote_code": settings.trust_remote_code,
+        # Where log-probabilities are asked for: those that decide, with a checkpoint's penalty in them.
+        "logprobs_mode": "processed_logprobs",
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+    try:
+        return LLM(**given)
     except Exception as error:
         raise AdapterError(
             f"vLLM cannot start {checkpoint.name} with {settings} ({type(error).__name__}: {error}). {_IF_MEMORY} "
