@@ -92,19 +92,21 @@ class EngineModel(lmms):  # type: ignore[misc]
 
 
 def refuse_unknown(adapter: type, given: Mapping[str, object]) -> None:
-    """Raise AdapterError for model_args that the constructor of an adapter does not name.
+    """Raise AdapterError for model_args that the constructor of an adapter does not name, or lacks.
 
     A constructor that takes any further name (`**rest`) has to look at those by itself.
     """
-    parameters = list(inspect.signature(adapter).parameters.values())
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = [p.name for p in parameters]
-    missing = [p.name for p in parameters if p.default is p.empty and p.name not in given]
-    unknown = sorted(set(given) - set(known))
+    parameters = inspect.signature(adapter).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    known = [p.name for p in named]
+    takes_any = len(named) < len(parameters)
+    unknown = [] if takes_any else sorted(set(given) - set(known))
+    missing = [p.name for p in named if p.default is p.empty and p.name not in given]
     if unknown or missing:
         found = f"does not know {', '.join(unknown)}" if unknown else f"needs {', '.join(missing)}"
-        raise AdapterError(f"{adapter.__name__} {found}; its model_args are {', '.join(known)}.")
+        raise AdapterError(
+            f"{adapter.__name__} {found}; its model_args are {', '.join(known)}. Mend --model_args."
+        )
 
 
 def _generates_only(what: str) -> AdapterError:

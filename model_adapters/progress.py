@@ -48,9 +48,7 @@ class AskingProgress:
         self._bar.stop()
         outside = 1 - self._in_engine_s / self._seconds if self._asked else 0.0
         goes_on = ". What is answered is journaled: the same command goes on" if error else ""
-        self._say(
-            f"{self._told}; {100 * outside:.1f} % of {self._seconds:.1f} s outside the model{goes_on}"
-        )
+        self._say(f"{self._told}; {100 * outside:.1f} % of {self._seconds:.1f} s outside the model{goes_on}")
 
     def journaled(self, n: int) -> None:
         """Count samples whose replies are in the journal."""
@@ -82,11 +80,16 @@ class AskingProgress:
 
     @property
     def _told(self) -> str:
-        rate = f"{self._asked / self._seconds:.2f} samples/s"
-        tokens = (
-            f"tokens {self._tokens_in / self._seconds:.0f} in/s {self._tokens_out / self._seconds:.0f} out/s"
-        )
-        return f"{rate}, {self._clips} clips, {self._journaled} from the journal, {self._failed} failed, {tokens}"
+        told = [
+            f"{self._asked / self._seconds:.2f} samples/s",
+            f"{self._clips} clips",
+            f"{self._journaled} from the journal",
+            f"{self._failed} failed",
+        ]
+        if self._tokens_in or self._tokens_out:
+            tokens_in, tokens_out = self._tokens_in / self._seconds, self._tokens_out / self._seconds
+            told.append(f"tokens {tokens_in:.0f} in/s {tokens_out:.0f} out/s")
+        return ", ".join(told)
 
     def _show(self) -> None:
         self._bar.update(self._task, completed=self._done, told=self._told)
