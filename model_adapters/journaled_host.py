@@ -56,7 +56,8 @@ class EgostJournal(EngineModel):
                     f"lmms-eval's adapter '{adapter}' shards its model over the ranks ({kind}), which then must all be "
                     "asked the same number of times; a journal cannot promise that. Use data parallel ranks."
                 )
-        identity = _identity(adapter, inner, inner_class, adapter_args)
+        # lmms-eval hands the batch size on as it was typed, or as a number where it was not.
+        identity = _identity(adapter, inner, inner_class, {**adapter_args, "batch_size": batch})
         super().__init__(HostEngine(inner, identity, batch), seed=seed, fresh=fresh)
         self._rank, self._world_size = inner.rank, inner.world_size
 
