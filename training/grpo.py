@@ -28,6 +28,7 @@ from egost_tasks.release import Release, open_release
 from training.rewards import Rewards
 from training.row_clips import row_clips
 from training.training_rows import TrainingRow, read_training_rows
+from training.trl_version import check_trl
 from training.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
 
 MANIFEST = "egost_training.json"
@@ -110,6 +111,7 @@ class GrpoData:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the flags (by default the command line's) ask for. Raises EgostError for what a user has to mend."""
+    check_trl()
     recipe, args, model = parse(sys.argv[1:] if arguments is None else arguments)
     data = load_data(recipe, model.model_name_or_path)
     check_prompt_lengths(data, recipe.max_prompt_length)

@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import torch
-from packaging.version import Version
 from transformers import GenerationConfig, PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
@@ -29,14 +27,8 @@ from egost_tasks.errors import EgostError
 from training.clip_encoder import ClipEncoder, check_video_model
 from training.non_finite_steps import NonFiniteSteps
 from training.softmax_weights import all_equal, softmax_weights
+from training.trl_version import check_trl
 from training.video_inputs import ShownSample
-
-TESTED_TRL = "1.16"
-"""The series of TRL whose private methods the overrides were written against."""
-
-
-class TrlVersionError(EgostError):
-    """The installed TRL is not of the series that video training was tested with."""
 
 
 class VideoRolloutError(EgostError):
@@ -239,16 +231,6 @@ def special_tokens(tokenizer: Any, keep: Sequence[int]) -> list[int]:
     """Ids of the tokenizer's special tokens (placeholders, turns), without those in `keep`."""
     added = tokenizer.added_tokens_decoder
     return sorted(i for i, token in added.items() if token.special and i not in keep)
-
-
-def check_trl() -> None:
-    """Raise TrlVersionError unless the installed TRL is of the series that was tested."""
-    found = Version(version("trl"))
-    if f"{found.major}.{found.minor}" != TESTED_TRL:
-        raise TrlVersionError(
-            f"TRL {found} is installed; GRPO with video relies on how TRL {TESTED_TRL} works inside. Install it: "
-            f"pip install 'trl=={TESTED_TRL}.*'"
-        )
 
 
 def check_rollouts(args: GRPOConfig) -> None:

@@ -1,0 +1,25 @@
+"""`egost train`: from a release to ST-R1. Each run is one YAML; flags behind it override what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from egost_commands.front import says_what_to_do
+
+train_app = typer.Typer(help="Make training rows, train, merge adapters.", no_args_is_help=True)
+
+_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+Config = Annotated[Path, typer.Argument(help="YAML of the run, for example one of training/configs/.")]
+
+
+@train_app.command(context_settings=_FLAGS)
+@says_what_to_do
+def grpo(context: typer.Context, config: Config) -> None:
+    """Train by GRPO with video; any flag of the recipe may follow (--rows FILE, --learning_rate 1e-6, --dry-run)."""
+    from training.grpo import main
+
+    main(["--config", str(config), *context.args])

@@ -1,0 +1,113 @@
+"""The reward of a completion is the score that an evaluation gives the same text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from egost_tasks.judge import JudgeFailure, Judgement, RouteItem
+from egost_tasks.rubric import OfflineRubric
+from egost_tasks.sample import Sample
+from egost_tasks.scores import Response, score_choice, score_route
+from training.rewards import Rewards, follows_format
+from training.training_rows import TrainingRow
+
+GOLDEN = Path(__file__).parents[1] / "egost_tasks" / "golden_replies.jsonl"
+
+CHOICE = Sample("c", "landmark", "forward", 1, "1.mp4", "Which?", ("a door", "a desk", "a tree"), "B")
+ROUTE = Sample(
+    "r", "route", "forward", 1, "1.mp4", "Describe.", (), "Turn left at the door, then turn right."
+)
+ROWS = (TrainingRow(CHOICE, "", ""), TrainingRow(ROUTE, "", ""))
+
+
+def test_accuracy_is_the_scorers_own_verdict_on_every_golden_reply() -> None:
+    replies = [json.loads(line)["reply"] for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+    counted: dict[str, float] = {}
+    earned = Rewards(ROWS, None).accuracy(
+        completions=replies, row=[0] * len(replies), log_metric=counted.__setitem__
+    )
+    scores = [score_choice(CHOICE, Response(reply)) for reply in replies]
+    assert earned == [score.percent / 100 for score in scores]
+    assert 0 < sum(earned) < len(earned)
+    assert counted == {"completions/invalid": sum(s.choice.letter is None for s in scores)}
+
+
+def test_a_stray_letter_before_the_answer_earns_nothing() -> None:
+    replies = ["<think>B</think> <answer>A</answer>", "B or A", "<think>B", ""]
+    assert Rewards(ROWS, None).accuracy(completions=replies, row=[0] * 4, log_metric=_ignore) == [0.0] * 4
+
+
+def test_a_route_earns_the_judges_score() -> None:
+    judge = OfflineRubric()
+    replies = ["<think>x</think> <answer>Turn left at the door, then turn right.</answer>", "Turn right.", ""]
+    earned = Rewards(ROWS, judge).route(completions=replies, row=[1] * 3, log_metric=_ignore)
+    scores = score_route([ROUTE] * 3, [Response(reply) for reply in replies], judge)
+    assert earned == [score.percent / 100 for score in scores]
+    assert earned[0] == 1.0 > earned[1] > earned[2] == 0.0
+
+
+def test_a_mixed_batch_is_rewarded_by_task() -> None:
+    rewards = Rewards(ROWS, OfflineRubric())
+    batch = {
+        "completions": ["B", "Turn left at the door, then turn right."],
+        "row": [0, 1],
+        "log_metric": _ignore,
+    }
+    assert rewards.accuracy(**batch) == [1.0, None]
+    assert rewards.route(**batch) == [None, 1.0]
+
+
+class HalfBroken:
+    """A judge whose server gives an unreadable reply about every second route."""
+
+    name = "half-broken"
+    usage = None
+
+    def start(self, items: Sequence[RouteItem]) -> None: ...
+
+    def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]:
+        return [
+            JudgeFailure(item.sample_id, "parse_failure", "?", self.name)
+            if i % 2
+            else Judgement(item.sample_id, 3, 3, 3, "", self.name)
+            for i, item in enumerate(items)
+        ]
+
+
+def test_a_failed_judgement_is_none_and_counted() -> None:
+    counted: dict[str, float] = {}
+    earned = Rewards(ROWS, HalfBroken()).route(
+        completions=["Turn left."] * 4, row=[1] * 4, log_metric=counted.__setitem__
+    )
+    assert earned == [0.6, None, 0.6, None]
+    assert counted == {"completions/judge_failed": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "follows"),
+    [
+        ("<think>left</think> <answer>B</answer>", True),
+        ("<think>left</think><answer> B </answer>\n", True),
+        ("<think>left</think> <answer>B. a desk</answer>", False),
+        ("<think>left</think> <answer>D</answer>", False),
+        ("<think> </think> <answer>B</answer>", False),
+        ("<think>a</think> <think>b</think> <answer>B</answer>", False),
+        ("B <think>left</think> <answer>B</answer>", False),
+        ("<answer>B</answer>", False),
+        ("<think>left <answer>B</answer>", False),
+    ],
+)
+def test_the_format_reward_wants_each_tag_once(text: str, follows: bool) -> None:
+    assert follows_format(CHOICE, text) is follows
+    assert Rewards(ROWS, None).format(completions=[text], row=[0]) == [float(follows)]
+
+
+def test_the_format_of_a_route_takes_any_text_as_its_answer() -> None:
+    assert follows_format(ROUTE, "<think>x</think> <answer>Turn left.</answer>")
+
+
+def _ignore(_name: str, _value: float) -> None: ...
