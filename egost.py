@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from egost_commands import clips, data, judge, models, run, serve, summary, tiny
+from egost_commands import clips, data, judge, models, parity, run, serve, summary, tiny
 
 _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
 
@@ -58,6 +58,7 @@ data_app.command()(data.mini)
 clips_app.command()(clips.build)
 app.command()(models.models)
 app.command()(run.run)
+app.command()(parity.parity)
 app.command()(tiny.tiny)
 app.command()(serve.serve)
 app.command()(summary.summary)
