@@ -138,13 +138,15 @@ def _adapter(model: KnownModel, engine: EngineName, base_url: str | None) -> tup
                 f"which server has {model.name}? Start one with `egost serve {model.name}`, then add "
                 "--base-url http://127.0.0.1:8000 (several with ';' between them)."
             )
-        return "egost_server", {**url, "model": model.model}
+        folder = Path(model.model).expanduser()
+        return "egost_server", {**url, "model": folder.resolve().name if folder.is_dir() else model.model}
     if url:
         raise RunPlanError(f"engine {engine} takes no --base-url. Leave it out, or take --engine server.")
     if engine == "vllm":
-        remote = {"trust_remote_code": "True"} if model.trust_remote_code else {}
         pinned = {"revision": model.revision} if model.revision else {}
-        return "egost_vllm", {"model": model.model, **pinned, **remote}
+        split = {"tensor_parallel_size": str(model.gpus)} if model.gpus and model.gpus > 1 else {}
+        remote = {"trust_remote_code": "True"} if model.trust_remote_code else {}
+        return "egost_vllm", {"model": model.model, **pinned, **split, **remote}
     assert model.hf_adapter is not None
     # lmms-eval's adapters take no revision, so the pinned one is given as the folder that holds it.
     folder = checkpoint_identity(model.model, model.revision).folder

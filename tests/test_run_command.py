@@ -1,0 +1,200 @@
+"""`egost run`: the command that it prints for each model, and real runs of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lmms_eval_command import environment, saved
+
+from egost_tasks.mini_world import write_mini_release
+from model_adapters.run_plan import RunOptions, RunPlanError, model_named, plan_run
+from model_adapters.tiny_checkpoint import tiny_checkpoint
+
+TASK = "egost_mini_direction_forward"
+
+
+def egost(*arguments: str, cwd: Path, cache: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "import egost; egost.app()", *arguments],
+        cwd=cwd,
+        env=environment(cache, COLUMNS="200", PYTHONPATH=str(Path(__file__).parents[1]), **settings),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def planned(
+    name: str, environment: dict[str, str] | None = None, **options: Any
+) -> tuple[dict[str, str], list[str]]:
+    """Settings and arguments of the command that is shown, read as a shell would read it."""
+    plan = plan_run(model_named(name), RunOptions(**{"tasks": "egost", **options}), environment or {})
+    words = shlex.split(plan.shown)
+    start = words.index("lmms-eval")
+    assert words[start + 1 :] == list(plan.command[1:]), "what is shown is what is run"
+    return dict(word.split("=", 1) for word in words[:start]), words[start + 1 :]
+
+
+def model_args(arguments: list[str]) -> dict[str, str]:
+    given = arguments[arguments.index("--model_args") + 1]
+    return dict(pair.split("=", 1) for pair in given.split(","))
+
+
+def test_vllm_is_the_usual_engine_and_the_revision_is_pinned() -> None:
+    settings, arguments = planned("qwen2.5-vl-7b", limit=20)
+    assert arguments[:4] == ["--tasks", "egost", "--model", "egost_vllm"]
+    assert model_args(arguments) == {
+        "model": "Qwen/Qwen2.5-VL-7B-Instruct",
+        "revision": "cc594898137f460bfe9f0759e9844b3ce807cfb5",
+    }
+    assert arguments[arguments.index("--limit") + 1] == "20"
+    assert arguments[arguments.index("--output_path") + 1] == "runs/qwen2.5-vl-7b"
+    assert settings == {"EGOST_PROMPT": "direct", "EGOST_PROTOCOL": "uniform8+cap602112", "EGOST_ONLY": "1"}
+
+
+def test_a_model_that_no_single_gpu_holds_is_split() -> None:
+    _, arguments = planned("qwen2.5-vl-72b")
+    assert model_args(arguments)["tensor_parallel_size"] == "4"
+
+
+def test_st_r1_thinks_and_a_setting_of_the_person_wins() -> None:
+    assert planned("st-r1")[0]["EGOST_PROMPT"] == "think"
+    settings, _ = planned("st-r1", {"EGOST_PROMPT": "direct", "EGOST_PROTOCOL": "ref-qwen"})
+    assert (settings["EGOST_PROMPT"], settings["EGOST_PROTOCOL"]) == ("direct", "ref-qwen")
+
+
+def test_foreign_tasks_beside_ours_are_indexed() -> None:
+    assert "EGOST_ONLY" not in planned("qwen2.5-vl-7b", tasks="egost_mcq,mmmu_val")[0]
+
+
+def test_servers_and_apis() -> None:
+    _, arguments = planned("qwen2-vl-7b", base_url="http://a:8000;http://b:8000", fresh=True)
+    assert arguments[3] == "egost_server"
+    assert model_args(arguments) == {
+        "base_url": "http://a:8000;http://b:8000",
+        "model": "Qwen/Qwen2-VL-7B-Instruct",
+        "fresh": "True",
+    }
+    settings, arguments = planned("gpt-4o", base_url="http://localhost:1/v1")
+    assert arguments[3] == "egost_openai" and settings["EGOST_PROTOCOL"] == "uniform8+224x224"
+    assert model_args(arguments) == {"model": "gpt-4o-2024-08-06", "base_url": "http://localhost:1/v1"}
+    assert planned("gemini-3.5-flash")[1][3] == "egost_gemini"
+
+
+def test_a_folder_is_asked_as_its_config_says(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "my-checkpoint")
+    _, arguments = planned(str(folder), engine="hf", extra=("--gen_kwargs", "max_new_tokens=8"))
+    assert arguments[3] == "egost_journal" and arguments[-2:] == ["--gen_kwargs", "max_new_tokens=8"]
+    assert model_args(arguments)["adapter"] == "qwen2_vl"
+    assert model_args(arguments)["pretrained"] == str(folder)
+    _, served = planned(str(folder), base_url="http://a:8000")
+    assert model_args(served)["model"] == "my-checkpoint", "the name that egost serve gives it"
+    assert arguments[arguments.index("--output_path") + 1] == "runs/my-checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("gemini-1.5-pro", {}, "retired.*take gemini-3.5-flash"),
+        ("o3-mini", {}, "no image input"),
+        ("qwen2-vl-7b", {"engine": "server"}, "egost serve qwen2-vl-7b"),
+        ("qwen2-vl-7b", {"engine": "api"}, "expected vllm or server or hf"),
+        ("qwen2-vl-7b", {"engine": "vllm", "base_url": "http://a"}, "takes no --base-url"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is_started(
+    name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RunPlanError, match=message):
+        planned(name, **options)
+
+
+def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "odd")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "seldom_vl"}))
+    with pytest.raises(RunPlanError, match=r"a 'seldom_vl'.*expected one of qwen2_vl"):
+        planned(str(folder))
+
+
+def test_a_folder_that_lmms_eval_would_read_wrongly_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunPlanError, match="Rename the folder"):
+        planned(str(tiny_checkpoint(tmp_path / "a,b=c")), engine="hf")
+
+
+def test_the_printed_command_alone_starts_nothing(tmp_path: Path, own_cache: Path) -> None:
+    done = egost("run", "qwen2.5-vl-7b", "--dry-run", cwd=tmp_path, cache=own_cache)
+    assert done.returncode == 0 and not list(tmp_path.iterdir())
+    assert done.stdout.startswith(
+        "EGOST_PROMPT=direct EGOST_PROTOCOL=uniform8+cap602112 EGOST_ONLY=1 lmms-eval "
+    )
+
+
+@pytest.mark.slow
+def test_a_run_its_repetition_from_the_journal_and_the_printed_command(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
+    command = (
+        "run",
+        "tiny",
+        "--tasks",
+        TASK,
+        "--limit",
+        "2",
+        "--engine",
+        "hf",
+        "--",
+        "--gen_kwargs",
+        "max_new_tokens=8",
+    )
+
+    done = egost(*command, cwd=tmp_path, cache=own_cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "egost: 2 of 2 samples" in done.stderr and ", 0 from the journal" in done.stderr
+    assert re.search(rf"^{TASK} .* 2 +0 *$", done.stdout, re.MULTILINE), "the summary ends the run"
+    saved(tmp_path / "runs" / "tiny")
+
+    again = egost(*command, "--output_path", "again", cwd=tmp_path, cache=own_cache)
+    assert ", 2 from the journal" in again.stderr
+    assert again.returncode == 2 and "is of an earlier one" in again.stderr, "its results went elsewhere"
+
+    plain = subprocess.run(
+        done.stdout.splitlines()[0] + " --output_path plain",
+        shell=True,
+        cwd=tmp_path,
+        env={
+            **environment(own_cache),
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "EGOST_ONLY": "0",
+        },
+        capture_output=True,
+        check=False,
+        timeout=600,
+    )
+    assert plain.returncode == 0
+    results, samples = saved(tmp_path / "plain")
+    by_egost_run, same_samples = saved(tmp_path / "again")
+    assert results.keys() == by_egost_run.keys()
+    assert results["configs"] == by_egost_run["configs"]
+    assert results["results"] == by_egost_run["results"]
+    assert samples == same_samples
+
+
+@pytest.mark.slow
+def test_a_run_that_lmms_eval_gives_up_is_no_success(tmp_path: Path, own_cache: Path) -> None:
+    done = egost(
+        "run", "tiny", "--tasks", "egost_no_such_task", "--engine", "hf", cwd=tmp_path, cache=own_cache
+    )
+    assert done.returncode == 2
+    assert (
+        "did not finish" in done.stderr and "Tasks not found: egost_no_such_task" in done.stdout + done.stderr
+    )
