@@ -45,10 +45,7 @@ demo: install
 	@rm -rf $(DEMO)
 	$(BIN)/egost data mini
 	$(BIN)/egost clips build --mini
-	$(BIN)/lmms-eval --tasks egost_mini --model qwen2_vl --device cpu \
-		--model_args device_map=cpu,pretrained=$$($(BIN)/egost tiny) --gen_kwargs max_new_tokens=16 \
-		--batch_size 1 --output_path $(DEMO) --log_samples
-	$(BIN)/egost summary $(DEMO)
+	$(BIN)/egost run tiny --tasks egost_mini --output $(DEMO) -- --gen_kwargs max_new_tokens=16
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import typer
 
-from egost_commands import clips, data, judge, models, parity, run, serve, summary, tiny
+from egost_commands import clips, data, judge, models, parity, run, serve, summary, tiny, train
 
 _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
 
 [bold]Try it[/] without a GPU, a key or a network:
   egost data mini        write the mini world: rendered walks, exact answers
-  lmms-eval --tasks egost_mini --model qwen2_vl --device cpu \\
-    --model_args device_map=cpu,pretrained=$(egost tiny)
+  egost run tiny --tasks egost_mini
 
 [bold]The benchmark:[/]
   egost data download    get the official release from the hub
   egost data status      what is there, what is missing
   egost data verify      has every question a clip that decodes?
   egost clips build      decode all clips into the cache, on all cores
-  lmms-eval --tasks egost --model qwen2_vl \\
-    --model_args pretrained=PATH --output_path runs --log_samples
+  egost models           what can be evaluated, and what it takes
+  egost run MODEL        prints the lmms-eval command, runs it;
+                         after a kill, the same again goes on
+  egost serve MODEL      vLLM's server, for egost run --base-url
+  egost parity MODEL     do two engines say the same?
   egost summary runs     the figures of the newest run
   egost judge runs --judge gpt-4o     the run's routes again
   egost judge --check --judge gpt-4o  is the judge right?
@@ -35,6 +37,7 @@ _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   EGOST_PROTOCOL   uniform8, ref-qwen; +cap151200 or +224x224 behind it
   EGOST_DECODER    pyav, torchcodec, decord
   EGOST_JUDGE      gpt-4o, openai:MODEL@URL, azure:NAME@URL, offline
+  EGOST_ONLY       1: our tasks alone, for a quicker start
 """
 
 app = typer.Typer(
@@ -50,6 +53,7 @@ data_app = typer.Typer(
 clips_app = typer.Typer(help="Decode clips into the cache.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(clips_app, name="clips")
+app.add_typer(train.train_app, name="train")
 
 data_app.command()(data.download)
 data_app.command()(data.status)

@@ -89,6 +89,10 @@ def test_servers_and_apis() -> None:
     assert planned("gemini-3.5-flash")[1][3] == "egost_gemini"
 
 
+def test_the_embedded_checkpoint_needs_no_vllm() -> None:
+    assert planned("tiny", tasks="egost_mini")[1][3] == "egost_journal"
+
+
 def test_a_folder_is_asked_as_its_config_says(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "my-checkpoint")
     _, arguments = planned(str(folder), engine="hf", extra=("--gen_kwargs", "max_new_tokens=8"))
