@@ -131,11 +131,13 @@ class ServerEngine:
 
     def close(self) -> None:
         """Close the connections; the servers go on."""
-        if self._loop.is_running():
+        if self._thread.is_alive():
             with suppress(Exception):
                 self._in_loop(self._close()).result(timeout=10)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
+            if not self._thread.is_alive():
+                self._loop.close()
 
     def _begin(self) -> None:
         up = [server for server in self._servers if self._in_loop(self._look(server)).result()]
@@ -276,6 +278,7 @@ class ServerEngine:
             raise _Down(str(error))
 
     async def _close(self) -> None:
+        await _cancel([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])
         for server in self._servers:
             await server.api.close()
 

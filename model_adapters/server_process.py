@@ -19,13 +19,13 @@ import httpx
 
 from model_adapters.asking import AdapterError
 
-_SHOWN_LINES = 25
+_SHOWN_LINES = 12
 _SAY_EVERY_S = 15.0
 _STOP_S = 20.0
 
 _MATTERS = re.compile(
     r"Starting to load model|Loading weights took|Model loading took|KV cache size|Maximum concurrency"
-    r"|init engine|Application startup complete|\bERROR\b|Traceback|Error:"
+    r"|init engine|Application startup complete|\bERROR \d|^(\(.*?\) )?(Traceback|\w+(Error|Exception):)"
 )
 _PREFIX = re.compile(r"^\([^)]*pid=\d+\) |(INFO|WARNING|ERROR) \d\d-\d\d [\d:]+ ")
 _CAUSES = (
@@ -114,7 +114,7 @@ class ServerProcess:
             if now - start > timeout_s:
                 raise AdapterError(
                     f"the server is not healthy after {timeout_s:g} s and is stopped; its log is {self._log}, which "
-                    f"ends:\n{self._last_lines()}\nRaise --timeout where it only needs longer."
+                    f"ends:\n{self._said}\nRaise --timeout where it only needs longer."
                 )
             if now - said > _SAY_EVERY_S:
                 said = now
@@ -128,19 +128,19 @@ class ServerProcess:
 
     def _ended(self, when: str) -> AdapterError:
         self._reader.join(timeout=5)
-        said = "\n".join(self._tail)
         remedy = next((text for pattern, text in _CAUSES if pattern.search(self._log_end())), "")
         code = self._process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         return AdapterError(
-            f"the server ended {when} ({how}). {remedy}\nIts log is {self._log}, which ends:\n{said}"
+            f"the server ended {when} ({how}). {remedy}\nIts log is {self._log}, which ends:\n{self._said}"
         )
+
+    @property
+    def _said(self) -> str:
+        return "\n".join(self._tail)
 
     def _log_end(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")[-20_000:]
-
-    def _last_lines(self) -> str:
-        return "\n".join(self._tail)
 
     def _read(self) -> None:
         assert self._process.stdout is not None

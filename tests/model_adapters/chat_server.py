@@ -1,0 +1,272 @@
+"""A local server that speaks vLLM's chat-completions interface, looks at every pixel, and misbehaves by script.
+
+with serve_chat(script=lambda ask: "ok") as server:
+    engine = ServerEngine([server.url])
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from PIL import Image
+
+from egost_tasks.lossless import Frames, pixels_sha256, read_lossless
+
+
+@dataclass(frozen=True)
+class ChatAsk:
+    """One request. frames: what arrived, None without a video; number: how often the same was asked before."""
+
+    body: dict[str, Any]
+    headers: dict[str, str]
+    text: str
+    frames: Frames | None
+    by_file: bool
+    number: int
+
+    @property
+    def probe(self) -> bool:
+        return self.text == "?"
+
+
+@dataclass
+class ChatServer:
+    """script: names the behaviour for each request (see `Handler.act`); probes of the adapter go by it too.
+
+    keeps: the most frames that are kept of a video by file, and inline. tells: whether token counts are told.
+    asks: all requests so far with the behaviour that each met. most_at_once: the most requests in work at once.
+    """
+
+    script: Callable[[ChatAsk], str] = lambda ask: "ok"
+    names: tuple[str, ...] = ("tiny", "egost?family=qwen2_vl&revision=abc&dtype=float32")
+    root: str = "some/tiny"
+    version: str | None = "0.32.0"
+    takes_files: bool = True
+    keeps: tuple[int, int] = (8, 8)
+    tells: bool = True
+    latency_s: float = 0.0
+    healthy: bool = True
+    key: str | None = None
+    url: str = ""
+    port: int = 0
+    asks: list[tuple[ChatAsk, str]] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    seen: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def questions(self) -> list[ChatAsk]:
+        """The requests that were no probes."""
+        return [ask for ask, _ in self.asks if not ask.probe]
+
+
+def what_it_says(text: str, frames: Frames | None) -> str:
+    """The reply of the server's model: it depends on each pixel and on the question."""
+    seen = "nothing" if frames is None else pixels_sha256(frames)[:12]
+    return f"{seen} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    of: ChatServer
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        server = self.of
+        if self.path == "/health":
+            self.raw(b"", status=200 if server.healthy else 503)
+        elif server.key and self.headers.get("Authorization") != f"Bearer {server.key}":
+            self.error(401, "Unauthorized")
+        elif self.path == "/v1/models":
+            cards = [{"id": name, "root": server.root, "max_model_len": 4096} for name in server.names]
+            self.reply({"object": "list", "data": cards})
+        elif self.path == "/version" and server.version:
+            self.reply({"version": server.version})
+        else:
+            self.error(404, "Not Found")
+
+    def do_POST(self) -> None:
+        server = self.of
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with server.lock:
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
+        try:
+            self.answer(body)
+        except OSError:
+            self.close_connection = True
+        finally:
+            with server.lock:
+                server.at_once -= 1
+
+    def answer(self, body: dict[str, Any]) -> None:
+        server = self.of
+        if body["model"] not in server.names:
+            return self.error(404, f"The model `{body['model']}` does not exist.")
+        *media, last = body["messages"][-1]["content"]
+        url = media[0]["video_url"]["url"] if media and "video_url" in media[0] else None
+        by_file = bool(url and url.startswith("file:"))
+        if by_file and not server.takes_files:
+            return self.error(500, "Cannot load local files without `--allowed-local-media-path`.")
+        frames = sent_frames(url) if url else None
+        if frames is not None:
+            frames = frames[: server.keeps[0 if by_file else 1]]
+        with server.lock:
+            name = json.dumps(body["messages"])
+            number = server.seen[name]
+            server.seen[name] += 1
+        ask = ChatAsk(body, dict(self.headers.items()), last["text"], frames, by_file, number)
+        behaviour = server.script(ask)
+        with server.lock:
+            server.asks.append((ask, behaviour))
+        time.sleep(server.latency_s)
+        return self.act(ask, behaviour)
+
+    def act(self, ask: ChatAsk, behaviour: str) -> None:
+        """Meet a request with one of the behaviours; a word with a colon carries a value."""
+        word, _, value = behaviour.partition(":")
+        good = self.completion(ask)
+        if word == "ok":
+            self.reply(good)
+        elif word == "say":
+            good["choices"][0]["message"]["content"] = json.loads(value)
+            self.reply(good)
+        elif word == "finish":
+            good["choices"][0]["finish_reason"] = value
+            self.reply(good)
+        elif word == "error":
+            status, _, message = value.partition(" ")
+            self.error(int(status), message)
+        elif word == "hang":
+            time.sleep(float(value))
+            self.close_connection = True
+        elif word == "cut":
+            self.raw(json.dumps(good).encode(), part=0.5)
+        elif word == "html":
+            self.raw(b"<html>welcome</html>", kind="text/html")
+        elif word == "lose":
+            # As if the loader had not decoded the last frames.
+            good["usage"]["prompt_tokens_details"]["multimodal_tokens"]["video"] -= int(value)
+            self.reply(good)
+        else:
+            raise AssertionError(f"the script says {behaviour!r}")
+
+    def completion(self, ask: ChatAsk) -> dict[str, Any]:
+        video = 0
+        if ask.frames is not None:
+            groups = -(-len(ask.frames) // 2)
+            video = groups * (ask.frames.shape[1] // 28) * (ask.frames.shape[2] // 28)
+        usage: dict[str, Any] = {"prompt_tokens": video + 10, "completion_tokens": 2}
+        if self.of.tells:
+            usage["prompt_tokens_details"] = {"multimodal_tokens": {"video": video} if video else None}
+        message = {"role": "assistant", "content": what_it_says(ask.text, ask.frames)}
+        return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+
+    def reply(self, content: dict[str, Any]) -> None:
+        self.raw(json.dumps(content).encode())
+
+    def error(self, status: int, message: str) -> None:
+        body = {"error": {"message": message, "type": "error", "param": None, "code": status}}
+        self.raw(json.dumps(body).encode(), status=status)
+
+    def raw(
+        self, data: bytes, *, status: int = 200, kind: str = "application/json", part: float = 1.0
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: int(len(data) * part)])
+        if part < 1:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+
+
+def sent_frames(url: str) -> Frames:
+    """The frames that a video's URL holds or names."""
+    if url.startswith("file:"):
+        return read_lossless(Path(unquote(urlsplit(url).path)))
+    head, _, data = url.partition(",")
+    assert head == "data:video/jpeg;base64"
+    return np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))) for png in data.split(",")])
+
+
+class _Http(ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is no news."""
+
+
+@dataclass
+class RunningServer:
+    """A server that can be killed, and started anew at the same port."""
+
+    server: ChatServer
+    http: _Http | None = None
+
+    def start(self) -> None:
+        connections: list[socket.socket] = []
+
+        class Bound(Handler):
+            of = self.server
+
+            def setup(self) -> None:
+                connections.append(self.request)
+                super().setup()
+
+        self.connections = connections
+        self.http = _Http(("127.0.0.1", self.server.port), Bound)
+        self.server.port = self.http.server_port
+        self.server.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
+
+    def kill(self) -> None:
+        """As kill -9 does: nothing listens any more, and every open connection breaks."""
+        if self.http:
+            self.http.shutdown()
+            self.http.server_close()
+            self.http = None
+        for connection in self.connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+
+@contextmanager
+def run_chat(**settings: Any) -> Iterator[RunningServer]:
+    """Run a `ChatServer` on a free port of this machine while the context lasts."""
+    running = RunningServer(ChatServer(**settings))
+    running.start()
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+@contextmanager
+def serve_chat(**settings: Any) -> Iterator[ChatServer]:
+    with run_chat(**settings) as running:
+        yield running.server
