@@ -126,12 +126,14 @@ class PromptRenderer:
 
     processor: transformers' processor, or the tokenizer of a family that has no processor.
     arguments: of `processor_arguments`.
-    video_token: id of the token that stands for a piece of a frame.
+    placeholder: where the frames are to stand in the text. video_token: id of the token that stands for a piece
+    of a frame.
     """
 
     family: Family
     processor: Any
     arguments: Mapping[str, Any]
+    placeholder: str
     video_token: int
     config: Mapping[str, Any]
 
@@ -190,10 +192,15 @@ def prompt_renderer(
             f"{checkpoint.name} has no chat template in {checkpoint.folder}. Copy chat_template.jinja there from its "
             "base model."
         )
-    token = (
-        processor.convert_tokens_to_ids("<IMG_CONTEXT>")
-        if family.frames_as == "images"
-        else processor.video_token_id
+    if family.frames_as == "images":
+        placeholder, token = "<image>", processor.convert_tokens_to_ids("<IMG_CONTEXT>")
+    else:
+        placeholder, token = processor.video_token, processor.video_token_id
+    return PromptRenderer(
+        family=family,
+        processor=processor,
+        arguments=processor_arguments(family, max_pixels),
+        placeholder=str(placeholder),
+        video_token=int(token),
+        config=read_config(checkpoint.folder),
     )
-    arguments = processor_arguments(family, max_pixels)
-    return PromptRenderer(family, processor, arguments, int(token), read_config(checkpoint.folder))

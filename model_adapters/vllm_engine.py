@@ -120,19 +120,24 @@ class VllmEngine:
         room = self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs + WAITING
         upcoming = iter(enumerate(asks))
         under_way: dict[str, int] = {}
-        while True:
-            while len(under_way) < room and (following := next(upcoming, None)):
-                place, ask = following
-                added = self._add(ask)
-                if isinstance(added, Failure):
-                    yield place, added
-                else:
-                    under_way[added] = place
-            if not under_way:
-                return
-            for output in self._step():
-                place = under_way.pop(output.request_id)
-                yield place, self._reply(asks[place], output)
+        try:
+            while True:
+                while len(under_way) < room and (following := next(upcoming, None)):
+                    place, ask = following
+                    added = self._add(ask)
+                    if isinstance(added, Failure):
+                        yield place, added
+                    else:
+                        under_way[added] = place
+                if not under_way:
+                    return
+                for output in self._step():
+                    place = under_way.pop(output.request_id)
+                    yield place, self._reply(asks[place], output)
+        finally:
+            # Whoever stops listening early must not find these among the answers to what is asked next.
+            if under_way and self._llm is not None:
+                self._llm.llm_engine.abort_request(list(under_way))
 
     def close(self) -> None:
         """Stop vLLM and its processes. Nothing to do where it was not started."""
@@ -196,6 +201,11 @@ class VllmEngine:
         """Hand a request to vLLM; the id under which its output comes, or why it cannot be asked."""
         from vllm.exceptions import VLLMClientError
 
+        if self.renderer.placeholder in ask.prompt:
+            return Failure(
+                "refused",
+                f"{ask.sample}: its prompt holds '{self.renderer.placeholder}', which this model takes for frames.",
+            )
         try:
             request = self.request(ask)
         except CacheError as error:
