@@ -127,7 +127,8 @@ class ServerProcess:
         raise self._ended("while it was serving")
 
     def _ended(self, when: str) -> AdapterError:
-        self._reader.join(timeout=5)
+        # A process that it left behind may hold the pipe open.
+        self._reader.join(timeout=1)
         remedy = next((text for pattern, text in _CAUSES if pattern.search(self._log_end())), "")
         code = self._process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

@@ -1,0 +1,242 @@
+"""Two real vLLM servers, started by `egost serve`: a slice of the mini world by file and inline; one is killed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from lmms_eval_command import environment, lmms_eval, saved
+
+from egost_tasks.mini_world import write_mini_release
+from model_adapters.tiny_checkpoint import tiny_checkpoint
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM has an environment of its own"),
+]
+
+TASKS = ["egost_mini_direction_reverse", "egost_mini_landmark_forward", "egost_mini_route_forward"]
+TOKENS = 48
+READY_S = 560.0
+
+
+@dataclass
+class Served:
+    """An `egost serve` under way. process: the command itself; pid: of vLLM, once it is known."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+    ready: threading.Event = field(default_factory=threading.Event)
+    url: str = ""
+    pid: int = 0
+
+    def read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if started := re.search(r"as process (\d+)", line):
+                self.pid = int(started[1])
+            if served := re.search(r"is served at (\S+) after", line):
+                self.url = served[1]
+                self.ready.set()
+        self.ready.set()
+
+    @property
+    def text(self) -> str:
+        return "".join(self.lines)
+
+    def answered(self) -> float:
+        """Requests that vLLM counts as answered."""
+        found = re.findall(
+            r"^vllm:request_success_total\{.*\} (\S+)$", httpx.get(f"{self.url}/metrics").text, re.M
+        )
+        return sum(map(float, found))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shared") / "cache"
+    write_mini_release(folder / "mini", clips=5, seed=3, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def servers(cache: Path) -> Iterator[list[Served]]:
+    """Started at once, since a start is mostly waiting for imports."""
+    checkpoint = tiny_checkpoint(cache / "checkpoints" / "tiny")
+    started = [_serve(checkpoint, cache) for _ in range(2)]
+    try:
+        for served in started:
+            assert served.ready.wait(READY_S) and served.url, served.text
+        yield started
+    finally:
+        for served in started:
+            served.process.send_signal(signal.SIGINT)
+        for served in started:
+            served.process.wait(60)
+
+
+def _serve(checkpoint: Path, cache: Path) -> Served:
+    command = [
+        str(Path(sys.executable).with_name("egost")),
+        "serve",
+        str(checkpoint),
+        "--port",
+        str(_free_port()),
+    ]
+    settings = [
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        "2048",
+        "--",
+        "--enforce-eager",
+        "--skip-mm-profiling",
+    ]
+    process = subprocess.Popen(
+        [*command, *settings],
+        env={**environment(cache), "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    served = Served(process)
+    threading.Thread(target=served.read, daemon=True).start()
+    return served
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _evaluate(servers: list[Served], cache: Path, folder: Path, *more: str) -> dict[str, dict[int, str]]:
+    """Replies by task and document of a whole run of the real command."""
+    urls = ";".join(served.url for served in servers)
+    done = lmms_eval(
+        *["--tasks", ",".join(TASKS), "--model", "egost_server"],
+        *["--model_args", ",".join([f"base_url={urls}", *more]), "--gen_kwargs", f"max_new_tokens={TOKENS}"],
+        *["--output_path", "out", "--log_samples"],
+        cwd=folder,
+        cache=cache,
+        python=Path(sys.executable),
+        EGOST_JUDGE="offline",
+    )
+    assert (folder / "out").is_dir(), done.stdout[-3000:] + done.stderr[-3000:]
+    results, samples = saved(folder / "out")
+    for task in TASKS:
+        assert results["results"][task]["n_unscored,none"] == 0 or task.startswith("egost_mini_route"), (
+            done.stderr
+        )
+    return {task: {row["doc_id"]: row["filtered_resps"][0] for row in rows} for task, rows in samples.items()}
+
+
+@pytest.fixture(scope="module")
+def by_file(
+    servers: list[Served], cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[int, str]]:
+    """The replies of a run that nothing disturbed, the clips given by their files."""
+    return _evaluate(servers, cache, tmp_path_factory.mktemp("whole"), "media=file")
+
+
+def test_the_real_command_evaluates_against_real_servers(
+    servers: list[Served], by_file: dict[str, dict[int, str]]
+) -> None:
+    assert {task: len(replies) for task, replies in by_file.items()} == dict.fromkeys(TASKS, 5)
+    assert len({reply for replies in by_file.values() for reply in replies.values()}) > 5
+    assert all(served.answered() >= 3 for served in servers), "both were asked"
+
+
+def test_the_pixels_inline_bring_the_same_replies(
+    servers: list[Served], cache: Path, by_file: dict[str, dict[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from egost_tasks.release import open_release
+    from model_adapters.asking import Ask, GenerationArguments, Reply
+    from model_adapters.server_engine import ServerEngine
+
+    monkeypatch.setenv("EGOST_CACHE", str(cache))
+    open_release.cache_clear()
+    asks = [
+        _ask(sample, Ask, GenerationArguments(TOKENS))
+        for sample in open_release("mini").samples("direction", "reverse")
+    ]
+    outcomes: dict[str, dict[int, Any]] = {}
+    for media in ("inline", "auto"):
+        with closing(ServerEngine([servers[0].url], media=media)) as engine:  # type: ignore[arg-type]
+            outcomes[media] = dict(engine.answer(asks))
+            assert engine.identity.settings["dtype"] == "float32"
+            assert str(engine.identity.revision).startswith("sha256:")
+    assert outcomes["inline"] == outcomes["auto"]
+    replies = [outcomes["inline"][place] for place in range(len(asks))]
+    assert all(isinstance(reply, Reply) and reply.video_tokens == 80 for reply in replies)
+    assert [reply.text.strip() for reply in replies] == [
+        by_file["egost_mini_direction_reverse"][doc].strip() for doc in range(len(asks))
+    ]
+
+
+def _ask(sample: Any, make: Any, arguments: Any) -> Any:
+    from egost_tasks.clips import get_clip
+    from egost_tasks.frames import parse_protocol
+    from egost_tasks.prompts import load_prompt
+    from egost_tasks.release import open_release
+
+    clip = get_clip(open_release("mini").clip_path(sample), parse_protocol("uniform8"))
+    return make(sample.id, load_prompt("direct").render(sample), clip, arguments)
+
+
+def test_a_server_killed_in_the_middle_costs_no_sample(
+    servers: list[Served], cache: Path, by_file: dict[str, dict[int, str]], tmp_path: Path
+) -> None:
+    dying, other = servers
+    before = dying.answered()
+    killed = threading.Event()
+
+    def kill_soon() -> None:
+        # The probes are the first five; two questions later it is in the middle.
+        while dying.answered() < before + 7:
+            time.sleep(0.02)
+        os.killpg(dying.pid, signal.SIGKILL)
+        killed.set()
+
+    answered_by_other = other.answered()
+    threading.Thread(target=kill_soon, daemon=True).start()
+    replies = _evaluate(servers, cache, tmp_path, "fresh=True", "concurrency=1", "media=file")
+    assert killed.is_set(), "the server outlived the run"
+    assert replies == by_file
+    assert other.answered() > answered_by_other
+    assert dying.process.wait(60) == 2
+    assert "killed by SIGKILL" in dying.text
+
+
+def test_ctrl_c_leaves_no_process_behind(servers: list[Served]) -> None:
+    other = servers[1]
+    assert other.process.poll() is None
+    other.process.send_signal(signal.SIGINT)
+    assert other.process.wait(60) == 130
+    for served in servers:
+        assert _gone(served.pid)
+
+
+def _gone(group: int) -> bool:
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
