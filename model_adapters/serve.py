@@ -25,6 +25,7 @@ from model_adapters.checkpoints import Checkpoint, checkpoint_identity
 from model_adapters.families import FAMILIES, FRAMES_A_SECOND, Family, config_overrides, processor_arguments
 from model_adapters.known_models import KnownModel, UnknownModelError, find_model, gpus_that_hold
 from model_adapters.served_settings import as_served_name
+from model_adapters.server_engine import AT_ONCE
 from model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, context_length, frame_limits
 
 ANY_HOST = "0.0.0.0"
@@ -211,11 +212,13 @@ def evaluate_command(plan: ServerPlan) -> str:
         "EGOST_PROTOCOL": (plan.protocol, DEFAULT_PROTOCOL),
     }
     chosen = [f"{name}={value}" for name, (value, default) in settings.items() if value != default]
+    # As many requests at once for each copy as for a server of one.
+    at_once = f",concurrency={AT_ONCE * plan.parallel.data}" if plan.parallel.data > 1 else ""
     return " ".join(
         [
             *chosen,
             "lmms-eval --tasks egost --model egost_server",
-            f"--model_args base_url={plan.url} --output_path runs --log_samples",
+            f"--model_args base_url={plan.url}{at_once} --output_path runs --log_samples",
         ]
     )
 

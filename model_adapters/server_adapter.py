@@ -11,7 +11,7 @@ from typing import cast, get_args
 from egost_tasks.errors import exits_with_message
 from model_adapters.asking import AdapterError
 from model_adapters.host_model import EngineModel
-from model_adapters.server_engine import ServerEngine
+from model_adapters.server_engine import AT_ONCE, ServerEngine
 from model_adapters.server_frames import Media
 
 
@@ -28,7 +28,7 @@ class EgostServer(EngineModel):
         self,
         base_url: str,
         model: str | None = None,
-        concurrency: int = 32,
+        concurrency: int = AT_ONCE,
         media: str = "auto",
         timeout: float = 600.0,
         wait: float = 300.0,

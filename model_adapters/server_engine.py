@@ -29,6 +29,9 @@ from model_adapters.work_sharing import SharedWork
 T = TypeVar("T")
 Outcome = tuple[int, Reply | Failure]
 
+AT_ONCE = 32
+"""Requests under way at one server by default: enough to fill its batches, few enough to fit in memory."""
+
 LOSSES = 3
 """So often may a request bring no reply, on whichever servers, before its sample counts as failed."""
 
@@ -90,7 +93,7 @@ class ServerEngine:
         urls: Sequence[str],
         *,
         model: str | None = None,
-        concurrency: int = 32,
+        concurrency: int = AT_ONCE,
         media: Media = "auto",
         timeout_s: float = 600.0,
         wait_s: float = 300.0,

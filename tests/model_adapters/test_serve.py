@@ -97,7 +97,9 @@ def test_the_command_for_a_known_model() -> None:
         "dtype": "auto",
         "revision": value(command, "--revision"),
     }
-    assert "base_url=http://127.0.0.1:8123 " in evaluate_command(plan)
+    assert "base_url=http://127.0.0.1:8123,concurrency=64 " in evaluate_command(plan)
+    alone = evaluate_command(plan_server("qwen2.5-vl-7b"))
+    assert "base_url=http://127.0.0.1:8000 " in alone
 
 
 def test_what_fits_the_model_stands_in_the_next_command() -> None:
