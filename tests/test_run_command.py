@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lmms_eval.tasks import TaskManager
 from lmms_eval_command import environment, saved
 
 from egost_tasks.mini_world import write_mini_release
+from egost_tasks.registration import register
 from model_adapters.run_plan import RunOptions, RunPlanError, model_named, plan_run
 from model_adapters.tiny_checkpoint import tiny_checkpoint
 
@@ -73,6 +75,13 @@ def test_st_r1_thinks_and_a_setting_of_the_person_wins() -> None:
 
 def test_foreign_tasks_beside_ours_are_indexed() -> None:
     assert "EGOST_ONLY" not in planned("qwen2.5-vl-7b", tasks="egost_mcq,mmmu_val")[0]
+
+
+def test_the_setting_leaves_out_foreign_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    register()
+    monkeypatch.setenv("EGOST_ONLY", "1")
+    names = TaskManager("ERROR").all_tasks
+    assert len(names) == 24 and all(name.startswith("egost") for name in names)
 
 
 def test_servers_and_apis() -> None:
