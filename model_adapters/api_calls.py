@@ -113,7 +113,8 @@ class _Run:
             task = asyncio.current_task()
             assert task is not None
             self._main = asyncio.get_running_loop(), task
-        api, calls = open_api(), PacedCalls(who, pacing)
+        # What is left of a killed run may be the one request that is a bad one: it must not end each new try.
+        api, calls = open_api(), PacedCalls(who, pacing, first_bad_ends=False)
         try:
             await asyncio.gather(*(self._work(api, calls) for _ in range(_AHEAD * pacing.concurrency)))
         finally:
@@ -142,6 +143,9 @@ class _Run:
             called = await api.call(ask)
         except Faulted as error:
             self._spending.failed(held, billed=error.fault.reason in ("timeout", "connection", "broken_body"))
+            raise
+        except BaseException:
+            self._spending.failed(held, billed=True)
             raise
         self._spending.charged(held, called.snapshot, called.tokens_in, called.tokens_out)
         return called.outcome

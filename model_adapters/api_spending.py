@@ -58,7 +58,7 @@ class Spending:
         if max_usd is not None and max_usd <= 0:
             raise AdapterError(f"max_usd={max_usd} allows no call at all; expected US dollars above 0.")
         self._model, self._max_usd = model, max_usd
-        self._held = 0.0
+        self._held: list[float] = []
         self._spent = 0.0
         self._most_in: int | None = None
         self._calls = self._again = self._tokens_in = self._tokens_out = 0
@@ -71,6 +71,7 @@ class Spending:
         kept since a snapshot without a known price has answered.
         """
         if self._max_usd is None:
+            self._held.append(0.0)
             return 0.0
         if self._unpriced:
             unpriced = ", ".join(sorted(self._unpriced))
@@ -81,8 +82,8 @@ class Spending:
         # A prompt is its frames, always the same number of tokens, and a text of at most a token a byte.
         frames = bound.frame_tokens if self._most_in is None else self._most_in
         most = usd(self._model, frames + bound.text_tokens, bound.reply_tokens) or 0.0
-        if self._spent + self._held + most <= self._max_usd:
-            self._held += most
+        if self._spent + sum(self._held) + most <= self._max_usd:
+            self._held.append(most)
             return most
         if self._held:
             return None
@@ -98,7 +99,7 @@ class Spending:
 
     def charged(self, held: float, snapshot: str, tokens_in: int, tokens_out: int) -> None:
         """A call was answered by a snapshot and took so many tokens; gives back what it held."""
-        self._held -= held
+        self._held.remove(held)
         self._tokens_in += tokens_in
         self._tokens_out += tokens_out
         self._most_in = max(self._most_in or 0, tokens_in)
@@ -109,7 +110,7 @@ class Spending:
 
     def failed(self, held: float, *, billed: bool) -> None:
         """A call brought nothing. billed: the API may charge it all the same, since it may have worked on it."""
-        self._held -= held
+        self._held.remove(held)
         self._spent += held if billed else 0.0
 
     @property

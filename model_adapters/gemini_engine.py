@@ -43,6 +43,9 @@ MOST_STOPS = 5
 _PLAIN = re.compile(r"gemini-(1\.|2\.0)(?!.*thinking)")
 _NUMBERED = re.compile(r"-(\d{3}|\d{2}-\d{2}|\d{2}-\d{4})$")
 
+_BODY_ERRORS = (ValueError, TypeError, AttributeError, LookupError)
+"""What the client raises, according to where it stumbles, on a body that is not what it expects."""
+
 
 @dataclass(frozen=True)
 class GeminiSettings:
@@ -178,15 +181,13 @@ class _GeminiApi:
         import httpx
         from google.genai import errors
 
-        content = await asyncio.to_thread(_content, ask)
+        content, config = await asyncio.to_thread(_content, ask), self._config(ask.arguments)
         try:
             response = await asyncio.wait_for(
-                self._client.aio.models.generate_content(
-                    model=self._model, contents=content, config=self._config(ask.arguments)
-                ),
+                self._client.aio.models.generate_content(model=self._model, contents=content, config=config),
                 self._timeout_s,
             )
-        except (errors.APIError, httpx.HTTPError, asyncio.TimeoutError, ValueError) as error:
+        except (errors.APIError, httpx.HTTPError, asyncio.TimeoutError, *_BODY_ERRORS) as error:
             # The exception holds the request with its key: it ends here.
             fault = gemini_fault(error, self._place)
         else:

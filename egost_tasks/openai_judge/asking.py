@@ -65,6 +65,7 @@ class Asker:
                 stopped=JudgeStopped,
             ),
             pacing,
+            first_bad_ends=True,
         )
 
     async def ask(self, messages: list[Message], seed: int, again: bool) -> Completion:

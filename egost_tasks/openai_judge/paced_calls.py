@@ -58,10 +58,14 @@ class Wording:
 
 
 class PacedCalls:
-    """The calls of one server; for use within one event loop."""
+    """The calls of one server; for use within one event loop.
 
-    def __init__(self, wording: Wording, pacing: Pacing) -> None:
-        self._wording, self._pacing = wording, pacing
+    first_bad_ends: whether one bad request ends the calls where nothing has been answered yet, and not only
+        `MOST_BAD_REQUESTS` in a row.
+    """
+
+    def __init__(self, wording: Wording, pacing: Pacing, *, first_bad_ends: bool) -> None:
+        self._wording, self._pacing, self._first_bad_ends = wording, pacing, first_bad_ends
         self._lanes = Lanes(pacing.concurrency, self.sleep)
         self._breaker = Breaker(pacing.breaker_calls, pacing.breaker_s)
         self._answered = False
@@ -141,7 +145,8 @@ class PacedCalls:
             )
         if fault.reason == "bad_request":
             self._bad_requests += 1
-            if not self._answered or self._bad_requests >= MOST_BAD_REQUESTS:
+            first_ends = self._first_bad_ends and not self._answered
+            if first_ends or self._bad_requests >= MOST_BAD_REQUESTS:
                 fault = replace(fault, action="stop", text=f"{fault.text}. {words.remedy}")
         if fault.action == "stop":
             self.stop(words.stopped(f"{words.who} refuses: {fault.text} {words.kept}."))

@@ -231,7 +231,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-class _Http(ThreadingHTTPServer):
+class LocalHttp(ThreadingHTTPServer):
     request_queue_size = 256
     daemon_threads = True
 
@@ -243,7 +243,7 @@ class _Http(ThreadingHTTPServer):
 def serve_judge(**settings: Any) -> Iterator[JudgeServer]:
     """Run a `JudgeServer` on a free port of this machine while the context lasts."""
     server = JudgeServer(**settings)
-    http = _Http(("127.0.0.1", 0), type("Bound", (Handler,), {"of": server}))
+    http = LocalHttp(("127.0.0.1", 0), type("Bound", (Handler,), {"of": server}))
     server.url = f"http://127.0.0.1:{http.server_port}/v1"
     threading.Thread(target=http.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
     try:
