@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, NoReturn
 
+from accelerate import PartialState
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import simple_parse_args_string
@@ -60,8 +61,8 @@ class EngineModel(lmms):  # type: ignore[misc]
 
     @property
     def device(self) -> Any:
-        """Where lmms-eval gathers what its ranks count."""
-        return self.accelerator.device
+        """Where lmms-eval gathers what its ranks count; under torchrun it gives a model no accelerator to ask."""
+        return PartialState().device
 
     @exits_with_message
     def generate_until(self, requests: Sequence[Any]) -> list[GenerationResult]:
