@@ -1,0 +1,176 @@
+"""The recipe as a person runs it: read, planned, killed, gone on with, and its checkpoint used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+from typer.testing import CliRunner
+from video_runs import World
+
+import egost
+from egost_tasks.release import open_release
+from training import grpo
+from training.csv_log import LOG_FILE, read_log
+from training.rows import RowError
+from training.training_rows import write_training_rows
+from training.trl_version import TrlVersionError
+from training.whole_checkpoints import MARK, whole_checkpoints
+
+CONFIGS = Path(grpo.__file__).parent / "configs"
+PROCESS = Path(__file__).with_name("grpo_process.py")
+
+
+@pytest.fixture
+def flags(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Flags of a run of 5 steps on two rows, saved every 2 steps."""
+    monkeypatch.setenv("EGOST_MINI_DATA", str(world.root))
+    open_release.cache_clear()
+    write_training_rows(tmp_path / "rows.jsonl", world.rows[:2])
+    settings = {
+        "config": CONFIGS / "mini_grpo.yaml",
+        "model_name_or_path": world.checkpoint,
+        "rows": tmp_path / "rows.jsonl",
+        "output_dir": tmp_path / "run",
+        "num_generations": 4,
+        "per_device_train_batch_size": 4,
+        "max_completion_length": 6,
+        "learning_rate": 1e-3,
+        "max_steps": 5,
+        "save_steps": 2,
+    }
+    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+
+
+def run(kill_at: int, when: str, flags: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(PROCESS), str(kill_at), when, *flags],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        timeout=600,
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Path) -> None:
+    unbroken = run(0, "never", [*flags, "--output_dir", str(tmp_path / "unbroken")])
+    assert unbroken.returncode == 0, unbroken.stderr[-2000:]
+    output = tmp_path / "run"
+    assert run(3, "step", flags).returncode == -signal.SIGKILL
+    assert [folder.name for folder in whole_checkpoints(output)] == ["checkpoint-2"]
+    assert run(4, "save", flags).returncode == -signal.SIGKILL
+    assert (output / "checkpoint-4").is_dir()
+    assert not (output / "checkpoint-4" / MARK).exists()
+    last = run(0, "never", flags)
+    assert last.returncode == 0, last.stderr[-2000:]
+    assert "checkpoint-4 was being written when its run ended; it is removed." in last.stdout
+    assert "checkpoint-2." in last.stdout
+
+    whole, broken = read_log(tmp_path / "unbroken" / LOG_FILE), read_log(output / LOG_FILE)
+    assert [row["step"] for row in broken] == ["1", "2", "3", "4", "5"]
+    for name in ("loss", "reward", "kl", "entropy", "grad_norm", "completion_length"):
+        assert [float(row[name]) for row in broken] == pytest.approx(
+            [float(row[name]) for row in whole], rel=1e-6
+        ), name
+    assert len({row["reward"] for row in whole}) > 2
+
+    same = [
+        Qwen2VLForConditionalGeneration.from_pretrained(folder / grpo.FINAL)
+        for folder in (tmp_path / "unbroken", output)
+    ]
+    for (name, one), other in zip(same[0].named_parameters(), same[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8, msg=name)
+    record = json.loads((output / grpo.FINAL / grpo.MANIFEST).read_text())
+    assert [row["sample"] for row in record["rows"]] == [
+        json.loads(line)["sample"]["id"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()
+    ]
+    with pytest.raises(grpo.RecipeError, match=r"holds another run: recipe\.grpo\.beta differ"):
+        grpo.main([*flags, "--beta", "0.2"])
+
+
+def test_a_run_ends_with_a_checkpoint_that_an_evaluation_loads(
+    flags: list[str], world: World, tmp_path: Path
+) -> None:
+    lora = ["--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", "1"]
+    grpo.main([*flags, *lora, "--report_to", "tensorboard"])
+    final = tmp_path / "run" / grpo.FINAL
+    model = Qwen2VLForConditionalGeneration.from_pretrained(final)
+    processor = AutoProcessor.from_pretrained(final)
+    assert processor.chat_template == world.processor.chat_template
+    assert model.generation_config.eos_token_id == [927, 925]
+    assert not any("lora" in name for name in model.state_dict())
+    with torch.no_grad():
+        assert model(**world.shown[0].tensors()).logits.isfinite().all()
+    assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+    assert [row["step"] for row in read_log(tmp_path / "run" / LOG_FILE)] == ["1"]
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*grpo.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_read(config: Path) -> None:
+    # A machine without a GPU refuses bf16, and knows no such thing as the devices of the 7B run.
+    given = ["--config", str(config), "--model_name_or_path", "m", "--rows", "r", "--bf16", "false"]
+    recipe, args, _ = grpo.parse(given)
+    assert recipe.world == yaml.safe_load(config.read_text())["world"]
+    assert args.reward_weights == [1.0, 0.0, 1.0]
+    assert (args.loss_type, args.scale_rewards, args.num_generations) == ("grpo", "group", 8)
+
+
+def test_the_7b_recipe_is_table_5() -> None:
+    table = yaml.safe_load((CONFIGS / "st_r1_7b_grpo.yaml").read_text())
+    assert {
+        "max_prompt_length": 4096,
+        "learning_rate": 1e-5,
+        "gradient_accumulation_steps": 1,
+        "beta": 0.1,
+        "num_generations": 8,
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 1,
+    }.items() <= table.items()
+
+
+def test_a_dry_run_says_what_would_be_done(flags: list[str], tmp_path: Path) -> None:
+    name, config, *rest = flags
+    assert name == "--config"
+    result = CliRunner().invoke(egost.app, ["train", "grpo", config, *rest, "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "optimizer steps: 5 (1 prompts x 4 completions sampled at a time)" in result.output
+    assert "<|vision_start|><|video_pad|><|vision_end|>The video was filmed" in result.output
+    assert "its own solution earns 1.00" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["--rows", ""], "names no rows"),
+        (["--max_prompt_length", "100"], "2 of 2 prompts are longer than max_prompt_length"),
+        (["--softmax_temperature", "0"], "softmax_temperature is 0.0"),
+        (["--config", "nowhere.yaml"], "the recipe cannot be read"),
+    ],
+)
+def test_a_wrong_recipe_is_named(flags: list[str], extra: list[str], says: str) -> None:
+    kept = flags[2:] if extra[0] == "--config" else flags
+    with pytest.raises(grpo.RecipeError, match=says):
+        grpo.main([*kept, *extra])
+
+
+def test_a_clip_that_is_not_the_rows_own_is_named(flags: list[str], world: World, tmp_path: Path) -> None:
+    line = json.loads(world.rows[0].to_line())
+    (tmp_path / "rows.jsonl").write_text(json.dumps(line | {"clip_sha256": "0" * 64}) + "\n")
+    with pytest.raises(RowError, match=r"1 of 1 rows cannot be shown to a model\..*is another file"):
+        grpo.main(flags)
+
+
+def test_another_trl_is_refused(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.trl_version.version", lambda _: "1.17.0")
+    with pytest.raises(TrlVersionError, match=r"TRL 1\.17\.0 is installed"):
+        grpo.main(flags)
