@@ -98,7 +98,7 @@ class HfEngine:
         """Answer the asks one by one, greedily, and show what the model got and how sure it was."""
         for ask in asks:
             videos = _videos([ask])
-            inputs = self._inputs([ask], videos)
+            inputs = self.inputs([ask], videos)
             if (room := self._no_room(inputs, ask.arguments)) is not None:
                 raise AdapterError(f"{ask.sample}: {room.message} No parity can be shown for it.")
             output = self._generate(inputs, ask.arguments)
@@ -125,7 +125,7 @@ class HfEngine:
         """The replies to asks of the same arguments; where they do not fit together, one by one."""
         arguments = asks[0].arguments
         try:
-            inputs = self._inputs(asks, _videos(asks))
+            inputs = self.inputs(asks, _videos(asks))
             if (no_room := self._no_room(inputs, arguments)) is None:
                 output = self._generate(inputs, arguments)
                 return [self._reply(row, inputs, output, arguments) for row in range(len(asks))]
@@ -136,7 +136,7 @@ class HfEngine:
             return [failure]
         return [reply for ask in asks for reply in self._replies([ask])]
 
-    def _inputs(self, asks: Sequence[Ask], videos: list[Frames]) -> Any:
+    def inputs(self, asks: Sequence[Ask], videos: list[Frames]) -> Any:
         """What the model takes, on its device, padded on the left."""
         arguments = dict(self._prompts.arguments)
         if videos:
@@ -219,11 +219,13 @@ def trace_of(sample: str, frames_sha256: str | None, inputs: Any, output: Any, p
     if (found := inputs.get("video_grid_thw")) is not None:
         grid = (int(found[0, 0]), int(found[0, 1]), int(found[0, 2]))
     pixels = inputs.get("pixel_values_videos")
+    seconds = inputs.get("second_per_grid_ts")
     return Trace(
         sample=sample,
         frames_sha256=frames_sha256,
         video=None if pixels is None else video_signature(pixels, grid, processor.video_processor),
         grid=grid,
+        seconds=None if seconds is None else float(seconds[0]),
         prompt_tokens=prompt,
         video_tokens=prompt.count(processor.video_token_id),
         steps=tuple(

@@ -55,9 +55,9 @@ class Parting:
 class QuestionParity:
     """One question in two engines; each pair is (first engine, second engine).
 
-    frames_sha256, grids, video_tokens: see Trace. prompt_tokens: number of tokens. prompt_differs_at: the first
-    token of the prompts that differs, None where they are identical. video_difference: the largest between what
-    the two vision encoders got (`video_signature`), of 255; infinite where the shapes differ, None without a
+    frames_sha256, grids, seconds, video_tokens: see Trace. prompt_tokens: number of tokens. prompt_differs_at: the
+    first token of the prompts that differs, None where they are identical. video_difference: the largest between
+    what the two vision encoders got (`video_signature`), of 255; infinite where the shapes differ, None without a
     video. faults: what is wrong, each in a few words; empty where the engines agree.
     """
 
@@ -65,6 +65,7 @@ class QuestionParity:
     frames_sha256: tuple[str | None, str | None]
     video_difference: float | None
     grids: tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]
+    seconds: tuple[float | None, float | None]
     video_tokens: tuple[int, int]
     prompt_tokens: tuple[int, int]
     prompt_differs_at: int | None
@@ -103,7 +104,9 @@ class Parity:
         if rounding:
             answers += f", and {rounding} part only where two tokens are equally likely but for rounding"
         if self.passed:
-            return f"{first} and {second} agree: same pixels, grids, video tokens and prompts; {answers}."
+            return (
+                f"{first} and {second} agree: same pixels, grids, times, video tokens and prompts; {answers}."
+            )
         kinds = Counter(fault.partition(":")[0] for q in self.questions for fault in q.faults)
         what = ", ".join(f"{kind} ({count} of {n})" for kind, count in kinds.most_common())
         return f"{first} and {second} do NOT agree: {what}; {answers}."
@@ -135,6 +138,7 @@ def compare(first: Trace, second: Trace, *, rounding_known: bool) -> QuestionPar
         frames_sha256=(first.frames_sha256, second.frames_sha256),
         video_difference=_video_difference(first, second),
         grids=(first.grid, second.grid),
+        seconds=(first.seconds, second.seconds),
         video_tokens=(first.video_tokens, second.video_tokens),
         prompt_tokens=(len(first.prompt_tokens), len(second.prompt_tokens)),
         prompt_differs_at=_first_difference(first.prompt_tokens, second.prompt_tokens),
@@ -152,6 +156,8 @@ def _faults(question: QuestionParity, rounding_known: bool) -> Iterator[str]:
         yield f"other frames: {a[:12]} and {b[:12]}"
     if question.grids[0] != question.grids[1]:
         yield f"other grid: {question.grids[0]} and {question.grids[1]}"
+    if question.seconds[0] != question.seconds[1]:
+        yield f"other times: {question.seconds[0]} and {question.seconds[1]} s between temporal patches"
     if question.video_tokens[0] != question.video_tokens[1]:
         yield f"other number of video tokens: {question.video_tokens[0]} and {question.video_tokens[1]}"
     if question.video_difference is not None and not question.video_difference <= _SAME_VIDEO:

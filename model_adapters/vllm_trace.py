@@ -7,30 +7,21 @@ from typing import Any
 
 from egost_tasks.lossless import pixels_sha256
 from model_adapters.asking import AdapterError, Ask, EngineIdentity
-from model_adapters.checkpoints import checkpoint_identity
 from model_adapters.traces import TOP, Step, Trace, video_signature
-from model_adapters.vllm_engine import VllmEngine, VllmSettings
+from model_adapters.vllm_engine import VllmEngine
 
 
 class TracingVllm:
     """The engine that evaluates, asked one question after another."""
 
-    def __init__(
-        self,
-        model: str,
-        revision: str | None = None,
-        *,
-        dtype: str = "auto",
-        max_pixels: int | None = None,
-    ) -> None:
-        """Raises AdapterError where vLLM is not installed, or for a checkpoint that is not there or takes no video."""
-        self.engine = VllmEngine(
-            checkpoint_identity(model, revision), VllmSettings(dtype=dtype, max_pixels=max_pixels)
-        )
-        if self.engine.renderer.family.frames_as != "video":
+    def __init__(self, engine: VllmEngine) -> None:
+        """Raises AdapterError for a family whose frames are no video."""
+        if engine.renderer.family.frames_as != "video":
             raise AdapterError(
-                f"{model} takes its frames as images; engines are compared for families that take a video."
+                f"{engine.checkpoint.name} takes its frames as images; engines are compared for families that take a "
+                "video."
             )
+        self.engine = engine
 
     @property
     def identity(self) -> EngineIdentity:
@@ -63,7 +54,7 @@ class TracingVllm:
 
     def _trace(self, ask: Ask, request: Any, rendered: Any, output: Any) -> Trace:
         [completion] = output.outputs
-        grid = video = frames_sha256 = None
+        grid = video = seconds = frames_sha256 = None
         if ask.clip is not None:
             [(frames, _)] = request["multi_modal_data"]["video"]
             frames_sha256 = pixels_sha256(frames)
@@ -71,6 +62,8 @@ class TracingVllm:
             if (found := processed.get("video_grid_thw")) is not None:
                 time, height, width = (int(side) for side in found.flatten())
                 grid = (time, height, width)
+            if (told := processed.get("second_per_grid_ts")) is not None:
+                seconds = float(told)
             video = video_signature(
                 processed["pixel_values_videos"], grid, self.engine.renderer.processor.video_processor
             )
@@ -79,6 +72,7 @@ class TracingVllm:
             frames_sha256=frames_sha256,
             video=video,
             grid=grid,
+            seconds=seconds,
             prompt_tokens=tuple(output.prompt_token_ids),
             video_tokens=output.prompt_token_ids.count(self.engine.renderer.video_token),
             steps=tuple(
