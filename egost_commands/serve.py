@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,7 @@ def serve(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and start nothing.")] = False,
 ) -> None:
     """Serve a model with vLLM until Ctrl-C, and say how to evaluate it."""
-    from model_adapters.serve import evaluate_command, in_shell, plan_server, serve_command
+    from model_adapters.serve import evaluate_command, in_shell, plan_server, serve_command, serve_environment
 
     plan = plan_server(
         model,
@@ -52,8 +53,8 @@ def serve(
         media=media,
         extra=extra or (),
     )
-    command = serve_command(plan)
-    typer.echo(in_shell(command))
+    command, environment = serve_command(plan), serve_environment()
+    typer.echo(in_shell(command, environment))
     if dry_run:
         typer.echo(f"then: {evaluate_command(plan)}", err=True)
         return
@@ -66,6 +67,7 @@ def serve(
     check_port(host, port)
     plan.media.mkdir(parents=True, exist_ok=True)
     end_like_ctrl_c()
+    os.environ.update(environment)
     log = cache_root() / "serve" / f"{port}.log"
     try:
         with ServerProcess(command, plan.local_url, log, _say) as server:

@@ -8,10 +8,11 @@ evaluate_command(plan)    # what to type next
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -26,14 +27,13 @@ from model_adapters.families import FAMILIES, FRAMES_A_SECOND, Family, config_ov
 from model_adapters.known_models import KnownModel, UnknownModelError, find_model, gpus_that_hold
 from model_adapters.served_settings import as_served_name
 from model_adapters.server_engine import AT_ONCE
-from model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, context_length, frame_limits
+from model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
 
 ANY_HOST = "0.0.0.0"
 
 CHANGE_REPLIES = (
     "--chat-template",
     "--generation-config",
-    "--hf-overrides",
     "--kv-cache-dtype",
     "--lora-modules",
     "--override-generation-config",
@@ -48,6 +48,7 @@ CHANGE_REPLIES = (
 _OURS = (
     *("--model", "--served-model-name", "--revision", "--dtype", "--max-model-len", "--host", "--port"),
     *("--limit-mm-per-prompt", "--mm-processor-kwargs", "--media-io-kwargs", "--allowed-local-media-path"),
+    "--hf-overrides",
 )
 """Arguments that the plan says; vLLM would take the second of two without a word."""
 
@@ -184,10 +185,10 @@ def serve_command(plan: ServerPlan) -> list[str]:
         "--pipeline-parallel-size": plan.parallel.pipeline if plan.parallel.pipeline > 1 else None,
         "--data-parallel-size": plan.parallel.data if plan.parallel.data > 1 else None,
         # Its default of 128 on a CPU shares little between short prompts.
-        "--block-size": CPU_BLOCK if _is_cpu_build() else None,
+        "--block-size": CPU_BLOCK if _is_cpu_build() and "--block-size" not in plan.extra else None,
+        "--mm-processor-kwargs": _json(processor_arguments(plan.family)),
+        "--hf-overrides": _json(config_overrides(plan.family)),
     }
-    if "--block-size" in plan.extra:
-        del optional["--block-size"]
     return [
         *_launcher(plan.source),
         *("--host", plan.host, "--port", str(plan.port)),
@@ -195,14 +196,18 @@ def serve_command(plan: ServerPlan) -> list[str]:
         *("--dtype", plan.dtype, "--max-model-len", str(plan.max_model_len)),
         *(part for name, value in optional.items() if value is not None for part in (name, str(value))),
         *("--limit-mm-per-prompt", json.dumps(frame_limits(plan.family, None))),
-        *("--mm-processor-kwargs", json.dumps(processor_arguments(plan.family))),
-        *("--hf-overrides", json.dumps(config_overrides(plan.family))),
         *("--media-io-kwargs", json.dumps({"video": video})),
         *("--allowed-local-media-path", str(plan.media)),
         *("--enable-prefix-caching", "--enable-prompt-tokens-details"),
         *(["--trust-remote-code"] if plan.trust_remote_code else []),
         *plan.extra,
     ]
+
+
+def serve_environment() -> dict[str, str]:
+    """What vLLM's environment is to hold beside what it holds already; nothing on a GPU."""
+    memory = "VLLM_CPU_KVCACHE_SPACE"
+    return {memory: CPU_CACHE} if _is_cpu_build() and memory not in os.environ else {}
 
 
 def evaluate_command(plan: ServerPlan) -> str:
@@ -221,6 +226,10 @@ def evaluate_command(plan: ServerPlan) -> str:
             f"--model_args base_url={plan.url}{at_once} --output_path runs --log_samples",
         ]
     )
+
+
+def _json(arguments: dict[str, Any]) -> str | None:
+    return json.dumps(arguments) if arguments else None
 
 
 def _known(model: str) -> KnownModel | None:
@@ -298,9 +307,9 @@ def _installed(name: str) -> bool:
     return True
 
 
-def in_shell(command: Sequence[str]) -> str:
+def in_shell(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """A command as it can be typed in a shell, one argument and its value a line."""
-    quoted = [shlex.quote(part) for part in command]
+    quoted = [*(f"{name}={value}" for name, value in environment.items()), *map(shlex.quote, command)]
     lines: list[str] = []
     for part in quoted:
         if lines and not part.startswith("--"):
