@@ -50,6 +50,11 @@ def model_args(arguments: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in given.split(","))
 
 
+def without_addresses(value: Any) -> str:
+    """As JSON, without the places in memory that lmms-eval writes down of the tasks' functions."""
+    return re.sub(r" at 0x[0-9a-f]+", "", json.dumps(value, sort_keys=True))
+
+
 def test_vllm_is_the_usual_engine_and_the_revision_is_pinned() -> None:
     settings, arguments = planned("qwen2.5-vl-7b", limit=20)
     assert arguments[:4] == ["--tasks", "egost", "--model", "egost_vllm"]
@@ -180,15 +185,12 @@ def test_a_run_its_repetition_from_the_journal_and_the_printed_command(
     assert ", 2 from the journal" in again.stderr
     assert again.returncode == 2 and "is of an earlier one" in again.stderr, "its results went elsewhere"
 
+    command_line = done.stdout.splitlines()[0].replace("EGOST_ONLY=1 ", "")
     plain = subprocess.run(
-        done.stdout.splitlines()[0] + " --output_path plain",
+        f"{command_line} --output_path plain",
         shell=True,
         cwd=tmp_path,
-        env={
-            **environment(own_cache),
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "EGOST_ONLY": "0",
-        },
+        env={**environment(own_cache), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
         capture_output=True,
         check=False,
         timeout=600,
@@ -197,7 +199,7 @@ def test_a_run_its_repetition_from_the_journal_and_the_printed_command(
     results, samples = saved(tmp_path / "plain")
     by_egost_run, same_samples = saved(tmp_path / "again")
     assert results.keys() == by_egost_run.keys()
-    assert results["configs"] == by_egost_run["configs"]
+    assert without_addresses(results["configs"]) == without_addresses(by_egost_run["configs"])
     assert results["results"] == by_egost_run["results"]
     assert samples == same_samples
 
