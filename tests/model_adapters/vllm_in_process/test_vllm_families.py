@@ -1,0 +1,48 @@
+"""Each family's own way in: the real vLLM takes 8 frames as the family's processor of transformers counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from family_checkpoints import family_checkpoint
+
+from model_adapters.asking import Ask, GenerationArguments, Reply
+from model_adapters.checkpoints import checkpoint_identity
+from model_adapters.families import FAMILIES, VIDEO_METADATA
+from model_adapters.vllm_engine import VllmEngine, VllmSettings
+
+SETTINGS = VllmSettings(
+    dtype="float32", enforce_eager=True, max_num_seqs=2, max_model_len=3072, trust_remote_code=True
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl_chat"])
+def test_the_frames_arrive(model_type: str, tmp_path: Path, asks: Callable[..., list[Ask]]) -> None:
+    [ask] = asks(GenerationArguments(max_new_tokens=2))[:1]
+    assert ask.clip is not None
+    engine = VllmEngine(checkpoint_identity(family_checkpoint(model_type, tmp_path)), SETTINGS)
+    try:
+        [(_, reply)] = engine.answer([ask])
+    finally:
+        engine.close()
+    assert isinstance(reply, Reply), reply
+    text = engine.renderer.text(ask.prompt, with_frames=True)
+    if FAMILIES[model_type].frames_as == "images":
+        # 8 tiles of 448 x 448, 256 tokens each, and the tokenizer alone for the rest.
+        assert text.count("<image>\n") == 8 and reply.video_tokens == 8 * 256
+        return
+    inputs = engine.renderer.processor(
+        text=[text],
+        videos=[torch.from_numpy(ask.clip.frames()).permute(0, 3, 1, 2)],
+        video_metadata=[dict(VIDEO_METADATA)],
+        return_tensors="pt",
+        **engine.renderer.arguments,
+    )
+    assert reply.prompt_tokens == inputs["input_ids"].shape[1]
+    assert reply.video_tokens == (inputs["input_ids"] == engine.renderer.video_token).sum().item()
+    if "video_grid_thw" in inputs:
+        assert inputs["video_grid_thw"][0, 0] == 4
