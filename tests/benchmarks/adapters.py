@@ -1,0 +1,248 @@
+"""How fast a checkpoint is evaluated, adapter by adapter. Run by `make bench`, in the environment that has vLLM.
+
+The same questions of the mini world and the tiny checkpoint, through lmms-eval's own `qwen2_vl` (transformers, one
+request at a time, as it is by default) and `vllm` (8 images a question, all questions in one batch), and through
+`egost_vllm` and `egost_server`. Each adapter runs in a process of its own, one after the other; what is timed is the
+second of two calls of `generate_until`, after one that started the model. Only ratios within one run mean anything.
+
+`outside` is the share of that time that was not spent in `generate` of transformers or in the steps of vLLM: reading
+frames, making prompts and patches, keeping replies. It cannot be seen from a server's client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+LEAST_OVER_TRANSFORMERS, LEAST_OVER_VLLM, MOST_OUTSIDE = 5.0, 1.5, 0.05
+TASKS = [
+    f"egost_mini_{task}_{way}"
+    for task in ("direction", "landmark", "action")
+    for way in ("forward", "reverse")
+]
+FOR_VLLM = "dtype=float32,enforce_eager=True"
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
+
+
+class Clock:
+    """Seconds spent in a function."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - start
+
+        return timed
+
+
+def measure(name: str, model_args: str, batch_size: int, tokens: int) -> dict[str, Any]:
+    """Samples, seconds, and the share of them outside the model, of one adapter in this process."""
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.models import get_model
+
+    device = "cpu" if name == "qwen2_vl" else None
+    adapter = get_model(name).create_from_arg_string(model_args, {"batch_size": batch_size, "device": device})
+    # lmms-eval would close the model after the first call.
+    adapter.clean = lambda: None
+    whole, inside = Clock(), Clock()
+    counted: list[int] = []
+
+    def generate(requests: list[Any], answer: Callable[..., Any] = adapter.generate_until) -> Any:
+        counted.append(len(requests))
+        whole.seconds = inside.seconds = 0.0
+        return whole.around(answer)(requests)
+
+    adapter.generate_until = generate
+    if name == "qwen2_vl":
+        adapter.model.generate = inside.around(adapter.model.generate)
+    elif "server" not in name:
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        LLMEngine.step = inside.around(LLMEngine.step)
+    cached = prompt = 0
+    for limit in (1, None):
+        if engine := getattr(adapter, "_engine", None):
+            cached, prompt = getattr(engine, "cached_tokens", 0), getattr(engine, "prompt_tokens", 0)
+        simple_evaluate(
+            model=adapter,
+            tasks=TASKS,
+            limit=limit,
+            batch_size=batch_size,
+            gen_kwargs=f"max_new_tokens={tokens}",
+            bootstrap_iters=0,
+        )
+    record: dict[str, Any] = {"samples": counted[-1], "seconds": whole.seconds}
+    if "server" not in name:
+        record["outside"] = 1 - inside.seconds / whole.seconds
+    if name == "egost_vllm":
+        record["cached"] = (engine.cached_tokens - cached) / (engine.prompt_tokens - prompt)
+    return record
+
+
+def in_own_process(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+    """What `measure` says when another process of this file is asked for it."""
+    command = [sys.executable, __file__, "--measure", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-4000:]}")
+    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return record
+
+
+@contextmanager
+def served(checkpoint: Path, environment: dict[str, str], number: int) -> Iterator[list[str]]:
+    """The URLs of some servers of the checkpoint, each with an equal share of the cores."""
+    ports = []
+    for _ in range(number):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    cores = str(max(1, (os.cpu_count() or 1) // number))
+    servers = [
+        subprocess.Popen(
+            [
+                *(
+                    str(Path(sys.executable).with_name("egost")),
+                    "serve",
+                    str(checkpoint),
+                    "--port",
+                    str(port),
+                ),
+                *("--dtype", "float32", "--max-model-len", "2048", "--", "--enforce-eager"),
+            ],
+            env={**environment, "OMP_NUM_THREADS": cores},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for port in ports
+    ]
+    try:
+        for server in servers:
+            assert server.stdout
+            if not any("is served at" in line for line in server.stdout):
+                raise SystemExit("a server did not start")
+        yield [f"http://127.0.0.1:{port}" for port in ports]
+    finally:
+        for server in servers:
+            server.send_signal(signal.SIGINT)
+        for server in servers:
+            server.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=int, default=12)
+    parser.add_argument(
+        "--tokens", type=int, default=16, help="of a reply; the untrained checkpoint fills them"
+    )
+    parser.add_argument("--servers", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--json", type=Path, help="where to write the record")
+    parser.add_argument(
+        "--measure", nargs=4, metavar=("ADAPTER", "ARGS", "BATCH", "TOKENS"), help=argparse.SUPPRESS
+    )
+    given = parser.parse_args()
+    if given.measure:
+        name, model_args, batch_size, tokens = given.measure
+        print(json.dumps(measure(name, model_args, int(batch_size), int(tokens))))
+        return
+    with TemporaryDirectory() as folder:
+        records = run_all(Path(folder), given.clips, given.tokens, given.servers)
+    report(records)
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps(records, indent=1))
+
+
+def run_all(cache: Path, clips: int, tokens: int, servers: list[int]) -> dict[str, dict[str, Any]]:
+    """Each adapter's record, by its name."""
+    from egost_tasks.clips import build_clips
+    from egost_tasks.frames import parse_protocol
+    from egost_tasks.mini_world import write_mini_release
+    from model_adapters.tiny_checkpoint import tiny_checkpoint
+
+    write_mini_release(cache / "mini", clips=clips, seed=1, progress=False)
+    build_clips(
+        sorted((cache / "mini").rglob("*.mp4")), parse_protocol("uniform8"), cache=cache, progress=False
+    )
+    checkpoint = tiny_checkpoint(cache / "checkpoints" / "tiny")
+    environment = {**os.environ, **QUIET, "EGOST_CACHE": str(cache), "HF_HOME": str(cache / "hf")}
+    room = f"{FOR_VLLM},max_model_len=2048"
+    stock_vllm = f"model={checkpoint},{room},block_size=32,max_frame_num=8,nframes=8"
+    adapters = {
+        "qwen2_vl": ("qwen2_vl", f"pretrained={checkpoint},device_map=cpu,max_num_frames=8", "1"),
+        "vllm": ("vllm", stock_vllm, "1000"),
+        "egost_vllm": ("egost_vllm", f"model={checkpoint},{room},fresh=True", "1"),
+        "egost_vllm, no prefix cache": (
+            "egost_vllm",
+            f"model={checkpoint},{room},fresh=True,prefix_caching=False",
+            "1",
+        ),
+    }
+    records = {name: in_own_process(environment, *what, str(tokens)) for name, what in adapters.items()}
+    for number in servers:
+        with served(checkpoint, environment, number) as urls:
+            model_args = f"base_url={';'.join(urls)},fresh=True"
+            records[f"egost_server, {number}"] = in_own_process(
+                environment, "egost_server", model_args, "1", str(tokens)
+            )
+    return records
+
+
+def report(records: dict[str, dict[str, Any]]) -> None:
+    """Print the records, and how they stand to what is aimed at."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "adapter", "samples", "s", "samples/s", "times qwen2_vl", "times vllm", "outside", "from prefix cache"
+    )
+    rate = {name: record["samples"] / record["seconds"] for name, record in records.items()}
+    for name, record in records.items():
+        shares = [f"{record[key]:.1%}" if key in record else "-" for key in ("outside", "cached")]
+        ratios = [f"{rate[name] / rate[rival]:.2f}" for rival in ("qwen2_vl", "vllm")]
+        table.add_row(
+            name, str(record["samples"]), f"{record['seconds']:.1f}", f"{rate[name]:.1f}", *ratios, *shares
+        )
+    console = Console(width=120)
+    console.print(table)
+    ours = records["egost_vllm"]
+    aims = {
+        f"egost_vllm at least {LEAST_OVER_TRANSFORMERS} x qwen2_vl": rate["egost_vllm"] / rate["qwen2_vl"]
+        >= LEAST_OVER_TRANSFORMERS,
+        f"egost_vllm at least {LEAST_OVER_VLLM} x vllm": rate["egost_vllm"] / rate["vllm"] >= LEAST_OVER_VLLM,
+        f"egost_vllm at most {MOST_OUTSIDE:.0%} outside the model": ours["outside"] <= MOST_OUTSIDE,
+    }
+    for aim, reached in aims.items():
+        console.print(f"{'reached' if reached else 'MISSED '} {aim}")
+
+
+if __name__ == "__main__":
+    main()
