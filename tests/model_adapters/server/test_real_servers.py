@@ -160,7 +160,7 @@ def test_the_real_command_evaluates_against_real_servers(
 ) -> None:
     assert {task: len(replies) for task, replies in by_file.items()} == dict.fromkeys(TASKS, 5)
     assert len({reply for replies in by_file.values() for reply in replies.values()}) > 5
-    assert all(served.answered() >= 3 for served in servers), "both were asked"
+    assert sum(served.answered() for served in servers) >= 15
 
 
 def test_the_pixels_inline_bring_the_same_replies(
