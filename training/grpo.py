@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -296,23 +297,31 @@ def _differences(found: Any, asked: Any, at: str = "") -> set[str]:
 def save_final(trainer: Any, target: Path, record: dict[str, Any]) -> None:
     """Write the trained model with its processor and manifest, whole or not at all; adapters are merged into it.
 
-    A model that was loaded in 4 or 8 bits cannot take its adapters in; they are written as they are, to be merged
-    into the unquantised base by `egost train merge`.
+    Adapters of a model that was loaded in 4 or 8 bits, or whose weights are spread over processes, cannot be merged
+    here; they are written as they are, for `egost train merge` to put into the unquantised base.
     """
-    from training.whole_checkpoints import write_folder_whole
-
     plain = trainer.accelerator.unwrap_model(trainer.model)
-    quantised = getattr(plain, "is_loaded_in_4bit", False) or getattr(plain, "is_loaded_in_8bit", False)
-
-    def write(folder: Path) -> None:
-        if hasattr(plain, "merge_and_unload") and not quantised:
-            plain.merge_and_unload().save_pretrained(folder)
-            trainer.processing_class.save_pretrained(folder)
-        else:
-            trainer.save_model(str(folder))
-        write_manifest(folder, record)
-
-    write_folder_whole(target, write)
+    merges = hasattr(plain, "merge_and_unload") and not (
+        getattr(plain, "is_loaded_in_4bit", False)
+        or getattr(plain, "is_loaded_in_8bit", False)
+        or trainer.is_deepspeed_enabled
+        or trainer.is_fsdp_enabled
+    )
+    beside = target.with_name(target.name + ".part")
+    if trainer.args.should_save:
+        shutil.rmtree(beside, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    if not merges:
+        # Spread weights are gathered here, by all processes.
+        trainer.save_model(str(beside))
+    elif trainer.args.should_save:
+        plain.merge_and_unload().save_pretrained(beside)
+        trainer.processing_class.save_pretrained(beside)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.args.should_save:
+        write_manifest(beside, record)
+        shutil.rmtree(target, ignore_errors=True)
+        beside.rename(target)
 
 
 if __name__ == "__main__":

@@ -100,11 +100,10 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         bad = not torch.isfinite(loss).item()
         self._metrics[mode]["loss/not_finite"].append(float(bad))
         if bad and self.is_deepspeed_enabled:
-            samples = [self._shown[row].text[:80] for row in self._rows[:1]]
             raise NonFiniteLoss(
-                f"the loss is {loss.item()} at step {self.state.global_step} (first prompt: {samples}). DeepSpeed "
-                "would write it into the weights before it can be left out. Run the same command again to go on from "
-                "the last whole checkpoint; lower the learning rate if it comes back."
+                f"the loss is {loss.item()} at step {self.state.global_step}, rows {sorted(set(self._rows))}. "
+                "DeepSpeed would write it into the weights before it can be left out. Run the same command again "
+                "to go on from the last whole checkpoint; lower the learning rate if it comes back."
             )
         return loss
 

@@ -62,14 +62,5 @@ def remove_unfinished(output: Path) -> list[Path]:
     return broken
 
 
-def write_folder_whole(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder beside `target`, then rename it, in the place of one that was there."""
-    beside = target.with_name(target.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)
-    write(beside)
-    shutil.rmtree(target, ignore_errors=True)
-    beside.rename(target)
-
-
 def _folders(output: Path) -> list[Path]:
     return [path for path in output.iterdir() if path.is_dir()] if output.is_dir() else []

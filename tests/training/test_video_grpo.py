@@ -75,8 +75,13 @@ def test_log_probabilities_are_computed_with_the_video(world: World, tmp_path: P
     assert (other_entropy - entropy).abs().max() > 1e-5
 
 
-def test_one_encoding_gives_the_loss_and_gradients_of_the_plain_repeat(world: World, tmp_path: Path) -> None:
-    trainer = make_trainer(world, tmp_path, rows=(0, 1), per_device_train_batch_size=8)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_one_encoding_gives_the_loss_and_gradients_of_the_plain_repeat(
+    world: World, tmp_path: Path, checkpointing: bool
+) -> None:
+    trainer = make_trainer(
+        world, tmp_path, rows=(0, 1), per_device_train_batch_size=8, gradient_checkpointing=checkpointing
+    )
     batch = sampled(trainer)
     batch["advantages"] = torch.linspace(-1, 1, 8)
     runs = clips_encoded(trainer.model)

@@ -1,0 +1,80 @@
+"""How much one encoding of a clip saves in a GRPO step of 8 completions, against the plain repeat.
+
+    python tests/benchmarks/grpo_vision.py [ROUNDS]
+
+The plain repeat hands the model the clip's pixels once for each completion, as the released training code does: in the
+rollout, for the reference and in the loss. Times are of one optimizer step, with forward and backward pass; the vision
+share is what the vision tower takes of it, measured around its forward pass and its backward pass.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from video_runs import World, make_trainer, make_world
+
+GROUP = 8
+
+
+class Stopwatch:
+    """Seconds that a model's vision tower takes, forward and backward."""
+
+    def __init__(self, *models: Any) -> None:
+        self.seconds = 0.0
+        self.started = 0.0
+        for model in models:
+            tower = model.model.visual
+            tower.register_forward_pre_hook(self.start)
+            tower.register_forward_hook(self.stop)
+            tower.register_full_backward_pre_hook(self.start)
+            tower.patch_embed.register_full_backward_hook(self.stop)
+
+    def start(self, *_: Any) -> None:
+        self.started = time.perf_counter()
+
+    def stop(self, *_: Any) -> None:
+        self.seconds += time.perf_counter() - self.started
+
+
+def step(world: World, output: Path, once: bool) -> tuple[float, float]:
+    """Seconds of one whole step, and of the vision towers within it."""
+    trainer = make_trainer(
+        world, output, num_generations=GROUP, per_device_train_batch_size=GROUP, max_completion_length=16
+    )
+    trainer.encode_once = once
+    watch = Stopwatch(trainer.model, trainer.ref_model)
+    began = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - began, watch.seconds
+
+
+def main(rounds: int) -> None:
+    torch.set_num_threads(1)
+    times: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    with tempfile.TemporaryDirectory() as folder:
+        world = make_world(Path(folder))
+        for i in range(rounds + 1):
+            for once in (True, False):
+                taken = step(world, Path(folder, "run"), once)
+                if i:  # the first round warms up
+                    times[once].append(taken)
+    whole = {once: statistics.median(t for t, _ in taken) for once, taken in times.items()}
+    vision = {once: statistics.median(v for _, v in taken) for once, taken in times.items()}
+    print(f"GRPO step, {GROUP} completions on one clip, tiny Qwen2-VL, median of {rounds}:")
+    for once, name in ((False, "plain repeat"), (True, "encoded once")):
+        print(f"  {name}: {whole[once]:.2f} s, of which vision {vision[once]:.2f} s")
+    print(
+        f"  vision: {vision[False] / vision[True]:.1f} x less time; whole step: {whole[False] / whole[True]:.2f} x"
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
