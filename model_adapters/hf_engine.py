@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from model_adapters.asking import (
 )
 from model_adapters.checkpoints import checkpoint_identity
 from model_adapters.families import VIDEO_METADATA, prompt_renderer
-from model_adapters.traces import TOP, Step, Trace, video_signature
+from model_adapters.traces import TOP, Step, Trace, video_reach, video_signature
 
 
 class HfEngine:
@@ -108,6 +108,7 @@ class HfEngine:
                 inputs,
                 output,
                 self._prompts.processor,
+                self._prompts.config,
             )
 
     def close(self) -> None:
@@ -207,11 +208,18 @@ class HfEngine:
         return text[: min(places, default=len(text))]
 
 
-def trace_of(sample: str, frames_sha256: str | None, inputs: Any, output: Any, processor: Any) -> Trace:
+def trace_of(
+    sample: str,
+    frames_sha256: str | None,
+    inputs: Any,
+    output: Any,
+    processor: Any,
+    config: Mapping[str, Any],
+) -> Trace:
     """The trace of one greedy call of `generate`.
 
     inputs: what `generate` was given, a batch of one. output: what it returned, with `sequences` and `scores`.
-    processor: the checkpoint's.
+    processor, config: the checkpoint's, the latter as config.json holds it.
     """
     prompt = tuple(inputs["input_ids"][0].tolist())
     tokens = output.sequences[0, len(prompt) :].tolist()
@@ -219,13 +227,15 @@ def trace_of(sample: str, frames_sha256: str | None, inputs: Any, output: Any, p
     if (found := inputs.get("video_grid_thw")) is not None:
         grid = (int(found[0, 0]), int(found[0, 1]), int(found[0, 2]))
     pixels = inputs.get("pixel_values_videos")
-    seconds = inputs.get("second_per_grid_ts")
+    told = inputs.get("second_per_grid_ts")
+    seconds = None if told is None else float(told[0])
     return Trace(
         sample=sample,
         frames_sha256=frames_sha256,
         video=None if pixels is None else video_signature(pixels, grid, processor.video_processor),
         grid=grid,
-        seconds=None if seconds is None else float(seconds[0]),
+        seconds=seconds,
+        reach=None if grid is None else video_reach(grid, seconds, config),
         prompt_tokens=prompt,
         video_tokens=prompt.count(processor.video_token_id),
         steps=tuple(

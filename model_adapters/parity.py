@@ -55,10 +55,11 @@ class Parting:
 class QuestionParity:
     """One question in two engines; each pair is (first engine, second engine).
 
-    frames_sha256, grids, seconds, video_tokens: see Trace. prompt_tokens: number of tokens. prompt_differs_at: the
-    first token of the prompts that differs, None where they are identical. video_difference: the largest between
-    what the two vision encoders got (`video_signature`), of 255; infinite where the shapes differ, None without a
-    video. faults: what is wrong, each in a few words; empty where the engines agree.
+    frames_sha256, grids, seconds, reach, video_tokens: see Trace. prompt_tokens: number of tokens.
+    prompt_differs_at: the first token of the prompts that differs, None where they are identical.
+    video_difference: the largest between what the two vision encoders got (`video_signature`), of 255; infinite
+    where the shapes differ, None without a video. faults: what is wrong, each in a few words; empty where the
+    engines agree.
     """
 
     sample: str
@@ -66,6 +67,7 @@ class QuestionParity:
     video_difference: float | None
     grids: tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]
     seconds: tuple[float | None, float | None]
+    reach: tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]
     video_tokens: tuple[int, int]
     prompt_tokens: tuple[int, int]
     prompt_differs_at: int | None
@@ -139,6 +141,7 @@ def compare(first: Trace, second: Trace, *, rounding_known: bool) -> QuestionPar
         video_difference=_video_difference(first, second),
         grids=(first.grid, second.grid),
         seconds=(first.seconds, second.seconds),
+        reach=(first.reach, second.reach),
         video_tokens=(first.video_tokens, second.video_tokens),
         prompt_tokens=(len(first.prompt_tokens), len(second.prompt_tokens)),
         prompt_differs_at=_first_difference(first.prompt_tokens, second.prompt_tokens),
@@ -165,9 +168,20 @@ def _faults(question: QuestionParity, rounding_known: bool) -> Iterator[str]:
     if question.prompt_differs_at is not None:
         yield f"other prompt: from token {question.prompt_differs_at} on"
     if rounding_known and not question.first_token.largest < EXPLAINED_GAP:
-        yield f"other log-probabilities of the first token: {question.first_token.largest:.3g} apart"
+        apart = f"{question.first_token.largest:.3g} apart"
+        yield f"other log-probabilities of the first token: {apart}{_known_cause(question)}"
     if question.parting is not None and not question.parting.explained:
-        yield f"another answer: from token {question.parting.position} on"
+        yield f"another answer: from token {question.parting.position} on{_known_cause(question)}"
+
+
+def _known_cause(question: QuestionParity) -> str:
+    """What is known to part engines that were given the same; empty where nothing is."""
+    if (reach := question.reach[0]) is None or reach[0] <= max(reach[1:]):
+        return ""
+    return (
+        f" (the video reaches {reach[0]} positions in time and {max(reach[1:])} in space; transformers 5.19 and vLLM "
+        "put the text behind such a video at different places. Larger frames, or fewer seconds between them, agree)"
+    )
 
 
 def _video_difference(first: Trace, second: Trace) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from model_adapters.asking import AdapterError, Ask, EngineIdentity
-from model_adapters.checkpoints import checkpoint_identity
+from model_adapters.checkpoints import checkpoint_identity, read_config
 from model_adapters.hf_engine import trace_of
 from model_adapters.traces import Trace
 
@@ -31,6 +31,7 @@ class StockEngine:
                 f"{model} is a '{checkpoint.model_type}'; lmms-eval's own adapters are compared for "
                 f"{', '.join(_ADAPTERS)}. Leave lmms-eval out of --engines."
             )
+        self._config = read_config(checkpoint.folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._adapter: Any = get_model(checkpoint.model_type, force_simple=True)(
             pretrained=str(checkpoint.folder), device=device, device_map=device, batch_size=1
@@ -73,7 +74,7 @@ class StockEngine:
                     ]
                 )
                 given, output = calls.pop()
-                yield trace_of(ask.sample, None, given, output, self._adapter.processor)
+                yield trace_of(ask.sample, None, given, output, self._adapter.processor, self._config)
         finally:
             del model.generate
 

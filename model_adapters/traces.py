@@ -36,6 +36,7 @@ class Trace:
     it reads the file itself. video: what its vision encoder got, see `video_signature`; None without a video.
     grid: (time, height, width) of the video in patches; None where the family has no such grid.
     seconds: between two temporal patches, as the model is told; None where the family is not told by a number.
+    reach: how many rotary positions the video takes in (time, height, width), see `video_reach`.
     prompt_tokens: ids of the prompt with all video tokens in it. video_tokens: how many of these stand for frames.
     steps: of the reply, its end token among them. text: the reply.
     """
@@ -45,6 +46,7 @@ class Trace:
     video: npt.NDArray[np.float32] | None
     grid: tuple[int, int, int] | None
     seconds: float | None
+    reach: tuple[int, int, int] | None
     prompt_tokens: tuple[int, ...]
     video_tokens: int
     steps: tuple[Step, ...]
@@ -62,6 +64,22 @@ class TracingEngine(Protocol):
     def identity(self) -> EngineIdentity: ...
 
     def close(self) -> None: ...
+
+
+def video_reach(
+    grid: tuple[int, int, int], seconds: float | None, config: Mapping[str, Any]
+) -> tuple[int, int, int]:
+    """How many rotary positions a video takes in time, height and width.
+
+    grid, seconds: see Trace. config: the content of the checkpoint's config.json. Where the first is the largest,
+    transformers 5.19 puts the text behind the video by max(height, width) further on and vLLM 0.32 by the largest
+    of all three (`get_rope_index` and `get_mrope_input_positions`), so that they cannot agree.
+    """
+    vision = config["vision_config"]
+    merge = vision.get("spatial_merge_size", 2)
+    # 4 is what transformers takes for a Qwen2.5-VL that does not say.
+    step = 1.0 if seconds is None else seconds * vision.get("tokens_per_second", 4)
+    return int((grid[0] - 1) * step) + 1, grid[1] // merge, grid[2] // merge
 
 
 def video_signature(

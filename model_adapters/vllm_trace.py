@@ -7,7 +7,7 @@ from typing import Any
 
 from egost_tasks.lossless import pixels_sha256
 from model_adapters.asking import AdapterError, Ask, EngineIdentity
-from model_adapters.traces import TOP, Step, Trace, video_signature
+from model_adapters.traces import TOP, Step, Trace, video_reach, video_signature
 from model_adapters.vllm_engine import VllmEngine
 
 
@@ -54,16 +54,17 @@ class TracingVllm:
 
     def _trace(self, ask: Ask, request: Any, rendered: Any, output: Any) -> Trace:
         [completion] = output.outputs
-        grid = video = seconds = frames_sha256 = None
+        grid = video = seconds = reach = frames_sha256 = None
         if ask.clip is not None:
             [(frames, _)] = request["multi_modal_data"]["video"]
             frames_sha256 = pixels_sha256(frames)
             processed = rendered["mm_kwargs"]["video"][0].get_data()
+            if (told := processed.get("second_per_grid_ts")) is not None:
+                seconds = float(told)
             if (found := processed.get("video_grid_thw")) is not None:
                 time, height, width = (int(side) for side in found.flatten())
                 grid = (time, height, width)
-            if (told := processed.get("second_per_grid_ts")) is not None:
-                seconds = float(told)
+                reach = video_reach(grid, seconds, self.engine.renderer.config)
             video = video_signature(
                 processed["pixel_values_videos"], grid, self.engine.renderer.processor.video_processor
             )
@@ -73,6 +74,7 @@ class TracingVllm:
             video=video,
             grid=grid,
             seconds=seconds,
+            reach=reach,
             prompt_tokens=tuple(output.prompt_token_ids),
             video_tokens=output.prompt_token_ids.count(self.engine.renderer.video_token),
             steps=tuple(

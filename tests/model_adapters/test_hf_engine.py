@@ -1,0 +1,133 @@
+"""transformers on the canonical frames: what the model gets, and that its log-probabilities are the model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_video
+from family_checkpoints import family_checkpoint
+
+from egost_tasks.clips import Clip, get_clip
+from egost_tasks.frames import parse_protocol
+from model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
+from model_adapters.hf_engine import HfEngine
+from model_adapters.tiny_checkpoint import tiny_checkpoint
+
+SHORT = GenerationArguments(max_new_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Path) -> Iterator[HfEngine]:
+    with closing(HfEngine(str(checkpoint), device="cpu")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    folder = tmp_path_factory.mktemp("clips")
+    sources = [write_video(folder / f"{seed}.mp4", size=(112, 140), seed=seed) for seed in (1, 2)]
+    return [get_clip(source, parse_protocol("uniform8"), folder / "cache") for source in sources]
+
+
+def test_8_frames_are_one_video_of_4_times_2(engine: HfEngine, clips: list[Clip]) -> None:
+    [trace] = engine.trace([Ask("mini/1", "Which way?", clips[0], SHORT)])
+    assert trace.grid == (4, 112 // 14, 140 // 14)
+    assert trace.video_tokens == 4 * (112 // 28) * (140 // 28)
+    assert trace.frames_sha256 == clips[0].manifest.pixels_sha256
+    assert trace.video is not None and trace.video.shape == (4, 3 * 2 * 14 * 14)
+    # Frames whose sides are multiples of 28 are not resized: the encoder's mean is the frames' own.
+    assert trace.video.mean() == pytest.approx(clips[0].frames().mean(), abs=1e-3)
+    pairs = clips[0].frames().reshape(4, 2, 112, 140, 3).mean(axis=(1, 2, 3, 4))
+    assert np.allclose(trace.video.mean(1), pairs, atol=1e-3), "each temporal patch holds its own two frames"
+
+
+def test_another_clip_changes_what_the_model_says(engine: HfEngine, clips: list[Clip]) -> None:
+    first, second = engine.trace(
+        [Ask(f"mini/{i}", "Which way?", clip, SHORT) for i, clip in enumerate(clips)]
+    )
+    assert first.prompt_tokens == second.prompt_tokens
+    both = first.steps[0].top.keys() & second.steps[0].top.keys()
+    assert max(abs(first.steps[0].top[t] - second.steps[0].top[t]) for t in both) > 1e-3
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_vl", "qwen2_5_vl"])
+def test_log_probabilities_are_those_of_teacher_forcing(
+    model_type: str, checkpoint: Path, clips: list[Clip], tmp_path: Path
+) -> None:
+    """What `generate` reports step by step, with its cache, is what one pass over the whole text gives."""
+    from transformers import AutoModelForImageTextToText
+
+    folder = checkpoint if model_type == "qwen2_vl" else family_checkpoint(model_type, tmp_path)
+    with closing(HfEngine(str(folder), device="cpu")) as engine:
+        ask = Ask("mini/1", "Which way?", clips[0], SHORT)
+        [trace] = engine.trace([ask])
+        inputs = engine.inputs([ask], [clips[0].frames()])
+    reply = torch.tensor([[step.token for step in trace.steps]])
+    whole = dict(inputs)
+    for name, fill in (("input_ids", reply), ("attention_mask", 1), ("mm_token_type_ids", 0)):
+        whole[name] = torch.cat([inputs[name], torch.ones_like(reply) * fill], 1)
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        forced = model(**whole).logits[0, len(trace.prompt_tokens) - 1 : -1].log_softmax(-1)
+    for step, expected in zip(trace.steps, forced, strict=True):
+        assert len(step.top) == 20 and step.token == int(expected.argmax())
+        for token, value in step.top.items():
+            assert value == pytest.approx(float(expected[token]), abs=1e-4)
+
+
+def test_a_batch_answers_as_one_by_one(checkpoint: Path, engine: HfEngine, clips: list[Clip]) -> None:
+    asks = [
+        Ask(f"mini/{i}", "Which way?" + " And then?" * i, clip, SHORT)
+        for i, clip in enumerate([clips[0], clips[1], clips[0], None])
+    ]
+    alone = list(engine.answer(asks))
+    with closing(HfEngine(str(checkpoint), device="cpu", batch_size=3)) as batching:
+        together = list(batching.answer(asks))
+    assert together == alone
+    replies = [reply for _, reply in alone]
+    assert all(isinstance(r, Reply) and r.finish_reason == "length" for r in replies)
+    assert [r.video_tokens for r in replies if isinstance(r, Reply)] == [80, 80, 80, 0]
+
+
+def test_what_is_drawn_goes_by_the_seed(engine: HfEngine, clips: list[Clip]) -> None:
+    def text(seed: int) -> str:
+        drawn = replace(SHORT, temperature=1.0, seed=seed)
+        [(_, reply)] = engine.answer([Ask("mini/1", "Which way?", clips[0], drawn)])
+        assert isinstance(reply, Reply)
+        return reply.text
+
+    assert text(1) == text(1)
+    assert len({text(seed) for seed in range(4)}) > 1
+
+
+def test_a_stop_text_ends_a_reply(engine: HfEngine, clips: list[Clip]) -> None:
+    [(_, whole)] = engine.answer([Ask("mini/1", "Which way?", clips[0], SHORT)])
+    assert isinstance(whole, Reply)
+    at = whole.text[4]
+    [(_, cut)] = engine.answer([Ask("mini/1", "Which way?", clips[0], replace(SHORT, stop=(at,)))])
+    assert isinstance(cut, Reply)
+    assert cut.text == whole.text.partition(at)[0] and cut.finish_reason == "stop"
+
+
+def test_a_prompt_that_does_not_fit(engine: HfEngine, clips: list[Clip]) -> None:
+    ask = Ask("mini/long", "Which way? " * 4000, clips[0], SHORT)
+    [(_, failure)] = engine.answer([ask])
+    assert isinstance(failure, Failure) and failure.reason == "context_too_long"
+    with pytest.raises(AdapterError, match=r"mini/long: prompt and reply need \d+ tokens"):
+        list(engine.trace([ask]))
+
+
+def test_a_family_without_a_video(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=r"internvl_chat.*Ask it by vLLM"):
+        HfEngine(str(family_checkpoint("internvl_chat", tmp_path)), device="cpu")

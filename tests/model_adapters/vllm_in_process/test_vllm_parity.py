@@ -1,0 +1,109 @@
+"""The real vLLM and transformers on one checkpoint: same pixels, same prompts, same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from broken_clips import ReversedClip, ShortClip, broken
+from family_checkpoints import family_checkpoint
+from taught_checkpoint import taught_checkpoint
+from video_files import write_video
+
+from egost_tasks.clips import Clip, get_clip
+from egost_tasks.frames import parse_protocol
+from egost_tasks.release import Release
+from model_adapters.asking import Ask, GenerationArguments
+from model_adapters.checkpoints import checkpoint_identity
+from model_adapters.hf_engine import HfEngine
+from model_adapters.parity import EXPLAINED_GAP, compare
+from model_adapters.traces import Trace
+from model_adapters.vllm_engine import VllmEngine, VllmSettings
+from model_adapters.vllm_trace import TracingVllm
+
+SETTINGS = VllmSettings(dtype="float32", enforce_eager=True, max_num_seqs=2, max_model_len=1024)
+ROOM = GenerationArguments(max_new_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    mini = Release("mini", (shared_cache / "mini",), "local")
+    return taught_checkpoint(tmp_path_factory.mktemp("checkpoints"), mini, steps=60)
+
+
+@pytest.fixture(scope="module")
+def questions(asks: Callable[..., list[Ask]]) -> list[Ask]:
+    return asks(ROOM)[::3]
+
+
+@pytest.fixture(scope="module")
+def in_vllm(checkpoint: Path, questions: list[Ask]) -> Iterator[list[Trace]]:
+    with closing(TracingVllm(VllmEngine(checkpoint_identity(checkpoint), SETTINGS))) as engine:
+        yield list(engine.trace(questions))
+
+
+def in_transformers(checkpoint: Path, asks: list[Ask], max_pixels: int | None = None) -> list[Trace]:
+    with closing(HfEngine(str(checkpoint), device="cpu", max_pixels=max_pixels)) as engine:
+        return list(engine.trace(asks))
+
+
+def test_every_answer_is_identical_or_explained(
+    checkpoint: Path, questions: list[Ask], in_vllm: list[Trace]
+) -> None:
+    pairs = list(zip(in_transformers(checkpoint, questions), in_vllm, strict=True))
+    assert len(pairs) >= 4
+    for hf, vllm in pairs:
+        found = compare(hf, vllm, rounding_known=True)
+        assert found.faults == ()
+        assert hf.grid == vllm.grid and hf.grid is not None and hf.grid[0] == 4
+        assert found.video_difference is not None and found.video_difference < 1e-3
+        assert found.first_token.tokens >= 18 and found.first_token.largest < EXPLAINED_GAP / 10
+        if found.parting is None:
+            assert hf.text == vllm.text and len(hf.steps) == len(vllm.steps), "the end token is in both"
+    ended = [hf for hf, _ in pairs if len(hf.steps) < ROOM.max_new_tokens]
+    assert ended, "no reply ended by itself: nothing was shown of the end token"
+    assert len({hf.frames_sha256 for hf, _ in pairs}) > 1
+
+
+@pytest.mark.parametrize("kind", [ReversedClip, ShortClip])
+def test_other_frames_are_caught(
+    kind: type[Clip], checkpoint: Path, questions: list[Ask], in_vllm: list[Trace]
+) -> None:
+    [other] = in_transformers(checkpoint, broken(questions[:1], kind))
+    faults = compare(other, in_vllm[0], rounding_known=True).faults
+    named = {fault.partition(":")[0] for fault in faults}
+    assert {"other frames", "other pixels in the vision encoder"} <= named
+    assert "other grid" not in named and "other prompt" not in named
+
+
+def test_other_limits_of_pixels_are_caught(
+    checkpoint: Path, questions: list[Ask], in_vllm: list[Trace]
+) -> None:
+    [other] = in_transformers(checkpoint, questions[:1], max_pixels=84 * 84)
+    named = {f.partition(":")[0] for f in compare(other, in_vllm[0], rounding_known=True).faults}
+    assert {"other grid", "other number of video tokens", "other prompt"} <= named
+
+
+def test_qwen2_5_vl_agrees_but_where_time_reaches_further_than_space(
+    questions: list[Ask], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """2 s a patch and 2 positions a second: 13 positions, more than small frames have patches on a side."""
+    checkpoint = family_checkpoint("qwen2_5_vl", tmp_path_factory.mktemp("qwen2_5_vl"))
+    source = write_video(tmp_path / "wide.mp4", 24, size=(13 * 28, 112))
+    wide = get_clip(source, parse_protocol("uniform8"), tmp_path / "cache")
+    short = replace(questions[0], arguments=GenerationArguments(max_new_tokens=4))
+    asks = [short, replace(short, clip=wide)]
+    with closing(TracingVllm(VllmEngine(checkpoint_identity(checkpoint), SETTINGS))) as engine:
+        in_vllm = list(engine.trace(asks))
+    small, large = (
+        compare(hf, vllm, rounding_known=True)
+        for hf, vllm in zip(in_transformers(checkpoint, asks), in_vllm, strict=True)
+    )
+    assert small.seconds == large.seconds == (2.0, 2.0)
+    assert large.reach[0] == (13, 4, 13) and large.faults == ()
+    assert small.reach[0] is not None and small.reach[0][0] == 13 > max(small.reach[0][1:])
+    assert small.first_token.largest > 10 * large.first_token.largest, "mend the docstring when they agree"
+    assert all("positions in time" in fault for fault in small.faults)
