@@ -1,0 +1,173 @@
+"""Pre-training of the embedded checkpoint: its tokenizer, its packed lessons, and a run that is killed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from egost_tasks.mini_world.steps import LANDMARKS
+from egost_tasks.mini_world.walks import plan_clip
+from training.mini import films
+from training.mini.architecture import fresh_model, make_processor
+from training.mini.forward import read, see
+from training.mini.lessons import film_lesson, notes_lesson, retelling_lesson
+from training.mini.packing import collate, pack, token_grid
+from training.mini.perception import KINDS, frame_labels
+from training.mini.pretrain import PretrainError, Recipe, pretrain
+from training.mini.vocabulary import make_tokenizer
+
+QUICK = Recipe(text=3, sight=2, both=4, notes=6, films=1, pool=4, warm_up=2, fall=2)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return make_tokenizer()
+
+
+def test_the_tokenizer_encodes_any_text_and_names_in_one_token(tokenizer: Any) -> None:
+    for text in (
+        "Turn left at the Süßwarenladen, 東京 \N{PANDA FACE}\n\n x\t",
+        "<think>a</think> <answer>B</answer>",
+    ):
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+    for panel in LANDMARKS:
+        assert len(tokenizer(f" {panel}").input_ids) == 1
+    assert [tokenizer.decode([t]) for t in tokenizer("</think> <answer>B").input_ids] == [
+        "</think>",
+        " ",
+        "<answer>",
+        "B",
+    ]
+
+
+def test_a_packed_branch_is_computed_as_if_it_stood_alone(tokenizer: Any, tmp_path: Path) -> None:
+    model, processor = fresh_model(tokenizer, 0).eval(), make_processor(tokenizer)
+    video = model.config.video_token_id
+    for number in (0, 3):
+        frames = films.film(tmp_path, number)
+        lesson = film_lesson(np.random.default_rng(number), films.plan(number).truth, number, notes=1)
+        row = pack(tokenizer, lesson, token_grid(frames), video)
+        batch = collate([row], tokenizer.pad_token_id)
+        with torch.no_grad():
+            hidden = read(model, batch, see(model, [frames]))[0][0]
+            for place in (0, 3, len(lesson.branches) - 1):
+                text = "".join(piece.text for piece in (*lesson.opening, *lesson.branches[place]))
+                film = torch.from_numpy(frames).permute(0, 3, 1, 2)
+                alone = model.model(**processor(text=[text], videos=[film], return_tensors="pt"))
+                packed = hidden[torch.from_numpy(row.branch == place + 1)]
+                torch.testing.assert_close(
+                    alone.last_hidden_state[0, -len(packed) :], packed, rtol=1e-3, atol=1e-4
+                )
+
+
+def test_the_letter_is_that_of_the_one_option_that_agrees_throughout(tokenizer: Any) -> None:
+    rng = np.random.default_rng(0)
+    told = 0
+    for number in range(1, 60):
+        for task in ("direction", "landmark"):
+            lesson = notes_lesson(rng, films.plan(-number).truth, task)
+            row = pack(tokenizer, lesson, None, -1)
+            for place, branch in enumerate(lesson.branches, start=1):
+                agrees = row.agrees[row.branch == place]
+                agrees = agrees[agrees[:, 0] >= 0]
+                if len(agrees):
+                    throughout = (agrees == 1).all(axis=0)
+                    assert throughout.sum() == 1
+                    assert branch[-1].text == f"{'ABCD'[int(throughout.argmax())]}<|im_end|>"
+                    told += 1
+    assert told > 100
+
+
+def test_no_lesson_reasons() -> None:
+    rng = np.random.default_rng(0)
+    for number in range(1, 40):
+        truth = films.plan(-number).truth
+        lessons = [
+            notes_lesson(rng, truth, "landmark"),
+            retelling_lesson(rng, truth),
+            film_lesson(rng, truth, number, 1),
+        ]
+        texts = [piece.text for lesson in lessons for branch in lesson.branches for piece in branch]
+        assert not any("<think>" in text or "<answer>" in text for text in texts)
+
+
+def test_the_labels_of_the_frames_are_the_truth() -> None:
+    truth = films.plan(0).truth
+    labels = frame_labels(truth)
+    assert labels.shape == (8, 5)
+    assert labels[0, 0] == KINDS.index("start")
+    assert labels[-1, 0] == KINDS.index("end")
+    assert (labels[:, 3] >= 0).sum() == len(truth.turns)
+    assert (labels[:, 1] >= 0).sum() == len(truth.landmarks)
+    assert (labels[:, 4] >= 0).sum() == len(truth.actions)
+
+
+def test_a_film_shows_what_the_clips_file_shows(tmp_path: Path) -> None:
+    from egost_tasks.mini_world.film import read_film, write_film
+    from egost_tasks.mini_world.raycast import render
+    from egost_tasks.mini_world.walks import shown_frames
+
+    walk = next(p for p in map(films.plan, range(20)) if (p.truth.width, p.truth.height) == (112, 112))
+    path = tmp_path / "walk.mp4"
+    write_film(path, render(walk), 10)  # type: ignore[arg-type]
+    shown = read_film(path)[shown_frames(walk.truth.frames)].astype(int)
+    kept = films.film(tmp_path / "films", walk.number).astype(int)
+    assert kept.shape == shown.shape
+    assert np.abs(kept - shown).mean() < 3
+
+
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    whole = pretrain(QUICK, tmp_path / "whole", tmp_path / "films", every=1)
+    script = (
+        "import torch; from pathlib import Path; torch.set_num_threads(1)\n"
+        "from training.mini.pretrain import pretrain, Recipe\n"
+        f"pretrain({QUICK!r}, Path({str(tmp_path / 'killed')!r}), Path({str(tmp_path / 'films')!r}), every=1)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment) as run:
+        state = tmp_path / "killed" / "state.pt"
+        until = time.monotonic() + 300
+        while not state.exists() and run.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        run.send_signal(signal.SIGKILL)
+    resumed = pretrain(QUICK, tmp_path / "killed", tmp_path / "films", every=1)
+    logs = []
+    for folder in (whole.parent, resumed.parent):
+        with (folder / "log.csv").open(newline="") as file:
+            logs.append([{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)])
+    assert [row["step"] for row in logs[0]] == [str(step) for step in range(QUICK.steps)]
+    for one, other in zip(*logs, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            if name == "stage" or not value or not other[name]:
+                assert value == other[name]
+            else:
+                assert float(value) == pytest.approx(float(other[name]), rel=1e-4, nan_ok=True)
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    quick = Recipe(text=1, sight=0, both=0, notes=4)
+    pretrain(quick, tmp_path / "run", tmp_path / "films")
+    with pytest.raises(PretrainError, match="seed 0"):
+        pretrain(
+            Recipe(seed=1, text=1, sight=0, both=0, notes=4),
+            tmp_path / "run",
+            tmp_path / "films",
+        )
+
+
+def test_pretraining_walks_are_no_test_walks() -> None:
+    taught = {films.plan(number).truth.map_hash for number in range(-300, 300)}
+    for seed in (0, films.SEED, films.SEED + 1):
+        assert taught.isdisjoint(plan_clip(seed, "test", number).truth.map_hash for number in range(300))

@@ -1,0 +1,393 @@
+"""Makes `mini-base` from nothing: reads first, then sees, then both.
+
+    python -m training.mini.pretrain --out runs/mini-base
+
+Three stages. *Text*: questions with the route in words, since looking an item up and naming its letter is what so
+small a model learns last. *Sight*: the heads of `perception` alone. *Both*: films and texts.
+
+Every step's lessons follow from the seed and the step's number, and the state is written whole from time to time,
+so that a run that was killed goes on where it was when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+
+from egost_tasks.errors import EgostError
+from egost_tasks.mini_world.walks import ACTION_PART, ClipPlan
+from egost_tasks.sample import TaskKind
+from training.mini.architecture import fresh_model, make_processor
+from training.mini.films import film, plan
+from training.mini.forward import Film, answer_losses, read, see
+from training.mini.lessons import film_lesson, notes_lesson, retelling_lesson
+from training.mini.packing import OPTIONS, Row, collate, pack, token_grid
+from training.mini.perception import FrameHead, agreement_loss, frame_labels, groups, naming_loss
+from training.mini.vocabulary import make_tokenizer
+
+MAPS = "pretraining_maps.txt"
+"""File of a checkpoint that names the map of each film that it was taught with, one a line (see `map_mark`)."""
+
+Stage = Literal["text", "sight", "both"]
+
+
+class PretrainError(EgostError):
+    """Pre-training cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that the weights follow from.
+
+    text, sight, both: steps of each stage. notes, films: lessons of each kind in a step. pool: films that exist.
+    notes_of_film: questions of a film that are also asked with the route in words.
+    rate: highest learning rate. warm_up, fall: steps in which it rises and, at the end, falls.
+    naming: weight of the heads' loss in the last stage.
+    """
+
+    seed: int = 0
+    text: int = 1500
+    sight: int = 200
+    both: int = 1900
+    notes: int = 12
+    films: int = 6
+    pool: int = 5800
+    notes_of_film: int = 1
+    rate: float = 2e-3
+    warm_up: int = 50
+    fall: int = 400
+    naming: float = 0.3
+    weight_decay: float = 0.01
+    gradient_norm: float = 1.0
+
+    @property
+    def steps(self) -> int:
+        return self.text + self.sight + self.both
+
+    def stage(self, step: int) -> Stage:
+        """The stage that a step, counted from 0, belongs to."""
+        if step < self.text:
+            return "text"
+        return "sight" if step < self.text + self.sight else "both"
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step: up in a line, level, and down in a line over the last steps.
+
+        Level rather than a cosine, so that the stages can be made longer while a run goes on.
+        """
+        rising, falling = (step + 1) / self.warm_up, (self.steps - step) / self.fall
+        return self.rate * max(0.02, min(1.0, rising, falling))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The lessons of a step: rows of text, sorted by length, and rows with their films."""
+
+    texts: list[dict[str, torch.Tensor]]
+    film_rows: dict[str, torch.Tensor] | None
+    films: list[Film]
+    labels: torch.Tensor | None
+
+
+class Lessons:
+    """Makes the batch of a step; the same for the same recipe and step."""
+
+    def __init__(self, recipe: Recipe, tokenizer: Any, folder: Path) -> None:
+        self._recipe, self._tokenizer, self._folder = recipe, tokenizer, folder
+        self._pad = tokenizer.pad_token_id
+        self._video = tokenizer.convert_tokens_to_ids("<|video_pad|>")
+
+    def batch(self, step: int) -> Batch:
+        recipe, stage = self._recipe, self._recipe.stage(step)
+        rng = np.random.default_rng([recipe.seed, step])
+        texts = (
+            [] if stage == "sight" else self._texts(rng, step, recipe.notes // (1 if stage == "text" else 3))
+        )
+        if stage == "text":
+            return Batch(texts, None, [], None)
+        count = recipe.films * (3 if stage == "sight" else 1)
+        numbers = [int(n) for n in rng.choice(recipe.pool, count, replace=False)]
+        films = [film(self._folder, number) for number in numbers]
+        truths = [plan(number).truth for number in numbers]
+        lessons = [
+            film_lesson(rng, truth, number, recipe.notes_of_film)
+            for truth, number in zip(truths, numbers, strict=True)
+        ]
+        rows = [
+            pack(
+                self._tokenizer,
+                lesson if stage == "both" else lesson.unasked(),
+                token_grid(frames),
+                self._video,
+            )
+            for lesson, frames in zip(lessons, films, strict=True)
+        ]
+        labels = torch.from_numpy(np.concatenate([frame_labels(truth) for truth in truths]))
+        return Batch(texts, collate(rows, self._pad), films, labels)
+
+    def _texts(self, rng: np.random.Generator, step: int, count: int) -> list[dict[str, torch.Tensor]]:
+        """Two batches of rows, the short ones and the long ones."""
+        rows: list[Row] = []
+        for k in range(count):
+            truth = plan(-1 - (step * self._recipe.notes + k)).truth
+            if k % 4 == 0:
+                rows.append(pack(self._tokenizer, retelling_lesson(rng, truth), None, self._video))
+                continue
+            task: TaskKind = "direction" if k % 2 else "landmark"
+            if truth.part == ACTION_PART and rng.random() < 0.3:
+                task = "action"
+            rows.append(pack(self._tokenizer, notes_lesson(rng, truth, task), None, self._video))
+        rows.sort(key=lambda row: len(row.tokens))
+        half = count // 2
+        return [collate(part, self._pad) for part in (rows[:half], rows[half:])]
+
+
+class Trainer:
+    """The model, its heads and its optimiser, and the run's folder."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.tokenizer = make_tokenizer()
+        self.model = fresh_model(self.tokenizer, recipe.seed)
+        torch.manual_seed(recipe.seed)
+        width = self.model.config.text_config.hidden_size
+        agreement = torch.nn.Sequential(
+            torch.nn.Linear(width, width), torch.nn.GELU(), torch.nn.Linear(width, OPTIONS)
+        )
+        self.heads = torch.nn.ModuleDict(
+            {"seen": FrameHead(width), "read": FrameHead(width), "agreement": agreement}
+        )
+        parameters = [*self.model.parameters(), *self.heads.parameters()]
+        self.optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+        self.parameters = parameters
+        letters = [self.tokenizer.convert_tokens_to_ids(letter) for letter in "ABCD"]
+        self._letters = torch.tensor(letters)
+        self.step = 0
+
+    def learn(self, batch: Batch) -> dict[str, float]:
+        """One step; gives the figures of the log."""
+        rate = self.recipe.rate_at(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        figures: dict[str, float] = {"rate": rate}
+        text = self._texts(batch, figures)
+        if batch.film_rows is not None:
+            text = text + self._films(batch, batch.film_rows, figures)
+        if not torch.isfinite(text):
+            raise PretrainError(
+                f"the loss of step {self.step} is {text.item()}. Start again with a lower --rate "
+                f"than {self.recipe.rate}."
+            )
+        text.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.gradient_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        return {**figures, "gradient_norm": float(norm)}
+
+    def _texts(self, batch: Batch, figures: dict[str, float]) -> torch.Tensor:
+        if not batch.texts:
+            return torch.zeros(())
+        parts, loss = [], torch.zeros(())
+        right: list[float] = []
+        for rows in batch.texts:
+            hidden, before = read(self.model, rows, None)
+            parts.append(answer_losses(self.model, rows, hidden))
+            agreement, share = agreement_loss(self.heads["agreement"], before, rows["agrees"])
+            loss = loss + agreement / len(batch.texts)
+            right.append(share)
+        losses, wanted, said = (torch.cat(part) for part in zip(*parts, strict=True))
+        figures["text_agreement"] = sum(right) / len(right)
+        return loss + self._answers("text", losses, wanted, said, figures)
+
+    def _films(self, batch: Batch, rows: dict[str, torch.Tensor], figures: dict[str, float]) -> torch.Tensor:
+        assert batch.labels is not None
+        seen = see(self.model, batch.films)
+        hidden, _ = read(self.model, rows, seen)
+        group = groups([token_grid(frames) for frames in batch.films])
+        kept = hidden[rows["tokens"] == self.model.config.video_token_id]
+        loss = torch.zeros(())
+        for name, tokens in (("seen", seen), ("read", kept)):
+            part, right = naming_loss(self.heads[name](tokens, group, len(batch.films)), batch.labels)
+            loss = loss + part
+            kinds = ("kind", "colour", "pattern", "turn", "action")
+            figures.update({f"{name}_{kind}": share for kind, share in zip(kinds, right, strict=True)})
+        if self.recipe.stage(self.step) == "sight":
+            return loss
+        losses, wanted, said = answer_losses(self.model, rows, hidden)
+        return self.recipe.naming * loss + self._answers("film", losses, wanted, said, figures)
+
+    def _answers(
+        self,
+        kind: str,
+        losses: torch.Tensor,
+        wanted: torch.Tensor,
+        said: torch.Tensor,
+        figures: dict[str, float],
+    ) -> torch.Tensor:
+        """The mean over the letters and the mean over the words: so the many words do not drown the letters."""
+        letters = torch.isin(wanted, self._letters)
+        total = torch.zeros(())
+        for name, part in (("letters", letters), ("words", ~letters)):
+            if part.any():
+                mean = losses[part].mean()
+                figures[f"{kind}_{name}_loss"] = float(mean.detach())
+                figures[f"{kind}_{name}"] = float((wanted == said)[part].float().mean())
+                total = total + mean
+        return total
+
+    def save(self) -> None:
+        """Write the state whole: after a kill the run goes on from the last one."""
+        beside = self.folder / "state.part"
+        torch.save(
+            {
+                "recipe": asdict(self.recipe),
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "heads": self.heads.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            },
+            beside,
+        )
+        beside.replace(self.folder / "state.pt")
+
+    def resume(self) -> None:
+        """Take up the folder's state where there is one. Raises PretrainError when it is of another recipe."""
+        path = self.folder / "state.pt"
+        if not path.is_file():
+            return
+        state = torch.load(path, weights_only=True)
+        lengths = {"text", "sight", "both"}
+        mine, other = asdict(self.recipe), state["recipe"]
+        if differing := [name for name in mine if name not in lengths and mine[name] != other.get(name)]:
+            raise PretrainError(
+                f"{path} belongs to another recipe: {', '.join(f'{n} {other.get(n)}' for n in differing)}. "
+                "Name another folder, or give the same options; the stages' lengths alone may change."
+            )
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+    def export(self) -> Path:
+        """The checkpoint folder that lmms-eval and vLLM load."""
+        target, beside = self.folder / "checkpoint", self.folder / "checkpoint.part"
+        shutil.rmtree(beside, ignore_errors=True)
+        self.model.save_pretrained(beside)
+        make_processor(self.tokenizer).save_pretrained(beside)
+        (beside / "recipe.json").write_text(json.dumps({**asdict(self.recipe), "step": self.step}, indent=1))
+        marks = sorted(map_mark(plan(number)) for number in range(self.recipe.pool))
+        (beside / MAPS).write_text("\n".join(marks) + "\n")
+        shutil.rmtree(target, ignore_errors=True)
+        beside.rename(target)
+        return target
+
+
+def map_mark(walk: ClipPlan) -> str:
+    """The first 64 bits of the hash of a walk's map, hexadecimal."""
+    return walk.truth.map_hash[:16]
+
+
+class Log:
+    """`log.csv` of a run: one row a step, cut back to the step from which a run goes on."""
+
+    _COLUMNS = (
+        *("step", "stage", "seconds", "rate", "gradient_norm"),
+        *("text_letters_loss", "text_letters", "text_words_loss", "text_words", "text_agreement"),
+        *("film_letters_loss", "film_letters", "film_words_loss", "film_words"),
+        *("seen_kind", "seen_colour", "seen_pattern", "seen_turn", "seen_action"),
+        *("read_kind", "read_colour", "read_pattern", "read_turn", "read_action"),
+    )
+
+    def __init__(self, path: Path, step: int) -> None:
+        rows: list[dict[str, str]] = []
+        if path.is_file():
+            with path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
+        self._file = path.open("w", newline="")
+        self._writer = csv.DictWriter(self._file, self._COLUMNS)
+        self._writer.writeheader()
+        self._writer.writerows(rows)
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+        self._file.flush()
+
+
+def pretrain(recipe: Recipe, folder: Path, films: Path, every: int = 25) -> Path:
+    """Run the recipe, or go on with it, and give the checkpoint's folder.
+
+    films: where rendered films are kept. every: steps between two lines of progress, and four times as many between
+    two states. Raises PretrainError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(recipe, folder)
+    trainer.resume()
+    lessons = Lessons(recipe, trainer.tokenizer, films)
+    log = Log(folder / "log.csv", trainer.step)
+    console = Console(stderr=True, soft_wrap=True)
+    pace = 0.0
+    for batch in _ahead(lessons, trainer.step, recipe.steps):
+        step, began = trainer.step, time.monotonic()
+        figures = trainer.learn(batch)
+        seconds = time.monotonic() - began
+        pace = seconds if not pace else 0.95 * pace + 0.05 * seconds
+        log.write({"step": step, "stage": recipe.stage(step), "seconds": seconds, **figures})
+        if trainer.step % every == 0:
+            told = " ".join(f"{k} {v:.3g}" for k, v in figures.items() if k != "gradient_norm")
+            left = pace * (recipe.steps - trainer.step) / 60
+            console.print(
+                f"step {trainer.step} of {recipe.steps} ({recipe.stage(step)}), {pace:.2f} s a step, "
+                f"{left:.0f} min left: {told}",
+                markup=False,
+            )
+        if trainer.step % (4 * every) == 0:
+            trainer.save()
+    trainer.save()
+    return trainer.export()
+
+
+def _ahead(lessons: Lessons, start: int, end: int) -> Iterator[Batch]:
+    """The batches from `start` up to `end`, the next one made while the last one is learnt."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = [pool.submit(lessons.batch, step) for step in range(start, min(start + 2, end))]
+        for step in range(start, end):
+            if step + 2 < end:
+                coming.append(pool.submit(lessons.batch, step + 2))
+            yield coming.pop(0).result()
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder of the run; a run that was killed goes on.")],
+    films: Annotated[
+        Path | None, typer.Option(help="Folder of rendered films; by default in the run's.")
+    ] = None,
+    seed: int = 0,
+    text: int = Recipe.text,
+    sight: int = Recipe.sight,
+    both: int = Recipe.both,
+    notes: int = Recipe.notes,
+    pool: int = Recipe.pool,
+    rate: float = Recipe.rate,
+    threads: Annotated[int, typer.Option(help="Threads of torch; on a busy machine one is the fastest.")] = 1,
+) -> None:
+    """Pre-train the embedded checkpoint."""
+    recipe = Recipe(seed=seed, text=text, sight=sight, both=both, notes=notes, pool=pool, rate=rate)
+    torch.set_num_threads(threads)
+    typer.echo(str(pretrain(recipe, out, films or out / "films")))
+
+
+if __name__ == "__main__":
+    typer.run(main)

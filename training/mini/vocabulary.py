@@ -1,0 +1,111 @@
+"""The tokenizer of the embedded checkpoint: any text in bytes, the mini world's wording in few tokens.
+
+A byte-level vocabulary learnt on the mini world's texts, and beside it, as one token each, the fixed sentences of
+the prompts, the fixed parts of a route's sentences, and the names of panels and actions. So a question takes
+some 50 tokens, and two panels are compared by comparing two tokens; what is worded otherwise is spelt in words and
+bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from egost_tasks.mini_world.question_files import question_files
+from egost_tasks.mini_world.steps import ACTIONS, LANDMARKS, TURNS, ClipTruth
+from egost_tasks.mini_world.walks import plan_clip
+from egost_tasks.mini_world.wording import QUESTIONS, tell_action_options, tell_route
+from egost_tasks.prompts import SHIPPED, load_prompt
+from egost_tasks.sample import WAYS
+
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+SYSTEM = "You are a helpful assistant."
+"""The system message that lmms-eval's `qwen2_vl` sends."""
+
+_LETTERS = ("A or B", "A, B or C", "A, B, C or D")
+_JOINS = (", then", ", after that")
+_FIELD = re.compile(r"\$\w+|\n")
+_VOCABULARY = 900
+_CORPUS_WALKS = 200
+
+
+def make_tokenizer() -> Any:
+    """A `Qwen2Tokenizer` with the vocabulary above; the same each time."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=_VOCABULARY,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    learner.train_from_iterator(_corpus(), trainer)
+    learned = json.loads(learner.to_str())["model"]
+    special = {token: len(learned["vocab"]) + i for i, token in enumerate(SPECIAL)}
+    tokenizer = Qwen2Tokenizer(
+        vocab={**learned["vocab"], **special},
+        merges=[tuple(pair) for pair in learned["merges"]],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+        additional_special_tokens=list(SPECIAL[1:]),
+    )
+    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases()])
+    return tokenizer
+
+
+def phrases() -> list[str]:
+    """What is one token each: tags, fixed sentences of prompts and questions, and the parts of a route's sentences."""
+    prompts = [text for name in SHIPPED for text in (load_prompt(name).choice, load_prompt(name).route)]
+    sentences = {
+        SYSTEM,
+        *(piece.strip() for prompt in prompts for piece in _FIELD.split(prompt)),
+        *(question for wordings in QUESTIONS.values() for question in wordings),
+    }
+    rng = np.random.default_rng(0)
+    actions = [tell_action_options(rng, [[action]])[0] for action in ACTIONS]
+    items = [f" {item}" for item in (*LANDMARKS, *actions, *(words.capitalize() for words in actions))]
+    parts = _route_parts(rng, _walks(), [*items, *(f" {turn}" for turn in TURNS)])
+    longer = {phrase for phrase in sentences | parts if len(phrase) > 1}
+    return [*TAGS, *_LETTERS, *_JOINS, *sorted(longer), *items]
+
+
+def _route_parts(rng: np.random.Generator, walks: Sequence[ClipTruth], items: Sequence[str]) -> set[str]:
+    """What stays of the sentences of routes when panels, actions and turns are cut out."""
+    item = re.compile("|".join(re.escape(text) for text in items))
+    sentences = {
+        sentence
+        for walk in walks
+        for way in WAYS
+        for sentence in re.split(r"(?<=\.)(?= )", tell_route(rng, walk, way))
+    }
+    return {part for sentence in sentences for part in item.split(sentence)}
+
+
+def _walks() -> list[ClipTruth]:
+    return [plan_clip(0, "train", number).truth for number in range(_CORPUS_WALKS)]
+
+
+def _corpus() -> list[str]:
+    prompts = [load_prompt(name) for name in SHIPPED]
+    return [
+        *(text for prompt in prompts for text in (prompt.choice, prompt.route)),
+        *(json.dumps(content) for content in question_files(_walks(), 0).values()),
+    ]
