@@ -220,7 +220,8 @@ def _read_completion(response: httpx.Response) -> Completion:
         usage = body.get("usage") or {}
         details = usage.get("prompt_tokens_details") or {}
         by_kind = details.get("multimodal_tokens")
-        video_tokens = None if by_kind is None else by_kind.get("video", 0)
+        # A family without a video input has the 8 frames counted as images.
+        video_tokens = None if by_kind is None else by_kind.get("video", 0) + by_kind.get("image", 0)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _TryAgain("unreadable", f"no reply, but: {_said(response)}") from None
     if not (text is None or isinstance(text, str)) or finish_reason in ("abort", "error"):

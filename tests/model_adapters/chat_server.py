@@ -40,6 +40,11 @@ class ChatAsk:
     number: int
 
     @property
+    def images(self) -> bool:
+        """Whether the frames came as images of their own."""
+        return any("image_url" in part for part in self.body["messages"][-1]["content"])
+
+    @property
     def probe(self) -> bool:
         return self.text == "?"
 
@@ -127,7 +132,8 @@ class Handler(BaseHTTPRequestHandler):
         by_file = bool(url and url.startswith("file:"))
         if by_file and not server.takes_files:
             return self.error(500, "Cannot load local files without `--allowed-local-media-path`.")
-        frames = sent_frames(url) if url else None
+        images = [part["image_url"]["url"] for part in media if "image_url" in part]
+        frames = sent_frames(url) if url else sent_images(images) if images else None
         if frames is not None:
             frames = frames[: server.keeps[0 if by_file else 1]]
         with server.lock:
@@ -171,13 +177,14 @@ class Handler(BaseHTTPRequestHandler):
             raise AssertionError(f"the script says {behaviour!r}")
 
     def completion(self, ask: ChatAsk) -> dict[str, Any]:
-        video = 0
+        kind = "image" if ask.images else "video"
+        seen = 0
         if ask.frames is not None:
-            groups = -(-len(ask.frames) // 2)
-            video = groups * (ask.frames.shape[1] // 28) * (ask.frames.shape[2] // 28)
-        usage: dict[str, Any] = {"prompt_tokens": video + 10, "completion_tokens": 2}
+            groups = len(ask.frames) if ask.images else -(-len(ask.frames) // 2)
+            seen = groups * (ask.frames.shape[1] // 28) * (ask.frames.shape[2] // 28)
+        usage: dict[str, Any] = {"prompt_tokens": seen + 10, "completion_tokens": 2}
         if self.of.tells:
-            usage["prompt_tokens_details"] = {"multimodal_tokens": {"video": video} if video else None}
+            usage["prompt_tokens_details"] = {"multimodal_tokens": {kind: seen} if seen else None}
         message = {"role": "assistant", "content": what_it_says(ask.text, ask.frames)}
         return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
 
@@ -207,7 +214,16 @@ def sent_frames(url: str) -> Frames:
         return read_lossless(Path(unquote(urlsplit(url).path)))
     head, _, data = url.partition(",")
     assert head == "data:video/jpeg;base64"
-    return np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))) for png in data.split(",")])
+    return np.stack([picture(png) for png in data.split(",")])
+
+
+def sent_images(urls: list[str]) -> Frames:
+    """The frames that came as images, each with a URL of its own."""
+    return np.stack([picture(url.removeprefix("data:image/png;base64,")) for url in urls])
+
+
+def picture(base64_png: str) -> Frames:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(base64_png))))
 
 
 class _Http(ThreadingHTTPServer):

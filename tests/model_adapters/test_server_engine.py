@@ -85,6 +85,15 @@ def test_every_pixel_arrives_as_it_is(asks: list[Ask], media: str) -> None:
         assert isinstance(first, Reply) and (first.video_tokens, first.prompt_tokens) == (64, 74)
 
 
+def test_a_family_without_a_video_input_gets_each_frame_as_an_image(asks: list[Ask]) -> None:
+    with serve_chat(names=("intern", "egost?family=internvl_chat")) as server:
+        outcomes = answers(asks[:6], server.url)
+        questions = server.questions
+    assert all(ask.images and ask.frames is not None and len(ask.frames) == 8 for ask in questions)
+    assert {ask.text.splitlines()[7] for ask in questions} == {"Frame8: <image>"}
+    assert all(isinstance(reply, Reply) and reply.video_tokens == 8 * 4 * 4 for reply in outcomes)
+
+
 def test_what_is_sent_beside_the_clip(asks: list[Ask]) -> None:
     drawn = GenerationArguments(30, temperature=0.7, top_p=0.9, stop=("\n",), seed=5)
     with serve_chat() as server:
