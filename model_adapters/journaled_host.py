@@ -25,7 +25,12 @@ from model_adapters.host_model import EngineModel
 from model_adapters.registration import CLASSES
 
 _NAMES_A_MODEL = ("pretrained", "model_version", "model_name", "model_path", "model")
-_SECRET = re.compile("key|token|secret|password", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(.*_)?(api_?key|secret(_?key)?|access_?key|password)|((api|auth|access|bearer|hf)_)?token",
+    re.IGNORECASE,
+)
+"""Arguments that are neither shown nor recorded. Only whole names: `max_soft_tokens` changes replies."""
+
 _PACKAGES = ("transformers", "torch")
 _SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP")
 
@@ -98,7 +103,7 @@ def _identity(adapter: str, inner: Any, inner_class: Any, given: Mapping[str, An
     settings: dict[str, str | int | float | bool | None] = {
         "interface": "simple" if inner.is_simple else "chat",
         **{package: version(package) for package in _PACKAGES},
-        **{key: _plain(value) for key, value in given.items() if key != named and not _SECRET.search(key)},
+        **{key: _plain(value) for key, value in given.items() if key != named and not _SECRET.fullmatch(key)},
     }
     return EngineIdentity(f"lmms-eval {version('lmms-eval')} {adapter}", model, revision, settings)
 
@@ -116,7 +121,7 @@ def _model(name: str, revision: str | None) -> tuple[str, str | None]:
 
 
 def _shown(given: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={'...' if _SECRET.search(key) else value}" for key, value in given.items())
+    return ", ".join(f"{key}={'...' if _SECRET.fullmatch(key) else value}" for key, value in given.items())
 
 
 def _plain(value: Any) -> str | int | float | bool | None:
