@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from judge_server import Ask, JudgeServer, scores_of, serve_judge
@@ -25,6 +26,8 @@ from egost_tasks.openai_judge.reading import Scores
 
 N = 1000
 PACING = Pacing(timeout_s=1.0, tries=6, first_wait_s=0.02, longest_wait_s=0.2, lease_s=2)
+PATIENT = replace(PACING, timeout_s=60, lease_s=60)
+"""Where each sample must be asked once: no machine is so busy that a call or a claim lapses meanwhile."""
 
 FAULTS = (
     "error:429",
@@ -88,10 +91,10 @@ def outcome(verdict: Judgement | JudgeFailure) -> list[int] | str:
 
 _RUN = """
 import json, sys
-from test_openai_judge_runs import PACING, N, items, outcome
+from test_openai_judge_runs import PACING, PATIENT, items, outcome
 from egost_tasks.openai_judge.client import OpenAIJudge
 from egost_tasks.openai_judge.endpoint import parse_endpoint
-judge = OpenAIJudge(parse_endpoint(sys.argv[1]), pacing=PACING)
+judge = OpenAIJudge(parse_endpoint(sys.argv[1]), pacing=PATIENT if sys.argv[3] == "patient" else PACING)
 asked = items(int(sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -102,12 +105,14 @@ print(json.dumps({"verdicts": [outcome(v) for v in verdicts], "ids": [v.sample_i
 """
 
 
-def run_in_a_process(server: JudgeServer, number: int = N) -> subprocess.Popen[str]:
+def run_in_a_process(
+    server: JudgeServer, number: int = N, pacing: Literal["quick", "patient"] = "quick"
+) -> subprocess.Popen[str]:
     """A judge in a process of its own, which begins when `begin` says so."""
     here = Path(__file__).resolve()
     path = os.pathsep.join([str(here.parent), str(here.parents[2])])
     return subprocess.Popen(
-        [sys.executable, "-c", _RUN, f"openai:judge-model@{server.url}", str(number)],
+        [sys.executable, "-c", _RUN, f"openai:judge-model@{server.url}", str(number), pacing],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -209,7 +214,7 @@ def test_a_run_that_is_killed_three_times_goes_on_and_ends_the_same(own_cache: P
 def test_two_processes_judge_each_sample_once() -> None:
     number = 200
     with serve_judge(latency_s=0.1) as server:
-        runs = [run_in_a_process(server, number) for _ in range(2)]
+        runs = [run_in_a_process(server, number, "patient") for _ in range(2)]
         begin(*runs)
         told = [told_by(run) for run in runs]
     asked = Counter(ask.prediction for ask, _ in server.asks)
