@@ -7,8 +7,10 @@ evaluate_command(plan)    # what to type next
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shlex
 import socket
 import sys
@@ -31,26 +33,37 @@ from model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_le
 
 ANY_HOST = "0.0.0.0"
 
-CHANGE_REPLIES = (
-    "--chat-template",
-    "--generation-config",
-    "--kv-cache-dtype",
-    "--lora-modules",
-    "--override-generation-config",
-    "--quantization",
-    "-q",
-    "--quantization-config",
-    "--rope-scaling",
-    "--video-pruning-rate",
+CHANGE_NO_REPLY = frozenset(
+    f"--{name}"
+    for name in (
+        *("api-server-count", "async-scheduling", "block-size", "cpu-offload-gb", "data-parallel-address"),
+        *(
+            "data-parallel-backend",
+            "data-parallel-rank",
+            "data-parallel-rpc-port",
+            "data-parallel-size-local",
+        ),
+        *("data-parallel-start-rank", "disable-log-stats", "disable-uvicorn-access-log", "download-dir"),
+        *("distributed-executor-backend", "enable-chunked-prefill", "enable-log-requests", "enforce-eager"),
+        *("gpu-memory-utilization", "headless", "kv-cache-memory-bytes", "log-config-file", "master-addr"),
+        *("master-port", "max-num-batched-tokens", "max-num-seqs", "max-parallel-loading-workers"),
+        *("mm-encoder-tp-mode", "mm-processor-cache-gb", "nnodes", "node-rank", "root-path"),
+        *("safetensors-load-strategy", "skip-mm-profiling", "uvicorn-log-level"),
+    )
 )
-"""Further arguments of vLLM that are recorded with each reply; the others change how fast it comes."""
+"""Further arguments of vLLM that only change how fast a reply comes. All others are recorded with each reply: what
+is not known here may change it."""
 
 _OURS = (
     *("--model", "--served-model-name", "--revision", "--dtype", "--max-model-len", "--host", "--port"),
+    *("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp"),
     *("--limit-mm-per-prompt", "--mm-processor-kwargs", "--media-io-kwargs", "--allowed-local-media-path"),
     "--hf-overrides",
 )
 """Arguments that the plan says; vLLM would take the second of two without a word."""
+
+_SECRETS = ("--api-key", "--hf-token")
+_LORA = ("--enable-lora", "--lora-modules", "--default-mm-loras")
 
 
 @dataclass(frozen=True)
@@ -262,11 +275,16 @@ def _needed(known: KnownModel | None, checkpoint: Checkpoint | None) -> int:
 
 
 def _checked(extra: Sequence[str]) -> tuple[str, ...]:
-    given = {argument.partition("=")[0] for argument in extra}
-    if "--api-key" in given:
+    given = {name for name, _ in _arguments(extra)}
+    if given & set(_SECRETS):
         raise AdapterError(
-            "a key on a command line can be read by everyone on the machine. Set VLLM_API_KEY for the server, and "
-            "EGOST_SERVER_API_KEY for the evaluation."
+            "a key on a command line can be read by everyone on the machine. Set VLLM_API_KEY for the server and "
+            "EGOST_SERVER_API_KEY for the evaluation; HF_TOKEN for the hub."
+        )
+    if given & set(_LORA):
+        raise AdapterError(
+            "an adapter (LoRA) cannot be served beside its base model: replies are recorded under the base model's "
+            "revision. Merge it into the base model, and serve the folder."
         )
     if clash := sorted(given & set(_OURS)):
         raise AdapterError(
@@ -279,12 +297,29 @@ def _told(plan: ServerPlan) -> dict[str, str]:
     told = {"family": plan.model_type, "dtype": plan.dtype}
     if plan.revision:
         told["revision"] = plan.revision
-    for i, argument in enumerate(plan.extra):
-        name, given, value = argument.partition("=")
-        if name in CHANGE_REPLIES:
-            following = plan.extra[i + 1 : i + 2]
-            told[name.lstrip("-")] = value if given else "".join(following)
+    for name, values in _arguments(plan.extra):
+        if name not in CHANGE_NO_REPLY:
+            told[name.lstrip("-")] = " ".join(map(_with_content, values))
     return told
+
+
+def _arguments(extra: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Each argument with its values. vLLM takes `--max_model_len` for `--max-model-len`, and so is it read here."""
+    found: list[tuple[str, list[str]]] = []
+    for part in extra:
+        if re.match("--?[a-zA-Z]", part):
+            name, given, value = part.partition("=")
+            found.append((name.replace("_", "-"), [value] if given else []))
+        elif found:
+            found[-1][1].append(part)
+    return found
+
+
+def _with_content(value: str) -> str:
+    """A value as it is recorded: a file (a chat template) with what is in it, which may change under its name."""
+    if not Path(value).is_file():
+        return value
+    return f"{value} sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
 
 
 def _launcher(source: str) -> list[str]:

@@ -119,6 +119,23 @@ def test_the_command_for_a_folder(folder: Path, own_cache: Path) -> None:
     assert command[-3:] == ["--quantization", "awq", "--kv-cache-dtype=fp8"]
 
 
+def told_of(folder: Path, *extra: str) -> dict[str, str]:
+    told = told_settings(serve_command(plan_server(str(folder), extra=extra)))
+    assert told is not None
+    return {name: value for name, value in told.items() if name not in ("family", "dtype", "revision")}
+
+
+def test_whatever_may_change_a_reply_is_told(folder: Path, tmp_path: Path, own_cache: Path) -> None:
+    faster = ("--max_num_seqs", "4", "--gpu-memory-utilization=0.5", "--enforce-eager")
+    assert told_of(folder, *faster, "--reasoning_parser", "qwen3") == {"reasoning-parser": "qwen3"}
+    template = tmp_path / "chat.jinja"
+    told = []
+    for content in ("one", "another"):
+        template.write_text(content)
+        told.append(told_of(folder, "--chat-template", str(template)))
+    assert told[0] != told[1] and told[0]["chat-template"].startswith(f"{template} sha256:")
+
+
 def test_told_settings_come_back_as_they_were() -> None:
     settings = {"revision": "sha256:ab&=?", "dtype": "auto"}
     assert told_settings(["name", as_served_name(settings)]) == settings
@@ -144,7 +161,12 @@ def test_a_model_that_cannot_be_served(model: str, message: str) -> None:
     [
         (["--api-key", "secret"], "VLLM_API_KEY"),
         (["--api-key=secret"], "VLLM_API_KEY"),
+        (["--api_key=secret"], "VLLM_API_KEY"),
+        (["--hf-token", "secret"], "HF_TOKEN"),
+        (["--lora-modules", "a=folder"], "Merge it into the base model"),
         (["--max-model-len=9"], "--max-model-len cannot stand behind"),
+        (["--max_model_len", "9"], "--max-model-len cannot stand behind"),
+        (["-tp", "2"], "-tp cannot stand behind"),
         (["--media-io-kwargs", "{}"], "--media-io-kwargs cannot stand behind"),
     ],
 )
