@@ -256,6 +256,13 @@ class ServerEngine:
             await self._frames.check(server.api, ask.clip, server.way or "inline", completion.video_tokens)
         if completion.text is None:
             return Failure("no_text", f"the reply holds no text (finish reason {completion.finish_reason})")
+        room, taken = ask.arguments.max_new_tokens, completion.completion_tokens
+        if completion.finish_reason == "length" and taken is not None and taken < room:
+            return Failure(
+                "context_too_long",
+                f"the server ended the reply after {taken} of {room} tokens: prompt and reply do not fit. Serve with a "
+                "larger --max-model-len, or choose an EGOST_PROTOCOL with fewer pixels.",
+            )
         return Reply(
             text=completion.text,
             finish_reason=completion.finish_reason,

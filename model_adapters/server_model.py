@@ -17,23 +17,30 @@ def identity_of(served: ServedModel) -> EngineIdentity:
 
     The revision and the settings are those that `egost serve` told. A server that somebody else started tells
     none: where it serves a folder of this disk the folder is looked at, else the revision is None, and the record
-    says `told: False`. Raises AdapterError where that folder is no whole checkpoint.
+    says `told: False`, and by `root` where the weights are said to lie. Raises AdapterError where that folder is no
+    whole checkpoint.
     """
-    told = dict(served.told or {})
-    name, revision = served.name, told.pop("revision", None)
-    if served.told is None and Path(served.root).is_dir():
-        checkpoint = checkpoint_identity(served.root)
-        name, revision = checkpoint.name, checkpoint.revision
+    settings: dict[str, str | bool | None] = {**(served.told or {}), "told": served.told is not None}
+    name, revision = served.name, (served.told or {}).get("revision")
+    settings.pop("revision", None)
+    if served.told is None:
+        # The prompt goes by the family, and that is known only where the checkpoint is on this disk.
+        settings["family"] = _model_type(served.root)
+        if Path(served.root).is_dir():
+            checkpoint = checkpoint_identity(served.root)
+            name, revision = checkpoint.name, checkpoint.revision
     if revision is None:
+        settings["root"] = served.root
         logger.warning(
-            f"egost: nobody knows which revision of {name} is served; the record says so. A server that "
-            "`egost serve MODEL` starts tells it."
+            f"egost: nobody knows which revision of {name} is served; the record says so, and what {served.root} "
+            "has replied before counts as its reply. Add fresh=True to --model_args if its weights have changed. A "
+            "server that `egost serve MODEL` starts tells its revision."
         )
     return EngineIdentity(
         engine=f"server vllm {served.version}" if served.version else "server",
         model=name,
         revision=revision,
-        settings={**told, "told": served.told is not None},
+        settings=settings,
     )
 
 
