@@ -48,7 +48,7 @@ CHANGE_NO_REPLY = frozenset(
         *("gpu-memory-utilization", "headless", "kv-cache-memory-bytes", "log-config-file", "master-addr"),
         *("master-port", "max-num-batched-tokens", "max-num-seqs", "max-parallel-loading-workers"),
         *("mm-encoder-tp-mode", "mm-processor-cache-gb", "nnodes", "node-rank", "root-path"),
-        *("safetensors-load-strategy", "skip-mm-profiling", "uvicorn-log-level"),
+        *("safetensors-load-strategy", "skip-mm-profiling", "trust-remote-code", "uvicorn-log-level"),
     )
 )
 """Further arguments of vLLM that only change how fast a reply comes. All others are recorded with each reply: what

@@ -169,5 +169,10 @@ def check_port(host: str, port: int) -> None:
 
 
 def end_like_ctrl_c() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, so that the server is stopped with it."""
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, end this process so that the server is stopped with it.
+
+    A SIGHUP that is ignored (`nohup`) stays so.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))

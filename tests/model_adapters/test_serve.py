@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -264,6 +265,31 @@ def test_a_server_that_ends_while_it_starts(tmp_path: Path, code: str, message: 
         pytest.raises(AdapterError, match=f"ended before it was healthy (.|\n)*{message}"),
     ):
         server.wait_until_healthy(30)
+
+
+WATCHER = """
+import sys
+from pathlib import Path
+from model_adapters.server_process import ServerProcess, end_like_ctrl_c
+end_like_ctrl_c()
+code, port, log = sys.argv[1:]
+with ServerProcess([sys.executable, "-c", code, port], f"http://127.0.0.1:{port}", Path(log), print) as server:
+    server.wait_until_healthy(30)
+    print("pid", server.pid, flush=True)
+    server.wait()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_closed_terminal_ends_the_server_too(tmp_path: Path, number: int, code: int) -> None:
+    quick = SERVER.replace("SIG_IGN", "SIG_DFL")
+    command = [sys.executable, "-c", WATCHER, quick, str(free_port()), str(tmp_path / "log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None
+        pid = next(int(line.split()[1]) for line in watcher.stdout if line.startswith("pid "))
+        watcher.send_signal(number)
+        assert watcher.wait(60) == code
+    assert gone(pid)
 
 
 def test_a_server_that_dies_while_it_serves(tmp_path: Path) -> None:
