@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,32 @@ def lmms_eval(
         timeout=timeout,
         check=False,
     )
+
+
+def lmms_eval_on_two_ranks(
+    *arguments: str, cwd: Path, cache: Path, timeout: float = 400, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """lmms-eval started by `accelerate launch` as two processes, which share the samples; on a CPU.
+
+    `accelerate launch --cpu --num_processes 2` starts one process alone, without MPI.
+    """
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+            *("--main_process_port", "0", "-m", "lmms_eval", *arguments),
+        ],
+        cwd=cwd,
+        env=environment(cache, ACCELERATE_USE_CPU="1", OMP_NUM_THREADS="1", **settings),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def ranks_of(done: subprocess.CompletedProcess[str]) -> set[int]:
+    """The ranks that a run of lmms-eval says it had."""
+    return {int(rank) for rank in re.findall(r"Running on rank (\d+)", done.stdout + done.stderr)}
 
 
 def environment(cache: Path, **settings: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from judge_server import SNAPSHOT, Ask, JudgeServer, Triple, scores_of, serve_judge
-from lmms_eval_command import environment, lmms_eval, saved
+from lmms_eval_command import environment, lmms_eval, lmms_eval_on_two_ranks, ranks_of, saved
 
 from egost_tasks.judge import RouteItem
 from egost_tasks.mini_world import write_mini_release
@@ -174,20 +174,16 @@ def test_a_judge_that_refuses_costs_the_score_and_not_the_run(cache: Path, tmp_p
 
 
 def test_two_ranks_judge_each_sample_once(cache: Path, server: JudgeServer, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    done = subprocess.run(
-        [
-            *[*command, "--main_process_port", "0", "-m", "lmms_eval", "--tasks", "egost_mini_route", *MODEL],
-            *["--output_path", "out", "--log_samples"],
-        ],
+    # lmms-eval's `dummy` alone cannot run on two ranks: it has no device.
+    model = ["--model", "egost_journal", "--model_args", f"adapter=dummy,response={REPLY}"]
+    done = lmms_eval_on_two_ranks(
+        *["--tasks", "egost_mini_route", *model, "--output_path", "out", "--log_samples"],
         cwd=tmp_path,
-        env=environment(cache, EGOST_JUDGE=f"openai:ranks@{server.url}", OMP_NUM_THREADS="1"),
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
+        cache=cache,
+        EGOST_JUDGE=f"openai:ranks@{server.url}",
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert ranks_of(done) == {0, 1}
     results, samples = saved(tmp_path / "out")
     assert {task: len(rows) for task, rows in samples.items()} == dict.fromkeys(ROUTES, 6)
     check_scores(results, samples)
