@@ -48,13 +48,15 @@ _ADD = "INSERT INTO replies (key, record, sha256) VALUES (?, ?, ?)"
 def request_key(ask: Ask, identity: EngineIdentity) -> str:
     """The key of a request: SHA-256 over all that a reply depends on, 64 hexadecimal digits.
 
-    Of the clip that is what a model is given: the pixels, and where in the walk each frame stands, since models
-    with time positions are told. Path, file name and the sample's name change nothing.
+    Of the clip that is what a model is given, the pixels, and where in the walk each frame stands, so that no frame
+    is taken for another that looks alike. Path, file name and the sample's name change nothing.
     """
     clip = None
     if ask.clip:
         told = ask.clip.manifest
-        clip = [told.pixels_sha256, told.indices, told.timestamps, told.n_frames, told.duration]
+        # The hash is of the pixels in a row, which two shapes can share.
+        size = [told.width, told.height]
+        clip = [told.pixels_sha256, size, told.indices, told.timestamps, told.n_frames, told.duration]
     parts = {
         "journal": JOURNAL_VERSION,
         "engine": identity.as_dict(),

@@ -94,6 +94,7 @@ def test_all_that_a_reply_depends_on_is_in_the_key(tmp_path: Path) -> None:
         (with_manifest(indices=(0, 1, 2, 3, 4, 5, 6, 7)), IDENTITY),
         (with_manifest(timestamps=(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)), IDENTITY),
         (with_manifest(duration=99.0), IDENTITY),
+        (with_manifest(width=2 * clip.manifest.width, height=clip.manifest.height // 2), IDENTITY),
         (ask(arguments=GenerationArguments(17)), IDENTITY),
         (ask(arguments=GenerationArguments(16, stop=("\n",))), IDENTITY),
         (ask(arguments=drawn), IDENTITY),
