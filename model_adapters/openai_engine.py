@@ -187,7 +187,9 @@ class _ChatApi:
             return _called(completion)
         if fault.action == "without":
             hint = (
-                "set reasoning=true in --model_args if it reasons before it replies, reasoning=false if not"
+                "it is too old for this adapter; ask it by --model egost_server if vLLM serves it"
+                if fault.parameter == "max_completion_tokens"
+                else "set reasoning=true in --model_args if it reasons before it replies, reasoning=false if not"
             )
             fault = replace(
                 fault, action="stop", text=f"{fault.text}. It does not take {fault.parameter}: {hint}."

@@ -158,10 +158,16 @@ def test_an_account_without_credit_ends_the_run(clip: Clip) -> None:
         answers(engine(server), asks(clip, 9))
 
 
-def test_a_parameter_that_the_server_does_not_take_is_not_dropped_in_silence(clip: Clip) -> None:
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("temperature", "set reasoning=true"), ("max_completion_tokens", "it is too old for this adapter")],
+)
+def test_a_parameter_that_the_server_does_not_take_is_not_dropped_in_silence(
+    clip: Clip, name: str, remedy: str
+) -> None:
     with (
-        serve_closed(script=lambda _: "error:400 Unsupported value: 'temperature'") as server,
-        pytest.raises(AdapterError, match="does not take temperature: set reasoning=true"),
+        serve_closed(script=lambda _: f"error:400 Unsupported value: '{name}'") as server,
+        pytest.raises(AdapterError, match=f"does not take {name}: {remedy}"),
     ):
         answers(engine(server), asks(clip, 2))
 
