@@ -1,0 +1,131 @@
+"""Reverse thinking: a question about one way is reasoned about by the route of the other way.
+
+A forward question is thought through from the end of the walk to its start, a reverse one from the start to the end,
+before it is answered (paper, section 4 and Figure 5). The wording is this project's own; the route comes from the
+release's own description of the other way. The reasoning leads to the answer by its content and never names a letter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+
+from egost_tasks.route_text import Turn, read_route
+from egost_tasks.sample import LETTERS, Sample, Way
+
+OTHER_WAY: dict[Way, Way] = {"forward": "reverse", "reverse": "forward"}
+
+_OPENINGS: dict[Way, tuple[str, ...]] = {
+    "forward": (
+        "I think of the way back first, from the end of the walk to its start.",
+        "Let me go through this walk in reverse, from where it ends to where it begins.",
+        "Before I answer, I retrace the walk from its last moment to its first.",
+    ),
+    "reverse": (
+        "I think of the way there first, from the start of the walk to its end.",
+        "Let me go through this walk as it was filmed, from where it begins to where it ends.",
+        "Before I answer, I follow the walk from its first moment to its last.",
+    ),
+}
+_TURNED: dict[str, tuple[str, ...]] = {
+    "direction": (
+        "For the way that is asked about, the order is turned round, and left and right change places.",
+        "The question asks about the opposite way: last comes first, and every left is a right.",
+    ),
+    "landmark": (
+        "For the way that is asked about, the same places come in the opposite order.",
+        "The question asks about the opposite way, which meets these places from last to first.",
+    ),
+    "action": (
+        "For the way that is asked about, the same actions come in the opposite order.",
+        "The question asks about the opposite way, on which these actions come from last to first.",
+    ),
+    "route": (
+        "The way that is asked about is this one turned round: opposite order, left and right exchanged.",
+        "Now the opposite way: I begin where this one ends, and every left becomes a right.",
+    ),
+}
+_TURNS = (
+    "Its turns: {}. Turned round: {}.",
+    "There I turn {}; the opposite way, that is {}.",
+)
+_ENDINGS = (
+    "So what happens, in order: {}",
+    "That gives: {}",
+    "It follows that the right sequence is: {}",
+)
+
+_MIRROR: dict[Turn, Turn] = {"left": "right", "right": "left", "around": "around", "up": "down", "down": "up"}
+_SIDE = re.compile(r"\b(left|right|around)\b", re.IGNORECASE)
+_POINT = re.compile(
+    r"\b(?P<before>(?:at|to|from|reach|towards?|leave|until|and|of|is)) (?:the )?(?:point )?(?P<letter>[AB])\b"
+    r"(?= (?:and|to|at|where|you|then|is)\b|[,.;:!?)]|$)"
+    r"|\b(?:the )?[Pp]oint (?P<named>[AB])\b"
+)
+_POINTS = {"A": "the beginning", "B": "the end"}
+
+
+def think(sample: Sample, other: Sample, seed: int) -> str:
+    """The reasoning that leads to a sample's answer by the route of the other way.
+
+    sample: a question with its answer. other: the route sample of the same clip and the opposite way.
+    seed: which of several wordings; the same sample and seed always give the same text.
+    Raises ValueError where `other` is no such route.
+    """
+    if other.task != "route" or other.clip != sample.clip or other.way != OTHER_WAY[sample.way]:
+        raise ValueError(f"{other.id} is not the other way's route of {sample.id}")
+    digest = hashlib.sha256(f"{seed} {sample.id}".encode()).digest()
+    draw = random.Random(digest)
+    parts = [draw.choice(_OPENINGS[sample.way]), without_point_names(other.answer)]
+    if sample.task == "route":
+        return " ".join([*parts, draw.choice(_TURNED["route"])])
+    told = sample.options[sample.letters.index(sample.answer)]
+    parts.append(draw.choice(_TURNED[sample.task]))
+    there = read_route(other.answer).turns
+    turned = tuple(_MIRROR[turn] for turn in reversed(there))
+    # People's annotations of the two ways do not always agree turn by turn; then the route alone is retold.
+    if sample.task == "direction" and turned and turned == _sides(told):
+        parts.append(draw.choice(_TURNS).format(", then ".join(there), ", then ".join(turned)))
+    return " ".join([*parts, _sentence(draw.choice(_ENDINGS).format(told))])
+
+
+def without_point_names(route: str) -> str:
+    """A route description with its points A and B called the beginning and the end, since letters name options."""
+    return _POINT.sub(
+        lambda m: f"{m['before']} {_POINTS[m['letter']]}" if m["letter"] else _POINTS[m["named"]], route
+    ).strip()
+
+
+_LABEL = re.compile(
+    r"\b(?:option|choice|answer|alternative|letter)s?\b(?: number)?(?: is| would be| must be| =)?\W{0,3}"
+    r"(?:[a-j]|\d{1,2})\b(?=\s*(?:$|[.,;:)\]\"'!?]))"
+    r"|\b(?:first|second|third|fourth|fifth|last|next|previous)(?: \w+)? (?:option|choice|alternative)\b"
+    r"|[(\[][a-j][)\]]",
+    re.IGNORECASE,
+)
+
+
+def names_an_option(text: str, options: int) -> str | None:
+    """The first place where a text names an option by its letter or number, or None.
+
+    options: how many the question has. A capital that stands alone counts (`B`, `(C)`, `D.`), but for `A` before a
+    small word and `I`, which are words of English; so does `option 2` or `the second option`.
+    """
+    if found := _LABEL.search(text):
+        return found.group()
+    for letter in re.finditer(r"(?<![\w'-])[A-J](?![\w'-])", text):
+        if letter.group() not in LETTERS[: max(options, 1)] or letter.group() == "I":
+            continue
+        if letter.group() == "A" and re.match(r" [a-z0-9]", text[letter.end() :]):
+            continue
+        return text[max(0, letter.start() - 12) : letter.end() + 3]
+    return None
+
+
+def _sides(option: str) -> tuple[str, ...]:
+    return tuple(side.lower() for side in _SIDE.findall(option))
+
+
+def _sentence(text: str) -> str:
+    return text if text.rstrip().endswith((".", "!", "?")) else f"{text.rstrip()}."
