@@ -11,21 +11,14 @@ import transformers
 from transformers import AutoModelForImageTextToText, GenerationConfig
 
 from egost_tasks.lossless import Frames, pixels_sha256
-from model_adapters.asking import (
-    AdapterError,
-    Ask,
-    EngineIdentity,
-    Failure,
-    GenerationArguments,
-    Reply,
-)
+from model_adapters.asking import AdapterError, Ask, EngineIdentity
 from model_adapters.checkpoints import checkpoint_identity
 from model_adapters.families import VIDEO_METADATA, prompt_renderer
 from model_adapters.traces import TOP, Step, Trace, video_reach, video_signature
 
 
 class HfEngine:
-    """A checkpoint in transformers; the 8 frames go in as one video, without sampling."""
+    """A checkpoint in transformers, asked greedily; the 8 frames go in as one video, without sampling."""
 
     def __init__(
         self,
@@ -34,13 +27,11 @@ class HfEngine:
         *,
         dtype: str = "auto",
         device: str | None = None,
-        batch_size: int = 1,
         max_pixels: int | None = None,
     ) -> None:
         """Load the checkpoint.
 
         dtype: `auto` is the checkpoint's own. device: as torch names it; by default the GPU where there is one.
-        batch_size: how many greedy asks are generated at once; what is drawn is drawn one by one.
         max_pixels: of a frame, see `families.processor_arguments`.
         Raises AdapterError for a checkpoint that is not there or whose family takes no video.
         """
@@ -51,10 +42,7 @@ class HfEngine:
                 f"{model} is a '{checkpoint.model_type}', which transformers runs with the checkpoint's own code only. "
                 "Ask it by vLLM: --model egost_vllm, or egost_server."
             )
-        self._tokenizer = self._prompts.processor.tokenizer
-        self._tokenizer.padding_side = "left"
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._batch_size = batch_size
         self._model = (
             AutoModelForImageTextToText.from_pretrained(checkpoint.folder, dtype=dtype, local_files_only=True)
             .to(self._device)
@@ -69,8 +57,6 @@ class HfEngine:
             bos_token_id=own.bos_token_id,
             repetition_penalty=own.repetition_penalty,
         )
-        ends = own.eos_token_id
-        self._ends = {ends} if isinstance(ends, int) else set(ends or ())
         self._room: int = self._model.config.get_text_config().max_position_embeddings
         self.identity = EngineIdentity(
             engine=f"transformers {transformers.__version__}",
@@ -83,28 +69,31 @@ class HfEngine:
             },
         )
 
-    def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
-        """Yield the place of each ask and what came of it, in their order."""
-        batch: list[int] = []
-        for i, ask in enumerate(asks):
-            if batch and not self._together(asks[batch[-1]], ask, len(batch)):
-                yield from zip(batch, self._replies([asks[j] for j in batch]), strict=True)
-                batch = []
-            batch.append(i)
-        if batch:
-            yield from zip(batch, self._replies([asks[j] for j in batch]), strict=True)
-
     def trace(self, asks: Sequence[Ask]) -> Iterator[Trace]:
-        """Answer the asks one by one, greedily, and show what the model got and how sure it was."""
+        """Answer the asks one by one, greedily, and show what the model got and how sure it was.
+
+        Raises AdapterError where prompt and reply do not fit into the model.
+        """
         for ask in asks:
-            videos = _videos([ask])
-            inputs = self.inputs([ask], videos)
-            if (room := self._no_room(inputs, ask.arguments)) is not None:
-                raise AdapterError(f"{ask.sample}: {room.message} No parity can be shown for it.")
-            output = self._generate(inputs, ask.arguments)
+            frames = ask.clip.frames() if ask.clip else None
+            inputs = self.inputs(ask.prompt, frames)
+            needed = inputs["input_ids"].shape[1] + ask.arguments.max_new_tokens
+            if needed > self._room:
+                raise AdapterError(
+                    f"{ask.sample}: prompt and reply need {needed} tokens, the model has room for {self._room}. No "
+                    "parity can be shown for it."
+                )
+            with torch.inference_mode():
+                output = self._model.generate(
+                    **inputs,
+                    do_sample=False,
+                    max_new_tokens=ask.arguments.max_new_tokens,
+                    return_dict_in_generate=True,
+                    output_scores=True,
+                )
             yield trace_of(
                 ask.sample,
-                pixels_sha256(videos[0]) if videos else None,
+                None if frames is None else pixels_sha256(frames),
                 inputs,
                 output,
                 self._prompts.processor,
@@ -118,94 +107,20 @@ class HfEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _together(self, last: Ask, ask: Ask, size: int) -> bool:
-        alike = last.arguments == ask.arguments and (last.clip is None) == (ask.clip is None)
-        return alike and ask.arguments.greedy and size < self._batch_size
-
-    def _replies(self, asks: list[Ask]) -> list[Reply | Failure]:
-        """The replies to asks of the same arguments; where they do not fit together, one by one."""
-        arguments = asks[0].arguments
-        try:
-            inputs = self.inputs(asks, _videos(asks))
-            if (no_room := self._no_room(inputs, arguments)) is None:
-                output = self._generate(inputs, arguments)
-                return [self._reply(row, inputs, output, arguments) for row in range(len(asks))]
-            failure = no_room
-        except torch.OutOfMemoryError as error:
-            failure = Failure("out_of_memory", str(error))
-        if len(asks) == 1:
-            return [failure]
-        return [reply for ask in asks for reply in self._replies([ask])]
-
-    def inputs(self, asks: Sequence[Ask], videos: list[Frames]) -> Any:
-        """What the model takes, on its device, padded on the left."""
+    def inputs(self, prompt: str, frames: Frames | None) -> Any:
+        """What the model takes, on its device. frames: uint8 RGB [8, height, width, 3], or None."""
         arguments = dict(self._prompts.arguments)
-        if videos:
+        if frames is not None:
             arguments["videos_kwargs"] = {
                 **arguments["videos_kwargs"],
-                "video_metadata": [dict(VIDEO_METADATA) for _ in videos],
+                "video_metadata": [dict(VIDEO_METADATA)],
             }
         return self._prompts.processor(
-            text=[self._prompts.text(ask.prompt, with_frames=ask.clip is not None) for ask in asks],
-            videos=videos or None,
-            text_kwargs={"padding": True},
+            text=[self._prompts.text(prompt, with_frames=frames is not None)],
+            videos=None if frames is None else [frames],
             return_tensors="pt",
             **arguments,
         ).to(self._device)
-
-    def _no_room(self, inputs: Any, arguments: GenerationArguments) -> Failure | None:
-        needed = inputs["input_ids"].shape[1] + arguments.max_new_tokens
-        if needed <= self._room:
-            return None
-        return Failure(
-            "context_too_long",
-            f"prompt and reply need {needed} tokens, the model has room for {self._room}.",
-        )
-
-    def _generate(self, inputs: Any, arguments: GenerationArguments) -> Any:
-        drawn: dict[str, Any] = {"do_sample": False}
-        if not arguments.greedy:
-            torch.manual_seed(arguments.seed or 0)
-            drawn = {
-                "do_sample": True,
-                "temperature": arguments.temperature,
-                "top_p": 1.0 if arguments.top_p is None else arguments.top_p,
-                # transformers would cut at 50 by itself.
-                "top_k": arguments.top_k or 0,
-            }
-        stop = {"stop_strings": list(arguments.stop), "tokenizer": self._tokenizer}
-        with torch.inference_mode():
-            return self._model.generate(
-                **inputs,
-                **drawn,
-                **(stop if arguments.stop else {}),
-                max_new_tokens=arguments.max_new_tokens,
-                return_dict_in_generate=True,
-                output_scores=True,
-            )
-
-    def _reply(self, row: int, inputs: Any, output: Any, arguments: GenerationArguments) -> Reply:
-        width = inputs["input_ids"].shape[1]
-        tokens = self._reply_tokens(output.sequences[row, width:].tolist())
-        text = self._text(tokens, arguments)
-        stopped = tokens[-1] in self._ends or text != self._text(tokens, None)
-        return Reply(
-            text=text,
-            finish_reason="stop" if stopped else "length",
-            prompt_tokens=int(inputs["attention_mask"][row].sum()),
-            completion_tokens=len(tokens),
-            video_tokens=int((inputs["input_ids"][row] == self._prompts.video_token).sum()),
-        )
-
-    def _reply_tokens(self, tokens: list[int]) -> list[int]:
-        """The tokens up to the reply's end token; behind it, a batch is padded."""
-        end = next((i for i, token in enumerate(tokens) if token in self._ends), len(tokens) - 1)
-        return tokens[: end + 1]
-
-    def _text(self, tokens: list[int], arguments: GenerationArguments | None) -> str:
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        places = [at for stop in (arguments.stop if arguments else ()) if (at := text.find(stop)) >= 0]
-        return text[: min(places, default=len(text))]
 
 
 def trace_of(
@@ -250,7 +165,3 @@ def _top(token: int, scores: torch.Tensor) -> dict[int, float]:
     logprobs = scores.float().log_softmax(-1)
     values, tokens = logprobs.topk(TOP)
     return {**dict(zip(tokens.tolist(), values.tolist(), strict=True)), token: float(logprobs[token])}
-
-
-def _videos(asks: Sequence[Ask]) -> list[Frames]:
-    return [ask.clip.frames() for ask in asks if ask.clip]
