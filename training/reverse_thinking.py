@@ -59,9 +59,9 @@ _ENDINGS = (
 _MIRROR: dict[Turn, Turn] = {"left": "right", "right": "left", "around": "around", "up": "down", "down": "up"}
 _SIDE = re.compile(r"\b(left|right|around)\b", re.IGNORECASE)
 _POINT = re.compile(
-    r"\b(?P<before>(?:at|to|from|reach|towards?|leave|until|and|of|is)) (?:the )?(?:point )?(?P<letter>[AB])\b"
+    r"\b(?P<before>(?i:at|to|from|reach|towards?|leave|until|and|of|is)) (?:the )?(?:point )?(?P<letter>[AB])\b"
     r"(?= (?:and|to|at|where|you|then|is)\b|[,.;:!?)]|$)"
-    r"|\b(?:the )?[Pp]oint (?P<named>[AB])\b"
+    r"|\b(?P<name>(?:[Tt]he )?[Pp]oint) (?P<named>[AB])\b"
 )
 _POINTS = {"A": "the beginning", "B": "the end"}
 
@@ -92,9 +92,14 @@ def think(sample: Sample, other: Sample, seed: int) -> str:
 
 def without_point_names(route: str) -> str:
     """A route description with its points A and B called the beginning and the end, since letters name options."""
-    return _POINT.sub(
-        lambda m: f"{m['before']} {_POINTS[m['letter']]}" if m["letter"] else _POINTS[m["named"]], route
-    ).strip()
+
+    def told(m: re.Match[str]) -> str:
+        if m["letter"]:
+            return f"{m['before']} {_POINTS[m['letter']]}"
+        point = _POINTS[m["named"]]
+        return point.capitalize() if m["name"][0].isupper() else point
+
+    return _POINT.sub(told, route).strip()
 
 
 _LABEL = re.compile(

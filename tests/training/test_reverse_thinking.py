@@ -99,6 +99,6 @@ def test_plain_english_names_none(text: str) -> None:
 
 def test_points_lose_their_letters() -> None:
     assert without_point_names("Start at A. Walk from point A to B, then rest. Point B is a door.") == (
-        "Start at the beginning. Walk from the beginning to the end, then rest. the end is a door."
+        "Start at the beginning. Walk from the beginning to the end, then rest. The end is a door."
     )
     assert without_point_names("A door leads to A room.") == "A door leads to A room."

@@ -1,0 +1,137 @@
+"""Reasoning by a model, asked of a local server: structured, checked for leaks, kept, asked for once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from egost_tasks.openai_judge.endpoint import OPENAI_URL
+from egost_tasks.openai_judge.pacing import Pacing
+from egost_tasks.sample import Sample
+from training.thought_writer import WriterError, thought_writer, writer_endpoint
+
+FAST = Pacing(first_wait_s=0.01, longest_wait_s=0.02, tries=3, breaker_s=0.1)
+GOOD = "Going back I turn left; turned round, that is a right."
+
+
+def pair(number: int) -> tuple[Sample, Sample]:
+    clip, told = f"{number}.mp4", f"From B, turn left {number}."
+    return (
+        Sample(f"Part1/direction_forward/{number}", "direction", "forward", 1, clip, "Which?", ("left", "right"), "B"),
+        Sample(f"Part1/route_reverse/{number}", "route", "reverse", 1, clip, "Tell.", (), told),
+    )  # fmt: skip
+
+
+@dataclass
+class Server:
+    """reply: the text for each ask (number from 0 of the same messages); an int is an HTTP status."""
+
+    reply: Callable[[str, int], str | int]
+    url: str = ""
+    asks: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def serve(reply: Callable[[str, int], str | int]) -> Iterator[Server]:
+    server = Server(reply)
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            user = body["messages"][-1]["content"]
+            number = sum(ask["messages"][-1]["content"] == user for ask in server.asks)
+            server.asks.append(body)
+            said = server.reply(user, number)
+            content: dict[str, Any] = {
+                "id": "1", "object": "chat.completion", "created": 1, "model": "writer-1",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}],
+            }  # fmt: skip
+            if isinstance(said, int):
+                content = {"error": {"message": "no", "type": "error", "param": None, "code": None}}
+            data = json.dumps(content).encode()
+            self.send_response(said if isinstance(said, int) else 200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.url = f"http://127.0.0.1:{http.server_port}/v1"
+    threading.Thread(target=http.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+
+
+def said(think: str) -> str:
+    return json.dumps({"think": think})
+
+
+def test_what_was_written_is_kept_and_not_asked_again(tmp_path: Path) -> None:
+    with serve(lambda user, n: said(GOOD)) as server:
+        write = thought_writer(writer_endpoint(f"openai:m@{server.url}"), folder=tmp_path, pacing=FAST)
+        pairs = [pair(n) for n in range(5)]
+        assert write(pairs[:3]) == ({s.id: GOOD for s, _ in pairs[:3]}, {})
+        assert write(pairs) == ({s.id: GOOD for s, _ in pairs}, {})
+    assert len(server.asks) == 5
+    body = server.asks[0]
+    assert body["response_format"]["json_schema"]["strict"] is True and body["temperature"] == 0
+    told = body["messages"][-1]["content"]
+    assert "right" in told and "From the end, turn left" in told and " B" not in told
+
+
+def test_a_text_that_names_the_option_is_asked_for_again_and_never_kept(tmp_path: Path) -> None:
+    def reply(user: str, number: int) -> str:
+        leaking = said("So the answer is B.")
+        return leaking if "left 1." in user or number == 0 else said(GOOD)
+
+    with serve(reply) as server:
+        write = thought_writer(writer_endpoint(f"openai:m@{server.url}"), folder=tmp_path, pacing=FAST)
+        thinks, failed = write([pair(0), pair(1)])
+    assert thinks == {pair(0)[0].id: GOOD}
+    assert failed == {pair(1)[0].id: "names_an_option"}
+    assert len(server.asks) == 2 + FAST.asks
+    assert len({ask["seed"] for ask in server.asks}) == FAST.asks
+    assert len(list(tmp_path.glob("*.json"))) == 1
+    assert "answer is B" not in "".join(path.read_text() for path in tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [("no json", "no_object"), (said(" "), "empty_reply"), (said("<think>x</think>"), "holds_a_tag")],
+)
+def test_what_is_no_reasoning_has_a_reason(tmp_path: Path, reply: str, reason: str) -> None:
+    with serve(lambda user, n: reply) as server:
+        write = thought_writer(writer_endpoint(f"openai:m@{server.url}"), folder=tmp_path, pacing=FAST)
+        assert write([pair(0)]) == ({}, {pair(0)[0].id: reason})
+
+
+def test_a_refusing_server_stops_it_and_what_was_written_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGOST_JUDGE_KEY", "secret-key-123456")
+    with serve(lambda user, n: 401 if "left 1." in user else said(GOOD)) as server:
+        write = thought_writer(writer_endpoint(f"openai:m@{server.url}"), folder=tmp_path, pacing=FAST)
+        write([pair(0)])
+        with pytest.raises(WriterError, match="What was written is kept") as caught:
+            write([pair(0), pair(1)])
+    assert len(list(tmp_path.glob("*.json"))) == 1
+    assert "secret-key" not in str(caught.value) + next(tmp_path.glob("*.json")).read_text()
+
+
+def test_a_model_without_a_url_is_openai_s() -> None:
+    endpoint = writer_endpoint("openai:gpt-4o-mini")
+    assert (endpoint.model, endpoint.url) == ("gpt-4o-mini", OPENAI_URL)

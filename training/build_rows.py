@@ -1,0 +1,223 @@
+"""Builds training rows from a release: `egost train data`.
+
+    built = build_rows(release, BuildPlan(rows=252, seed=0))
+    write_rows(Path("rows"), built, command="egost train data ...")
+
+The folder gets `rows.jsonl`, `split.json` (ids of the training rows, the test and what is neither), and the data card
+as `card.json` and `README.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from egost_tasks.cache import cache_root, write_whole
+from egost_tasks.clip_sources import source_sha256
+from egost_tasks.errors import EgostError
+from egost_tasks.release import Release
+from egost_tasks.sample import Sample, TaskKind
+from training.data_card import data_card, markdown
+from training.reverse_thinking import OTHER_WAY, think
+from training.rows import StR1Row
+from training.splits import By, HoldOut, Split, split_rows
+from training.training_rows import TrainingRow, write_training_rows
+
+ROWS = "rows.jsonl"
+CHOICE_TASKS: tuple[TaskKind, ...] = ("direction", "landmark", "action")
+
+Thinks = Mapping[str, str]
+"""Reasoning by the sample's id; a sample that is missing has none."""
+
+Writer = Callable[[Sequence[tuple[Sample, Sample]]], tuple[Thinks, dict[str, str]]]
+"""Writes reasoning for (sample, route of the other way), by the sample's id; and says why it could not, by the same."""
+
+
+class BuildError(EgostError):
+    """No rows can be built of this release, or released rows do not match it."""
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """How rows are chosen and reasoned about.
+
+    rows, seed, by, hold_out: see `split_rows`. tasks: which questions. with_think: whether a row has reasoning
+    (without it, Table 3's plain fine-tuning).
+    """
+
+    rows: int
+    seed: int = 0
+    tasks: tuple[TaskKind, ...] = CHOICE_TASKS
+    by: By = "rows"
+    hold_out: HoldOut | None = None
+    with_think: bool = True
+
+
+@dataclass(frozen=True)
+class Built:
+    """Rows with their split.
+
+    asked: how many rows were asked for. without_row: ids of what could not be made a row, by reason.
+    """
+
+    release: Release
+    rows: tuple[TrainingRow, ...]
+    split: Split
+    reasoning: str
+    seed: int
+    asked: int
+    without_row: dict[str, list[str]]
+
+
+def build_rows(release: Release, plan: BuildPlan, writer: Writer | None = None, label: str = "") -> Built:
+    """Choose the rows of a release and reason about each by the route of the other way.
+
+    writer: writes the reasoning; by default the templates of `reverse_thinking`. label: its name, for the card.
+    A sample whose clip has no route of the other way is not chosen, one that the writer fails on is left out; both
+    are listed in `without_row`.
+    Raises SplitError where the release has too few samples, ClipError where a chosen clip is not there.
+    """
+    samples = [s for s in release.index.samples if s.task in plan.tasks]
+    routes = other_routes(release)
+    split = split_rows(
+        samples,
+        plan.rows,
+        seed=plan.seed,
+        by=plan.by,
+        hold_out=plan.hold_out,
+        usable=lambda s: not plan.with_think or _key(s) in routes,
+    )
+    without: defaultdict[str, list[str]] = defaultdict(list)
+    if plan.with_think:
+        without["no route of the other way"] = [s.id for s in samples if _key(s) not in routes]
+    pairs = [(s, routes[_key(s)]) for s in split.train] if plan.with_think else []
+    if writer is None:
+        thinks: Thinks = {s.id: think(s, route, plan.seed) for s, route in pairs}
+    else:
+        thinks, failed = writer(pairs)
+        for sample_id, reason in failed.items():
+            without[reason].append(sample_id)
+    chosen = [s for s in split.train if not plan.with_think or s.id in thinks]
+    reasoning = (label or "templates") if plan.with_think else "none"
+    return Built(
+        release,
+        tuple(TrainingRow(s, thinks.get(s.id, ""), clip_sha256(release, s)) for s in chosen),
+        Split(tuple(chosen), split.test, split.left_out),
+        reasoning,
+        plan.seed,
+        plan.rows,
+        {reason: ids for reason, ids in without.items() if ids},
+    )
+
+
+def build_released(release: Release, released: Sequence[StR1Row], *, with_think: bool = True) -> Built:
+    """The authors' rows as rows of a release, in their order; the rest of its multiple choice is the test.
+
+    A row is a sample when clip, options and right letter are the same, and the question but for its introduction.
+    Raises BuildError, with all that did not match, where one of them is not found.
+    """
+    by_clip: defaultdict[str, list[Sample]] = defaultdict(list)
+    choices = [s for s in release.index.samples if s.options]
+    for sample in choices:
+        by_clip[sample.clip].append(sample)
+    matched: dict[str, tuple[Sample, StR1Row]] = {}
+    faults = []
+    for row in released:
+        found = _match(row, by_clip[row.clip])
+        if isinstance(found, str):
+            faults.append(f"line {row.index + 1} ({row.clip}): {found}")
+        elif found.id in matched:
+            faults.append(
+                f"line {row.index + 1} ({row.clip}): {found.id} is line {matched[found.id][1].index + 1} already"
+            )
+        else:
+            matched[found.id] = (found, row)
+    if faults:
+        shown = "\n  ".join(faults[:20]) + ("\n  ..." if len(faults) > 20 else "")
+        raise BuildError(
+            f"{len(faults)} of {len(released)} released rows are not in the {release.world} release (revision "
+            f"{release.revision}):\n  {shown}\nName the release that they were cut from, or a copy of the file "
+            "without these lines."
+        )
+    rows = tuple(
+        TrainingRow(sample, row.think.strip() if with_think else "", clip_sha256(release, sample))
+        for sample, row in matched.values()
+    )
+    split = Split(tuple(row.sample for row in rows), tuple(s for s in choices if s.id not in matched))
+    return Built(release, rows, split, "as released" if with_think else "none", 0, len(released), {})
+
+
+def write_rows(folder: Path, built: Built, *, command: str) -> dict[str, Any]:
+    """Write the rows, their split and their card, and give the card. command: what made them, for the card."""
+    card = data_card(
+        built.rows,
+        built.split,
+        {
+            "world": built.release.world,
+            "release_revision": built.release.revision,
+            "release_sha256": built.release.index.files_sha256,
+            "seed": built.seed,
+            "reasoning": built.reasoning,
+            "command": command,
+            "without_row": built.without_row,
+        },
+    )
+    ids = {name: [s.id for s in getattr(built.split, name)] for name in ("train", "test", "left_out")}
+    write_training_rows(folder / ROWS, built.rows)
+    write_whole(folder / "split.json", _json(ids))
+    write_whole(folder / "card.json", _json(card))
+    write_whole(folder / "README.md", markdown(card).encode())
+    return card
+
+
+def other_routes(release: Release) -> dict[tuple[int, str, str], Sample]:
+    """The route of the other way, by (part, clip, way of the question)."""
+    return {
+        (s.part, s.clip, OTHER_WAY[s.way]): s for s in reversed(release.index.samples) if s.task == "route"
+    }
+
+
+def clip_sha256(release: Release, sample: Sample) -> str:
+    """Hash of the sample's clip file. Raises ClipError where it is not there."""
+    return source_sha256(release.clip_path(sample).absolute(), cache_root() / "clips" / "sources")
+
+
+_INTRODUCTION = re.compile(r"^please take an? egocentric view to understand the following questions?\W*")
+
+
+def _match(row: StR1Row, candidates: Sequence[Sample]) -> Sample | str:
+    """The sample that a released row was cut from, or why there is none."""
+    if not candidates:
+        return "no question is about this clip"
+    same_options = [s for s in candidates if list(map(_plain, s.options)) == list(map(_plain, row.options))]
+    if not same_options:
+        return "no question about this clip has these options"
+    found = [s for s in same_options if _question(s.question) == _question(row.question)]
+    if not found:
+        return f"{same_options[0].id} has these options, but asks {same_options[0].question!r:.120}"
+    if len(found) > 1:
+        return f"{found[0].id} and {found[1].id} are the same question"
+    if found[0].answer != row.letter:
+        return f"{found[0].id} has {found[0].answer} for the right option, the row {row.letter}"
+    return found[0]
+
+
+def _question(text: str) -> str:
+    return _INTRODUCTION.sub("", _plain(text))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().rstrip(".").casefold()
+
+
+def _key(sample: Sample) -> tuple[int, str, str]:
+    return sample.part, sample.clip, sample.way
+
+
+def _json(content: object) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
