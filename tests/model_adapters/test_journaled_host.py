@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import sys
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from family_checkpoints import family_checkpoint
 from lmms_eval.models import get_model
+from lmms_eval_command import lmms_eval, saved
 from scripted_engine import mini_requests
 from tqdm import tqdm
 
@@ -84,6 +87,35 @@ def test_the_replies_are_those_of_the_adapter_alone(checkpoint: Path, own_cache:
     assert noted.finish_reason == "unknown" and noted.truncated is None
     assert noted.settings["interface"] == "simple" and noted.settings["device_map"] == "cpu"
     assert "pretrained" not in noted.settings
+
+
+@pytest.mark.slow
+def test_the_replies_are_those_of_a_chat_adapter_alone(mini: Path, tmp_path: Path) -> None:
+    checkpoint = family_checkpoint("qwen2_5_vl", tmp_path)
+    tasks = ["--tasks", "egost_mini_direction_forward", "--limit", "3", "--gen_kwargs", "max_new_tokens=24"]
+
+    def replies(model: str, first: str) -> list[list[str]]:
+        arguments = f"{first}device_map=cpu,pretrained={checkpoint}"
+        done = lmms_eval(
+            *[*tasks, "--model", model, "--model_args", arguments, "--device", "cpu"],
+            *["--output_path", model, "--log_samples"],
+            cwd=tmp_path,
+            cache=tmp_path / "cache",
+            EGOST_MINI_DATA=str(mini),
+            EGOST_ONLY="1",
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        _, samples = saved(tmp_path / model)
+        return [row["filtered_resps"] for row in samples["egost_mini_direction_forward"]]
+
+    expected = replies("qwen2_5_vl", "")
+    assert len(expected) == 2 and len(set(map(str, expected))) > 1
+    assert replies("egost_journal", "adapter=qwen2_5_vl,") == expected
+    with closing(sqlite3.connect(tmp_path / "cache" / "journal" / "responses.sqlite")) as db:
+        kept = [json.loads(record) for (record,) in db.execute("SELECT record FROM replies")]
+    assert len(kept) == 2 and all(
+        '"interface":"chat"' in json.dumps(one, separators=(",", ":")) for one in kept
+    )
 
 
 def test_one_request_out_of_memory_is_unscored_and_the_rest_of_its_batch_is_not(
