@@ -14,7 +14,7 @@ from egost_commands.front import says_what_to_do
 @says_what_to_do
 def serve(
     model: Annotated[
-        str, typer.Argument(help="A name of `egost models`, a hub id or a checkpoint's folder.")
+        str, typer.Argument(help="A name of `egost models`, a hub id, a checkpoint's folder, or tiny.")
     ],
     extra: Annotated[list[str] | None, typer.Argument(help="After `--`: more arguments for vLLM.")] = None,
     gpus: Annotated[

@@ -27,8 +27,10 @@ from model_adapters.asking import AdapterError
 from model_adapters.checkpoints import Checkpoint, checkpoint_identity
 from model_adapters.families import FAMILIES, FRAMES_A_SECOND, Family, config_overrides, processor_arguments
 from model_adapters.known_models import KnownModel, UnknownModelError, find_model, gpus_that_hold
+from model_adapters.run_plan import TINY
 from model_adapters.served_settings import as_served_name
 from model_adapters.server_engine import AT_ONCE
+from model_adapters.tiny_checkpoint import tiny_checkpoint
 from model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
 
 ANY_HOST = "0.0.0.0"
@@ -130,12 +132,14 @@ def plan_server(
     media: Path | None = None,
     extra: Sequence[str] = (),
 ) -> ServerPlan:
-    """The server for a known model's short name, a hub id or a folder; None leaves a choice to the plan.
+    """The server for a known model's short name, `tiny`, a hub id or a folder; None leaves a choice to the plan.
 
     gpus: as many as are to be used. As many of them as one copy of the model needs hold it together (tensor
     parallel), and there are as many copies as fit (data parallel), unless tensor, pipeline or data say otherwise.
     Raises AdapterError where the model or its family is not known, or the GPUs cannot be shared out so.
     """
+    if model == TINY:
+        model = str(tiny_checkpoint())
     known = _known(model)
     source = known.model if known else model
     revision = revision or (known.revision if known else None)
