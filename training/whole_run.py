@@ -1,0 +1,107 @@
+"""One training run from its start, or from where it was cut off, to a final checkpoint that is there whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from training.checkpoint_manifest import CheckpointManifest, read_manifest
+from training.csv_log import LOG_FILE
+from training.recipe import RecipeError, RowsRecipe
+from training.whole_checkpoints import remove_unfinished, whole_checkpoints
+
+FINAL = "final"
+
+_WITHOUT_EFFECT = frozenset(
+    {
+        "output_dir",
+        "logging_dir",
+        "run_name",
+        "report_to",
+        "disable_tqdm",
+        "logging_steps",
+        "save_steps",
+        "save_strategy",
+        "save_total_limit",
+        "model_init_kwargs",
+        "resume_from_checkpoint",
+        "local_rank",
+        "push_to_hub",
+        "hub_token",
+        "hub_model_id",
+    }
+)
+"""Settings that say where and how often things are written, or hold a secret; a run may go on with others."""
+
+
+def run_settings(method: str, recipe: RowsRecipe, args: Any, model: Any) -> dict[str, Any]:
+    """What changes a run's result, for its manifest: the recipe, TRL's ModelConfig, and its trainer's settings.
+
+    The rows stand in the manifest themselves, so that their file may be moved.
+    """
+    return {
+        **{k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("rows", "dry_run")},
+        "model": {k: v for k, v in dataclasses.asdict(model).items() if v is not None},
+        method: {name: value for name, value in args.to_dict().items() if name not in _WITHOUT_EFFECT},
+    }
+
+
+def check_same_run(output: Path, record: CheckpointManifest) -> None:
+    """Raise RecipeError where the folder holds a run of other rows or settings, which must not be mixed."""
+    found = read_manifest(output)
+    if found and (differing := record.differs_from(found)):
+        raise RecipeError(
+            f"{output} holds another run: {', '.join(differing[:6])} differ. Give another --output_dir, or delete that "
+            "folder to begin anew."
+        )
+
+
+def train_whole(trainer: Any, record: CheckpointManifest) -> None:
+    """Train, going on from the last whole checkpoint of the run's folder, and write `final/`."""
+    args = trainer.args
+    output = Path(args.output_dir)
+    with args.main_process_first(desc="looking for checkpoints"):
+        if args.should_save:
+            for broken in remove_unfinished(output):
+                print(f"{broken} was being written when its run ended; it is removed.")
+            record.write(output)
+    last = whole_checkpoints(output)[-1:]
+    if last and args.should_save:
+        print(f"Going on from {last[0]}.")
+    trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
+    save_final(trainer, output / FINAL, record)
+    if args.should_save:
+        print(f"Trained: {output / FINAL}. Figures: {output / LOG_FILE}")
+    trainer.end()
+
+
+def save_final(trainer: Any, target: Path, record: CheckpointManifest) -> None:
+    """Write the trained model with its processor and manifest, whole or not at all; adapters are merged into it.
+
+    Adapters of a model that was loaded in 4 or 8 bits, or whose weights are spread over processes, cannot be merged
+    here; they are written as they are, for `egost train merge` to put into the unquantised base.
+    """
+    plain = trainer.accelerator.unwrap_model(trainer.model)
+    merges = hasattr(plain, "merge_and_unload") and not (
+        getattr(plain, "is_loaded_in_4bit", False)
+        or getattr(plain, "is_loaded_in_8bit", False)
+        or trainer.is_deepspeed_enabled
+        or trainer.is_fsdp_enabled
+    )
+    beside = target.with_name(target.name + ".part")
+    if trainer.args.should_save:
+        shutil.rmtree(beside, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    if not merges:
+        # Spread weights are gathered here, by all processes.
+        trainer.save_model(str(beside))
+    elif trainer.args.should_save:
+        plain.merge_and_unload().save_pretrained(beside)
+        trainer.processing_class.save_pretrained(beside)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.args.should_save:
+        record.write(beside)
+        shutil.rmtree(target, ignore_errors=True)
+        beside.rename(target)
