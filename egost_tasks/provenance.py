@@ -10,6 +10,7 @@ from egost_tasks.judge import Judge, chosen_judge
 from egost_tasks.prompts import chosen_prompt, load_prompt
 from egost_tasks.release import open_release
 from egost_tasks.sample import World
+from egost_tasks.trained_on import overlap_metadata
 
 TASK_VERSION = "1-B"
 """N-X: N changes whenever figures stop being comparable (prompt, data, scoring), X with the interface."""
@@ -38,6 +39,7 @@ def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, A
         "prompt_sha256": prompt.sha256,
         "max_unscored_share": MAX_UNSCORED_SHARE,
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        **overlap_metadata(release),
     }
     if kind == "route":
         metadata.update(judge_metadata(chosen_judge(world)))

@@ -4,9 +4,11 @@ lmms-eval has no entry-point group for tasks. Its group `lmms_eval.models` is lo
 is imported, which the command does before it indexes tasks; `register` uses that moment to add this
 folder to the `include_path` (a public argument) of every `TaskManager` that is made afterwards. The command
 asks `TaskManager.match_tasks` for the tasks before it loads the model, the tasks themselves are read after it:
-so that is where a missing judge is noticed in time. `EGOST_ONLY` set to 1 leaves out lmms-eval's own 1,985 tasks
-(`include_defaults`, a public argument, too), whose index takes seconds of each start. This is the only place of the
-project that reaches into the host.
+so that is where a missing judge is noticed in time. Which model it is, is known where lmms-eval makes it of
+`--model_args` (`lmms.create_from_arg_string`, public, called before the tasks are read, whether the arguments came
+from the command line, a YAML or a caller of `simple_evaluate`): there `trained_on` is told of them. `EGOST_ONLY`
+set to 1 leaves out lmms-eval's own 1,985 tasks (`include_defaults`, a public argument, too), whose index takes
+seconds of each start. This is the only place of the project that reaches into the host.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from packaging.specifiers import SpecifierSet
 from egost_tasks.errors import EgostError
 from egost_tasks.judge import chosen_judge
 from egost_tasks.sample import World
+from egost_tasks.trained_on import note_model
 
 TESTED_HOST = SpecifierSet(">=0.7.3,<0.8")
 TASK_FOLDER = Path(__file__).resolve().parent
@@ -37,6 +40,7 @@ def register() -> list[Any]:
     On a version of lmms-eval outside `TESTED_HOST` nothing is registered and an error is logged: an
     exception here would also switch off the plugins that lmms-eval loads after this one.
     """
+    from lmms_eval.api.model import lmms
     from lmms_eval.tasks import TaskManager
     from loguru import logger
 
@@ -50,6 +54,7 @@ def register() -> list[Any]:
     if not hasattr(TaskManager.__init__, "_egost"):
         TaskManager.__init__ = _with_our_folder(TaskManager.__init__)
         TaskManager.match_tasks = _with_a_judge(TaskManager.match_tasks)
+        lmms.create_from_arg_string = classmethod(_noting(lmms.create_from_arg_string.__func__))
     return []
 
 
@@ -84,6 +89,15 @@ def _with_a_judge(match_tasks: Any) -> Any:
             except EgostError as error:
                 raise SystemExit(f"egost: {error}") from error
         return matched
+
+    return wrapped
+
+
+def _noting(create: Any) -> Any:
+    @functools.wraps(create)
+    def wrapped(cls: Any, arg_string: str, *args: Any, **kwargs: Any) -> Any:
+        note_model(arg_string)
+        return create(cls, arg_string, *args, **kwargs)
 
     return wrapped
 

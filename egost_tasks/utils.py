@@ -40,6 +40,7 @@ from egost_tasks.scores import (
     score_choice,
     score_route,
 )
+from egost_tasks.trained_on import without_trained_on
 
 
 def official_docs(placeholder: Dataset) -> Dataset:
@@ -55,7 +56,9 @@ def mini_docs(placeholder: Dataset) -> Dataset:
 @exits_with_message
 def _docs(world: World, placeholder: Dataset) -> Dataset:
     task, way = str(placeholder.split).split("_")
-    return Dataset.from_list([{"world": world, **s.to_doc()} for s in open_release(world).samples(task, way)])
+    release = open_release(world)
+    samples = without_trained_on(release, release.samples(task, way))
+    return Dataset.from_list([{"world": world, **s.to_doc()} for s in samples])
 
 
 @exits_with_message

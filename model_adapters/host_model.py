@@ -18,6 +18,7 @@ from lmms_eval.utils import simple_parse_args_string
 from egost_tasks.errors import exits_with_message
 from egost_tasks.generations import Generation, note_generation
 from egost_tasks.scores import failed_reply
+from egost_tasks.trained_on import note_model
 from model_adapters.asking import AdapterError, Ask, Engine, EngineIdentity, Failure, Reply
 from model_adapters.journal import Entry, Journal, request_key
 from model_adapters.progress import AskingProgress
@@ -57,6 +58,7 @@ class EngineModel(lmms):  # type: ignore[misc]
             ) from error
         host = {name: value for name, value in (additional_config or {}).items() if value is not None}
         refuse_unknown(cls, {**host, **given})
+        note_model(given)
         return cls(**{**host, **given})
 
     @property

@@ -85,6 +85,8 @@ class Run:
         settings = {"model": f"{config.get('model')} ({config.get('model_args')})"}
         for key in ("world", "release_revision", "sampling_protocol", "prompt", "judge"):
             settings[key] = ", ".join(sorted({str(m[key]) for m in metadata if m.get(key)}))
+        if trained := sorted({_told_overlap(m) for m in metadata if "trained_on" in m}):
+            settings["trained on"] = ", ".join(trained)
         if config.get("limit") not in (None, -1, -1.0):
             settings["limit"] = f"{config['limit']} (a part of the samples: for trying only)"
         return {name: value for name, value in settings.items() if value}
@@ -98,6 +100,18 @@ class Run:
             raise RunError(
                 f"{self.results_file}: the figures of {name} cannot be read ({error!r})."
             ) from error
+
+
+def _told_overlap(metadata: dict[str, Any]) -> str:
+    overlap = sum(metadata["trained_on_overlap"].values())
+    rows = f"{metadata['trained_on_rows']} rows"
+    if overlap == 0:
+        return f"{rows}, none of them in this release"
+    if metadata["trained_on"] == "allow":
+        return f"{rows}; {overlap} samples of this release ARE AMONG THEM (EGOST_TRAINED_ON=allow)"
+    if metadata["trained_on"] == "refuse":
+        return f"{rows}, none of them in these tasks"
+    return f"{rows}; the {overlap} samples of this release among them are left out"
 
 
 def latest_run(folder: Path) -> Run:

@@ -1,0 +1,124 @@
+"""Which samples count as trained on, and what is said of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from egost_tasks.mini_world import mini_revision, write_mini_release
+from egost_tasks.release import Release
+from egost_tasks.trained_on import (
+    TrainedOnError,
+    note_model,
+    overlap_metadata,
+    read_manifest,
+    without_trained_on,
+)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    root = write_mini_release(tmp_path_factory.mktemp("mini"), clips=4, seed=5, progress=False)
+    return Release("mini", (root,), mini_revision(root))
+
+
+def checkpoint(folder: Path, release: Release, *, number: int = 1, **changes: object) -> Path:
+    """A folder with the record of the release's first direction questions; `changes` replace parts of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"sample": s.id, "clip_sha256": hashlib.sha256(release.clip_path(s).read_bytes()).hexdigest()}
+        for s in release.samples("direction", "forward")[:number]
+    ]
+    record = {"world": release.world, "release_revision": release.revision, "rows": rows, **changes}
+    (folder / "egost_training.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    note_model("")
+
+
+@pytest.mark.parametrize("name", ["pretrained", "model", "lora_path"])
+def test_an_overlap_is_an_error_whatever_the_adapter_calls_the_folder(
+    release: Release, tmp_path: Path, name: str
+) -> None:
+    note_model(f"device_map=cpu,{name}={checkpoint(tmp_path / 'ckpt', release)}")
+    samples = release.samples("direction", "forward")
+    with pytest.raises(TrainedOnError, match="trained on 1 of the 4 samples of direction_forward") as caught:
+        without_trained_on(release, samples)
+    assert samples[0].id in str(caught.value) and "egost_training.json" in str(caught.value)
+    assert without_trained_on(release, release.samples("direction", "reverse"))
+    assert without_trained_on(release, release.samples("landmark", "forward"))
+
+
+def test_leave_out_and_allow(release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note_model({"pretrained": str(checkpoint(tmp_path / "ckpt", release))})
+    samples = release.samples("direction", "forward")
+    monkeypatch.setenv("EGOST_TRAINED_ON", "leave-out")
+    assert without_trained_on(release, samples) == samples[1:]
+    assert overlap_metadata(release)["trained_on_overlap"] == {"direction_forward": 1}
+    monkeypatch.setenv("EGOST_TRAINED_ON", "allow")
+    assert without_trained_on(release, samples) == samples
+    assert overlap_metadata(release)["trained_on"] == "allow"
+    monkeypatch.setenv("EGOST_TRAINED_ON", "yes")
+    with pytest.raises(TrainedOnError, match="expected refuse, leave-out or allow"):
+        without_trained_on(release, samples)
+
+
+def test_nothing_left_is_an_error(release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note_model({"pretrained": str(checkpoint(tmp_path / "ckpt", release, number=4))})
+    monkeypatch.setenv("EGOST_TRAINED_ON", "leave-out")
+    with pytest.raises(TrainedOnError, match="all 4 samples of direction_forward"):
+        without_trained_on(release, release.samples("direction", "forward"))
+
+
+def test_ids_of_another_mini_world_are_other_samples(release: Release, tmp_path: Path) -> None:
+    rows = [{"sample": s.id, "clip_sha256": "0" * 64} for s in release.index.samples]
+    note_model(
+        {
+            "m": str(
+                checkpoint(tmp_path / "c", release, release_revision="mini-1 train seed 0 clips 4", rows=rows)
+            )
+        }
+    )
+    assert len(without_trained_on(release, release.samples("direction", "forward"))) == 4
+
+
+def test_the_same_clip_under_another_name_and_release_is_found(release: Release, tmp_path: Path) -> None:
+    [root] = release.roots
+    copied = tmp_path / "copy"
+    shutil.copytree(root, copied)
+    first = release.samples("direction", "forward")[0]
+    rows = [
+        {
+            "sample": "Part9/direction_forward/other",
+            "clip_sha256": hashlib.sha256(release.clip_path(first).read_bytes()).hexdigest(),
+            "world": "official",
+            "release_revision": "abc",
+        }
+    ]
+    note_model({"pretrained": str(checkpoint(tmp_path / "ckpt", release, rows=rows))})
+    other = Release("mini", (copied,), "another")
+    with pytest.raises(TrainedOnError, match=first.id):
+        without_trained_on(other, other.samples("direction", "forward"))
+    assert without_trained_on(other, other.samples("direction", "reverse"))
+
+
+def test_a_model_without_a_record_is_not_held_up(release: Release, tmp_path: Path) -> None:
+    for given in ("pretrained=Qwen/Qwen2-VL-7B-Instruct", f"pretrained={tmp_path}", "a=b,c", ""):
+        note_model(given)
+        assert len(without_trained_on(release, release.samples("direction", "forward"))) == 4
+        assert overlap_metadata(release) == {}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"rows": []}', '{"world": "mini", "rows": [{}]}'])
+def test_a_broken_record_is_no_leave_to_go_on(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "egost_training.json"
+    path.write_text(content)
+    with pytest.raises(TrainedOnError, match="does not tell what the checkpoint was trained on"):
+        read_manifest(path)
