@@ -1,0 +1,29 @@
+"""A process that fine-tunes by the real recipe and, where asked to, kills itself in the middle.
+
+python sft_process.py KILL_AT KILL_WHEN [--flag value ...]      KILL_WHEN: step, save or never
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from grpo_process import Kill
+
+from training import sft
+
+
+def main(step: int, when: str, flags: list[str]) -> None:
+    make_trainer = sft.make_trainer
+
+    def with_kill(*arguments: Any) -> Any:
+        trainer = make_trainer(*arguments)
+        trainer.callback_handler.callbacks.insert(0, Kill(step, when))
+        return trainer
+
+    sft.make_trainer = with_kill
+    sft.main(flags)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

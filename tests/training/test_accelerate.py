@@ -1,0 +1,72 @@
+"""The shipped launch configurations, and two processes that train together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from sft_runs import CONFIGS, sft_flags
+from video_runs import World
+
+from training.checkpoint_manifest import read_manifest
+from training.csv_log import LOG_FILE, read_log
+from training.whole_run import FINAL
+
+LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("config", LAUNCHES, ids=lambda path: path.stem)
+def test_accelerate_reads_every_shipped_configuration(config: Path) -> None:
+    loaded = load_config_from_file(str(config))
+    assert str(loaded.distributed_type).endswith("FSDP" if config.stem == "fsdp" else "DEEPSPEED")
+    assert (loaded.num_processes, loaded.mixed_precision, loaded.use_cpu) == (4, "bf16", False)
+    # As the command itself reads them.
+    args = launch_command_parser().parse_args(["--config_file", str(config), "-m", "training.sft"])
+    args, _, _ = _validate_launch_command(args)
+    if config.stem == "fsdp":
+        assert args.use_fsdp
+        assert args.fsdp_state_dict_type == "FULL_STATE_DICT"
+    else:
+        assert args.use_deepspeed
+        assert str(args.zero_stage) == config.stem[-1]
+
+
+def test_each_shipped_configuration_is_named_here() -> None:
+    assert [path.stem for path in LAUNCHES] == ["fsdp", "zero2", "zero3"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(world: World, tmp_path: Path) -> None:
+    flags = sft_flags(world, tmp_path, max_steps=2)
+    launched = subprocess.run(
+        [
+            # Under `--cpu` alone one process starts.
+            *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+            *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+            *("--main_process_port", "0", "-m", "training.sft", *flags),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {
+            "ACCELERATE_USE_CPU": "1",
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "EGOST_MINI_DATA": str(world.root),
+        },
+        timeout=600,
+    )
+    assert launched.returncode == 0, launched.stderr[-3000:]
+    output = tmp_path / "run"
+    # Two rows a step, of three: the first step teaches more tokens than any row alone has.
+    log = read_log(output / LOG_FILE)
+    assert [row["step"] for row in log] == ["1", "2"]
+    longest = max(len(sample.prompt_ids) for sample in world.shown)
+    assert float(log[0]["tokens"]) > 1.5 * longest
+    assert read_manifest(output / FINAL) is not None
+    assert launched.stdout.count("Trained: ") == 1

@@ -1,0 +1,257 @@
+"""Fine-tuning as a person runs it: read, planned, killed, gone on with, and its checkpoint used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from sft_runs import CONFIGS, LORA, sft_flags
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+from typer.testing import CliRunner
+from video_runs import World
+
+import egost
+from egost_tasks.release import open_release
+from model_adapters.checkpoints import checkpoint_identity
+from training import sft
+from training.checkpoint_manifest import MANIFEST, ManifestError, read_manifest
+from training.csv_log import LOG_FILE, read_log
+from training.merge import MergeError, merge
+from training.recipe import RecipeError
+from training.training_rows import TrainingRow, write_training_rows
+from training.whole_checkpoints import MARK, whole_checkpoints
+from training.whole_run import FINAL
+
+PROCESS = Path(__file__).with_name("sft_process.py")
+
+
+@pytest.fixture
+def flags(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("EGOST_MINI_DATA", str(world.root))
+    open_release.cache_clear()
+    return sft_flags(world, tmp_path)
+
+
+def run(kill_at: int, when: str, flags: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(PROCESS), str(kill_at), when, *flags],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        timeout=600,
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Path) -> None:
+    # Adapters with dropout: what is drawn has to go on, too. Their final model is merged.
+    flags = [*flags, *LORA]
+    unbroken = run(0, "never", [*flags, "--output_dir", str(tmp_path / "unbroken")])
+    assert unbroken.returncode == 0, unbroken.stderr[-2000:]
+    output = tmp_path / "run"
+    assert run(3, "step", flags).returncode == -signal.SIGKILL
+    assert [folder.name for folder in whole_checkpoints(output)] == ["checkpoint-2"]
+    assert run(4, "save", flags).returncode == -signal.SIGKILL
+    assert (output / "checkpoint-4").is_dir()
+    assert not (output / "checkpoint-4" / MARK).exists()
+    last = run(0, "never", flags)
+    assert last.returncode == 0, last.stderr[-2000:]
+    assert "checkpoint-4 was being written when its run ended; it is removed." in last.stdout
+    assert "checkpoint-2." in last.stdout
+
+    whole, broken = read_log(tmp_path / "unbroken" / LOG_FILE), read_log(output / LOG_FILE)
+    assert [row["step"] for row in broken] == ["1", "2", "3", "4", "5"]
+    for name in ("loss", "token_accuracy", "learning_rate", "grad_norm"):
+        assert [float(row[name]) for row in broken] == pytest.approx(
+            [float(row[name]) for row in whole], rel=1e-6
+        ), name
+    same = [
+        Qwen2VLForConditionalGeneration.from_pretrained(folder / FINAL)
+        for folder in (tmp_path / "unbroken", output)
+    ]
+    for (name, one), other in zip(same[0].named_parameters(), same[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8, msg=name)
+    with pytest.raises(RecipeError, match=r"holds another run: settings\.sft\.max_grad_norm differ"):
+        sft.main([*flags, "--max_grad_norm", "0.5"])
+
+
+def test_adapters_are_merged_into_a_checkpoint_that_replies_alike(
+    flags: list[str], world: World, tmp_path: Path
+) -> None:
+    # The first step of the warm-up has no rate.
+    steps = ["--max_steps", "2", "--save_steps", "2", "--learning_rate", "0.01"]
+    sft.main([*flags, *LORA, *steps, "--report_to", "tensorboard"])
+    output, target = tmp_path / "run", tmp_path / "merged"
+    assert list(output.rglob("events.out.tfevents*"))
+    assert [row["step"] for row in read_log(output / LOG_FILE)] == ["1", "2"]
+    adapter = output / "checkpoint-2"
+    result = CliRunner().invoke(egost.app, ["train", "merge", str(adapter), str(target)])
+    assert result.exit_code == 0, result.output
+
+    base = Qwen2VLForConditionalGeneration.from_pretrained(world.checkpoint)
+    inputs = world.shown[0].tensors()
+    with torch.no_grad():
+        before = base(**inputs).logits
+        adapted = PeftModel.from_pretrained(base, str(adapter)).eval()(**inputs).logits
+        for folder in (target, output / FINAL):
+            merged = Qwen2VLForConditionalGeneration.from_pretrained(folder)
+            assert not any("lora" in name for name in merged.state_dict())
+            torch.testing.assert_close(merged(**inputs).logits, adapted, rtol=1e-4, atol=1e-5)
+            processor = AutoProcessor.from_pretrained(folder)
+            assert processor.chat_template == world.processor.chat_template
+            assert merged.generation_config.eos_token_id == [927, 925]
+    assert (before - adapted).abs().max() > 1e-3
+    assert (target / MANIFEST).read_bytes() == (adapter / MANIFEST).read_bytes()
+    assert not list(tmp_path.glob("*.part"))
+
+    with pytest.raises(MergeError, match=r"merged is there already"):
+        merge(adapter, target)
+    with pytest.raises(MergeError, match=r"whole checkpoint, which needs no merging"):
+        merge(target, tmp_path / "again")
+    with pytest.raises(MergeError, match=r"was trained on tiny \(sha256:.*, but .*merged is sha256:"):
+        merge(adapter, tmp_path / "again", str(target))
+
+
+def test_a_checkpoint_knows_its_rows_and_those_of_its_base(
+    flags: list[str], world: World, tmp_path: Path
+) -> None:
+    first = tmp_path / "first.jsonl"
+    write_training_rows(first, world.rows[:1])
+    once = ["--rows", str(first), "--max_steps", "1", "--save_strategy", "no"]
+    sft.main([*flags, *once])
+    base = tmp_path / "run" / FINAL
+    second = tmp_path / "second.jsonl"
+    write_training_rows(second, world.rows[1:])
+    onto = ["--model_name_or_path", str(base), "--output_dir", str(tmp_path / "two")]
+    sft.main([*flags, *once, *onto, "--rows", str(second), "--seed", "7"])
+    found = read_manifest(tmp_path / "two" / FINAL)
+    assert found is not None
+    ids = [row.sample.id for row in world.rows]
+    assert [row.sample for row in found.rows] == [*ids[1:], ids[0]]
+    assert [row.clip_sha256 for row in found.rows][-1] == world.rows[0].clip_sha256
+    assert {(row.world, row.method) for row in found.rows} == {("mini", "sft")}
+    assert (found.method, found.base, found.world, found.seed) == ("sft", "final", "mini", 7)
+    assert found.base_revision == checkpoint_identity(base).revision
+    assert found.release_revision == open_release("mini").revision
+    assert found.settings["sft"]["learning_rate"] == 1e-3
+    assert {"torch", "transformers", "trl", "peft"} <= set(found.packages)
+    (tmp_path / "two" / FINAL / MANIFEST).write_text("{}")
+    with pytest.raises(ManifestError, match="nobody knows what the checkpoint was trained on"):
+        read_manifest(tmp_path / "two" / FINAL)
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*sft.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_read(config: Path) -> None:
+    # A machine without a GPU plans what it could not run.
+    given = ["--config", str(config), "--rows", "r", "--model_name_or_path", "m", "--dry-run"]
+    recipe, args, model = sft.parse(given)
+    cot = "cot" in config.stem
+    assert recipe.chain_of_thought is cot
+    assert recipe.prompt == ("think" if cot else "direct")
+    assert recipe.world == ("mini" if config.stem.startswith("mini") else "official")
+    assert args.warmup_steps == 0.1
+    assert model.use_peft is model.load_in_4bit is (recipe.world == "official")
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*7b*sft.yaml")), ids=lambda path: path.stem)
+def test_the_7b_recipes_are_table_6(config: Path) -> None:
+    table = yaml.safe_load(config.read_text())
+    assert {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "use_bnb_nested_quant": True,
+        "lora_r": 8,
+        "lora_alpha": 8,
+        "lora_dropout": 0.1,
+        "lora_target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
+        "optim": "adamw_torch",
+        "lr_scheduler_type": "cosine",
+        "learning_rate": 8e-5,
+        "per_device_train_batch_size": 1,
+        "num_train_epochs": 1,
+        "warmup_steps": 0.1,
+        "max_grad_norm": 0.3,
+        "bf16": True,
+        "gradient_checkpointing": True,
+    }.items() <= table.items()
+
+
+def test_a_dry_run_shows_what_would_be_taught(flags: list[str], world: World, tmp_path: Path) -> None:
+    _, config, *rest = flags
+    command = ["train", "sft", config, *rest, "--max_steps", "-1", *LORA, "--dry-run"]
+    result = CliRunner().invoke(egost.app, command)
+    assert result.exit_code == 0, result.output
+    assert "optimizer steps: 3 of 1 x 1 rows on 1 process(es)" in result.output
+    # 4 pairs of frames of 140 x 112 pixels, 28 x 28 a token.
+    assert "<|vision_start|><|video_pad|> x 80<|vision_end|>The video was filmed" in result.output
+    assert f">>>{world.rows[0].solution}<|im_end|><<<" in result.output
+    # 4 layers: q and o are 128 x 128, k and v 128 x 64, each with 4 rows in and out.
+    assert f"of which {4 * 4 * (2 * 256 + 2 * 192) / 1e6:.2f} M are trained" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_are_taught_without_their_reasoning_where_asked(flags: list[str]) -> None:
+    plain = ["--config", str(CONFIGS / "mini_sft.yaml"), *flags[2:]]
+    recipe, _, model = sft.parse(plain)
+    data = sft.load_data(recipe, model.model_name_or_path)
+    tokenizer = data.renderer.processor.tokenizer
+    assert tokenizer.decode(data.answer_ids(0)) == data.rows[0].sample.answer + "<|im_end|>"
+    assert "<think>" not in data.renderer.text(data.rows[0].sample)
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["--rows", ""], "names no rows"),
+        (["--max_length", "100"], "3 of 3 rows are longer than max_length"),
+        (["--load_in_4bit"], r"loads the model in 4 bits, which needs .*not found here"),
+        (["--packing"], "packing or padding_free is set"),
+        (["--nonsense", "1"], "nonsense"),
+        (["--learning_rate", "much"], "learning_rate"),
+        (["--config", "nowhere.yaml"], "the recipe cannot be read"),
+    ],
+)
+def test_a_wrong_recipe_is_named(
+    flags: list[str], extra: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    kept = flags[2:] if extra[0] == "--config" else flags
+    with pytest.raises(RecipeError, match=says):
+        sft.main([*kept, *extra])
+
+
+def test_a_config_with_an_unknown_key_ends_with_one_message(flags: list[str], tmp_path: Path) -> None:
+    config = tmp_path / "wrong.yaml"
+    config.write_text(Path(flags[1]).read_text() + "lora_rank: 8\n")
+    result = CliRunner().invoke(egost.app, ["train", "sft", str(config), *flags[2:]])
+    assert result.exit_code == 2
+    assert "egost: the recipe cannot be read" in result.output
+    assert "lora_rank" in result.output
+
+
+def test_rows_without_reasoning_are_not_taught_as_such(
+    flags: list[str], world: World, tmp_path: Path
+) -> None:
+    row = world.rows[1]
+    write_training_rows(
+        tmp_path / "rows.jsonl", [world.rows[0], TrainingRow(row.sample, "", row.clip_sha256)]
+    )
+    with pytest.raises(RecipeError, match=rf"1 of 2 rows .* for example {row.sample.id}"):
+        sft.main(flags)
+
+
+def test_a_killed_save_of_the_final_model_leaves_none(flags: list[str], tmp_path: Path) -> None:
+    broken = tmp_path / "run" / f"{FINAL}.part"
+    broken.mkdir(parents=True)
+    (broken / "model.safetensors").write_bytes(b"half")
+    sft.main([*flags, "--max_steps", "1", "--save_strategy", "no"])
+    assert not broken.exists()
+    assert json.loads((tmp_path / "run" / FINAL / "config.json").read_text())["model_type"] == "qwen2_vl"
