@@ -97,6 +97,7 @@ class VllmEngine:
             model=self.checkpoint.name,
             revision=self.checkpoint.revision,
             settings={
+                "transformers": version("transformers"),
                 "device": "cuda" if torch.cuda.is_available() else "cpu",
                 "dtype": self.settings.dtype,
                 "quantization": self.settings.quantization,
@@ -152,8 +153,9 @@ class VllmEngine:
         if ask.clip is None:
             return {"prompt_token_ids": ids}
         frames = self._frames_of(ask.clip)
-        # The name of the pixels saves vLLM from hashing them for every question.
-        name = ask.clip.manifest.pixels_sha256
+        # The name of the frames saves vLLM from hashing them for every question; the hash of pixels knows no shape.
+        told = ask.clip.manifest
+        name = f"{told.pixels_sha256}-{told.width}x{told.height}"
         if self.renderer.family.frames_as == "video":
             return {
                 "prompt_token_ids": ids,
@@ -239,7 +241,7 @@ class VllmEngine:
                 "is kept: start the same command again to go on."
             ) from error
 
-    def _reply(self, ask: Ask, output: Any) -> Reply:
+    def _reply(self, ask: Ask, output: Any) -> Reply | Failure:
         seen, expected = (
             output.prompt_token_ids.count(self.renderer.video_token),
             self._expected_video_tokens(ask),
@@ -253,11 +255,18 @@ class VllmEngine:
         self.prompt_tokens += len(output.prompt_token_ids)
         self.cached_tokens += output.num_cached_tokens or 0
         [completion] = output.outputs
+        room, taken = ask.arguments.max_new_tokens, len(completion.token_ids)
+        if completion.finish_reason == "length" and taken < room:
+            return Failure(
+                "context_too_long",
+                f"the reply ended after {taken} of {room} tokens: prompt and reply do not fit. Raise max_model_len, "
+                "or choose an EGOST_PROTOCOL with fewer pixels.",
+            )
         return Reply(
             text=completion.text,
             finish_reason=str(completion.finish_reason),
             prompt_tokens=len(output.prompt_token_ids),
-            completion_tokens=len(completion.token_ids),
+            completion_tokens=taken,
             video_tokens=seen,
         )
 
