@@ -67,7 +67,7 @@ def optimizer_steps(args: Any, rows: int, processes: int) -> int:
     if args.max_steps > 0:
         return int(args.max_steps)
     batches = math.ceil(rows / (args.per_device_train_batch_size * processes))
-    return int(math.ceil(math.ceil(batches / args.gradient_accumulation_steps) * args.num_train_epochs))
+    return math.ceil(math.ceil(batches / args.gradient_accumulation_steps) * float(args.num_train_epochs))
 
 
 def _runs(pairs: Iterable[tuple[int, int]], video: int) -> list[tuple[bool, list[int]]]:
