@@ -2,8 +2,9 @@
 
 The same questions of the mini world and the tiny checkpoint, through lmms-eval's own `qwen2_vl` (transformers, one
 request at a time, as it is by default) and `vllm` (8 images a question, all questions in one batch), and through
-`egost_vllm` and `egost_server`. Each adapter runs in a process of its own, one after the other; what is timed is the
-second of two calls of `generate_until`, after one that started the model. Only ratios within one run mean anything.
+`egost_vllm` and `egost_server`. Each adapter runs in a process of its own, one after the other; what is timed is
+`generate_until` after a call that started the model, with empty caches, and the fastest of some passes counts, since
+other work on the machine can only slow one down. Servers keep their caches. Only ratios within one run mean anything.
 
 `outside` is the share of that time that was not spent in `generate` of transformers or in the steps of vLLM: reading
 frames, making prompts and patches, keeping replies. It cannot be seen from a server's client.
@@ -26,6 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+MOST_PASSES, PASSES_S = 7, 30.0
 LEAST_OVER_TRANSFORMERS, LEAST_OVER_VLLM, MOST_OUTSIDE = 5.0, 1.5, 0.05
 TASKS = [
     f"egost_mini_{task}_{way}"
@@ -40,6 +42,9 @@ QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_CPU_KVCACHE_SPACE": "1",
 }
+
+IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+"""What `egost_vllm` chooses by itself on a CPU; lmms-eval's `vllm` is given the same advantage."""
 
 
 class Clock:
@@ -69,39 +74,54 @@ def measure(name: str, model_args: str, batch_size: int, tokens: int) -> dict[st
     adapter = get_model(name).create_from_arg_string(model_args, {"batch_size": batch_size, "device": device})
     # lmms-eval would close the model after the first call.
     adapter.clean = lambda: None
-    whole, inside = Clock(), Clock()
-    counted: list[int] = []
+    inside = Clock()
+    asked: list[Any] = []
 
-    def generate(requests: list[Any], answer: Callable[..., Any] = adapter.generate_until) -> Any:
-        counted.append(len(requests))
-        whole.seconds = inside.seconds = 0.0
-        return whole.around(answer)(requests)
+    def generate(requests: list[Any]) -> Any:
+        asked[:] = requests
+        return answer(requests)
 
-    adapter.generate_until = generate
+    answer, adapter.generate_until = adapter.generate_until, generate
     if name == "qwen2_vl":
         adapter.model.generate = inside.around(adapter.model.generate)
     elif "server" not in name:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         LLMEngine.step = inside.around(LLMEngine.step)
-    cached = prompt = 0
-    for limit in (1, None):
-        if engine := getattr(adapter, "_engine", None):
-            cached, prompt = getattr(engine, "cached_tokens", 0), getattr(engine, "prompt_tokens", 0)
-        simple_evaluate(
-            model=adapter,
-            tasks=TASKS,
-            limit=limit,
-            batch_size=batch_size,
-            gen_kwargs=f"max_new_tokens={tokens}",
-            bootstrap_iters=0,
-        )
-    record: dict[str, Any] = {"samples": counted[-1], "seconds": whole.seconds}
-    if "server" not in name:
-        record["outside"] = 1 - inside.seconds / whole.seconds
-    if name == "egost_vllm":
-        record["cached"] = (engine.cached_tokens - cached) / (engine.prompt_tokens - prompt)
-    return record
+    # This starts the model, and makes lmms-eval prepare the requests as in any run.
+    simple_evaluate(
+        model=adapter,
+        tasks=TASKS,
+        batch_size=batch_size,
+        gen_kwargs=f"max_new_tokens={tokens}",
+        bootstrap_iters=0,
+    )
+    passes: list[dict[str, Any]] = []
+    begun = time.perf_counter()
+    while len(passes) < MOST_PASSES and time.perf_counter() - begun < PASSES_S:
+        forget(adapter)
+        engine = getattr(adapter, "_engine", None)
+        cached, prompt = getattr(engine, "cached_tokens", 0), getattr(engine, "prompt_tokens", 0)
+        inside.seconds = 0.0
+        start = time.perf_counter()
+        answer(asked)
+        seconds = time.perf_counter() - start
+        record: dict[str, Any] = {"samples": len(asked), "seconds": seconds}
+        if "server" not in name:
+            record["outside"] = 1 - inside.seconds / seconds
+        if name == "egost_vllm":
+            record["cached"] = (engine.cached_tokens - cached) / (engine.prompt_tokens - prompt)
+        passes.append(record)
+    return min(passes, key=lambda record: record["seconds"]) | {"passes": len(passes)}
+
+
+def forget(adapter: Any) -> None:
+    """Empty the caches of a vLLM in this process, so that each pass does all the work."""
+    llm = getattr(adapter, "client", None) or getattr(getattr(adapter, "_engine", None), "_llm", None)
+    if hasattr(llm, "reset_prefix_cache"):
+        llm.reset_prefix_cache()
+        llm.reset_mm_cache()
+        llm.llm_engine.reset_encoder_cache()
 
 
 def in_own_process(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
@@ -110,7 +130,9 @@ def in_own_process(environment: dict[str, str], *arguments: str) -> dict[str, An
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-4000:]}")
-    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    last = done.stdout.splitlines()[-1]
+    print(f"{arguments[0]} {arguments[1]}: {last}", file=sys.stderr)
+    record: dict[str, Any] = json.loads(last)
     return record
 
 
@@ -145,8 +167,11 @@ def served(checkpoint: Path, environment: dict[str, str], number: int) -> Iterat
     try:
         for server in servers:
             assert server.stdout
-            if not any("is served at" in line for line in server.stdout):
-                raise SystemExit("a server did not start")
+            said: list[str] = []
+            while not said or "is served at" not in said[-1]:
+                if not (line := server.stdout.readline()):
+                    raise SystemExit(f"a server did not start:\n{''.join(said[-20:])}")
+                said.append(line)
         yield [f"http://127.0.0.1:{port}" for port in ports]
     finally:
         for server in servers:
@@ -195,9 +220,12 @@ def run_all(cache: Path, clips: int, tokens: int, servers: list[int]) -> dict[st
     checkpoint = tiny_checkpoint(cache / "checkpoints" / "tiny")
     environment = {**os.environ, **QUIET, "EGOST_CACHE": str(cache), "HF_HOME": str(cache / "hf")}
     room = f"{FOR_VLLM},max_model_len=2048"
-    stock_vllm = f"model={checkpoint},{room},block_size=32,max_frame_num=8,nframes=8"
+    # Without it lmms-eval's qwen2_vl would enlarge the mini world's frames sixteenfold.
+    pixels = "min_pixels=3136,max_pixels=602112"
+    # lmms-eval's vllm takes the greater of its own room for a reply and the request's.
+    stock_vllm = f"model={checkpoint},{room},block_size=32,max_frame_num=8,nframes=8,max_new_tokens={tokens}"
     adapters = {
-        "qwen2_vl": ("qwen2_vl", f"pretrained={checkpoint},device_map=cpu,max_num_frames=8", "1"),
+        "qwen2_vl": ("qwen2_vl", f"pretrained={checkpoint},device_map=cpu,max_num_frames=8,{pixels}", "1"),
         "vllm": ("vllm", stock_vllm, "1000"),
         "egost_vllm": ("egost_vllm", f"model={checkpoint},{room},fresh=True", "1"),
         "egost_vllm, no prefix cache": (
