@@ -67,7 +67,8 @@ def optimizer_steps(args: Any, rows: int, processes: int) -> int:
     if args.max_steps > 0:
         return int(args.max_steps)
     batches = math.ceil(rows / (args.per_device_train_batch_size * processes))
-    return math.ceil(math.ceil(batches / args.gradient_accumulation_steps) * float(args.num_train_epochs))
+    steps: int = math.ceil(batches / args.gradient_accumulation_steps)
+    return math.ceil(steps * float(args.num_train_epochs))
 
 
 def _runs(pairs: Iterable[tuple[int, int]], video: int) -> list[tuple[bool, list[int]]]:
