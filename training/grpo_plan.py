@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from training.memory_plan import plan_memory
+
 if TYPE_CHECKING:
     from training.grpo import GrpoData, GrpoRecipe
-
-_GIB = 2**30
 
 
 def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
@@ -17,6 +17,7 @@ def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
     row = data.rows[0]
     video_tokens = sum(kind == 2 for kind in shown.mm_token_type_ids)
     per_step = args.generation_batch_size // args.num_generations
+    longest = max(lengths) + args.max_completion_length
     return "\n".join(
         [
             f"rows: {len(data.rows)} of {recipe.world} ({data.release.revision})",
@@ -26,7 +27,8 @@ def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
             f"(limit {recipe.max_prompt_length}); a completion at most {args.max_completion_length}",
             f"tokens an epoch, at most: "
             f"{sum(n + args.max_completion_length for n in lengths) * args.num_generations:,}",
-            *memory_estimate(model, args),
+            *plan_memory(model, args, longest, args.per_device_train_batch_size).lines(),
+            *_reference(model, args),
             "",
             f"first row: {row.sample.id}, video of {video_tokens} tokens, grid {shown.video_grid_thw[0].tolist()}",
             shown.text,
@@ -46,30 +48,10 @@ def optimizer_steps(args: Any, rows: int) -> int:
     return int(per_epoch * args.num_train_epochs)
 
 
-def memory_estimate(model: Any, args: Any) -> list[str]:
-    """Lines on the memory that weights, gradients and AdamW's two moments take, on one device, without activations."""
-    parameters = count_parameters(model.model_name_or_path)
-    width = 2 if model.dtype in ("bfloat16", "float16") else 4
-    weights = parameters * width / _GIB
-    said = f"memory: {parameters / 1e6:,.1f} M weights of {width} bytes, {weights:.2f} GiB"
-    if model.use_peft:
-        return [f"{said}; the reference shares them; adapters, activations and caches come on top"]
-    reference = weights if args.beta else 0.0
-    total = weights * 4 + reference
-    return [
-        f"{said}, and as much for gradients, twice for AdamW{', once for the reference' if reference else ''}: "
-        f"{total:.2f} GiB in all, divided by the processes under ZeRO-3 or FSDP; activations and caches come on top"
-    ]
-
-
-def count_parameters(checkpoint: str) -> int:
-    """Weights of a checkpoint, counted from its configuration alone."""
-    import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(checkpoint))
-    return sum(weight.numel() for weight in model.parameters())
+def _reference(model: Any, args: Any) -> list[str]:
+    if not args.beta or model.use_peft:
+        return []
+    return ["  the reference model takes as much as the weights once more"]
 
 
 def _earned(data: GrpoData) -> str:

@@ -1,12 +1,13 @@
 """TRL's GRPOTrainer, which has no video input, with the clip of each row shown to the model.
 
 What is TRL's stays TRL's: sampling of prompts, advantages, loss types, the reference model, logging, checkpoints. Added
-are a rollout through TRL's `rollout_func`, and four overrides that carry along which row a completion belongs to:
+are a rollout through TRL's `rollout_func`, and overrides, most of which carry along which row a completion belongs to:
 
     _generate_and_score_completions   remembers the rows of the batch, and takes equation 2's weights where asked for
     _compute_loss                     remembers the rows of the micro-batch
     _get_per_token_logps_and_entropies   gives the model the video; without it, log-probabilities would be blind
     _calculate_rewards                counts what has no reward
+    _get_train_sampler                orders the rows of an epoch by its number, so that a killed run goes on exactly
 
 TRL calls these by convention, not by contract, so the version is checked and a test pins what is relied on.
 """
@@ -80,6 +81,13 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.generation_config = GenerationConfig(**self.generation_kwargs, disable_compile=True)
         # TRL makes new lists of metrics whenever it logs.
         self.add_callback(NonFiniteSteps(lambda bad: self._metrics["train"]["steps/left_out"].append(bad)))
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        if sampler.shuffle:
+            # TRL's order depends on how many epochs this process has begun, which a resumed one forgets.
+            sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)
+        return sampler
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._rows = [example["row"] for example in inputs]

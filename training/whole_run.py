@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from training.checkpoint_manifest import CheckpointManifest, read_manifest
 from training.csv_log import LOG_FILE
 from training.recipe import RecipeError, RowsRecipe
@@ -70,11 +72,26 @@ def train_whole(trainer: Any, record: CheckpointManifest) -> None:
     last = whole_checkpoints(output)[-1:]
     if last and args.should_save:
         print(f"Going on from {last[0]}.")
+    if last:
+        restore_weights(trainer, last[0])
     trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
     save_final(trainer, output / FINAL, record)
     if args.should_save:
         print(f"Trained: {output / FINAL}. Figures: {output / LOG_FILE}")
     trainer.end()
+
+
+def restore_weights(trainer: Any, checkpoint: Path) -> None:
+    """Put a checkpoint's weights into the trainer's model.
+
+    A checkpoint of transformers 5 names Qwen2-VL's weights otherwise than the model in memory does, and its Trainer
+    resumes by the latter names without minding what is missing: nearly all weights would be the base's again.
+    Adapters, DeepSpeed and FSDP are restored in ways of their own.
+    """
+    plain = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(plain, PreTrainedModel) and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        saved = type(plain).from_pretrained(checkpoint, dtype=plain.dtype)
+        plain.load_state_dict(saved.state_dict())
 
 
 def save_final(trainer: Any, target: Path, record: CheckpointManifest) -> None:

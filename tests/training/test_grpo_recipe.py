@@ -19,11 +19,14 @@ from video_runs import World
 import egost
 from egost_tasks.release import open_release
 from training import grpo
+from training.checkpoint_manifest import MANIFEST
 from training.csv_log import LOG_FILE, read_log
+from training.recipe import RecipeError
 from training.rows import RowError
 from training.training_rows import write_training_rows
 from training.trl_version import TrlVersionError
 from training.whole_checkpoints import MARK, whole_checkpoints
+from training.whole_run import FINAL
 
 CONFIGS = Path(grpo.__file__).parent / "configs"
 PROCESS = Path(__file__).with_name("grpo_process.py")
@@ -84,16 +87,16 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Pa
     assert len({row["reward"] for row in whole}) > 2
 
     same = [
-        Qwen2VLForConditionalGeneration.from_pretrained(folder / grpo.FINAL)
+        Qwen2VLForConditionalGeneration.from_pretrained(folder / FINAL)
         for folder in (tmp_path / "unbroken", output)
     ]
     for (name, one), other in zip(same[0].named_parameters(), same[1].parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8, msg=name)
-    record = json.loads((output / grpo.FINAL / grpo.MANIFEST).read_text())
+    record = json.loads((output / FINAL / MANIFEST).read_text())
     assert [row["sample"] for row in record["rows"]] == [
         json.loads(line)["sample"]["id"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()
     ]
-    with pytest.raises(grpo.RecipeError, match=r"holds another run: recipe\.grpo\.beta differ"):
+    with pytest.raises(RecipeError, match=r"holds another run: settings\.grpo\.beta differ"):
         grpo.main([*flags, "--beta", "0.2"])
 
 
@@ -102,7 +105,7 @@ def test_a_run_ends_with_a_checkpoint_that_an_evaluation_loads(
 ) -> None:
     lora = ["--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", "1"]
     grpo.main([*flags, *lora, "--report_to", "tensorboard"])
-    final = tmp_path / "run" / grpo.FINAL
+    final = tmp_path / "run" / FINAL
     model = Qwen2VLForConditionalGeneration.from_pretrained(final)
     processor = AutoProcessor.from_pretrained(final)
     assert processor.chat_template == world.processor.chat_template
@@ -159,7 +162,7 @@ def test_a_dry_run_says_what_would_be_done(flags: list[str], tmp_path: Path) -> 
 )
 def test_a_wrong_recipe_is_named(flags: list[str], extra: list[str], says: str) -> None:
     kept = flags[2:] if extra[0] == "--config" else flags
-    with pytest.raises(grpo.RecipeError, match=says):
+    with pytest.raises(RecipeError, match=says):
         grpo.main([*kept, *extra])
 
 
