@@ -74,7 +74,8 @@ def test_the_frames_that_vllm_is_given_are_the_canonical_ones(engine: VllmEngine
     request = engine.request(ask)
     [(frames, metadata)] = request["multi_modal_data"]["video"]
     assert frames.dtype.name == "uint8" and frames.shape[0] == 8 and (frames == ask.clip.frames()).all()
-    assert request["multi_modal_uuids"] == {"video": [ask.clip.manifest.pixels_sha256]}
+    told = ask.clip.manifest
+    assert request["multi_modal_uuids"] == {"video": [f"{told.pixels_sha256}-{told.width}x{told.height}"]}
     assert metadata["fps"] == 1 and metadata["frames_indices"] == list(range(8))
 
 
