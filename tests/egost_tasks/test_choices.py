@@ -98,15 +98,15 @@ LONG = [
 
 
 @pytest.mark.parametrize(("reply", "letter"), LONG, ids=lambda value: str(value)[:20])
-def test_a_reply_of_100_kilobytes_is_read_at_once(reply: str, letter: str | None) -> None:
+def test_a_reply_of_100_kilobytes_takes_under_50_ms(reply: str, letter: str | None) -> None:
     def seconds() -> float:
         start = time.process_time()
         assert strict_choice(reply, TURNS).letter == letter
         compat_choice(reply)
         return time.process_time() - start
 
-    # Under 0.05 s on a machine of its own; a search that went back and forth would take minutes.
-    assert min(seconds() for _ in range(5)) < 0.5
+    # Many tries: on a busy machine other processes empty the caches meanwhile, and cost this one CPU time.
+    assert min(seconds() for _ in range(25)) < 0.05
 
 
 def test_chance_level_is_the_mean_of_one_in_n() -> None:
