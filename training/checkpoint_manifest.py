@@ -19,10 +19,9 @@ from typing import Any, Literal
 from egost_tasks.cache import write_whole
 from egost_tasks.errors import EgostError
 from egost_tasks.sample import World
+from egost_tasks.trained_on import MANIFEST as MANIFEST
 from model_adapters.checkpoints import checkpoint_identity
 from training.training_rows import TrainingRow
-
-MANIFEST = "egost_training.json"
 
 _PACKAGES = ("egost", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "deepspeed")
 
