@@ -198,14 +198,13 @@ def _record(
         "clip": sample.clip,
         "clip_id": f"Part{sample.part}/{sample.clip}",
         "source": sample.source,
-        "n_options": len(sample.options),
+        "question": sample.question,
+        "options": list(sample.options),
         "choice": asdict(score.choice) if score.choice else None,
         "compat_letter": score.compat_letter,
         "generation": asdict(generation) if generation else None,
         **score_record(score),
     }
-    if sample.task == "route":
-        record["question"] = sample.question
     if isinstance(clip, Clip):
         record["frames"] = asdict(clip.manifest)
     else:

@@ -59,9 +59,14 @@ class Run:
 
     def samples(self, task: str) -> list[dict[str, Any]]:
         """The samples of a task, as lmms-eval wrote them. Raises RunError when they were not saved."""
+        lines = self.samples_file(task).read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def samples_file(self, task: str) -> Path:
+        """The JSONL of a task's samples. Raises RunError when they were not saved."""
         for path in self.samples_files:
             if path.name.endswith(f"_samples_{task}.jsonl"):
-                return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+                return path
         raise RunError(
             f"{self.results_file.parent} holds no samples of {task}: run lmms-eval again with --log_samples."
         )
