@@ -17,7 +17,7 @@ from typing import Any, cast, get_args
 from egost_tasks.choices import Choice
 from egost_tasks.clip_manifest import ClipManifest
 from egost_tasks.generations import Generation
-from egost_tasks.judge import Judgement, JudgeFailure
+from egost_tasks.judge import JudgeFailure, Judgement
 from egost_tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind, Way, World
 from results.run import Run, RunError
 
@@ -98,8 +98,8 @@ def _of_task(run: Run, task: str) -> list[SampleRecord]:
             record = _record(task, row)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(
-                f"{path}, line {number}: the sample cannot be read ({type(error).__name__}: {error}). It was written by "
-                "another version, or was changed: evaluate again, or leave this run out."
+                f"{path}, line {number}: the sample cannot be read ({type(error).__name__}: {error}). It was written "
+                "by another version, or was changed: evaluate again, or leave this run out."
             ) from error
         if record.sample.id in seen:
             raise RunError(f"{path}, line {number}: sample {record.sample.id} stands there twice.")
