@@ -1,0 +1,275 @@
+"""What a score may be worth, and the difference of two: plain means with intervals over clips.
+
+    estimate(records).value             # the mean of the tasks' means, as the paper averages
+    paired(records_a, records_b).low    # of b - a, sample by sample
+
+What was sampled is clips, not questions: one clip has questions in several tasks, and a model that is lost in it is
+lost in all of them. So a draw of the bootstrap draws clips, over all tasks at once, and a clip that comes twice brings
+all of its samples twice. Drawing each task's clips by themselves would treat the tasks of an average as independent
+and make its interval too narrow. The average is stratified by task all the same: in each draw every task's mean is
+divided by that task's own number of drawn samples and weighs as much as any other (unweighted, as Avg.(ST) and
+Avg.(Total) in Table 1 of the paper), so that chance in the tasks' sizes moves nothing. Each draw takes one clip fewer
+than there are, which makes the spread of the draws that of the mean without bias, and the interval's ends are moved
+out as Student's t asks, for few clips; a draw that leaves a task without samples is made again.
+
+Where draws cannot tell:
+- no scored sample in one of the tasks: everything but the bounds and the counts is NaN;
+- a task on one clip alone: the value stands, its interval and error are NaN, for nothing is known of other clips;
+- all draws alike (each clip right, or each wrong): the interval is the exact one, from the share of clips that can
+  differ without one of them among those seen, 1 - 0.025 ** (1 / clips): 0 of 40 clips right is 0 to 8.8, not 0 to 0.
+
+Figures do not depend on the order of the records. Percent means 0 to 100 throughout; so must what `score` returns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
+
+from egost_tasks.errors import EgostError
+from results.records import SampleRecord
+
+DRAWS = 10_000
+LEVEL = 0.95
+"""Of every interval here: the share of repeated samplings of clips in which it holds the truth."""
+
+Score = Callable[[SampleRecord], float | None]
+Floats = NDArray[np.float64]
+
+_CELLS = 4_000_000
+"""Numbers in the table of one batch of draws (draws x clips): 32 MB."""
+_ALIKE = 1e-9
+"""Percent. Means that differ by less differ by rounding alone."""
+
+
+class StatisticsError(EgostError):
+    """Records that cannot be counted together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean score in percent, 0 to 100.
+
+    value: mean of the tasks' means. low, high: 95 % interval by draws of clips. error: its clustered standard error
+    by formula (a check on the interval). n, clips: scored samples, and how many clips they are of. unscored: samples
+    without a score. least, most: the value if all unscored samples were wrong, or right.
+    """
+
+    value: float
+    low: float
+    high: float
+    error: float
+    n: int
+    clips: int
+    unscored: int
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A mean difference b - a in percentage points, -100 to 100, over samples that both have scored.
+
+    value: mean of the tasks' mean differences. low, high, error: as in Estimate. p_value: two-sided, of a clip's
+    differences being as likely the other way round (see `paired`). wins, losses, ties: samples where b is better,
+    worse, the same. n, clips: pairs, and how many clips they are of.
+    """
+
+    value: float
+    low: float
+    high: float
+    error: float
+    p_value: float
+    wins: int
+    losses: int
+    ties: int
+    n: int
+    clips: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """Sums of scores and numbers of scored samples, each clips x tasks, in the order of their names."""
+
+    sums: Floats
+    sizes: Floats
+
+    @property
+    def value(self) -> float:
+        totals, sizes = self.sums.sum(axis=0), self.sizes.sum(axis=0)
+        return float(np.mean(totals / sizes)) if sizes.size and sizes.all() else math.nan
+
+    @property
+    def clips(self) -> int:
+        return len(self.sums)
+
+    @property
+    def fewest_clips(self) -> int:
+        """Number of clips of the task that has the fewest."""
+        return int(np.count_nonzero(self.sizes, axis=0).min(initial=self.clips))
+
+
+def percent(record: SampleRecord) -> float | None:
+    """The headline score of a sample; `compat` is its other one."""
+    return record.percent
+
+
+def estimate(
+    records: Sequence[SampleRecord], *, draws: int = DRAWS, seed: int = 0, score: Score = percent
+) -> Estimate:
+    """The mean score of some samples: of one task its mean, of several the plain mean of their means.
+
+    score: 0 to 100 for a sample, None where it has none. Raises StatisticsError where a sample comes twice.
+    """
+    ordered = list(_by_id(records).values())
+    tasks = sorted({record.task for record in ordered})
+    scores = [score(record) for record in ordered]
+    tally = _tally(tasks, _scored(ordered, scores))
+    low, high = _interval(tally, draws, seed, least=0.0)
+    return Estimate(
+        value=tally.value,
+        low=low,
+        high=high,
+        error=_error(tally),
+        n=int(tally.sizes.sum()),
+        clips=tally.clips,
+        unscored=scores.count(None),
+        least=_tally(tasks, _scored(ordered, scores, instead=0.0)).value,
+        most=_tally(tasks, _scored(ordered, scores, instead=100.0)).value,
+    )
+
+
+def paired(
+    a: Sequence[SampleRecord],
+    b: Sequence[SampleRecord],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    score: Score = percent,
+) -> Difference:
+    """How much better b is than a on the samples that both have and have scored, by task and sample id.
+
+    A task that they do not share counts for nothing. The p-value is of a test by sign: all differences of a clip are
+    turned round together, or not, at random; the p-value is the share of such worlds with a mean at least as far from
+    0 (with the real one among them). It assumes no distribution and holds for few clips, too.
+    Raises StatisticsError where a sample comes twice in one of the two.
+    """
+    ours, theirs = _by_id(b), _by_id(a)
+    pairs: list[tuple[str, str, float]] = []
+    for key, record in ours.items():
+        if key in theirs:
+            before, after = score(theirs[key]), score(record)
+            if before is not None and after is not None:
+                pairs.append((record.task, record.cluster, after - before))
+    tally = _tally(sorted({task for task, _, _ in pairs}), pairs)
+    low, high = _interval(tally, draws, seed, least=-100.0)
+    gaps = [gap for _, _, gap in pairs]
+    wins, losses = sum(gap > _ALIKE for gap in gaps), sum(gap < -_ALIKE for gap in gaps)
+    return Difference(
+        value=tally.value,
+        low=low,
+        high=high,
+        error=_error(tally),
+        p_value=_sign_test(tally, draws, seed),
+        wins=wins,
+        losses=losses,
+        ties=len(gaps) - wins - losses,
+        n=len(gaps),
+        clips=tally.clips,
+    )
+
+
+def _by_id(records: Sequence[SampleRecord]) -> dict[tuple[str, str], SampleRecord]:
+    found = {(record.task, record.sample.id): record for record in records}
+    if len(found) < len(records):
+        seen: set[tuple[str, str]] = set()
+        for record in records:
+            if (key := (record.task, record.sample.id)) in seen:
+                raise StatisticsError(
+                    f"sample {record.sample.id} of {record.task} comes twice: count each sample of a run once."
+                )
+            seen.add(key)
+    # In one order, so that sums of floats come out the same to the last bit.
+    return dict(sorted(found.items()))
+
+
+def _scored(
+    records: Sequence[SampleRecord], scores: Sequence[float | None], instead: float | None = None
+) -> Iterator[tuple[str, str, float]]:
+    for record, own in zip(records, scores, strict=True):
+        if (value := instead if own is None else own) is not None:
+            yield record.task, record.cluster, value
+
+
+def _tally(tasks: Sequence[str], rows: Iterable[tuple[str, str, float]]) -> _Tally:
+    found = list(rows)
+    column = {task: number for number, task in enumerate(tasks)}
+    line = {clip: number for number, clip in enumerate(sorted({clip for _, clip, _ in found}))}
+    sums = np.zeros((len(line), len(column)))
+    sizes = np.zeros_like(sums)
+    for task, clip, value in found:
+        sums[line[clip], column[task]] += value
+        sizes[line[clip], column[task]] += 1
+    return _Tally(sums, sizes)
+
+
+def _interval(tally: _Tally, draws: int, seed: int, least: float) -> tuple[float, float]:
+    """Both ends of the interval; least: the lowest score that a sample can have, 100 being the highest."""
+    if math.isnan(tally.value) or tally.fewest_clips < 2:
+        return math.nan, math.nan
+    means = _drawn_means(tally, draws, np.random.default_rng(seed))
+    tail = (1 - LEVEL) / 2
+    if np.ptp(means) < _ALIKE:
+        unseen = 1 - tail ** (1 / tally.fewest_clips)
+        return tally.value - unseen * (tally.value - least), tally.value + unseen * (100.0 - tally.value)
+    tail = float(ndtr(stdtrit(tally.clips - 1, tail)))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _drawn_means(tally: _Tally, draws: int, rng: np.random.Generator) -> Floats:
+    """The value in each draw of clips with replacement, shape (draws,)."""
+    clips, tasks = tally.sums.shape
+    both = np.hstack([tally.sums, tally.sizes])
+    batch = max(1, min(draws, _CELLS // clips))
+    offsets = np.arange(batch)[:, None] * clips
+    means: list[Floats] = []
+    missing = draws
+    while missing > 0:
+        chosen = rng.integers(clips, size=(batch, clips - 1)) + offsets
+        counts = np.bincount(chosen.ravel(), minlength=batch * clips).reshape(batch, clips)
+        totals = counts.astype(np.float64) @ both
+        whole = totals[(totals[:, tasks:] > 0).all(axis=1)][:missing]
+        means.append((whole[:, :tasks] / whole[:, tasks:]).mean(axis=1))
+        missing -= len(whole)
+    return np.concatenate(means)
+
+
+def _error(tally: _Tally) -> float:
+    """The cluster-robust standard error of the value: of one task the sandwich with its factor clips / (clips - 1);
+    of several with each task's own factor, and with what a clip does in one task added to what it does in others."""
+    if math.isnan(tally.value) or tally.fewest_clips < 2:
+        return math.nan
+    sizes, clips = tally.sizes.sum(axis=0), np.count_nonzero(tally.sizes, axis=0)
+    residuals = (tally.sums - tally.sizes * (tally.sums.sum(axis=0) / sizes)) / sizes
+    by_clip = (residuals * np.sqrt(clips / (clips - 1))).mean(axis=1)
+    return float(np.sqrt(np.square(by_clip).sum()))
+
+
+def _sign_test(tally: _Tally, draws: int, seed: int) -> float:
+    if math.isnan(tally.value):
+        return math.nan
+    shares = (tally.sums / tally.sizes.sum(axis=0)).mean(axis=1)
+    rng = np.random.default_rng(seed)
+    batch = max(1, min(draws, _CELLS // len(shares)))
+    as_far = 0
+    for start in range(0, draws, batch):
+        signs = rng.integers(2, size=(min(batch, draws - start), len(shares)), dtype=np.int8)
+        turned = (signs * 2.0 - 1.0) @ shares
+        as_far += int(np.count_nonzero(np.abs(turned) >= abs(tally.value) - _ALIKE))
+    return (1 + as_far) / (1 + draws)
