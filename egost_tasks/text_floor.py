@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -84,8 +85,7 @@ def linear_guesser(
 
     Raises FloorError for a route sample, or where there are fewer clips than folds or fewer than two sources.
     """
-    if any(not sample.options for sample in samples):
-        raise FloorError("a text-only floor needs multiple-choice questions; a route has no options.")
+    _refuse_routes(samples)
     groups = [sample.clip if by == "clip" else sample.source for sample in samples]
     needed = folds if by == "clip" else 2
     if len(set(groups)) < needed:
@@ -93,30 +93,87 @@ def linear_guesser(
             f"a text-only floor by {by} needs questions about {needed} {by}s or more; these are about "
             f"{len(set(groups))}."
         )
-    of_question = np.repeat(np.arange(len(samples)), [len(s.options) for s in samples])
-    told = [f"{s.task}_{s.way}: {option}" for s in samples for option in s.options]
-    seen = np.vstack([_surface(s.options) for s in samples])
-    is_right = np.concatenate([np.arange(len(s.options)) == _right(s) for s in samples])
+    table = _options(samples)
     splitter = GroupKFold(folds) if by == "clip" else LeaveOneGroupOut()
     correct = np.zeros(len(samples), bool)
-    for train, test in splitter.split(told, groups=np.array(groups)[of_question]):
-        vectors = TfidfVectorizer(ngram_range=(1, 2), min_df=2, token_pattern=r"[^\s,;]+|[,;]")
-        scaler = StandardScaler()
-        parts = []
-        if features != "surface":
-            vectors.fit([told[k] for k in train])
-            parts.append([vectors.transform([told[k] for k in rows]) for rows in (train, test)])
-        if features != "words":
-            scaler.fit(seen[train])
-            parts.append([csr_matrix(scaler.transform(seen[rows])) for rows in (train, test)])
-        train_rows, test_rows = (hstack(list(part)).tocsr() for part in zip(*parts, strict=True))
-        model = LogisticRegression(max_iter=300, C=WEIGHT).fit(train_rows, is_right[train])
-        score = model.decision_function(test_rows)
-        for question in np.unique(of_question[test]):
-            correct[question] = int(np.argmax(score[of_question[test] == question])) == _right(
-                samples[question]
-            )
+    for train, test in splitter.split(table.told, groups=np.array(groups)[table.of_question]):
+        questions, found = _answered(table, train, test, features)
+        correct[questions] = found
     return correct
+
+
+def trained_guesser(
+    train: Sequence[Sample], test: Sequence[Sample], *, features: Features = "both"
+) -> NDArray[np.bool_]:
+    """Whether a logistic regression on each option, fitted on some questions, ranks the right one first in others.
+
+    features: see `linear_guesser`. Returns one entry for each question of `test`, in their order.
+
+    Raises FloorError for a route sample, or where nothing can be learned: no question of `train` has two options.
+    """
+    _refuse_routes([*train, *test])
+    if not any(len(sample.options) > 1 for sample in train):
+        raise FloorError(
+            f"a text-only guesser learns from questions with two options or more; of the {len(train)} to train on none "
+            "has that many."
+        )
+    table = _options([*train, *test])
+    rows = np.arange(len(table.told))
+    of_train = table.of_question < len(train)
+    return _answered(table, rows[of_train], rows[~of_train], features)[1]
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options of all questions in a row.
+
+    told: each with its task before it. seen: what can be seen of it without reading (options, 31). is_right:
+    (options,). of_question: the place of its question, ascending.
+    """
+
+    told: list[str]
+    seen: NDArray[np.float64]
+    is_right: NDArray[np.bool_]
+    of_question: NDArray[np.int64]
+
+
+def _options(samples: Sequence[Sample]) -> _Options:
+    return _Options(
+        told=[f"{s.task}_{s.way}: {option}" for s in samples for option in s.options],
+        seen=np.vstack([_surface(s.options) for s in samples]),
+        is_right=np.concatenate([np.arange(len(s.options)) == _right(s) for s in samples]),
+        of_question=np.repeat(np.arange(len(samples)), [len(s.options) for s in samples]),
+    )
+
+
+def _answered(
+    table: _Options, train: NDArray[np.int64], test: NDArray[np.int64], features: Features
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The questions that the rows `test` are options of, and which are answered right by what `train` teaches."""
+    vectors = TfidfVectorizer(ngram_range=(1, 2), min_df=2, token_pattern=r"[^\s,;]+|[,;]")
+    scaler = StandardScaler()
+    parts = []
+    if features != "surface":
+        vectors.fit([table.told[k] for k in train])
+        parts.append([vectors.transform([table.told[k] for k in rows]) for rows in (train, test)])
+    if features != "words":
+        scaler.fit(table.seen[train])
+        parts.append([csr_matrix(scaler.transform(table.seen[rows])) for rows in (train, test)])
+    train_rows, test_rows = (hstack(list(part)).tocsr() for part in zip(*parts, strict=True))
+    model = LogisticRegression(max_iter=300, C=WEIGHT).fit(train_rows, table.is_right[train])
+    score = model.decision_function(test_rows)
+    asked = table.of_question[test]
+    questions = np.unique(asked)
+    best = [
+        np.flatnonzero(asked == question)[0] + int(np.argmax(score[asked == question]))
+        for question in questions
+    ]
+    return questions, table.is_right[test][best]
+
+
+def _refuse_routes(samples: Sequence[Sample]) -> None:
+    if any(not sample.options for sample in samples):
+        raise FloorError("a text-only floor needs multiple-choice questions; a route has no options.")
 
 
 def always_first(samples: Sequence[Sample]) -> NDArray[np.bool_]:
@@ -159,6 +216,7 @@ def _right(sample: Sample) -> int:
     return sample.letters.index(sample.answer)
 
 
+@lru_cache(maxsize=1 << 13)
 def _surface(options: tuple[str, ...]) -> NDArray[np.float64]:
     """What can be seen of each option without reading it: length, likeness to the others, place; (options, 31)."""
     rows = []
