@@ -66,15 +66,21 @@ class Figure:
 
 
 class Asker:
-    """A checkpoint that answers questions about the clips of one mini release."""
+    """A checkpoint that answers questions about the clips of one mini release.
 
-    def __init__(self, checkpoint: Path, release: Release, prompt: str = "direct") -> None:
+    prompt: how the questions are asked. choice_tokens: most tokens of a reply to a multiple-choice question.
+    """
+
+    def __init__(
+        self, checkpoint: Path, release: Release, prompt: str = "direct", choice_tokens: int = 4
+    ) -> None:
         from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
         self.processor = AutoProcessor.from_pretrained(checkpoint)
         self.processor.tokenizer.padding_side = "left"
         self.model = Qwen2VLForConditionalGeneration.from_pretrained(checkpoint).float().eval()
         self._release, self._prompt = release, load_prompt(prompt)
+        self._choice_tokens = choice_tokens
 
     def replies(
         self, samples: Sequence[Sample], control: Control, begun: Sequence[str] | None = None
@@ -91,7 +97,7 @@ class Asker:
             films = None if control == "blind" else [self.film(sample) for sample in seen]
             heads = begun[k : k + _BATCH] if begun else [""] * len(batch)
             asked = [self.chat(s, films is not None) + head for s, head in zip(batch, heads, strict=True)]
-            texts += self._generate(asked, films, 4 if batch[0].options else 120)
+            texts += self._generate(asked, films, self._choice_tokens if batch[0].options else 120)
         return texts
 
     def chat(self, sample: Sample, film: bool) -> str:
