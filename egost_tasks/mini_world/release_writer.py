@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from egost_tasks.cache import write_whole
 from egost_tasks.errors import ReleaseError
@@ -24,6 +20,8 @@ from egost_tasks.mini_world.question_files import question_files
 from egost_tasks.mini_world.raycast import render
 from egost_tasks.mini_world.steps import ClipTruth, truth_from_json
 from egost_tasks.mini_world.walks import plan_clip
+from egost_tasks.processes import in_processes
+from egost_tasks.progress import counted
 from egost_tasks.questions import QUESTION_FILES
 from egost_tasks.release import PART_FOLDERS
 
@@ -175,48 +173,15 @@ def _write(
 
 
 def _render_all(root: Path, seed: int, split: str, todo: list[int], workers: int, progress: bool) -> None:
-    with _bar(len(todo), progress) as advance:
-        if workers <= 1 or len(todo) <= _FEW:
-            for number in todo:
-                _render_one(root, seed, split, number)
-                advance()
-            return
-        # Not fork: a caller may have threads (torch, PyAV), which a forked child would wait for in vain.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            futures = [pool.submit(_render_one, root, seed, split, number) for number in todo]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    advance()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+    render_one = partial(_render_one, root, seed, split)
+    with counted("rendering walks", "clips", len(todo), progress) as advance:
+        for _ in in_processes(render_one, todo, workers if len(todo) > _FEW else 1):
+            advance()
 
 
 def _render_one(root: Path, seed: int, split: str, number: int) -> None:
     plan = plan_clip(seed, split, number)
     write_film(clip_path(root, plan.truth), render(plan), Fraction(plan.truth.rate))
-
-
-@contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    with Progress(
-        TextColumn("rendering walks"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not shown or total == 0,
-    ) as bar:
-        task = bar.add_task("clips", total=total, rate="")
-
-        def advance() -> None:
-            bar.advance(task)
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.1f} clips/s" if speed else "")
-
-        yield advance
 
 
 def _write_json(path: Path, content: object) -> None:
