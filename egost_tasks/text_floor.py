@@ -163,11 +163,9 @@ def _answered(
     model = LogisticRegression(max_iter=300, C=WEIGHT).fit(train_rows, table.is_right[train])
     score = model.decision_function(test_rows)
     asked = table.of_question[test]
-    questions = np.unique(asked)
-    best = [
-        np.flatnonzero(asked == question)[0] + int(np.argmax(score[asked == question]))
-        for question in questions
-    ]
+    questions, starts = np.unique(asked, return_index=True)
+    ends = np.append(starts[1:], len(asked))
+    best = [start + int(np.argmax(score[start:end])) for start, end in zip(starts, ends, strict=True)]
     return questions, table.is_right[test][best]
 
 
