@@ -176,8 +176,8 @@ def text_only(
     if not asked:
         raise TextOnlyError(
             f"none of the {len(samples)} samples of {subject.name} has options. A text-only floor needs "
-            "multiple-choice questions: name their tasks. A run that was saved before options were recorded has to be made again; its "
-            "replies come from the journal."
+            "multiple-choice questions: name their tasks. A run that was saved before options were recorded has to be "
+            "made again; its replies come from the journal."
         )
     clips = {_clip(s) for s in asked}
     if len(clips) < 2:
