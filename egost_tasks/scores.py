@@ -48,8 +48,8 @@ class Response:
     unscored: str | None = None
 
     @classmethod
-    def read(cls, reply: str, clip: Clip | ClipError) -> Response:
-        """The response that an adapter's reply stands for, given the clip that it was shown."""
+    def read(cls, reply: str, clip: Clip | ClipError | None) -> Response:
+        """The response that an adapter's reply stands for, given the clip that it was shown; None: none on purpose."""
         if isinstance(clip, ClipError):
             return cls(reply, f"decode_failed:{clip.reason}")
         if reply.startswith(GENERATION_FAILED):

@@ -62,6 +62,11 @@ class EngineModel(lmms):  # type: ignore[misc]
         return cls(**{**host, **given})
 
     @property
+    def identity(self) -> EngineIdentity:
+        """What exactly answers."""
+        return self._engine.identity
+
+    @property
     def device(self) -> Any:
         """Where lmms-eval gathers what its ranks count; under torchrun it gives a model no accelerator to ask."""
         return PartialState().device
@@ -71,12 +76,18 @@ class EngineModel(lmms):  # type: ignore[misc]
         """The replies to lmms-eval's requests, in their order."""
         try:
             asked = read_requests(requests, self.task_dict, self._seed)
-            with closing(Journal()) as journal:
-                replies = _Asking(self._engine, journal, asked, f"rank {self.rank}: " * (self.world_size > 1))
-                return replies.all(fresh=self._fresh)
+            return self.replies(asked, f"rank {self.rank}: " * (self.world_size > 1))
         except BaseException:
             self._engine.close()
             raise
+
+    def replies(self, asked: Sequence[SampleRequest], label: str = "") -> list[GenerationResult]:
+        """The replies to requests of our own, in their order, through the journal. label: put before the progress.
+
+        A request that failed comes back as a text that the scorer takes for no reply. Raises AdapterError, CacheError.
+        """
+        with closing(Journal()) as journal:
+            return _Asking(self._engine, journal, asked, label).all(fresh=self._fresh)
 
     @exits_with_message
     def loglikelihood(self, requests: Sequence[Any]) -> NoReturn:
@@ -146,7 +157,8 @@ class _Asking:
 
     def _look_up(self, fresh: bool) -> None:
         for key, places in self._shared.items():
-            if self._ask_of(key).clip is None:
+            request = self._asked[places[0]]
+            if request.ask.clip is None and not request.blind:
                 self._take(key, NO_CLIP)
             elif not fresh and (reply := self._journal.get(key)):
                 self._outcomes[key] = reply

@@ -17,15 +17,17 @@ from model_adapters.asking import AdapterError, Ask, GenerationArguments
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One request of lmms-eval about a sample of ours.
+    """One request about a sample of ours.
 
-    repetition: 0, or more where lmms-eval asks the same several times (`--repeats`).
+    repetition: 0, or more where lmms-eval asks the same several times (`--repeats`). blind: it is to be asked without
+    a video; any other request without a clip is not asked, since its clip has no frames.
     """
 
     world: World
     sample_id: str
     ask: Ask
     repetition: int
+    blind: bool = False
 
 
 def read_requests(requests: Sequence[Any], task_dict: Mapping[str, Any], seed: int) -> list[SampleRequest]:

@@ -24,9 +24,16 @@ class RunPlanError(AdapterError):
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A command of lmms-eval. settings: of its environment, beside what is there; output: its `--output_path`."""
+    """A command of lmms-eval.
+
+    adapter, model_args, device: its `--model`, `--model_args` and `--device`, which the command holds. settings: of its
+    environment, beside what is there. output: its `--output_path`.
+    """
 
     command: tuple[str, ...]
+    adapter: str
+    model_args: str
+    device: str | None
     settings: Mapping[str, str]
     output: Path
 
@@ -79,9 +86,9 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
     """
     engine = _engine(model, options)
     adapter, arguments = _adapter(model, engine, options.base_url)
-    device: list[str] = []
+    device = None
     if engine == "hf" and not _has_gpu():
-        arguments["device_map"], device = "cpu", ["--device", "cpu"]
+        arguments["device_map"] = device = "cpu"
     if options.fresh:
         arguments["fresh"] = "True"
     unusable = {name: value for name, value in arguments.items() if "," in value or "=" in value}
@@ -90,17 +97,18 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
             f"lmms-eval parts its model_args at commas and '=', so that {unusable} cannot be given. Rename the folder."
         )
     output = options.output or Path("runs") / model.name
+    model_args = ",".join(f"{name}={value}" for name, value in arguments.items())
     limit = [] if options.limit is None else ["--limit", f"{options.limit:g}"]
     command = [
         *(str(Path(sys.executable).with_name("lmms-eval")), "--tasks", options.tasks, "--model", adapter),
-        *("--model_args", ",".join(f"{name}={value}" for name, value in arguments.items()), *device),
+        *("--model_args", model_args, *(["--device", device] if device else [])),
         *("--batch_size", "1", "--output_path", str(output), "--log_samples", *limit, *options.extra),
     ]
     wanted = {"EGOST_PROMPT": model.prompt, "EGOST_PROTOCOL": model.protocol}
     settings = {name: environment.get(name) or value for name, value in wanted.items()}
     if all(task.startswith("egost") for task in options.tasks.split(",")):
         settings[ONLY_OURS] = "1"
-    return RunPlan(tuple(command), settings, output)
+    return RunPlan(tuple(command), adapter, model_args, device, settings, output)
 
 
 def _of_checkpoint(name_or_folder: str, short: str) -> KnownModel:

@@ -1,0 +1,130 @@
+"""What a model is shown instead of the clip and the question, to see what its answers depend on.
+
+    altered_clip(clip, "reversed")    # the same frames from the last to the first, as a clip of its own
+    rotated(sample, 1)                # the same question, its second option first
+
+An altered clip is a clip like any other: a lossless file in the cache, whose manifest tells which frame of the walk
+stands where, under a protocol's name of its own (`uniform8/reversed`). So the journal never takes it for the original.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import tempfile
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, get_args
+
+from filelock import FileLock
+
+from egost_tasks.cache import cache_root
+from egost_tasks.clips import Clip
+from egost_tasks.decode_worker import CLIP_FILE, MANIFEST_FILE
+from egost_tasks.errors import CacheError, EgostError
+from egost_tasks.frames import N_FRAMES
+from egost_tasks.lossless import ENCODER, pixels_sha256, write_lossless
+from egost_tasks.sample import Sample
+
+FrameControl = Literal["shuffled", "reversed", "middle"]
+Control = Literal["blind", FrameControl, "rotated"]
+
+FRAME_CONTROLS: tuple[FrameControl, ...] = get_args(FrameControl)
+CONTROLS: tuple[Control, ...] = ("blind", *FRAME_CONTROLS, "rotated")
+"""`blind`: no video. `shuffled`, `reversed`, `middle`: see `frame_order`. `rotated`: see `rotated`."""
+
+MIDDLE = N_FRAMES // 2
+"""Place of the middle frame among the 8, from 0."""
+
+
+class ControlError(EgostError):
+    """A control is unknown, or cannot be run on what was asked."""
+
+
+def read_controls(names: str) -> tuple[Control, ...]:
+    """The controls that names stand for, with commas between, in the order of `CONTROLS`. Raises ControlError."""
+    asked = [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in asked if name not in CONTROLS]:
+        raise ControlError(f"'{unknown[0]}' is no control; expected one or more of {', '.join(CONTROLS)}.")
+    if not asked:
+        raise ControlError(f"no control is named; expected one or more of {', '.join(CONTROLS)}.")
+    return tuple(control for control in CONTROLS if control in asked)
+
+
+def frame_order(control: FrameControl, seed: str) -> tuple[int, ...]:
+    """Which of the 8 frames stand in the places 0 to 7.
+
+    `reversed`: from the last to the first. `middle`: the middle one in all places, as a clip of a single frame has it.
+    `shuffled`: drawn by the seed, no frame in its own place and none beside a neighbour of its own.
+    """
+    if control == "reversed":
+        return tuple(reversed(range(N_FRAMES)))
+    if control == "middle":
+        return (MIDDLE,) * N_FRAMES
+    draw = random.Random(seed)
+    order = list(range(N_FRAMES))
+    while any(k == place for place, k in enumerate(order)) or any(
+        abs(a - b) == 1 for a, b in pairwise(order)
+    ):
+        draw.shuffle(order)
+    return tuple(order)
+
+
+def altered_clip(clip: Clip, control: FrameControl) -> Clip:
+    """The clip with its frames in another order, written into the cache at first use.
+
+    The order depends on the pixels alone, so that it is the same on every machine. Safe to be called from several
+    threads and processes at once. Raises CacheError where the clip was changed or the cache cannot be written.
+    """
+    told = clip.manifest
+    what = f"{told.source_sha256} {told.protocol}/{control} {told.pixels_sha256} {ENCODER}"
+    key = hashlib.sha256(what.encode()).hexdigest()[:40]
+    entry = cache_root().absolute() / "clips" / key[:2] / key
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(entry.with_name(key + ".lock")):
+            if not (entry / MANIFEST_FILE).is_file():
+                _write(clip, control, entry)
+    except (OSError, MemoryError) as error:
+        raise CacheError(
+            f"the {control} frames of {told.source} cannot be kept in {entry.parent}: {error}. Free some space, make "
+            "the folder writable, or set EGOST_CACHE to another folder."
+        ) from error
+    altered = Clip.at(entry / CLIP_FILE)
+    # The same content may lie under several names.
+    return replace(altered, manifest=replace(altered.manifest, source=told.source))
+
+
+def rotated(sample: Sample, by: int) -> Sample:
+    """The question with its options moved on by some places: option number `by` (from 0) becomes the first."""
+    count = len(sample.options)
+    options = tuple(sample.options[(k + by) % count] for k in range(count))
+    place = (sample.letters.index(sample.answer) - by) % count
+    return replace(sample, options=options, answer=sample.letters[place])
+
+
+def _write(clip: Clip, control: FrameControl, entry: Path) -> None:
+    """Write beside the entry and rename; the caller holds the entry's lock."""
+    told = clip.manifest
+    order = frame_order(control, told.pixels_sha256)
+    frames = clip.frames()[list(order)]
+    manifest = replace(
+        told,
+        protocol=f"{told.protocol}/{control}",
+        indices=tuple(told.indices[k] for k in order),
+        timestamps=tuple(told.timestamps[k] for k in order),
+        pixels_sha256=pixels_sha256(frames),
+    )
+    for left_over in entry.parent.glob(f"{entry.name}.part-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    beside = Path(tempfile.mkdtemp(prefix=f"{entry.name}.part-", dir=entry.parent))
+    try:
+        write_lossless(frames, beside / CLIP_FILE)
+        manifest.write(beside / MANIFEST_FILE)
+        shutil.rmtree(entry, ignore_errors=True)
+        beside.chmod(0o755)
+        beside.rename(entry)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

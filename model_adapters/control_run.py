@@ -1,0 +1,164 @@
+"""A model's answers under controls: without the video, to other orders of the frames, to rotated options.
+
+    questions = choose_questions("egost_mini_mcq", limit=None)
+    model = load_model(plan)
+    for control in (None, "blind"):
+        replies = ask(model, questions, control)
+
+The same adapter, prompt and journal as `egost run`: what a run has asked as it stands is not asked again, and a control
+that was killed goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from egost_tasks.clips import Clip, build_clips
+from egost_tasks.controls import FRAME_CONTROLS, Control, ControlError, altered_clip, rotated
+from egost_tasks.frames import chosen_protocol
+from egost_tasks.generations import Generation, noted_generation
+from egost_tasks.prompts import chosen_prompt, load_prompt
+from egost_tasks.release import Release, open_release
+from egost_tasks.sample import Sample
+from egost_tasks.task_names import named_tasks, task_name
+from egost_tasks.trained_on import note_model, without_trained_on
+from model_adapters.asking import AdapterError, Ask, GenerationArguments
+from model_adapters.host_model import EngineModel
+from model_adapters.registration import CLASSES
+from model_adapters.requests import SampleRequest
+from model_adapters.run_plan import RunPlan
+
+_BATCH_SIZE = 1
+"""As `egost run` has it: part of the journal's key where lmms-eval's own adapters answer."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with what is shown beside it. clip: None shows nothing."""
+
+    sample: Sample
+    clip: Clip | None
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked.
+
+    left_out: how many samples have no frames. room: most tokens of a reply; None is what the prompt says.
+    """
+
+    release: Release
+    asked: tuple[Question, ...]
+    left_out: int
+    room: int | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to a question, as it was altered.
+
+    task: registered name. rotation: by how many places the options were moved on. reply: as `Response.read` takes it.
+    """
+
+    task: str
+    sample: Sample
+    rotation: int
+    prompt: str
+    clip: Clip | None
+    reply: str
+    generation: Generation | None
+
+
+def note_plan(plan: RunPlan) -> None:
+    """Let the release know which model will be asked, so that its training rows are not among the questions."""
+    note_model(plan.model_args)
+
+
+def choose_questions(tasks: str, limit: int | None = None, room: int | None = None) -> Questions:
+    """The questions of some tasks, as an evaluation of the noted model would ask them.
+
+    tasks: names of ours with commas between, all of one world. limit: at most so many of each task, the first ones.
+    Clips are decoded where that was not done yet. Raises TaskNameError, TrainedOnError, ReleaseError, and
+    ControlError where no clip gives frames.
+    """
+    world, named = named_tasks(tasks)
+    release = open_release(world)
+    samples = [
+        sample
+        for task, way in named
+        for sample in without_trained_on(release, release.samples(task, way))[:limit]
+    ]
+    clips = build_clips([release.clip_path(sample) for sample in samples], chosen_protocol())
+    asked = tuple(
+        Question(sample, clip) for sample, clip in zip(samples, clips, strict=True) if isinstance(clip, Clip)
+    )
+    if not asked:
+        raise ControlError(
+            f"none of the {len(samples)} questions of {tasks} has frames. Run: egost data verify"
+        )
+    return Questions(release, asked, len(samples) - len(asked), room)
+
+
+def load_model(plan: RunPlan) -> EngineModel:
+    """The adapter of a plan, loaded. Raises AdapterError where that is not possible."""
+    module, _, name = CLASSES[plan.adapter].rpartition(".")
+    adapter: type[EngineModel] = getattr(import_module(module), name)
+    try:
+        return adapter.create_from_arg_string(
+            plan.model_args, {"batch_size": _BATCH_SIZE, "max_batch_size": None, "device": plan.device}
+        )
+    except SystemExit as stopped:
+        # What ends lmms-eval with one message is an error like any other here.
+        raise AdapterError(str(stopped.code).removeprefix("egost: ")) from stopped
+
+
+def ask(model: EngineModel, questions: Questions, control: Control | None) -> list[Answer]:
+    """What the model answers under a control, in the order of the questions; None asks them as they are.
+
+    `rotated` asks a multiple-choice question once for each of its other rotations, and passes routes over.
+    Raises AdapterError, CacheError.
+    """
+    asked = list(_altered(questions.asked, control))
+    prompt = load_prompt(chosen_prompt())
+    world = questions.release.world
+    requests = []
+    for question, _ in asked:
+        sample = question.sample
+        own = prompt.max_new_tokens.choice if sample.options else prompt.max_new_tokens.route
+        request = Ask(
+            f"{world}/{sample.id}",
+            prompt.render(sample),
+            question.clip,
+            GenerationArguments(questions.room or own),
+        )
+        requests.append(SampleRequest(world, sample.id, request, 0, blind=control == "blind"))
+    replies = model.replies(requests, f"{control or 'as asked'}: ")
+    return [
+        Answer(
+            task=task_name(world, question.sample.task, question.sample.way),
+            sample=question.sample,
+            rotation=rotation,
+            prompt=request.ask.prompt,
+            clip=question.clip,
+            reply=reply.text,
+            # A sample has one note: of its last rotation where it has several.
+            generation=None if rotation else noted_generation(world, question.sample.id),
+        )
+        for (question, rotation), request, reply in zip(asked, requests, replies, strict=True)
+    ]
+
+
+def _altered(questions: Sequence[Question], control: Control | None) -> Iterator[tuple[Question, int]]:
+    for question in questions:
+        if control is None:
+            yield question, 0
+        elif control == "blind":
+            yield Question(question.sample, None), 0
+        elif control == "rotated":
+            for by in range(1, len(question.sample.options)):
+                yield Question(rotated(question.sample, by), question.clip), by
+        else:
+            assert control in FRAME_CONTROLS and question.clip is not None
+            yield Question(question.sample, altered_clip(question.clip, control)), 0
