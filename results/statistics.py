@@ -24,7 +24,7 @@ Figures do not depend on the order of the records. Percent means 0 to 100 throug
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,8 @@ LEVEL = 0.95
 """Of every interval here: the share of repeated samplings of clips in which it holds the truth."""
 
 Score = Callable[[SampleRecord], float | None]
+Row = tuple[str, str, float]
+"""Task, clip and value of one sample."""
 Floats = NDArray[np.float64]
 
 _CELLS = 4_000_000
@@ -126,21 +128,20 @@ def estimate(
 
     score: 0 to 100 for a sample, None where it has none. Raises StatisticsError where a sample comes twice.
     """
-    ordered = list(_by_id(records).values())
-    tasks = sorted({record.task for record in ordered})
-    scores = [score(record) for record in ordered]
-    tally = _tally(tasks, _scored(ordered, scores))
+    tasks = sorted({record.task for record in records})
+    tally = _tally(tasks, scored_rows(records, score))
     low, high = _interval(tally, draws, seed, least=0.0)
+    n = int(tally.sizes.sum())
     return Estimate(
         value=tally.value,
         low=low,
         high=high,
         error=_error(tally),
-        n=int(tally.sizes.sum()),
+        n=n,
         clips=tally.clips,
-        unscored=scores.count(None),
-        least=_tally(tasks, _scored(ordered, scores, instead=0.0)).value,
-        most=_tally(tasks, _scored(ordered, scores, instead=100.0)).value,
+        unscored=len(records) - n,
+        least=_tally(tasks, scored_rows(records, _or(score, 0.0))).value,
+        most=_tally(tasks, scored_rows(records, _or(score, 100.0))).value,
     )
 
 
@@ -159,13 +160,7 @@ def paired(
     0 (with the real one among them). It assumes no distribution and holds for few clips, too.
     Raises StatisticsError where a sample comes twice in one of the two.
     """
-    ours, theirs = _by_id(b), _by_id(a)
-    pairs: list[tuple[str, str, float]] = []
-    for key, record in ours.items():
-        if key in theirs:
-            before, after = score(theirs[key]), score(record)
-            if before is not None and after is not None:
-                pairs.append((record.task, record.cluster, after - before))
+    pairs = paired_rows(a, b, score)
     tally = _tally(sorted({task for task, _, _ in pairs}), pairs)
     low, high = _interval(tally, draws, seed, least=-100.0)
     gaps = [gap for _, _, gap in pairs]
@@ -184,6 +179,32 @@ def paired(
     )
 
 
+def scored_rows(records: Sequence[SampleRecord], score: Score = percent) -> list[Row]:
+    """The samples that have a score, by task and sample id. Raises StatisticsError where a sample comes twice."""
+    scores = [(record, score(record)) for record in _by_id(records).values()]
+    return [(record.task, record.cluster, value) for record, value in scores if value is not None]
+
+
+def paired_rows(a: Sequence[SampleRecord], b: Sequence[SampleRecord], score: Score = percent) -> list[Row]:
+    """b - a for each sample that both have scored, by task and sample id. Raises StatisticsError as `paired` does."""
+    theirs, pairs = _by_id(a), []
+    for key, record in _by_id(b).items():
+        if key in theirs:
+            before, after = score(theirs[key]), score(record)
+            if before is not None and after is not None:
+                pairs.append((record.task, record.cluster, after - before))
+    return pairs
+
+
+def clustered_error(rows: Sequence[Row]) -> float:
+    """The cluster-robust standard error of the plain mean of the tasks' means; NaN where a task has one clip alone.
+
+    Of one task it is the sandwich with its factor clips / (clips - 1); of several it has each task's own factor, and
+    what a clip does in one task is added to what it does in the others.
+    """
+    return _error(_tally(sorted({task for task, _, _ in rows}), rows))
+
+
 def _by_id(records: Sequence[SampleRecord]) -> dict[tuple[str, str], SampleRecord]:
     found = {(record.task, record.sample.id): record for record in records}
     if len(found) < len(records):
@@ -198,21 +219,19 @@ def _by_id(records: Sequence[SampleRecord]) -> dict[tuple[str, str], SampleRecor
     return dict(sorted(found.items()))
 
 
-def _scored(
-    records: Sequence[SampleRecord], scores: Sequence[float | None], instead: float | None = None
-) -> Iterator[tuple[str, str, float]]:
-    for record, own in zip(records, scores, strict=True):
-        if (value := instead if own is None else own) is not None:
-            yield record.task, record.cluster, value
+def _or(score: Score, instead: float) -> Score:
+    def known(record: SampleRecord) -> float | None:
+        return instead if (value := score(record)) is None else value
+
+    return known
 
 
-def _tally(tasks: Sequence[str], rows: Iterable[tuple[str, str, float]]) -> _Tally:
-    found = list(rows)
+def _tally(tasks: Sequence[str], rows: Sequence[Row]) -> _Tally:
     column = {task: number for number, task in enumerate(tasks)}
-    line = {clip: number for number, clip in enumerate(sorted({clip for _, clip, _ in found}))}
+    line = {clip: number for number, clip in enumerate(sorted({clip for _, clip, _ in rows}))}
     sums = np.zeros((len(line), len(column)))
     sizes = np.zeros_like(sums)
-    for task, clip, value in found:
+    for task, clip, value in rows:
         sums[line[clip], column[task]] += value
         sizes[line[clip], column[task]] += 1
     return _Tally(sums, sizes)
@@ -251,8 +270,6 @@ def _drawn_means(tally: _Tally, draws: int, rng: np.random.Generator) -> Floats:
 
 
 def _error(tally: _Tally) -> float:
-    """The cluster-robust standard error of the value: of one task the sandwich with its factor clips / (clips - 1);
-    of several with each task's own factor, and with what a clip does in one task added to what it does in others."""
     if math.isnan(tally.value) or tally.fewest_clips < 2:
         return math.nan
     sizes, clips = tally.sizes.sum(axis=0), np.count_nonzero(tally.sizes, axis=0)
