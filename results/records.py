@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from egost_tasks.choices import Choice
 from egost_tasks.clip_manifest import ClipManifest
@@ -60,6 +60,14 @@ class SampleRecord:
 def our_tasks(run: Run) -> list[str]:
     """Registered names of the single tasks of Ego-ST Bench in a run, sorted."""
     return sorted(name for name in run.results["configs"] if _TASK.fullmatch(name))
+
+
+def task_of(name: str) -> tuple[TaskKind, Way]:
+    """Kind and way of a single task of ours. Raises ValueError where the name is none."""
+    if not _TASK.fullmatch(name):
+        raise ValueError(f"'{name}' is no task of Ego-ST Bench")
+    kind, way = name.rsplit("_", 2)[-2:]
+    return cast(TaskKind, kind), cast(Way, way)
 
 
 def read_records(run: Run) -> tuple[SampleRecord, ...]:
@@ -145,12 +153,11 @@ def _record(task: str, row: dict[str, Any]) -> SampleRecord:
 
 
 def _sample(task: str, told: dict[str, Any], target: str) -> Sample:
-    kind, way = task.rsplit("_", 2)[-2:]
-    assert kind in get_args(TaskKind) and way in get_args(Way)
+    kind, way = task_of(task)
     return Sample(
         id=told["sample_id"],
-        task=cast(TaskKind, kind),
-        way=cast(Way, way),
+        task=kind,
+        way=way,
         part=int(told["sample_id"].split("/")[0].removeprefix("Part")),
         clip=told["clip"],
         question=told.get("question", ""),

@@ -1,0 +1,176 @@
+"""`egost regress`: hold a run against its baseline, for CI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from egost_commands.front import console, says_what_to_do
+
+if TYPE_CHECKING:
+    from results.moved_samples import Change, MovedSample, Stage
+    from results.regression import Drop, Verdict
+
+_MEANING: dict[Stage, str] = {
+    "data": "other questions, answers or clip files: another release, a changed file, --limit, EGOST_TRAINED_ON.",
+    "frames": "other frames of the same files: the sampling, EGOST_PROTOCOL, EGOST_DECODER, the decoder's version.",
+    "prompt": "the same frames, asked otherwise: the wording, EGOST_PROMPT, --gen_kwargs.",
+    "model": "asked the same, another reply: the weights, the engine, its packages, the machine.",
+    "scoring": "the same reply, another score: the parser, the judge.",
+    "aggregation": "the samples' scores do not give the figures: the means, their weights, what they leave out.",
+}
+
+_SHOWN = 3
+_ROOM = 70
+
+
+@says_what_to_do
+def regress(
+    run: Annotated[Path, typer.Argument(help="An --output_path of lmms-eval; its newest run counts.")],
+    baseline: Annotated[Path, typer.Option(help="File of what is right; --update writes it.")],
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Points by which a score may fall. Without it, every reply must be what it was; with it, the model "
+            "may say something else, all before and behind it may not.",
+        ),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Show what has moved and make the run the baseline.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help=f"Show all samples that moved, not {_SHOWN} a stage.")
+    ] = False,
+) -> None:
+    """Has this run moved away from its baseline, and what has moved it?
+
+    Names data, frames, prompt, model, scoring or aggregation, and the samples. Exit code 0 when nothing has moved, or
+    no further than --tolerance allows; 1 when it has; 2 when that cannot be told.
+    """
+    from results.baseline import BaselineError, baseline_of
+    from results.baseline_file import read_baseline, write_baseline
+    from results.regression import regression
+    from results.run import latest_run
+
+    now = baseline_of(latest_run(run))
+    try:
+        was = read_baseline(baseline)
+    except BaselineError as error:
+        if not update:
+            raise
+        _say(f"no comparison: {error}" if baseline.exists() else f"{baseline} is new")
+    else:
+        verdict = regression(was, now, None if update else tolerance)
+        for line in _told(verdict, tolerance, everything):
+            _say(line)
+        if not update:
+            raise typer.Exit(int(verdict.failed))
+    write_baseline(baseline, now)
+    _say(f"{baseline}: {len(now.records)} samples of {len(now.tasks)} tasks are the baseline from now on")
+
+
+def _say(line: str) -> None:
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _told(verdict: Verdict, tolerance: float | None, everything: bool) -> Iterator[str]:
+    for stage in verdict.moved:
+        yield from _of_stage(verdict, stage, everything)
+        yield ""
+    if verdict.figures:
+        yield "figures"
+        for figure in verdict.figures:
+            yield f"  {figure.name} {figure.metric}: {_number(figure.was)} -> {_number(figure.now)}"
+    if verdict.drops:
+        yield f"scores, sample by sample, with 95 % intervals over clips; allowed: {tolerance:g} points down"
+        yield from map(_of_drop, verdict.drops)
+    for task in verdict.unpublishable:
+        yield f"too many samples of {task} are unscored"
+    if verdict.notes and verdict.moved:
+        yield "also different"
+        yield from (f"  {note}" for note in verdict.notes)
+    yield _last_line(verdict, tolerance)
+
+
+def _last_line(verdict: Verdict, tolerance: float | None) -> str:
+    named = " and ".join(verdict.moved)
+    compared = f"{verdict.compared} samples compared"
+    if verdict.failed:
+        return f"REGRESSION: {named or 'no stage'} moved ({compared})"
+    if verdict.moved:
+        return f"ok: {named} moved, within {tolerance:g} points ({compared})"
+    return f"ok: nothing moved ({compared})"
+
+
+def _of_stage(verdict: Verdict, stage: Stage, everything: bool) -> Iterator[str]:
+    yield f"{stage.upper()}: {_MEANING[stage]}"
+    for change in (*verdict.settings, *verdict.groups):
+        if change.stage == stage:
+            yield f"  {_of_change(change)}"
+    if stage == "aggregation":
+        for wrong in verdict.miscounts:
+            yield (
+                f"  {wrong.name} {wrong.metric}: stored {_number(wrong.stored)}, its samples give "
+                f"{_number(wrong.counted)}"
+            )
+    yield from _of_samples("samples", [s for s in verdict.samples if s.stage == stage], everything)
+    if stage == "scoring":
+        yield from _of_samples(
+            "replies of the baseline, scored again by what is installed", verdict.rescored, everything
+        )
+
+
+def _of_samples(what: str, samples: Sequence[MovedSample], everything: bool) -> Iterator[str]:
+    if not samples:
+        return
+    yield f"  {len(samples)} {what}, of {len({sample.clip for sample in samples})} clips"
+    shown = samples if everything else samples[:_SHOWN]
+    for sample in shown:
+        yield f"    {sample.task} {sample.sample}  {sample.clip}  {_pixels(sample)}"
+        for change in sample.changes:
+            if change.what != "pixels":
+                yield f"      {_of_change(change)}"
+    if len(shown) < len(samples):
+        yield f"    and {len(samples) - len(shown)} more: --all"
+
+
+def _pixels(sample: MovedSample) -> str:
+    was, now = ("none" if pixels is None else pixels[:12] for pixels in sample.pixels)
+    return f"frames {was}" if was == now else f"frames {was} -> {now}"
+
+
+def _of_change(change: Change) -> str:
+    was, now = _around_difference(change.was, change.now)
+    return f"{change.what}: {was} -> {now}"
+
+
+def _around_difference(was: str, now: str) -> tuple[str, str]:
+    """Both texts where they begin to differ, on one line and quoted where they are longer than a word."""
+    same = next(
+        (i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now))
+    )
+    start = max(0, same - _ROOM // 3) if max(len(was), len(now)) > _ROOM else 0
+    shown = []
+    for text in (was, now):
+        cut = text[start : start + _ROOM]
+        told = ("..." if start else "") + cut + ("..." if start + _ROOM < len(text) else "")
+        shown.append(told if told.isalnum() else repr(told))
+    return shown[0], shown[1]
+
+
+def _of_drop(drop: Drop) -> str:
+    gap = drop.difference
+    told = "too far" if drop.too_far else ""
+    return (
+        f"  {drop.name}: {gap.value:+.1f} ({gap.low:+.1f} to {gap.high:+.1f}, p {gap.p_value:.3f}), {gap.wins} better, "
+        f"{gap.losses} worse of {gap.n}  {told}"
+    ).rstrip()
+
+
+def _number(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.2f}".rstrip("0").rstrip(".")

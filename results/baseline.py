@@ -1,0 +1,195 @@
+"""A run as it is held against another: its samples, its figures as they were stored, and what made them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from egost_tasks.errors import EgostError
+from results.records import SampleRecord, our_tasks, read_records
+from results.recount import GROUP_METRICS, Figures, recount, recount_group, same_figure
+from results.run import OUR_NAMES, Run
+
+WHOLE_REPLY = 1000
+"""Characters. Of a longer reply a baseline keeps the beginning and the hash, so that 5,000 replies of a model that
+thinks stay within some megabytes."""
+
+_BEGINNING = 200
+_CUT = re.compile(r" \[\.\.\. \d+ characters, sha256 [0-9a-f]{64}\]")
+
+SETTINGS = (
+    *("release_revision", "release_sha256", "sampling_protocol", "prompt", "prompt_sha256"),
+    *("judge", "judge_model_asked", "judge_prompt", "judge_prompt_sha256", "version"),
+)
+"""What the results JSON says of a task that its figures depend on (`egost_tasks.provenance`)."""
+
+
+class BaselineError(EgostError):
+    """A baseline cannot be read, or cannot be made of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Who replied, as far as the adapter told (see Generation). settings: without paths of the machine."""
+
+    engine: str
+    model: str
+    revision: str | None
+    snapshot: str | None
+    settings: Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFigures:
+    """A task. figures: as stored. settings: those of `SETTINGS` that were recorded. generation: limits of a reply."""
+
+    figures: Figures
+    settings: Mapping[str, str]
+    generation: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFigures:
+    """A group. tasks: the single tasks that it averages, sorted. figures: as stored."""
+
+    figures: Figures
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A run as it is compared.
+
+    packages: versions by name. records: by task and sample id, in the order of both, with replies shortened as
+    `WHOLE_REPLY` says; read from a file, they have no generation and no reasons of the judge.
+    """
+
+    models: tuple[Model, ...]
+    packages: Mapping[str, str]
+    groups: Mapping[str, GroupFigures]
+    tasks: Mapping[str, TaskFigures]
+    records: Mapping[tuple[str, str], SampleRecord]
+
+    def of_task(self, task: str) -> list[SampleRecord]:
+        return [record for record in self.records.values() if record.task == task]
+
+
+@dataclass(frozen=True, slots=True)
+class Miscount:
+    """A figure of a task or group that its samples do not give."""
+
+    name: str
+    metric: str
+    stored: float
+    counted: float
+
+
+def baseline_of(run: Run) -> Baseline:
+    """A run as it is compared. Raises RunError where its samples or figures cannot be read, BaselineError where they
+    lack their questions."""
+    records = read_records(run)
+    if bare := [record for record in records if not record.sample.question]:
+        raise BaselineError(
+            f"{run.results_file}: {len(bare)} samples ({bare[0].sample.id}, ...) lack their questions: the run is of "
+            "an older version, or foreign. Evaluate again."
+        )
+    metadata = {task: run.results["configs"][task].get("metadata") or {} for task in our_tasks(run)}
+    counted = recount(records)
+    return Baseline(
+        models=_models(records),
+        packages=_merged([found.get("packages", {}) for found in metadata.values()]),
+        groups=_groups(run),
+        tasks={
+            task: TaskFigures(
+                figures=_stored(run, task, counted[task]),
+                settings={name: str(found[name]) for name in SETTINGS if found.get(name)},
+                generation=run.results["configs"][task].get("generation_kwargs") or {},
+            )
+            for task, found in metadata.items()
+        },
+        records={
+            (record.task, record.sample.id): replace(record, response=kept_reply(record.response))
+            for record in sorted(records, key=lambda record: (record.task, _natural(record.sample.id)))
+        },
+    )
+
+
+def miscounts(baseline: Baseline) -> list[Miscount]:
+    """The stored figures that the samples do not give, groups last; one that is lacking counts as NaN."""
+    counted: dict[str, Figures] = dict(recount(list(baseline.records.values())))
+    stored: dict[str, Figures] = {name: task.figures for name, task in baseline.tasks.items()}
+    for name, group in baseline.groups.items():
+        counted[name] = recount_group(counted[task] for task in group.tasks if task in counted)
+        stored[name] = group.figures
+    return [
+        Miscount(name, metric, stored[name].get(metric, float("nan")), value)
+        for name, figures in counted.items()
+        for metric, value in figures.items()
+        if not same_figure(stored[name].get(metric, float("nan")), value)
+    ]
+
+
+def wording(record: SampleRecord) -> str:
+    """The prompt without the sample's own words: `$question` and `$option` stand in their places."""
+    text = record.prompt.replace(record.sample.question, "$question", 1)
+    for letter, option in zip(record.sample.letters, record.sample.options, strict=True):
+        text = text.replace(f"{letter}. {option}", f"{letter}. $option", 1)
+    return text
+
+
+def kept_reply(response: str) -> str:
+    """A reply as a baseline keeps it: whole, or its beginning with its length and hash."""
+    if len(response) <= WHOLE_REPLY:
+        return response
+    sha256 = hashlib.sha256(response.encode()).hexdigest()
+    return f"{response[:_BEGINNING]} [... {len(response)} characters, sha256 {sha256}]"
+
+
+def is_whole(kept: str) -> bool:
+    """Whether a kept reply is all of it."""
+    return _CUT.fullmatch(kept, _BEGINNING) is None
+
+
+def _models(records: Sequence[SampleRecord]) -> tuple[Model, ...]:
+    found: dict[str, Model] = {}
+    for record in records:
+        if made := record.generation:
+            settings = {name: value for name, value in made.settings.items() if not _is_path(value)}
+            model = Model(made.engine, made.model, made.revision, made.snapshot, settings)
+            found[repr(model)] = model
+    return tuple(found[key] for key in sorted(found))
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("/", "~", "file:"))
+
+
+def _merged(packages: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return dict(sorted({name: told for found in packages for name, told in found.items()}.items()))
+
+
+def _groups(run: Run) -> dict[str, GroupFigures]:
+    ours = set(our_tasks(run))
+    return {
+        name: GroupFigures(_stored(run, name, GROUP_METRICS), tuple(sorted(tasks)))
+        for name, tasks in sorted(run.results.get("group_subtasks", {}).items())
+        if OUR_NAMES.fullmatch(name) and tasks and ours.issuperset(tasks)
+    }
+
+
+def _stored(run: Run, name: str, metrics: Iterable[str]) -> Figures:
+    """The stored figures of the given metrics; what a judge costs, for example, is none of them."""
+    row = run.results["results"].get(name, {})
+    return {
+        metric: float(value)
+        for metric in sorted(metrics)
+        if isinstance(value := row.get(f"{metric},none"), (int, float))
+    }
+
+
+def _natural(sample_id: str) -> list[tuple[int, str]]:
+    """`17` behind `2`."""
+    return [(int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", sample_id)]
