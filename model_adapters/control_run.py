@@ -117,7 +117,8 @@ def load_model(plan: RunPlan) -> EngineModel:
 def ask(model: EngineModel, questions: Questions, control: Control | None) -> list[Answer]:
     """What the model answers under a control, in the order of the questions; None asks them as they are.
 
-    `rotated` asks a multiple-choice question once for each of its other rotations, and passes routes over.
+    `rotated` asks a multiple-choice question once for each of its other rotations. Routes are asked as they are, blind
+    and shuffled alone.
     Raises AdapterError, CacheError.
     """
     asked = list(_altered(questions.asked, control))
@@ -152,6 +153,8 @@ def ask(model: EngineModel, questions: Questions, control: Control | None) -> li
 
 def _altered(questions: Sequence[Question], control: Control | None) -> Iterator[tuple[Question, int]]:
     for question in questions:
+        if control not in (None, "blind", "shuffled") and not question.sample.options:
+            continue
         if control is None:
             yield question, 0
         elif control == "blind":
