@@ -13,7 +13,7 @@ import hashlib
 import random
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,8 +25,9 @@ from egost_tasks.clips import Clip
 from egost_tasks.decode_worker import CLIP_FILE, MANIFEST_FILE
 from egost_tasks.errors import CacheError, EgostError
 from egost_tasks.frames import N_FRAMES
+from egost_tasks.generations import Generation
 from egost_tasks.lossless import ENCODER, pixels_sha256, write_lossless
-from egost_tasks.sample import Sample
+from egost_tasks.sample import Sample, World
 
 FrameControl = Literal["shuffled", "reversed", "middle"]
 Control = Literal["blind", FrameControl, "rotated"]
@@ -41,6 +42,24 @@ MIDDLE = N_FRAMES // 2
 
 class ControlError(EgostError):
     """A control is unknown, or cannot be run on what was asked."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to a question, as it was altered.
+
+    task: registered name. sample: with its options as they were shown. rotation: by how many places they were moved on.
+    prompt: the text asked. clip: what was shown; None: no video. reply: as `Response.read` takes it.
+    """
+
+    task: str
+    world: World
+    sample: Sample
+    rotation: int
+    prompt: str
+    clip: Clip | None
+    reply: str
+    generation: Generation | None
 
 
 def read_controls(names: str) -> tuple[Control, ...]:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from egost_tasks.clips import Clip, build_clips
-from egost_tasks.controls import FRAME_CONTROLS, Control, ControlError, altered_clip, rotated
+from egost_tasks.controls import FRAME_CONTROLS, Answer, Control, ControlError, altered_clip, rotated
 from egost_tasks.frames import chosen_protocol
-from egost_tasks.generations import Generation, noted_generation
+from egost_tasks.generations import noted_generation
 from egost_tasks.prompts import chosen_prompt, load_prompt
 from egost_tasks.release import Release, open_release
 from egost_tasks.sample import Sample
@@ -46,29 +46,15 @@ class Question:
 class Questions:
     """What is asked.
 
-    left_out: how many samples have no frames. room: most tokens of a reply; None is what the prompt says.
+    left_out: how many samples have no frames. limit: of samples a task. room: most tokens of a reply; None is what the
+    prompt says.
     """
 
     release: Release
     asked: tuple[Question, ...]
     left_out: int
+    limit: int | None
     room: int | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model said to a question, as it was altered.
-
-    task: registered name. rotation: by how many places the options were moved on. reply: as `Response.read` takes it.
-    """
-
-    task: str
-    sample: Sample
-    rotation: int
-    prompt: str
-    clip: Clip | None
-    reply: str
-    generation: Generation | None
 
 
 def note_plan(plan: RunPlan) -> None:
@@ -98,7 +84,7 @@ def choose_questions(tasks: str, limit: int | None = None, room: int | None = No
         raise ControlError(
             f"none of the {len(samples)} questions of {tasks} has frames. Run: egost data verify"
         )
-    return Questions(release, asked, len(samples) - len(asked), room)
+    return Questions(release, asked, len(samples) - len(asked), limit, room)
 
 
 def load_model(plan: RunPlan) -> EngineModel:
@@ -139,6 +125,7 @@ def ask(model: EngineModel, questions: Questions, control: Control | None) -> li
     return [
         Answer(
             task=task_name(world, question.sample.task, question.sample.way),
+            world=world,
             sample=question.sample,
             rotation=rotation,
             prompt=request.ask.prompt,

@@ -236,25 +236,23 @@ def _line(value: Mapping[str, Any]) -> bytes:
 
 
 def _arm(name: str, base: Records, under: Records, *, guesser: bool) -> Arm:
-    def gap(of: Callable[[SampleRecord], bool]) -> Gap:
-        control = [r for r in under if of(r)]
-        ids = {(r.task, r.sample.id) for r in control}
-        score = [r for r in base if (r.task, r.sample.id) in ids]
-        return Gap(estimate(score), estimate(control), paired(control, score))
-
-    def of_task(task: str) -> Callable[[SampleRecord], bool]:
-        return lambda record: record.task == task
-
-    overall = gap(lambda record: True)
-    by_task = {
-        task: gap(lambda r, task=task: r.task == task) for task in dict.fromkeys(r.task for r in under)
-    }
+    tasks = list(dict.fromkeys(record.task for record in under))
+    overall = _gap(base, under, tasks)
+    by_task = {task: _gap(base, under, [task]) for task in tasks}
     return Arm(name, guesser, overall, by_task, gap_meaning(name, overall.gap))
+
+
+def _gap(base: Records, under: Records, tasks: Sequence[str]) -> Gap:
+    control = [record for record in under if record.task in tasks]
+    ids = {(record.task, record.sample.id) for record in control}
+    score = [record for record in base if (record.task, record.sample.id) in ids]
+    return Gap(estimate(score), estimate(control), paired(control, score))
 
 
 def _guessers(choices: Records) -> dict[str, Callable[[Records], list[SampleRecord]]]:
     if not choices:
         return {}
+    guessers: dict[str, Callable[[Records], list[SampleRecord]]]
     guessers = {"most frequent letter": _most_frequent_letter, "longest option": _longest}
     if len({r.sample.clip for r in choices}) >= FOLDS:
         guessers["words of the options"] = _by_words

@@ -1,0 +1,164 @@
+"""`egost diagnose --text-only`: how far text alone gets on a release, a run or training rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from egost_commands.front import console
+
+if TYPE_CHECKING:
+    from egost_tasks.sample import Sample
+    from results.records import SampleRecord
+    from results.text_only import CurvePoint, Floor, Subject, TextOnly
+
+CURVE_FILE = "learning_curve.png"
+
+
+def measure_text_only(target: str | None, tasks: str, train: str | None, output: Path | None) -> None:
+    """Measure, write text_floor.json (and the learning curve), and show what was found.
+
+    target: a run's folder or results file, `st-r1-rows` or a file of rows; None is the release that the tasks name.
+    train: rows that a checkpoint was trained on, as `rows_as_samples` takes them; None for none.
+    """
+    from results.curve_plot import draw_curve
+    from results.text_only import TEXT_FLOOR, text_only, write_text_only
+    from training.rows_as_samples import RELEASED, released_subsets, rows_as_samples
+
+    samples, subject, folder, records = _asked(target, tasks)
+    released = target == RELEASED or train == RELEASED or (train or "").isdecimal()
+    found = text_only(
+        samples,
+        subject,
+        train=rows_as_samples(train) if train else (),
+        train_source=train or "",
+        nested=released_subsets() if released else None,
+    )
+    folder = output or folder
+    write_text_only(folder / TEXT_FLOOR, found)
+    _show(found)
+    if found.curve:
+        console.print(_curve_table(found.curve))
+        title = f"Text alone on {subject.name}, beside ST-R1 in Table 3"
+        draw_curve(found.curve, found.by_clip.chance, title, folder / CURVE_FILE)
+    if records:
+        _show_rest(records, found)
+    console.print(f"text-only floor: {folder / TEXT_FLOOR}", soft_wrap=True, highlight=False)
+    if found.curve:
+        console.print(f"learning curve: {folder / CURVE_FILE}", soft_wrap=True, highlight=False)
+
+
+def _asked(target: str | None, tasks: str) -> tuple[Sequence[Sample], Subject, Path, Sequence[SampleRecord]]:
+    """The questions, what they are of, where the floor is written by default, and the records of a run."""
+    from results.records import read_records
+    from results.run import latest_run
+    from results.text_only import Subject, release_of
+    from training.rows_as_samples import RELEASED, rows_as_samples, rows_file
+
+    if target is None:
+        return *_of_release(tasks), ()
+    if target == RELEASED or target.endswith(".jsonl"):
+        rows = rows_as_samples(target)
+        sha256 = hashlib.sha256(rows_file(target).read_bytes()).hexdigest()
+        name = "the 630 ST-R1 rows" if target == RELEASED else target
+        return rows, Subject(name, "rows", "as released", sha256), Path("runs") / Path(target).stem, ()
+    run = latest_run(Path(target))
+    records = read_records(run)
+    return [record.sample for record in records], release_of(run), run.results_file.parent, records
+
+
+def _of_release(tasks: str) -> tuple[Sequence[Sample], Subject, Path]:
+    from egost_tasks.release import open_release
+    from egost_tasks.task_names import named_tasks
+    from results.text_only import Subject
+
+    world, named = named_tasks(tasks)
+    release = open_release(world)
+    samples = [sample for task, way in named for sample in release.samples(task, way)]
+    subject = Subject(f"the {world} release", world, release.revision, release.index.files_sha256)
+    return samples, subject, Path("runs") / f"text-only-{world}"
+
+
+def _show(found: TextOnly) -> None:
+    floor = found.by_clip
+    console.print(
+        f"{found.subject.name} ({found.subject.release_revision}): {floor.n} questions about {floor.clips} clips",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("text alone, no video", no_wrap=True)
+    for name in ("right", "95 % interval", "chance", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = {
+        **found.rules,
+        "linear guesser, other clips": floor,
+        **{f"  {task}": part for task, part in found.by_task.items()},
+        **{f"linear guesser, without {source}": part for source, part in found.by_source.items()},
+    }
+    if trained := found.trained:
+        rows[f"taught by {trained.rows} rows ({trained.source}), other questions"] = trained.floor
+        if trained.other_clips:
+            rows[f"taught by {trained.rows} rows ({trained.source}), other clips"] = trained.other_clips
+    for name, part in rows.items():
+        table.add_row(name, *_cells(part))
+    console.print(table)
+    share = 100 * len(found.solved) / floor.n
+    console.print(
+        f"{len(found.solved)} of {floor.n} questions ({share:.1f} %) are solved by text alone, chance would solve "
+        f"{floor.chance:.1f} %; {len(found.not_solved)} are not.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _cells(floor: Floor) -> list[str]:
+    interval = f"{floor.low:.1f} to {floor.high:.1f}"
+    return [f"{floor.percent:.1f} %", interval, f"{floor.chance:.1f} %", str(floor.n)]
+
+
+def _curve_table(curve: Sequence[CurvePoint]) -> Table:
+    from results.curve_plot import published_curve
+
+    published = {rows: (forward, reverse) for rows, forward, reverse in published_curve()}
+    table = Table(title="learning curve of the text-only guesser", box=None, padding=(0, 1, 0, 0))
+    for name in (
+        "rows",
+        "random rows",
+        "sd",
+        "released subset",
+        "its other clips",
+        "n",
+        "ST-R1 F / R (Table 3)",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in curve:
+        other = point.nested_other_clips
+        cells = [f"{point.random:.1f}", f"{point.random_sd:.1f}"]
+        cells.append(f"{point.nested.percent:.1f}" if point.nested else "-")
+        cells += [f"{other.percent:.1f}", str(other.n)] if other else ["-", "-"]
+        ways = published.get(point.rows)
+        table.add_row(str(point.rows), *cells, f"{ways[0]:.1f} / {ways[1]:.1f}" if ways else "-")
+    return table
+
+
+def _show_rest(records: Sequence[SampleRecord], found: TextOnly) -> None:
+    """What the run scores on all questions, and where text alone fails."""
+    from results.statistics import estimate
+    from results.text_only import against_floor, not_solved_by_text
+
+    whole = estimate([record for record in records if record.sample.options])
+    rest = not_solved_by_text(records, found)
+    told = {"all multiple-choice samples": whole, "not solved by text": rest}
+    for name, score in told.items():
+        console.print(
+            f"the run on {name}: {score.value:.1f} % ({score.low:.1f} to {score.high:.1f}), {score.n} samples",
+            highlight=False,
+            soft_wrap=True,
+        )
+    floor = found.trained.floor if found.trained else found.by_clip
+    console.print(against_floor(whole, floor), highlight=False, soft_wrap=True)

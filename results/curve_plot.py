@@ -1,0 +1,101 @@
+"""The learning curve of the text-only guesser, drawn beside ST-R1's figures in the paper's Table 3."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from egost_tasks.cache import write_whole
+from results.published_tables import published_table
+from results.text_only import CurvePoint, TextOnlyError
+
+_WIDTH, _HEIGHT, _DPI = 8.0, 5.0, 150
+_INK = {"random": "#0072b2", "nested": "#56b4e9", "forward": "#d55e00", "reverse": "#cc79a7"}
+"""Colours that people who see no red or no green tell apart."""
+
+
+def draw_curve(points: Sequence[CurvePoint], chance: float, title: str, path: Path) -> None:
+    """Draw the curve as a PNG of 1200 x 750 pixels, whole or not at all.
+
+    chance: percent of a guess by the number of options. Raises TextOnlyError without points or matplotlib, OSError.
+    """
+    if not points:
+        raise TextOnlyError(
+            "there is no learning curve to draw: too few questions for the smallest training set."
+        )
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise TextOnlyError(
+            "drawing the learning curve needs matplotlib. Run: pip install 'egost[train]'"
+        ) from error
+    figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    _draw_floor(axes, points)
+    _draw_published(axes)
+    axes.axhline(chance, color="#666666", linestyle=":", linewidth=1)
+    axes.text(20, chance + 1, f"chance {chance:.1f} %", color="#666666", fontsize=8)
+    axes.set(xlim=(0, 660), ylim=(0, 100), xlabel="training rows", ylabel="right options, %")
+    axes.set_xticks(sorted({point.rows for point in points} | {rows for rows, _, _ in published_curve()}))
+    axes.set_title(title, fontsize=11)
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_whole(path, buffer.getvalue())
+
+
+def _draw_floor(axes: Any, points: Sequence[CurvePoint]) -> None:
+    rows = [point.rows for point in points]
+    axes.errorbar(
+        rows,
+        [point.random for point in points],
+        yerr=[point.random_sd for point in points],
+        color=_INK["random"],
+        marker="o",
+        capsize=3,
+        label=f"text alone: random rows, tested on the others (mean of {points[0].draws}, sd)",
+    )
+    clips = [(point.rows, point.nested_other_clips) for point in points]
+    told = [(n, floor) for n, floor in clips if floor is not None and floor.n >= _FEW]
+    if told:
+        axes.errorbar(
+            [n for n, _ in told],
+            [floor.percent for _, floor in told],
+            yerr=[
+                [floor.percent - floor.low for _, floor in told],
+                [floor.high - floor.percent for _, floor in told],
+            ],
+            color=_INK["nested"],
+            marker="s",
+            capsize=3,
+            label="text alone: released subset, tested on other clips (95 % interval)",
+        )
+
+
+def _draw_published(axes: Any) -> None:
+    told = published_curve()
+    for place, way in ((1, "forward"), (2, "reverse")):
+        axes.plot(
+            [row[0] for row in told],
+            [row[place] for row in told],
+            color=_INK[way],
+            marker="^" if way == "forward" else "v",
+            linestyle="--",
+            label=f"ST-R1 with video, {way} (Table 3, tested on 3582 others)",
+        )
+
+
+_FEW = 20
+"""Below so many questions a point is left out of the plot; the JSON has it."""
+
+
+def published_curve() -> list[tuple[int, float, float]]:
+    """ST-R1 in the paper's Table 3: training rows, percent right forward and reverse, for each size."""
+    rows = [row for row in published_table(3).rows if row.model == "ST-R1"]
+    return [
+        (int(row.labels["training"].split("/")[0]), row.figures["avg_forward"], row.figures["avg_reverse"])
+        for row in rows
+    ]
