@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from egost_commands import clips, data, diagnose, judge, models, parity, run, serve, summary, tiny, train
+from egost_commands import clips, data, diagnose, judge, leaderboard, models, parity, run, serve, summary, tiny, train
 
 _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
 
@@ -23,6 +23,7 @@ _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   egost serve MODEL      vLLM's server, for egost run --base-url
   egost parity MODEL     do two engines say the same?
   egost summary runs     the figures of the newest run
+  egost leaderboard runs the paper's tables with your runs
   egost diagnose MODEL   does it look? controls; --text-only
   egost judge runs --judge gpt-4o     the run's routes again
   egost judge --check --judge gpt-4o  is the judge right?
@@ -68,4 +69,5 @@ app.command()(tiny.tiny)
 app.command()(serve.serve)
 app.command()(summary.summary)
 app.command()(judge.judge)
+app.command()(leaderboard.leaderboard)
 app.command()(diagnose.diagnose)

@@ -1,0 +1,85 @@
+"""`egost leaderboard`: the paper's tables with runs beside the published rows."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from egost_commands.front import says_what_to_do
+
+
+class Format(str, Enum):
+    md = "md"
+    csv = "csv"
+    tex = "tex"
+    html = "html"
+    json = "json"
+
+
+class World(str, Enum):
+    official = "official"
+    mini = "mini"
+
+
+@says_what_to_do
+def leaderboard(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of lmms-eval's results, ours or anybody's; none: the paper's tables alone."
+        ),
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="By default what the name after -o ends with, else md."),
+    ] = None,
+    table: Annotated[
+        list[int] | None, typer.Option(min=1, max=4, help="1, 2, 3 or 4, also several times; all by default.")
+    ] = None,
+    world: Annotated[
+        World,
+        typer.Option(help="mini: runs on the mini world, in tables of their own."),
+    ] = World.official,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Show refused figures, too, struck out, and runs of both worlds.")
+    ] = False,
+    sort: Annotated[
+        str,
+        typer.Option(help="paper, model, date, or a column of the table such as avg_total (highest first)."),
+    ] = "paper",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write to.")] = None,
+) -> None:
+    """The paper's Tables 1 to 4 with our runs beside the published rows.
+
+    A figure stands there only if it can be compared: the reasons of all others are told.
+    """
+    from egost_tasks.cache import write_whole
+    from model_adapters.known_models import known_models
+    from results.leaderboard.entries import find_entries
+    from results.leaderboard.formats import format_of, written
+    from results.leaderboard.tables import leaderboard as tables_with
+    from results.published_tables import TABLES
+
+    paper_rows = {
+        name.casefold(): model.paper_row
+        for model in known_models().models
+        if model.paper_row
+        for name in (model.model, model.model.rpartition("/")[2], model.name)
+    }
+    board = tables_with(
+        find_entries(runs or []),
+        tables=[number for number in TABLES if not table or number in table],
+        world=world.value,
+        show_all=show_all,
+        sort=sort,
+        published_as=paper_rows,
+    )
+    text = written(board, (form and form.value) or (output and format_of(output)) or "md")
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_whole(output, text.encode())
+        typer.echo(f"written: {output}")

@@ -1,0 +1,254 @@
+"""A leaderboard as Markdown, CSV, LaTeX, JSON or an HTML page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from results.leaderboard.sheets import HOW, Field, Sheet, remarks, sheet
+from results.leaderboard.tables import Board, Leaderboard, LeaderboardError
+
+Format = Literal["md", "csv", "tex", "html", "json"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#])")
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+}
+
+
+def written(board: Leaderboard, form: Format) -> str:
+    """The leaderboard in a format. Raises LeaderboardError where CSV is asked to hold several tables."""
+    return _WRITERS[form](board)
+
+
+def format_of(path: Path) -> Format | None:
+    """The format that a file's name asks for; None for another name."""
+    return next((form for form in FORMATS if path.suffix.lower() == f".{form}"), None)
+
+
+# --- Markdown ----------------------------------------------------------------------------------------
+
+
+def _markdown(board: Leaderboard) -> str:
+    parts = [_markdown_table(sheet(b)) for b in board.boards]
+    if told := [f"- {_in_markdown(text)}" for text in remarks(board)]:
+        parts.append("\n".join(told))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(shown: Sheet) -> str:
+    lines = [[_markdown_field(field) for field in line.fields] for line in shown.lines]
+    blocks = [
+        f"## {_in_markdown(shown.title)}",
+        _aligned(shown.head, lines, words=shown.words),
+    ]
+    if shown.how:
+        rows = [[_in_markdown(text) for text in row] for row in shown.how]
+        blocks += ["How the runs were made:", _aligned(HOW, rows, words=len(HOW))]
+    told = [f"- <sup>{mark}</sup> {_in_markdown(text)}" for mark, text in shown.footnotes]
+    told += [f"- {_in_markdown(text)}" for text in shown.notes]
+    told += [f"- Refused: {_in_markdown(text)}" for text in shown.left_out]
+    return "\n\n".join([*blocks, "\n".join(told)])
+
+
+def _markdown_field(field: Field) -> str:
+    text = _in_markdown(field.text)
+    if text and field.best:
+        text = f"**{text}**"
+    if text and field.struck:
+        text = f"~~{text}~~"
+    span = f" ({field.span})" if field.span else ""
+    marks = f"<sup>{','.join(field.marks)}</sup>" if field.marks else ""
+    return f"{text}{span}{marks}"
+
+
+def _in_markdown(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
+    widths = [max(3, *(len(row[k]) for row in [head, *rows])) for k in range(len(head))]
+    rule = ["-" * width if k < words else "-" * (width - 1) + ":" for k, width in enumerate(widths)]
+    return "\n".join(
+        "| "
+        + " | ".join(
+            text.ljust(width) if k < words else text.rjust(width)
+            for k, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        + " |"
+        for row in [head, rule, *rows]
+    )
+
+
+# --- LaTeX -------------------------------------------------------------------------------------------
+
+
+def _latex(board: Leaderboard) -> str:
+    told = [f"% {' '.join(text.split())}" for text in remarks(board)]
+    head = "% To be \\input into a document that loads graphicx."
+    return "\n".join([head, *told, *(_latex_table(sheet(b)) for b in board.boards)]) + "\n"
+
+
+def _latex_table(shown: Sheet) -> str:
+    rows = [[_latex_field(field) for field in line.fields] for line in shown.lines]
+    lines = [
+        r"\begin{table}[p]",
+        r"\centering",
+        rf"\caption{{{_in_latex(shown.title)}}}",
+        *_tabular("l" * shown.words + "r" * (len(shown.head) - shown.words), shown.head, rows),
+    ]
+    if shown.how:
+        how = [[_in_latex(text) for text in row] for row in shown.how]
+        lines += [r"\par\medskip", *_tabular("l" * len(HOW), HOW, how)]
+    lines += [r"\par\medskip", r"\begin{minipage}{\textwidth}\footnotesize\raggedright"]
+    lines += [rf"$^{{\mathrm{{{mark}}}}}$\,{_in_latex(text)}.\par" for mark, text in shown.footnotes]
+    lines += [rf"{_in_latex(text)}\par" for text in shown.notes]
+    lines += [rf"Refused: {_in_latex(text)}.\par" for text in shown.left_out]
+    if any(field.struck for line in shown.lines for field in line.fields):
+        lines.append(r"In double brackets: refused.\par")
+    return "\n".join([*lines, r"\end{minipage}", r"\end{table}"])
+
+
+def _tabular(columns: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        rf"\resizebox{{\ifdim\width>\textwidth\textwidth\else\width\fi}}{{!}}{{\begin{{tabular}}{{{columns}}}",
+        r"\hline",
+        " & ".join(map(_in_latex, head)) + r" \\",
+        r"\hline",
+        *(" & ".join(row) + r" \\" for row in rows),
+        r"\hline",
+        r"\end{tabular}}",
+    ]
+
+
+def _latex_field(field: Field) -> str:
+    text = _in_latex(field.text)
+    if field.best:
+        text = rf"\textbf{{{text}}}"
+    if field.struck:
+        text = f"(({text}))"
+    span = rf"\,{{\scriptsize ({field.span.replace('-', '--')})}}" if field.span else ""
+    marks = rf"$^{{\mathrm{{{','.join(field.marks)}}}}}$" if field.marks else ""
+    return f"{text}{span}{marks}"
+
+
+def _in_latex(text: str) -> str:
+    # A font of plain LaTeX has no sign beyond Latin; one that is missing stops the compiler.
+    plain = " ".join(text.split()).encode("latin-1", "replace").decode("latin-1")
+    return "".join(_LATEX.get(sign, sign) for sign in plain)
+
+
+# --- CSV and JSON ------------------------------------------------------------------------------------
+
+
+def _csv(board: Leaderboard) -> str:
+    if len(board.boards) != 1:
+        raise LeaderboardError(
+            f"a CSV file holds one table, and {len(board.boards)} were asked for. Add --table 1 (2, 3 or 4), and leave "
+            "out --all where runs of both worlds are at hand; or take --format json."
+        )
+    rows = [_flat(row) for row in _plain_rows(board.boards[0])]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _in_csv(value) for name, value in row.items()} for row in rows)
+    return out.getvalue()
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {name: row[name] for name in ("model", "origin", "family", "date")} | dict(row["labels"])
+    for column, cell in row["cells"].items():
+        flat[column] = cell["percent"]
+        flat |= {f"{column}_{name}": cell[name] for name in ("low", "high", "n", "of", "refused", "notes")}
+    details = dict(row["details"] or {})
+    floors = details.pop("floors", None) or {}
+    flat |= details
+    for name, value in (("text", "percent"), ("not_solved", "value")):
+        if found := floors.get(name):
+            flat |= {name: found[value], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+    return {**flat, "notes": row["notes"]}
+
+
+def _in_csv(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        value = "; ".join(value)
+    # A spreadsheet takes such a text for a formula, and names come out of files of anybody.
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t" and len(value) > 1 else value
+
+
+def _json(board: Leaderboard) -> str:
+    told = {
+        "tables": [
+            {
+                **{
+                    name: getattr(b, name)
+                    for name in ("number", "world", "title", "columns", "labels", "notes")
+                },
+                "rows": _plain_rows(b),
+                "left_out": [
+                    {"model": row.model, "date": row.date, "labels": row.labels, "refused": row.refused}
+                    for row in b.left_out
+                ],
+            }
+            for b in board.boards
+        ],
+        "not_read": [unreadable.reason for unreadable in board.unreadable],
+        "other_world": board.other_world,
+        "replaced": board.replaced,
+    }
+    return json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain_rows(board: Board) -> list[dict[str, Any]]:
+    plain: list[dict[str, Any]] = [_without_nan(asdict(row)) for row in board.rows]
+    return plain
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# --- HTML --------------------------------------------------------------------------------------------
+
+
+def _html(board: Leaderboard) -> str:
+    pages = Environment(
+        loader=PackageLoader("results.leaderboard", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = pages.get_template("page.html.jinja")
+    return page.render(sheets=[sheet(b) for b in board.boards], how=HOW, remarks=list(remarks(board)))
+
+
+_WRITERS: Mapping[Format, Callable[[Leaderboard], str]] = {
+    "md": _markdown,
+    "csv": _csv,
+    "tex": _latex,
+    "html": _html,
+    "json": _json,
+}

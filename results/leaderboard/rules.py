@@ -1,0 +1,246 @@
+"""What keeps a figure off the leaderboard, and what has to be said beside it.
+
+A figure stands under a column only if it was made as the column's figures were: on the whole release, at the paper's
+frames, by a prompt of this project, with the routes judged by GPT-4o (paper, section 5.1 and appendix A.2), by a
+checkpoint that was not trained on the samples. The mini world's tables have the same rules but for the judge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from egost_tasks.frames import ProtocolError, parse_protocol
+from egost_tasks.judge import Judgement
+from egost_tasks.prompts import SHIPPED, load_prompt
+from egost_tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
+from egost_tasks.sample import World
+from results.leaderboard.entries import Entry
+from results.published_tables import TableNumber
+
+PAPER_JUDGE = re.compile(r"gpt-4o(-\d{4}-\d{2}-\d{2})?")
+"""Models that the paper's judge, `gpt-4o` without a date, can have been (paper, section 5.1)."""
+
+MINI_JUDGE = "offline-rubric"
+
+PARTS_OF_TEST: Mapping[str, tuple[int, ...]] = {"SUN3D": (3,), "HUJI+Self": (1, 2)}
+"""Parts of the release by the paper's names of the sources that it tests on in Table 4."""
+
+_NAMES_OF_PARTS = {"Part1": "HUJI+Self", "Part2": "HUJI+Self", "Part3": "SUN3D", "Part4": "Aria"}
+
+TELL_BOUNDS_ABOVE = 0.01
+"""Share of unscored samples above which the bounds of a figure are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What the columns of one table are. release: sha256 and revision of the one that its runs are compared on.
+
+    whole: samples of that release by task, as far as the runs at hand tell.
+    """
+
+    table: TableNumber
+    world: World
+    release: tuple[str, str]
+    whole: Mapping[str, int]
+
+
+def refusals(entry: Entry, task: str, column: Column) -> tuple[str, ...]:
+    """Why the figure of a task may not stand in a table; none if it may."""
+    return tuple(
+        reason
+        for reason in (
+            _other_world(entry, column),
+            _other_version(entry, task),
+            _other_release(entry, column),
+            _missing(entry, task, column),
+            _judge_failed(entry, task),
+            _unscored(entry, task),
+            _trained_on(entry, task, column),
+            _other_frames(entry),
+            _other_prompt(entry, task),
+            _other_judge(entry, task, column),
+        )
+        if reason
+    )
+
+
+def ood_refusal(entry: Entry, test: str) -> str | None:
+    """Why a run is no out-of-distribution test on a source of Table 4; None if it is one."""
+    if entry.training is None:
+        return None
+    if entry.training.parts is None:
+        return "which parts of the release it was trained on is not recorded"
+    rows = sum(entry.training.parts.get(f"Part{part}", 0) for part in PARTS_OF_TEST[test])
+    return f"trained on {rows} rows of {test} itself: not out of distribution" if rows else None
+
+
+def deviations(entry: Entry, table: TableNumber) -> tuple[str, ...]:
+    """What a reader of a run's figures has to know beside them."""
+    told = []
+    if entry.generation:
+        told.append(f"generation arguments changed: {entry.generation}")
+    if entry.prompt.startswith("think"):
+        told.append("asked to think before it answers; the paper asks so of its own models alone")
+    if (training := entry.training) and (overlap := sum(training.overlap.values())):
+        left_out = ", which were left out" if training.policy == "leave-out" else ""
+        told.append(f"trained on {overlap} questions of this release{left_out}")
+    elif entry.training:
+        told.append(f"trained on {entry.training.rows} rows, none of them of this release")
+    excluded = Counter[str]()
+    for metadata in entry.metadata.values():
+        excluded |= Counter(metadata.get("excluded_entries") or {})
+    if count := sum(excluded.values()):
+        told.append(f"{count} entries of the release cannot be asked and are not counted")
+    truncated = [
+        r for rows in entry.records.values() for r in rows if r.generation and r.generation.truncated
+    ]
+    if truncated:
+        told.append(f"{len(truncated)} replies filled their room and are scored as they are")
+    if (
+        table == 3
+        and entry.world == "official"
+        and not (entry.training and entry.training.policy == "leave-out")
+    ):
+        tested = sum(len(rows) for task, rows in entry.records.items() if not task.startswith("route"))
+        told.append(
+            f"tested on all {tested} questions; the paper leaves its training rows out for every model"
+        )
+    return tuple(told)
+
+
+def train_label(entry: Entry) -> str:
+    """The sources that a checkpoint was trained on, as Table 4 writes them; `-` for none."""
+    if entry.training is None:
+        return "-"
+    if entry.training.parts is None:
+        return f"{entry.training.rows} rows"
+    return "+".join(dict.fromkeys(_NAMES_OF_PARTS[part] for part in sorted(entry.training.parts))) or "-"
+
+
+def whole_release(entries: Iterable[Entry]) -> dict[str, int]:
+    """Samples of a release by task: the most that any run of it had, with those that it left out."""
+    whole: Counter[str] = Counter()
+    for entry in entries:
+        whole |= Counter({task: len(rows) + _left_out(entry, task) for task, rows in entry.records.items()})
+    return dict(whole)
+
+
+def _left_out(entry: Entry, task: str) -> int:
+    trained = entry.training
+    return trained.overlap.get(task, 0) if trained and trained.policy == "leave-out" else 0
+
+
+def _other_world(entry: Entry, column: Column) -> str | None:
+    if entry.world == column.world:
+        return None
+    return (
+        "of the mini world, whose figures are no results of the benchmark"
+        if entry.world == "mini"
+        else "of the benchmark"
+    )
+
+
+def _other_version(entry: Entry, task: str) -> str | None:
+    told, current = str(entry.metadata[task].get("version")), TASK_VERSION
+    if told.partition("-")[0] == current.partition("-")[0]:
+        return None
+    return f"made by task version {told}; figures of version {current} cannot be compared with it"
+
+
+def _other_release(entry: Entry, column: Column) -> str | None:
+    sha256, revision = column.release
+    if entry.release_sha256 == sha256:
+        return None
+    return f"of release {entry.release or 'unknown'}, this table is of {revision or 'another'}"
+
+
+def _missing(entry: Entry, task: str, column: Column) -> str | None:
+    n = len(entry.records[task])
+    told = entry.run.results.get("n-samples", {}).get(
+        f"egost_{'mini_' if entry.world == 'mini' else ''}{task}", {}
+    )
+    whole = max(column.whole.get(task, 0), told.get("original", 0) + _left_out(entry, task))
+    missing = whole - _left_out(entry, task) - n
+    limit = entry.run.results.get("config", {}).get("limit")
+    if missing > 0:
+        return f"{missing} of {whole} samples missing" + (f" (--limit {limit:g})" if limit else "")
+    return None
+
+
+def _judge_failed(entry: Entry, task: str) -> str | None:
+    failed = sum((r.unscored or "").startswith("judge_failed") for r in entry.records[task])
+    return _too_many(failed, len(entry.records[task]), "routes that the judge failed on")
+
+
+def _unscored(entry: Entry, task: str) -> str | None:
+    rows = entry.records[task]
+    reasons = Counter(r.unscored for r in rows if r.unscored)
+    if all(reason.startswith("judge_failed") for reason in reasons):
+        return None
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
+    return _too_many(sum(reasons.values()), len(rows), f"samples without a score ({told})")
+
+
+def _too_many(count: int, n: int, what: str) -> str | None:
+    # The run's own threshold is not asked for: whoever wrote the file could have set it to anything.
+    if count <= MAX_UNSCORED_SHARE * n:
+        return None
+    return f"{count} of {n} {what}, at most {MAX_UNSCORED_SHARE:.0%} allowed"
+
+
+def _trained_on(entry: Entry, task: str, column: Column) -> str | None:
+    trained = entry.training
+    overlap = trained.overlap.get(task, 0) if trained else 0
+    if trained is None or overlap == 0:
+        return None
+    if trained.policy != "leave-out":
+        return f"trained on {overlap} of the samples it is tested on"
+    if column.table in (1, 2):
+        return f"trained on {overlap} questions of this task and asked the others only (see Table 3)"
+    return None
+
+
+def _other_frames(entry: Entry) -> str | None:
+    try:
+        parse_protocol(entry.frames)
+    except ProtocolError:
+        return f"frames by '{entry.frames or 'an unknown protocol'}', not 8 of the whole clip as the paper"
+    return None
+
+
+def _other_prompt(entry: Entry, task: str) -> str | None:
+    shipped = {load_prompt(name).sha256 for name in SHIPPED}
+    if entry.metadata[task].get("prompt_sha256") in shipped:
+        return None
+    return f"asked by a prompt of its own ({entry.prompt or 'unknown'})"
+
+
+def _other_judge(entry: Entry, task: str, column: Column) -> str | None:
+    if not task.startswith("route"):
+        return None
+    metadata = entry.metadata[task]
+    if column.world == "mini":
+        judge = str(metadata.get("judge"))
+        return (
+            None
+            if judge.startswith(MINI_JUDGE)
+            else f"routes judged by {judge}, the others' by the {MINI_JUDGE}"
+        )
+    if _is_papers_judge(entry, task, str(metadata.get("judge", ""))):
+        return None
+    return f"routes judged by {metadata.get('judge') or 'nobody known'}, the paper's by gpt-4o"
+
+
+def _is_papers_judge(entry: Entry, task: str, judge: str) -> bool:
+    label = judge.partition("+")[0]
+    if label.startswith("azure:"):
+        # A deployment has any name; Azure says which model stands behind it.
+        told = {r.judgement.snapshot for r in entry.records[task] if isinstance(r.judgement, Judgement)} - {
+            ""
+        }
+        return bool(told) and all(PAPER_JUDGE.fullmatch(snapshot.partition("+")[0]) for snapshot in told)
+    # `openai:gpt-4o@http://...`, a server of somebody's own, may be any model.
+    return PAPER_JUDGE.fullmatch(label) is not None

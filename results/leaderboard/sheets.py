@@ -1,0 +1,151 @@
+"""A leaderboard as texts in rows and columns: what the formats for people have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from results.leaderboard.table_rows import Cell, Details, Row
+from results.leaderboard.tables import Board, Leaderboard
+
+_REVISION_SHOWN = 12
+"""Characters of a commit or hash that are shown; all of them stand in CSV and JSON."""
+
+HOW = (
+    *("Run", "Scored", "Invalid", "Judge failed", "Judge", "Prompt", "Frames", "Engine", "Revision", "Date"),
+    *("Text alone", "Where text fails"),
+)
+"""Headings of the table that says how each run was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What stands in one place of a table.
+
+    text: words, or a figure; span: its interval, empty for none. best: to be set in bold. struck: refused, shown all
+    the same. marks: of footnotes. hint: n scored of n, for formats that can show more.
+    """
+
+    text: str
+    span: str = ""
+    best: bool = False
+    struck: bool = False
+    marks: tuple[str, ...] = ()
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row as it is shown. published: from the paper. refused: no figure of it may stand here."""
+
+    published: bool
+    refused: bool
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table as it is shown. words: how many of its first columns hold words.
+
+    how: rows below `HOW`, one for each run. footnotes: mark and text. left_out: why which runs are not shown.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    words: int
+    lines: tuple[Line, ...]
+    how: tuple[tuple[str, ...], ...]
+    footnotes: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def sheet(board: Board) -> Sheet:
+    """A table as texts; runs are numbered from 1 in their order."""
+    marks: dict[str, str] = {}
+    lines: list[Line] = []
+    how: list[tuple[str, ...]] = []
+    for row in board.rows:
+        if row.details:
+            how.append((str(len(how) + 1), *_how(row.details, row.date)))
+        source = f"run {len(how)}" if row.details else " ".join(filter(None, ("paper", row.date)))
+        verdict = (row.details.floors.verdict,) if row.details and row.details.floors.verdict else ()
+        fields = (
+            Field(row.model, marks=_marks((*row.notes, *verdict), marks)),
+            Field(source),
+            *(Field(row.labels.get(name, "")) for name in board.labels),
+            *(_figure(row.cells.get(column), marks) for column in board.columns),
+        )
+        lines.append(Line(row.origin == "published", bool(row.refused), fields))
+    return Sheet(
+        title=board.title,
+        head=("Model", "From", *board.labels.values(), *board.columns.values()),
+        words=2 + len(board.labels),
+        lines=tuple(lines),
+        how=tuple(how),
+        footnotes=tuple((mark, text) for text, mark in marks.items()),
+        notes=board.notes,
+        left_out=tuple(_left_out(row) for row in board.left_out),
+    )
+
+
+def remarks(board: Leaderboard) -> Iterator[str]:
+    """What has to be said of the whole: which runs are not shown, and what could not be read."""
+    if board.other_world:
+        yield (
+            f"Not shown: {len(board.other_world)} runs of the other world ({', '.join(board.other_world)}). Figures of "
+            "the mini world and of the benchmark never stand in one table: choose with --world, or see both by --all."
+        )
+    if board.replaced:
+        yield f"{board.replaced} older runs of the same settings are replaced by newer ones."
+    for unreadable in board.unreadable:
+        yield f"Not read: {unreadable.reason}"
+
+
+def _left_out(row: Row) -> str:
+    told = ", ".join(filter(None, (*row.labels.values(), row.date)))
+    return f"{row.model}{f' ({told})' if told else ''}: {'; '.join(row.refused)}"
+
+
+def _figure(cell: Cell | None, marks: dict[str, str]) -> Field:
+    if cell is None:
+        return Field("")
+    told = _marks((*cell.refused, *cell.notes), marks)
+    hint = "" if cell.n is None else f"{cell.n} of {cell.of} samples scored"
+    if cell.percent is None:
+        return Field("-", marks=told, hint=hint)
+    has_span = cell.low is not None and cell.high is not None and cell.low <= cell.high
+    span = f"{cell.low:.1f}-{cell.high:.1f}" if has_span else ""
+    return Field(f"{cell.percent:.1f}", span, cell.best, bool(cell.refused), told, hint)
+
+
+def _marks(texts: Sequence[str], marks: dict[str, str]) -> tuple[str, ...]:
+    for text in texts:
+        marks.setdefault(text, _letters(len(marks)))
+    return tuple(marks[text] for text in texts)
+
+
+def _letters(number: int) -> str:
+    """a, b, ..., z, aa, ab, ..."""
+    before = _letters(number // 26 - 1) if number >= 26 else ""
+    return before + chr(ord("a") + number % 26)
+
+
+def _how(details: Details, date: str) -> tuple[str, ...]:
+    kind, colon, digits = details.revision.rpartition(":")
+    not_solved = details.floors.not_solved
+    return (
+        f"{details.scored} of {details.samples}",
+        "" if details.invalid is None else f"{details.invalid:.1f} %",
+        "" if details.judge_failed is None else str(details.judge_failed),
+        details.judge,
+        details.prompt,
+        details.frames,
+        details.engine,
+        f"{kind}{colon}{digits[:_REVISION_SHOWN]}" or "not recorded",
+        date,
+        str(details.floors.text or ""),
+        f"{not_solved.value:.1f} ({not_solved.low:.1f}-{not_solved.high:.1f}), n {not_solved.n}"
+        if not_solved
+        else "",
+    )

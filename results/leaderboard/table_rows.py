@@ -1,0 +1,224 @@
+"""The lines of a table: published ones, and those of runs, cell by cell, with what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from egost_tasks.judge import BEST, Judgement
+from results.leaderboard.entries import Entry
+from results.leaderboard.rules import (
+    PARTS_OF_TEST,
+    TELL_BOUNDS_ABOVE,
+    Column,
+    deviations,
+    ood_refusal,
+    refusals,
+    train_label,
+)
+from results.leaderboard.text_floors import RELEASED_ROWS_FLOOR, TextFloors, text_floors
+from results.published_tables import PublishedRow, PublishedTable
+from results.records import SampleRecord
+from results.statistics import Estimate, estimate
+
+_ASPECTS = ("direction", "landmark", "semantic")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure, 0 to 100 percent. low, high: 95 % interval, None for a published figure.
+
+    n, of: how many samples are scored, of how many asked; None for a published figure.
+    percent: None where the figure is refused and not to be shown. refused: why it may not stand here.
+    notes: what has to be said beside it. best: highest of its column, with an interval that meets no other.
+    """
+
+    percent: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    of: int | None = None
+    refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    best: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """How a run's row was made. scored, samples: n scored of n, over the row's tasks.
+
+    invalid: percent of the multiple-choice replies without an offered letter; None without such tasks.
+    judge_failed: routes that the judge failed on; None without routes.
+    revision: of the model, empty where the run does not say it. floors: what can be had without seeing.
+    """
+
+    scored: int
+    samples: int
+    invalid: float | None
+    judge_failed: int | None
+    judge: str
+    prompt: str
+    frames: str
+    engine: str
+    revision: str
+    release: str
+    results_file: str
+    floors: TextFloors
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a table. family: of a published row. details: of a run's. date: ISO, empty where unknown.
+
+    cells: by column; none where the run has not all of the column's tasks.
+    """
+
+    origin: Literal["published", "run"]
+    model: str
+    family: str
+    labels: Mapping[str, str]
+    cells: Mapping[str, Cell]
+    date: str
+    notes: tuple[str, ...]
+    details: Details | None
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Why no figure of the row may stand in its table; none where one may."""
+        if any(not cell.refused for cell in self.cells.values()):
+            return ()
+        return tuple(dict.fromkeys(reason for cell in self.cells.values() for reason in cell.refused))
+
+
+def published_row(row: PublishedRow, table: PublishedTable) -> Row:
+    """A row of the paper as it stands there."""
+    cells = {
+        column: Cell(
+            percent,
+            notes=(f"as the paper prints it; its own D, L and S give {table.recomputed(row, column):.1f}",)
+            if column in row.misprinted
+            else (),
+        )
+        for column, percent in row.figures.items()
+    }
+    notes = (RELEASED_ROWS_FLOOR,) if row.family == "trained" else ()
+    return Row("published", row.model, row.family, row.labels, cells, row.tested, notes, None)
+
+
+def rows_of_run(entry: Entry, table: PublishedTable, column: Column, show_all: bool) -> list[Row]:
+    """The rows of a run in a table: none where it has no task of it, one for each test set in Table 4.
+
+    show_all: with the figures that are refused.
+    """
+    tests = PARTS_OF_TEST if table.number == 4 else (None,)
+    rows = (_row(entry, table, column, show_all, test) for test in tests)
+    return [row for row in rows if row.cells]
+
+
+def _row(entry: Entry, table: PublishedTable, column: Column, show_all: bool, test: str | None) -> Row:
+    cells: dict[str, Cell] = {}
+    asked: dict[str, list[SampleRecord]] = {}
+    for name in table.columns:
+        tasks, aspect = _measures(table, name)
+        of_tasks = {task: _records(entry, task, test) for task in tasks}
+        if all(of_tasks.values()):
+            asked |= of_tasks
+            cells[name] = _cell(entry, tasks, aspect, test, column, show_all)
+    records = [record for rows in asked.values() for record in rows]
+    labels = {
+        1: {},
+        2: {"best": _best_aspect(cells)},
+        3: {"training": f"{entry.training.rows if entry.training else 0}/{len(records)}"},
+        4: {"train": train_label(entry), "test": test or ""},
+    }[table.number]
+    return Row(
+        origin="run",
+        model=entry.model,
+        family="",
+        labels=labels,
+        cells=cells,
+        date=entry.date,
+        notes=deviations(entry, table.number),
+        details=_details(entry, records, test),
+    )
+
+
+def _measures(table: PublishedTable, column: str) -> tuple[tuple[str, ...], str | None]:
+    """The tasks whose mean a column is, and the aspect of the routes that it is of."""
+    if table.number != 2:
+        return table.aggregates.get(column, (column,)), None
+    aspect, _, way = column.rpartition("_")
+    return (f"route_{way}",), aspect if aspect in _ASPECTS else None
+
+
+def _records(entry: Entry, task: str, test: str | None) -> list[SampleRecord]:
+    return [r for r in entry.records.get(task, ()) if test is None or r.sample.part in PARTS_OF_TEST[test]]
+
+
+def _cell(
+    entry: Entry, tasks: tuple[str, ...], aspect: str | None, test: str | None, column: Column, show_all: bool
+) -> Cell:
+    reasons = [reason for task in tasks for reason in refusals(entry, task, column)]
+    if test and (reason := ood_refusal(entry, test)):
+        reasons.append(reason)
+    refused = tuple(dict.fromkeys(reasons))
+    if refused and not show_all:
+        return Cell(None, refused=refused)
+    found = _estimate(entry, tasks, aspect, test)
+    of = found.n + found.unscored
+    if math.isnan(found.value):
+        return Cell(None, n=found.n, of=of, refused=refused or ("no sample is scored",))
+    notes: tuple[str, ...] = ()
+    if found.unscored > TELL_BOUNDS_ABOVE * of:
+        notes = (
+            f"{found.unscored} of {of} samples have no score: {found.least:.1f} if all were wrong, {found.most:.1f} "
+            "if all were right",
+        )
+    return Cell(found.value, found.low, found.high, found.n, of, refused, notes)
+
+
+@cache
+def _estimate(entry: Entry, tasks: tuple[str, ...], aspect: str | None, test: str | None) -> Estimate:
+    def score(record: SampleRecord) -> float | None:
+        if aspect is None or not isinstance(record.judgement, Judgement):
+            return record.percent
+        return float(getattr(record.judgement, aspect)) * 100 / BEST
+
+    return estimate([r for task in tasks for r in _records(entry, task, test)], score=score)
+
+
+def _best_aspect(cells: Mapping[str, Cell]) -> str:
+    """Table 2's 'best part': the aspect with the highest mean of both ways, where they are told."""
+    means = {
+        aspect[0].upper(): sum(
+            cell.percent if (cell := cells.get(f"{aspect}_{way}")) and cell.percent is not None else math.nan
+            for way in ("forward", "reverse")
+        )
+        for aspect in _ASPECTS
+    }
+    best = [letter for letter, mean in means.items() if mean == max(means.values())]
+    return best[0] if len(best) == 1 and not any(map(math.isnan, means.values())) else ""
+
+
+def _details(entry: Entry, records: Sequence[SampleRecord], test: str | None) -> Details:
+    routes = [r for r in records if r.sample.task == "route"]
+    choices = [r for r in records if r.choice]
+    return Details(
+        scored=sum(r.percent is not None for r in records),
+        samples=len(records),
+        invalid=100 * sum(r.choice is not None and r.choice.letter is None for r in choices) / len(choices)
+        if choices
+        else None,
+        judge_failed=sum((r.unscored or "").startswith("judge_failed") for r in routes) if routes else None,
+        judge=entry.judge if routes else "",
+        prompt=entry.prompt,
+        frames=entry.frames,
+        engine=entry.engine,
+        revision=entry.revision,
+        release=entry.release,
+        results_file=entry.file.name,
+        floors=text_floors(entry, [r for r in records if r.sample.options], test),
+    )
