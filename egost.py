@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from egost_commands import clips, data, diagnose, judge, leaderboard, models, parity, run, serve, summary, tiny, train
+from egost_commands import (
+    clips,
+    data,
+    diagnose,
+    judge,
+    leaderboard,
+    models,
+    parity,
+    regress,
+    run,
+    serve,
+    summary,
+    tiny,
+    train,
+)
 
 _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
 
@@ -25,6 +39,7 @@ _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   egost summary runs     the figures of the newest run
   egost leaderboard runs the paper's tables with your runs
   egost diagnose MODEL   does it look? controls; --text-only
+  egost regress runs --baseline FILE  has it moved, and what?
   egost judge runs --judge gpt-4o     the run's routes again
   egost judge --check --judge gpt-4o  is the judge right?
 
@@ -68,6 +83,7 @@ app.command()(parity.parity)
 app.command()(tiny.tiny)
 app.command()(serve.serve)
 app.command()(summary.summary)
+app.command()(regress.regress)
 app.command()(judge.judge)
 app.command()(leaderboard.leaderboard)
 app.command()(diagnose.diagnose)
