@@ -6,6 +6,7 @@ import typer
 
 from egost_commands import (
     clips,
+    construct,
     data,
     diagnose,
     judge,
@@ -42,6 +43,7 @@ _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   egost regress runs --baseline FILE  has it moved, and what?
   egost judge runs --judge gpt-4o     the run's routes again
   egost judge --check --judge gpt-4o  is the judge right?
+  egost construct        build such a benchmark from videos
 
 [bold]Tasks[/] (lmms-eval --tasks list shows them):
   egost_{route,direction,landmark,action}_{forward,reverse}
@@ -71,6 +73,7 @@ clips_app = typer.Typer(help="Decode clips into the cache.", no_args_is_help=Tru
 app.add_typer(data_app, name="data")
 app.add_typer(clips_app, name="clips")
 app.add_typer(train.train_app, name="train")
+app.add_typer(construct.construct_app, name="construct")
 
 data_app.command()(data.download)
 data_app.command()(data.status)

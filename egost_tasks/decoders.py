@@ -199,19 +199,27 @@ def _picked(frames: Iterable[tuple[int, Any]]) -> _Picked:
     rotation = 0
     for i, frame in frames:
         rotation = frame.rotation % 360
-        # PyAV converts colours by the matrix that the file names, as other readers do, only when a target is set.
-        pixels = frame.to_ndarray(format="rgb24", dst_colorspace=_SWS_DEFAULT)
-        images[i] = np.ascontiguousarray(np.rot90(pixels, rotation // 90))
+        images[i] = upright_rgb(frame)
     return _Picked(images, rotation)
+
+
+def upright_rgb(frame: Any, width: int | None = None, height: int | None = None) -> Image:
+    """The pixels of a decoded frame as a player shows them, uint8 RGB [height, width, 3].
+
+    width, height: size to which the stored frame is scaled before it is turned upright; its own by default.
+    """
+    # PyAV converts colours by the matrix that the file names, as other readers do, only when a target is set.
+    pixels = frame.to_ndarray(format="rgb24", dst_colorspace=_SWS_DEFAULT, width=width, height=height)
+    return np.ascontiguousarray(np.rot90(pixels, frame.rotation % 360 // 90))
 
 
 def _all_frames(source: Path) -> Iterator[Any]:
     container, stream = open_video(source)
     with container:
-        yield from _frames(container, stream, wanted=None)
+        yield from decoded_frames(container, stream, wanted=None)
 
 
-def _frames(container: Any, stream: Any, wanted: Collection[int] | None) -> Iterator[Any]:
+def decoded_frames(container: Any, stream: Any, wanted: Collection[int] | None) -> Iterator[Any]:
     """Whole frames from where the container stands, in presentation order; over what is damaged.
 
     wanted: presentation times of the frames that must be among them; None: all. Of the others, those that no
@@ -249,7 +257,7 @@ def _sought(
         if at != key_of[shown[i]]:
             at = key_of[shown[i]]
             container.seek(at.pts, stream=stream)
-            frames = _frames(container, stream, wanted)
+            frames = decoded_frames(container, stream, wanted)
         for frame in frames:
             if frame.pts is None or frame.pts >= shown[i]:
                 break

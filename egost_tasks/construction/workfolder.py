@@ -64,6 +64,11 @@ class WorkFolder:
         return self.root / "clips.jsonl"
 
     @property
+    def lengths_plot(self) -> Path:
+        """Lengths and sources of the clips."""
+        return self.root / "lengths.png"
+
+    @property
     def annotations(self) -> AnnotationStore:
         """All annotations."""
         return AnnotationStore(self.root / "annotations")

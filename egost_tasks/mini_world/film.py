@@ -1,8 +1,10 @@
-"""Writes a rendered clip to an H.264 file, and reads the frames back."""
+"""Writes frames to an H.264 file, and reads them back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -13,22 +15,33 @@ _X264 = "qp=21:b-adapt=0:bframes=2:scenecut=0:weightp=0:aq-mode=0:mbtree=0:threa
 """One thread, and nothing that x264's look-ahead decides: with it, 144 x 112 frames gave other bytes each time."""
 
 
-def write_film(path: Path, frames: NDArray[np.uint8], rate: Fraction) -> None:
-    """Encode RGB frames, shape (n, height, width, 3) with even sizes, as H.264 in yuv420p.
+def write_film(path: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction) -> None:
+    """Encode RGB frames, each of shape (height, width, 3) with even sizes, as H.264 in yuv420p.
 
-    The file appears whole or not at all; the same frames give the same bytes on one machine.
+    The frames are taken one by one; there must be one at least. The file appears whole or not at all, also where the
+    frames end with an exception; the same frames give the same bytes on one machine.
     """
     beside = path.with_name(f".{path.name}.part")
-    with av.open(str(beside), "w", format="mp4") as container:
+    try:
+        _encode(beside, frames, rate)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _encode(path: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction) -> None:
+    remaining = iter(frames)
+    first = next(remaining)
+    with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate)
-        stream.height, stream.width = frames.shape[1:3]
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         stream.options = {"preset": "veryfast", "x264-params": _X264}
-        for pixels in frames:
+        for pixels in chain([first], remaining):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
-    beside.replace(path)
 
 
 def read_film(path: Path) -> NDArray[np.uint8]:

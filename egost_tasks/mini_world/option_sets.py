@@ -11,18 +11,21 @@ more than one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise, permutations, product
 from typing import TypeVar
 
 import numpy as np
 
-from egost_tasks.mini_world.steps import ACTIONS, LANDMARKS, TURNS, Action, Landmark, Turn
+from egost_tasks.mini_world.steps import ACTIONS, LANDMARKS, MIRROR, TURNS, Action, Landmark, Turn
 
 _T = TypeVar("_T")
 
 MOST_OPTIONS = 4
 """Most questions of the real data have four options (511 of the 630 ST-R1 rows)."""
+
+_MOST_SIDES = 10
+"""Places that may be flipped at once: all their combinations are listed."""
 
 
 def turn_words(turns: int, *, around: bool) -> list[tuple[Turn, ...]]:
@@ -40,16 +43,30 @@ def turn_options(
     The truth must be drawn evenly from `turn_words(len(truth), around=around)`.
     """
     if around and rng.random() < 0.6:
-        return _random_block(rng, turn_words(len(truth), around=True), truth, MOST_OPTIONS)
-    sides = [place for place, turn in enumerate(truth) if turn != "around"]
+        return random_block(rng, turn_words(len(truth), around=True), truth, MOST_OPTIONS)
+    return flipped_options(rng, truth, MIRROR)
+
+
+def flipped_options(
+    rng: np.random.Generator, truth: tuple[_T, ...], mirror: Mapping[_T, _T]
+) -> list[tuple[_T, ...]]:
+    """Up to four sequences, the true one among them, that differ by mirror images at some places.
+
+    mirror: each item's mirror image, which may be itself. All that can be flipped are flipped at random but evenly:
+    the sequences are a coset of a random linear code over the places. A truth without such places stands alone.
+    """
+    sides = [place for place, item in enumerate(truth) if mirror[item] != item]
+    if len(sides) > _MOST_SIDES:
+        sides = [int(place) for place in rng.permutation(sides)[:_MOST_SIDES]]
     flips = list(product((False, True), repeat=len(sides)))
-    if len(flips) > MOST_OPTIONS:
-        check = flips[1 + int(rng.integers(len(flips) - 1))]
+    checks = flips[1:]
+    while len(flips) > MOST_OPTIONS:
+        check = checks[int(rng.integers(len(checks)))]
         flips = [f for f in flips if sum(a and b for a, b in zip(f, check, strict=True)) % 2 == 0]
     options = []
     for flip in flips:
         flipped = {place for place, chosen in zip(sides, flip, strict=True) if chosen}
-        options.append(tuple(_other_side(t) if k in flipped else t for k, t in enumerate(truth)))
+        options.append(tuple(mirror[item] if k in flipped else item for k, item in enumerate(truth)))
     return options
 
 
@@ -75,18 +92,18 @@ def _sequence_options(
     style = rng.random()
     if style < 0.3:
         orders = list(permutations(sorted(truth, key=key)))
-        return _random_block(rng, orders, truth, 3 if rng.random() < 0.3 else MOST_OPTIONS)
+        return random_block(rng, orders, truth, 3 if rng.random() < 0.3 else MOST_OPTIONS)
     first, second = (int(place) for place in rng.permutation(len(truth))[:2])
     changed = _replaced(rng, truth, first, vocabulary, key, ())
     if style < 0.7:
         swap = sorted(int(place) for place in rng.permutation(len(truth))[:2])
-        return [truth, changed, _swapped(truth, *swap), _swapped(changed, *swap)]
+        return [truth, changed, swapped(truth, *swap), swapped(changed, *swap)]
     again = _replaced(rng, truth, second, vocabulary, key, (changed[first],))
     both = tuple(again[k] if k == second else item for k, item in enumerate(changed))
     return [truth, changed, again, both]
 
 
-def _random_block(
+def random_block(
     rng: np.random.Generator, space: Sequence[tuple[_T, ...]], truth: tuple[_T, ...], size: int
 ) -> list[tuple[_T, ...]]:
     """The block of the truth in a random partition of the space; `space` must not depend on the truth."""
@@ -110,11 +127,8 @@ def _replaced(
     return (*items[:place], other, *items[place + 1 :])
 
 
-def _swapped(items: tuple[_T, ...], a: int, b: int) -> tuple[_T, ...]:
-    swapped = list(items)
-    swapped[a], swapped[b] = swapped[b], swapped[a]
-    return tuple(swapped)
-
-
-def _other_side(turn: Turn) -> Turn:
-    return "right" if turn == "left" else "left"
+def swapped(items: tuple[_T, ...], a: int, b: int) -> tuple[_T, ...]:
+    """The items with those at two places exchanged."""
+    changed = list(items)
+    changed[a], changed[b] = changed[b], changed[a]
+    return tuple(changed)

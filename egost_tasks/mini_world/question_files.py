@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,15 @@ from egost_tasks.sample import LETTERS, WAYS, TaskKind, Way
 
 QuestionFiles = dict[str, dict[str, dict[str, Any]]]
 
-_KIND_OF_TASK: dict[TaskKind, str] = {"direction": "mcq", "landmark": "mcq_landmark", "action": "mcq_action"}
+_KIND_OF_TASK: dict[TaskKind, str] = {
+    "route": "qa",
+    "direction": "mcq",
+    "landmark": "mcq_landmark",
+    "action": "mcq_action",
+}
 
 
-class _Letters:
+class Letters:
     """Deals the right letters so that each is right equally often, within one, for each kind of question."""
 
     def __init__(self, seed: int) -> None:
@@ -34,6 +39,7 @@ class _Letters:
         self._decks: dict[tuple[str, int], list[int]] = defaultdict(list)
 
     def deal(self, kind: str, options: int) -> int:
+        """The place of the right option of the next question of a kind, from 0 on."""
         deck = self._decks[kind, options]
         if not deck:
             deck.extend(int(k) for k in self._rng.permutation(options))
@@ -43,22 +49,21 @@ class _Letters:
 def question_files(truths: Iterable[ClipTruth], seed: int) -> QuestionFiles:
     """Content of each of the 26 files by its name; ids are the clips' numbers in their order, from 0."""
     files: QuestionFiles = {name: {} for name in sorted(QUESTION_FILES)}
-    letters = _Letters(seed)
+    letters = Letters(seed)
     for number, truth in enumerate(truths):
         rng = np.random.default_rng([seed, number, 2])
         for way in WAYS:
-            files[f"Part{truth.part}_{way}_qa.json"][str(number)] = {
-                "video": truth.clip,
-                "question": ask(rng, "route", way),
-                f"{way}_answer": tell_route(rng, truth, way),
-            }
+            question, answer = ask(rng, "route", way), tell_route(rng, truth, way)
+            files[file_name(truth.part, way, "route")][str(number)] = route_entry(
+                truth.clip, way, question, answer
+            )
         for task, texts in _choices(rng, truth).items():
             for way in WAYS:
-                name = f"Part{truth.part}_{way}_{_KIND_OF_TASK[task]}.json"
-                files[name][str(number)] = {
-                    "video": truth.clip,
-                    f"{way}_mcq": _choice(rng, letters, task, way, texts[way]),
-                }
+                right = letters.deal(f"{task}_{way}", len(texts[way]))
+                options = [texts[way][k] for k in shuffled(rng, len(texts[way]), right)]
+                files[file_name(truth.part, way, task)][str(number)] = choice_entry(
+                    truth.clip, way, ask(rng, task, way), options, right
+                )
     return files
 
 
@@ -89,14 +94,27 @@ def _true_first(truth: Any, options: list[Any]) -> list[Any]:
     return [truth, *(option for option in options if option != truth)]
 
 
-def _choice(
-    rng: np.random.Generator, letters: _Letters, task: TaskKind, way: Way, texts: list[str]
-) -> dict[str, Any]:
-    right = letters.deal(f"{task}_{way}", len(texts))
-    order = [int(k) for k in rng.permutation(np.arange(1, len(texts)))]
+def shuffled(rng: np.random.Generator, options: int, right: int) -> list[int]:
+    """Which option stands in each place, where option 0 is the right one and has its place given."""
+    order = [int(k) for k in rng.permutation(np.arange(1, options))]
     order.insert(right, 0)
+    return order
+
+
+def file_name(part: int, way: Way, task: TaskKind) -> str:
+    """The question file of a part that holds the samples of a task."""
+    return f"Part{part}_{way}_{_KIND_OF_TASK[task]}.json"
+
+
+def route_entry(clip: str, way: Way, question: str, answer: str) -> dict[str, Any]:
+    """The entry of a route description in its question file."""
+    return {"video": clip, "question": question, f"{way}_answer": answer}
+
+
+def choice_entry(clip: str, way: Way, question: str, options: Sequence[str], right: int) -> dict[str, Any]:
+    """The entry of a multiple-choice question in its file; right: index of the right one of the options' texts."""
+    lettered = [f"{LETTERS[k]}. {text}" for k, text in enumerate(options)]
     return {
-        "question": ask(rng, task, way),
-        "options": [f"{LETTERS[k]}. {texts[index]}" for k, index in enumerate(order)],
-        "answer": LETTERS[right],
+        "video": clip,
+        f"{way}_mcq": {"question": question, "options": lettered, "answer": LETTERS[right]},
     }

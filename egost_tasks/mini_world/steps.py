@@ -15,7 +15,9 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "cyan", "white")
 PATTERNS = ("plain", "striped", "checkered", "dotted")
 
-_MIRROR: dict[Turn, Turn] = {"left": "right", "right": "left", "around": "around"}
+MIRROR: dict[Turn, Turn] = {"left": "right", "right": "left", "around": "around"}
+"""What a turn becomes on the way back."""
+
 _T = TypeVar("_T")
 
 
@@ -86,7 +88,7 @@ class ClipTruth:
 
 def way_back(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     """The turns from B to A: in the opposite order, left and right exchanged."""
-    return tuple(_MIRROR[turn] for turn in reversed(turns))
+    return tuple(MIRROR[turn] for turn in reversed(turns))
 
 
 def backwards(items: tuple[_T, ...]) -> tuple[_T, ...]:

@@ -82,18 +82,18 @@ def ask(rng: np.random.Generator, task: TaskKind, way: Way) -> str:
 def tell_turn_options(rng: np.random.Generator, options: Sequence[Sequence[Turn]]) -> list[str]:
     """Texts of sequences of turns, all in one form."""
     form = _TURN_FORMS[int(rng.integers(len(_TURN_FORMS)))]
-    return _joined(rng, [[form.format(turn) for turn in option] for option in options])
+    return joined(rng, [[form.format(turn) for turn in option] for option in options])
 
 
 def tell_landmark_options(rng: np.random.Generator, options: Sequence[Sequence[Landmark]]) -> list[str]:
     """Texts of sequences of panels, all in one form."""
     article = "the " if rng.random() < 0.5 else ""
-    return _joined(rng, [[f"{article}{panel}" for panel in option] for option in options])
+    return joined(rng, [[f"{article}{panel}" for panel in option] for option in options])
 
 
 def tell_action_options(rng: np.random.Generator, options: Sequence[Sequence[Action]]) -> list[str]:
     """Texts of sequences of actions, all in one form."""
-    return _joined(rng, [[_ACTION_WORDS[action] for action in option] for option in options])
+    return joined(rng, [[_ACTION_WORDS[action] for action in option] for option in options])
 
 
 def tell_route(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
@@ -111,7 +111,8 @@ def tell_route(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
     return " ".join([*sentences, _ending(rng, truth, way)])
 
 
-def _joined(rng: np.random.Generator, options: Sequence[Sequence[str]]) -> list[str]:
+def joined(rng: np.random.Generator, options: Sequence[Sequence[str]]) -> list[str]:
+    """Texts of sequences, all joined in one form."""
     join = _JOINS[int(rng.integers(len(_JOINS)))]
     return [join.join(option) for option in options]
 
@@ -119,14 +120,14 @@ def _joined(rng: np.random.Generator, options: Sequence[Sequence[str]]) -> list[
 def _opening(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
     last = truth.landmarks[-1]
     if way == "reverse":
-        return _one_of(
+        return one_of(
             rng, f"Start at the {last} with your back to it.", f"Begin at B, where the {last} is behind you."
         )
-    return _one_of(rng, "Start at A.", "Begin at A and walk on.")
+    return one_of(rng, "Start at A.", "Begin at A and walk on.")
 
 
 def _turn_sentence(rng: np.random.Generator, step: Step, turn: Turn) -> str:
-    return _one_of(
+    return one_of(
         rng,
         f"Walk straight to the {step.landmark} and turn {turn} there.",
         f"Go ahead until you come to the {step.landmark}, then turn {turn}.",
@@ -138,19 +139,20 @@ def _turn_sentence(rng: np.random.Generator, step: Step, turn: Turn) -> str:
 def _action_sentence(rng: np.random.Generator, step: Step) -> str:
     assert step.action is not None
     words = _ACTION_WORDS[step.action]
-    return _one_of(rng, f"On the way, {words}.", f"As you walk on, {words}.", f"{words.capitalize()} here.")
+    return one_of(rng, f"On the way, {words}.", f"As you walk on, {words}.", f"{words.capitalize()} here.")
 
 
 def _ending(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
     if way == "reverse":
-        return _one_of(
+        return one_of(
             rng, "Walk straight on to A, where the walk began.", "Go straight until you are back at A."
         )
     last = truth.landmarks[-1]
-    return _one_of(
+    return one_of(
         rng, f"Walk straight and end at the {last}.", f"Go straight until you reach the {last} at B."
     )
 
 
-def _one_of(rng: np.random.Generator, *texts: str) -> str:
+def one_of(rng: np.random.Generator, *texts: str) -> str:
+    """One of some texts."""
     return texts[int(rng.integers(len(texts)))]

@@ -1,0 +1,167 @@
+"""Cuts one clip out of a video and unifies it: upright H.264 in yuv420p, square pixels, one steady rate, no sound."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egost_tasks.construction.spec import Cut
+from egost_tasks.construction.workfolder import ClipRow
+from egost_tasks.decoders import decoded_frames, upright_rgb
+from egost_tasks.errors import ClipError
+from egost_tasks.mini_world.film import write_film
+from egost_tasks.packets import open_video, read_packets
+
+MAX_SIDE = 1280
+"""Most pixels of a clip's longer side: 720p, far more than any evaluated model sees. This project's own rule."""
+
+MAX_RATE = Fraction(30)
+"""Most frames a second: a model sees 8 of a clip. A higher rate is divided by a whole number."""
+
+CUTTING_VERSION = 1
+"""Raised whenever the same video would give another clip."""
+
+_SHORT_BY_S = Fraction(1, 2)
+"""A video may end so much earlier than the list says: people round."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutFailure:
+    """A clip that could not be cut. reason: a short stable word; message: for people."""
+
+    clip: str
+    reason: str
+    message: str
+
+
+def made_from(cut: Cut) -> str:
+    """What the clip of a cut depends on, as a hash. Raises OSError where the video has gone."""
+    status = cut.path.stat()
+    settings = (CUTTING_VERSION, MAX_SIDE, str(MAX_RATE), cut.start_s, cut.end_s)
+    what = (str(cut.path.resolve()), status.st_size, status.st_mtime_ns, settings)
+    return hashlib.sha256(repr(what).encode()).hexdigest()
+
+
+def cut_clip(folder: Path, cut: Cut) -> ClipRow | CutFailure:
+    """Cut a clip into a folder; the file appears whole.
+
+    Failures: `missing_file`, `unreadable`, `no_video`, `no_frames`, `truncated`, and `beyond_end` where the video ends
+    before the clip.
+    """
+    try:
+        source = made_from(cut)
+        if cut.end_s is None and read_packets(cut.path).cut:
+            raise ClipError("truncated", f"{cut.path} was cut off. Get it again, or say where the clip ends.")
+        frames = _Frames(cut)
+        path = folder / cut.clip
+        write_film(path, frames, frames.rate)
+        return ClipRow(
+            clip=cut.clip,
+            file=cut.file,
+            start_s=cut.start_s,
+            end_s=round(cut.start_s + float(frames.count / frames.rate), 6),
+            source=cut.source,
+            scene=cut.scene,
+            licence=cut.licence,
+            width=frames.width,
+            height=frames.height,
+            rate=str(frames.rate),
+            frames=frames.count,
+            duration_s=round(float(frames.count / frames.rate), 6),
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            made_from=source,
+        )
+    except ClipError as error:
+        return CutFailure(cut.clip, error.reason, str(error))
+    except FileNotFoundError as error:
+        return CutFailure(cut.clip, "missing_file", str(error))
+
+
+class _Frames:
+    """The frames of a clip, to be gone through once; `count`, `width` and `height` are known then.
+
+    rate: frames a second.
+    """
+
+    def __init__(self, cut: Cut) -> None:
+        self._cut = cut
+        self.count = self.width = self.height = 0
+        container, stream = open_video(cut.path)
+        with container:
+            self.rate = steady_rate(stream.average_rate)
+            self._size = clip_size(stream.width, stream.height, stream.sample_aspect_ratio)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        shown: Any = None
+        pixels = np.empty(0, np.uint8)
+        for frame in self._shown():
+            if frame is not shown:
+                shown, pixels = frame, upright_rgb(frame, self._size[0], self._size[1])
+                self.height, self.width = pixels.shape[:2]
+            self.count += 1
+            yield pixels
+
+    def _shown(self) -> Iterator[Any]:
+        """For each tick of the steady rate, the decoded frame that a player shows then."""
+        start = Fraction(self._cut.start_s)
+        end = None if self._cut.end_s is None else Fraction(self._cut.end_s)
+        # A tick takes a frame that comes up to a quarter of an interval late: times are rounded in many containers.
+        late = Fraction(1, 4) / self.rate
+        shown: Any = None
+        over, tick = start, 0
+        for time, frame, lasts in _timed(self._cut.path, start):
+            while shown is not None and (at := start + tick / self.rate) + late < time:
+                if end is not None and at + late >= end:
+                    return
+                yield shown
+                tick += 1
+            shown, over = frame, time + lasts
+        if shown is None or over <= start:
+            raise ClipError("no_frames", f"{self._cut.path} has no frame at {self._cut.start_s:g} s.")
+        if end is not None and over < end - _SHORT_BY_S:
+            raise ClipError(
+                "beyond_end",
+                f"{self._cut.path} ends at {float(over):.2f} s, the clip should end at {self._cut.end_s:g} s.",
+            )
+        while start + tick / self.rate + late < (over if end is None else min(end, over)):
+            yield shown
+            tick += 1
+
+
+def steady_rate(average: Fraction | None) -> Fraction:
+    """The rate of a clip, for a video's average rate in frames a second; `MAX_RATE` where that is not known."""
+    if not average:
+        return MAX_RATE
+    return (average / ceil(average / MAX_RATE)).limit_denominator(1001)
+
+
+def clip_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
+    """Width and height that stored frames are scaled to: square pixels, at most `MAX_SIDE`, even.
+
+    aspect: of a stored pixel, width to height; None where the file does not say.
+    """
+    shown = width * aspect if aspect else Fraction(width)
+    shrink = min(Fraction(1), MAX_SIDE / max(shown, Fraction(height)))
+    return max(2, int(shown * shrink) // 2 * 2), max(2, int(height * shrink) // 2 * 2)
+
+
+def _timed(path: Path, start: Fraction) -> Iterator[tuple[Fraction, Any, Fraction]]:
+    """Frames from a little before `start` on: seconds from the video's beginning, the frame, seconds it lasts."""
+    container, stream = open_video(path)
+    with container:
+        base, first = stream.time_base, stream.start_time or 0
+        if start:
+            container.seek(first + int(start / base), stream=stream)
+        interval = 1 / stream.average_rate if stream.average_rate else 1 / MAX_RATE
+        for counted, frame in enumerate(decoded_frames(container, stream, wanted=None)):
+            # A raw stream has no times: it cannot be sought in, so that counting from its beginning is right.
+            time = counted * interval if frame.pts is None else (frame.pts - first) * base
+            yield time, frame, frame.duration * base if frame.duration else interval
