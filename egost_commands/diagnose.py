@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from egost_tasks.controls import Control
+    from egost_tasks.judge import Judge
     from model_adapters.control_run import Questions
+    from model_adapters.host_model import EngineModel
     from model_adapters.run_plan import RunOptions, RunPlan
     from results.controls import About, Controls, Gap
+    from results.records import SampleRecord
     from results.statistics import Difference
 
 _ALL = "blind,shuffled,reversed,middle,rotated"
@@ -83,10 +86,9 @@ def _run_controls(
     name: str, options: RunOptions, wanted: Sequence[Control], limit: int | None, room: int | None
 ) -> None:
     from egost_tasks.judge import chosen_judge
-    from model_adapters.control_run import ask, choose_questions, load_model, note_plan
+    from model_adapters.control_run import choose_questions, load_model, note_plan
     from model_adapters.run_plan import model_named, plan_run
-    from results.control_records import by_rotation, scored
-    from results.controls import AS_ASKED, compare_controls, write_controls
+    from results.controls import compare_controls, write_controls
 
     plan = plan_run(model_named(name), options, os.environ)
     # The prompt and the frames are the model's, as in a run of it; the person's own settings have won already.
@@ -97,11 +99,7 @@ def _run_controls(
     judge = chosen_judge(questions.release.world) if has_routes else None
     model = load_model(plan)
     try:
-        replies = {AS_ASKED: scored(ask(model, questions, None), judge)}
-        for control in wanted:
-            if control != "rotated":
-                replies[control] = scored(ask(model, questions, control), judge)
-        rotations = by_rotation(ask(model, questions, "rotated"), judge) if "rotated" in wanted else []
+        replies, rotations = control_records(model, questions, wanted, judge)
         identity = model.identity.as_dict()
     finally:
         model.clean()
@@ -110,6 +108,22 @@ def _run_controls(
     path = write_controls(plan.output, found, replies, rotations)
     _show(found)
     console.print(f"controls: {path}", soft_wrap=True, highlight=False)
+
+
+def control_records(
+    model: EngineModel, questions: Questions, wanted: Sequence[Control], judge: Judge | None
+) -> tuple[dict[str, list[SampleRecord]], list[list[SampleRecord]]]:
+    """What a model is worth as asked and under each control, and with the options moved on by 1, 2, ... places."""
+    from model_adapters.control_run import ask
+    from results.control_records import by_rotation, scored
+    from results.controls import AS_ASKED
+
+    replies = {AS_ASKED: scored(ask(model, questions, None), judge)}
+    for control in wanted:
+        if control != "rotated":
+            replies[control] = scored(ask(model, questions, control), judge)
+    rotations = by_rotation(ask(model, questions, "rotated"), judge) if "rotated" in wanted else []
+    return replies, rotations
 
 
 def _about(

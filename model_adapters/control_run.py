@@ -11,6 +11,7 @@ that was killed goes on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -89,6 +90,8 @@ def choose_questions(tasks: str, limit: int | None = None, room: int | None = No
 
 def load_model(plan: RunPlan) -> EngineModel:
     """The adapter of a plan, loaded. Raises AdapterError where that is not possible."""
+    # It says for each request that it would take more frames than the 8 that there are.
+    logging.getLogger("qwen_vl_utils.vision_process").setLevel(logging.ERROR)
     module, _, name = CLASSES[plan.adapter].rpartition(".")
     adapter: type[EngineModel] = getattr(import_module(module), name)
     try:

@@ -13,10 +13,11 @@ from egost_tasks.sample import Sample
 from model_adapters.tiny_checkpoint import tiny_checkpoint
 
 
-def taught_checkpoint(folder: Path, release: Release, steps: int = 160) -> Path:
+def taught_checkpoint(folder: Path, release: Release, steps: int = 160, letter: str | None = None) -> Path:
     """Teach the tiny checkpoint to answer the questions of a release with a letter, or with one turn.
 
-    The letters are drawn at random, so that its figures are neither 0 nor 100 and differ between the tasks.
+    letter: the one that it is to give; by default the letters are drawn at random, so that its figures are neither 0
+    nor 100 and differ between the tasks.
     """
     import torch
     from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
@@ -28,7 +29,7 @@ def taught_checkpoint(folder: Path, release: Release, steps: int = 160) -> Path:
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     draw = random.Random(0)
     lessons = [
-        _lesson(processor, release, s, draw.choice(s.letters) if s.options else "Turn left.")
+        _lesson(processor, release, s, (letter or draw.choice(s.letters)) if s.options else "Turn left.")
         for s in release.index.samples
     ]
     for _ in range(steps):
