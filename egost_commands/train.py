@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from egost_commands import train_demo
 from egost_commands.front import console, says_what_to_do
 
 train_app = typer.Typer(help="Make training rows, train, merge adapters.", no_args_is_help=True)
+
+train_app.command()(train_demo.demo)
 
 _FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 

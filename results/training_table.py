@@ -1,0 +1,268 @@
+"""Trained checkpoints beside each other in the form of the paper's Table 3, each with its controls.
+
+    table = training_table([TrainedModel("mini-base", 0, records, controls), ...])
+    print(markdown(table))
+
+A gain after training says something about seeing only where the same checkpoint without the clip gains nothing
+(on the released rows, text alone answers 93 % of the questions): so every row carries its blind control, and the
+table the text-only floor of its questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from egost_tasks.errors import EgostError
+from egost_tasks.sample import WAYS
+from egost_tasks.text_floor import TextFloor, text_floor
+from results.published_tables import PublishedRow, published_table
+from results.records import SampleRecord
+from results.statistics import Difference, Estimate, estimate, paired
+
+Records = tuple[SampleRecord, ...]
+
+COLUMNS = {"avg": "Avg.", "direction": "Direction (D)", "landmark": "Landmark (L)", "action": "Action (A)"}
+CONTROLS = {"blind": "without the clip", "other": "with another walk's clip"}
+
+
+class TableError(EgostError):
+    """Runs that cannot stand in one table."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A checkpoint's evaluation.
+
+    label: its paradigm. rows: training rows that it has seen. records: its samples, of multiple-choice tasks.
+    controls: the same samples by the name of a control (`blind`, `other`), with the replies and scores under it.
+    """
+
+    label: str
+    rows: int
+    records: Records
+    controls: Mapping[str, Records]
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One checkpoint.
+
+    figures: percent by column (`avg_forward`, ...). whole: of all its samples, by plain mean of the tasks; kinds: of
+    both ways of a kind. controls: the whole under each control.
+    """
+
+    label: str
+    rows: int
+    figures: Mapping[str, float]
+    whole: Estimate
+    kinds: Mapping[str, Estimate]
+    controls: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much better `after` is than `before` on the same samples, in percentage points."""
+
+    before: str
+    after: str
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that was aimed at: the sentence that says what came out, and whether it was reached."""
+
+    sentence: str
+    reached: bool
+
+    def __str__(self) -> str:
+        return f"{'Reached' if self.reached else 'Missed'}: {self.sentence}"
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """All rows, over the same questions.
+
+    published: the paper's rows, as it prints them. chance: percent that a guess among the options gets.
+    floor: what a linear model of the options' wording gets, without a clip; None for too few clips.
+    """
+
+    rows: tuple[TableRow, ...]
+    gains: tuple[Gain, ...]
+    published: tuple[PublishedRow, ...]
+    kinds: tuple[str, ...]
+    chance: float
+    floor: TextFloor | None
+
+    def row(self, label: str) -> TableRow:
+        return next(row for row in self.rows if row.label == label)
+
+
+def training_table(models: Sequence[TrainedModel], gains: Sequence[tuple[str, str]]) -> TrainingTable:
+    """The table of some checkpoints; `gains`: pairs of labels, before and after.
+
+    Raises TableError where they were not asked the same questions.
+    """
+    asked = {frozenset(record.sample.id for record in model.records) for model in models}
+    if len(asked) != 1:
+        raise TableError(
+            "the checkpoints of a table have to be asked the same questions; evaluate them anew."
+        )
+    records = {model.label: model.records for model in models}
+    samples = [record.sample for record in models[0].records]
+    kinds = tuple(kind for kind in COLUMNS if any(sample.task == kind for sample in samples))
+    return TrainingTable(
+        rows=tuple(_row(model, kinds) for model in models),
+        gains=tuple(Gain(a, b, paired(records[a], records[b])) for a, b in gains),
+        published=published_table(3).rows,
+        kinds=kinds,
+        chance=_chance(models[0].records),
+        floor=text_floor(samples) if len({sample.clip for sample in samples}) >= 10 else None,
+    )
+
+
+def targets(table: TrainingTable, base: str, final: str, aim: float) -> tuple[Target, ...]:
+    """What came of each aim: the base sees, the final checkpoint has `aim` percent of each kind, training gains, and
+    no figure comes from the text alone. base, final: labels."""
+    found = []
+    for kind, got in table.row(base).kinds.items():
+        found.append(
+            Target(f"{base} is above chance on {kind}: {_told(got, table)}.", got.low > table.chance)
+        )
+    for kind, got in table.row(final).kinds.items():
+        found.append(Target(f"{final} has {aim:g} % on {kind}: {_told(got, table)}.", got.value >= aim))
+    for gain in table.gains:
+        d = gain.difference
+        found.append(
+            Target(
+                f"{gain.before} < {gain.after} beyond the paired interval: {d.value:+.1f} points ({d.low:+.1f} to "
+                f"{d.high:+.1f}), {d.wins} questions won, {d.losses} lost, {d.n} questions on {d.clips} clips.",
+                d.low > 0,
+            )
+        )
+    for row in table.rows:
+        for name, got in row.controls.items():
+            told = CONTROLS.get(name, name)
+            sentence = f"{row.label} {told} is not above chance: {_told(got, table)}."
+            found.append(Target(sentence, got.low <= table.chance))
+    if table.floor:
+        low, high = 100 * table.floor.low, 100 * table.floor.high
+        sentence = (
+            f"the options' wording alone is not above chance: {100 * table.floor.accuracy:.1f} % ({low:.1f} to "
+            f"{high:.1f}), chance {100 * table.floor.chance:.1f} %."
+        )
+        found.append(Target(sentence, not table.floor.above_chance))
+    return tuple(found)
+
+
+def as_json(table: TrainingTable, aims: Sequence[Target]) -> dict[str, Any]:
+    """All figures, fit for JSON."""
+    return {
+        "chance": table.chance,
+        "text_floor": asdict(table.floor) if table.floor else None,
+        "rows": [asdict(row) for row in table.rows],
+        "gains": [asdict(gain) for gain in table.gains],
+        "targets": [{"reached": aim.reached, "sentence": aim.sentence} for aim in aims],
+        "published": [
+            {"model": row.model, "training": row.labels["training"], "figures": dict(row.figures)}
+            for row in table.published
+        ],
+    }
+
+
+def cells(table: TrainingTable) -> tuple[list[str], list[list[str]]]:
+    """Head and rows for people: our rows, then the paper's.
+
+    Two figures with a stroke between are forward / reverse; those behind a figure in brackets are its 95 % interval.
+    """
+    head = [
+        "paradigm",
+        "rows",
+        "n",
+        *(COLUMNS[kind] for kind in ("avg", *table.kinds)),
+        "all",
+        "blind",
+        "other clip",
+    ]
+    ours = [
+        [
+            row.label,
+            str(row.rows),
+            str(row.whole.n),
+            *(_ways(row.figures, kind) for kind in ("avg", *table.kinds)),
+            _interval(row.whole),
+            *(_interval(row.controls[name]) if name in row.controls else "" for name in CONTROLS),
+        ]
+        for row in table.rows
+    ]
+    theirs = [
+        [
+            f"{row.model} (published)",
+            *row.labels["training"].split("/"),
+            *(_ways(row.figures, kind) for kind in ("avg", *table.kinds)),
+            *("" for _ in ("all", *CONTROLS)),
+        ]
+        for row in table.published
+    ]
+    return head, [*ours, *theirs]
+
+
+def markdown(table: TrainingTable) -> str:
+    """The table with what has to be read beside it."""
+    head, rows = cells(table)
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join(lines) + f"\n\n{legend(table)}\n"
+
+
+def legend(table: TrainingTable) -> str:
+    """What stands in the table's cells, in words."""
+    floor = (
+        f"; a linear model of the options' wording gets {100 * table.floor.accuracy:.1f} % "
+        f"({100 * table.floor.low:.1f} to {100 * table.floor.high:.1f})"
+        if table.floor
+        else ""
+    )
+    return (
+        "Percent, forward / reverse; in brackets 95 % intervals, clustered by clip. `rows`: training rows seen; `all`: "
+        f"plain mean of the tasks; `blind`, `other clip`: the same without the clip, and with another walk's. Chance "
+        f"is {table.chance:.1f} %{floor}. Rows marked published are the paper's Table 3, on the real benchmark (its "
+        "averages have the action questions in them): not comparable with the others, shown for their form."
+    )
+
+
+def _row(model: TrainedModel, kinds: Sequence[str]) -> TableRow:
+    kind_of = {kind: [r for r in model.records if r.sample.task == kind] for kind in kinds}
+    figures = {
+        f"{kind}_{way}": estimate([r for r in kind_of[kind] if r.sample.way == way]).value
+        for kind in kinds
+        for way in WAYS
+    }
+    for way in WAYS:
+        figures[f"avg_{way}"] = sum(figures[f"{kind}_{way}"] for kind in kinds) / len(kinds)
+    return TableRow(
+        model.label,
+        model.rows,
+        figures,
+        estimate(model.records),
+        {kind: estimate(records) for kind, records in kind_of.items()},
+        {name: estimate(records) for name, records in model.controls.items()},
+    )
+
+
+def _chance(records: Records) -> float:
+    """Percent of guessing, averaged as the figures are: the plain mean of the tasks."""
+    return estimate(records, score=lambda record: 100 / len(record.sample.options)).value
+
+
+def _told(got: Estimate, table: TrainingTable) -> str:
+    return f"{_interval(got)} % of {got.n} questions on {got.clips} clips, chance {table.chance:.1f} %"
+
+
+def _interval(got: Estimate) -> str:
+    return f"{got.value:.1f} ({got.low:.1f} to {got.high:.1f})"
+
+
+def _ways(figures: Mapping[str, float], kind: str) -> str:
+    return " / ".join(f"{figures[f'{kind}_{way}']:.1f}" for way in WAYS)

@@ -1,0 +1,53 @@
+"""Plots of training runs: what is drawn is what the log says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.curves import FINE_TUNING, CurveError, Panel, curve, draw, smoothed
+
+
+def write_log(path: Path, losses: list[float]) -> Path:
+    rows = [f"{step},{loss},{1 / (1 + loss)}" for step, loss in enumerate(losses, 1)]
+    path.write_text("\n".join(["step,loss,token_accuracy", *rows]) + "\n7,0.5")
+    return path
+
+
+def test_a_curve_is_the_whole_lines_of_a_log(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.csv", [3.0, 2.0, 1.0])
+    assert curve(log, "loss") == ([1, 2, 3], [3.0, 2.0, 1.0])
+    with pytest.raises(CurveError, match="no figures of reward"):
+        curve(log, "reward")
+    with pytest.raises(CurveError, match=r"missing\.csv"):
+        curve(tmp_path / "missing.csv", "loss")
+
+
+def test_the_strong_line_is_a_mean_of_the_steps_before() -> None:
+    assert smoothed([4.0, 2.0, 0.0]) == [4.0, 3.0, 2.0]
+    assert smoothed([0.0] * 10 + [10.0] * 10)[-1] == 10.0
+
+
+def test_the_png_shows_a_line_that_falls(tmp_path: Path) -> None:
+    logs = {"falling": write_log(tmp_path / "a.csv", [float(k) for k in range(30, 0, -1)])}
+    draw(logs, FINE_TUNING[:1], "Fine-tuning", tmp_path / "plot.png")
+    pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB")).astype(int)
+    # matplotlib's first colour, #1f77b4.
+    drawn = np.abs(pixels - (31, 119, 180)).sum(axis=2) < 30
+    rows, columns = np.nonzero(drawn)
+    # The legend's own stroke is short; the line begins high on the left and ends low on the right.
+    left, right = rows[columns < np.quantile(columns, 0.1)], rows[columns > np.quantile(columns, 0.9)]
+    assert drawn.sum() > 500 and np.median(left) + 50 < np.median(right)
+
+
+def test_one_line_for_each_run_in_each_panel(tmp_path: Path) -> None:
+    logs = {name: write_log(tmp_path / name, [2.0, 1.0]) for name in ("a.csv", "b.csv")}
+    draw(logs, [*FINE_TUNING, Panel("loss", "again")], "Both", tmp_path / "plot.png")
+    pixels = np.asarray(Image.open(tmp_path / "plot.png").convert("RGB")).astype(int)
+    for colour in ((31, 119, 180), (255, 127, 14)):
+        columns = np.nonzero((np.abs(pixels - colour).sum(axis=2) < 30).any(axis=0))[0]
+        third = pixels.shape[1] / 3
+        assert {int(column / third) for column in columns} == {0, 1, 2}
