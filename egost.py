@@ -6,6 +6,7 @@ import typer
 
 from egost_commands import (
     clips,
+    compare,
     construct,
     data,
     diagnose,
@@ -13,9 +14,11 @@ from egost_commands import (
     leaderboard,
     models,
     parity,
+    power,
     regress,
     run,
     serve,
+    show,
     summary,
     tiny,
     train,
@@ -38,9 +41,12 @@ _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   egost serve MODEL      vLLM's server, for egost run --base-url
   egost parity MODEL     do two engines say the same?
   egost summary runs     the figures of the newest run
+  egost show runs        what made them, and what it cost
+  egost compare A B      which run is better, how surely, where
+  egost power [A [B]]    how many samples show a difference?
   egost leaderboard runs the paper's tables with your runs
-  egost diagnose MODEL   does it look? controls; --text-only
   egost regress runs --baseline FILE  has it moved, and what?
+  egost diagnose MODEL   does it look? controls; --text-only
   egost judge runs --judge gpt-4o     the run's routes again
   egost judge --check --judge gpt-4o  is the judge right?
   egost construct        build such a benchmark from videos
@@ -86,7 +92,10 @@ app.command()(parity.parity)
 app.command()(tiny.tiny)
 app.command()(serve.serve)
 app.command()(summary.summary)
+app.command()(show.show)
+app.command()(compare.compare)
+app.command()(power.power)
 app.command()(regress.regress)
 app.command()(judge.judge)
-app.command()(leaderboard.leaderboard)
 app.command()(diagnose.diagnose)
+app.command()(leaderboard.leaderboard)

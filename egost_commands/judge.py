@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from egost_commands.front import console, says_what_to_do
+from egost_commands.show import write_manifest
 from egost_commands.summary import summary
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ def _rejudge(run: Path, who: Judge) -> None:
 
     written = rejudge(latest_run(run), who)
     console.print(f"written: {written}", soft_wrap=True, highlight=False)
-    for task, config in latest_run(written).results["configs"].items():
+    judged = latest_run(written)
+    write_manifest(judged)
+    for task, config in judged.results["configs"].items():
         if noise := (config.get("metadata") or {}).get("judge_noise"):
             console.print(
                 f"{task}: {noise['repeats']} judgements a sample, mean {noise['mean']:.1f}; standard deviation "

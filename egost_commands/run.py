@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from egost_commands.front import console, says_what_to_do
+from egost_commands.show import write_manifest
 from egost_commands.summary import summary
 
 if TYPE_CHECKING:
@@ -71,11 +72,12 @@ def _run(plan: RunPlan) -> None:
         raise RunError(
             f"lmms-eval stopped with exit code {done.returncode}; its message stands above. {again}"
         )
-    newest = latest_run(plan.output).results_file
-    if newest.stat().st_mtime_ns < started:
+    found = latest_run(plan.output)
+    if found.results_file.stat().st_mtime_ns < started:
         raise RunError(
-            f"the run did not finish: {newest} is of an earlier one. lmms-eval's error stands above its last lines. "
-            f"{again}"
+            f"the run did not finish: {found.results_file} is of an earlier one. lmms-eval's error stands above its "
+            f"last lines. {again}"
         )
+    write_manifest(found)
     console.print()
-    summary(newest)
+    summary(found.results_file)

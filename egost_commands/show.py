@@ -1,0 +1,165 @@
+"""`egost show`: where the figures of a run come from."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from egost_commands.front import console, says_what_to_do
+
+if TYPE_CHECKING:
+    from results.run import Run
+    from results.run_manifest import RunManifest, TaskRecord, Usage
+    from results.statistics import Estimate
+
+
+@says_what_to_do
+def show(
+    run: Annotated[Path, typer.Argument(help="An --output_path of lmms-eval, or a results file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Write the manifest as JSON there.")] = None,
+) -> None:
+    """Show the manifest of the newest run in a folder: what made its figures, and what they have cost.
+
+    `egost run` writes it beside the results; of any other run of lmms-eval it is read from what was saved.
+    """
+    from model_adapters.api_spending import usd
+    from results.run import latest_run
+    from results.run_manifest import run_manifest
+
+    found = latest_run(run)
+    manifest = run_manifest(found, usd)
+    if output is not None:
+        manifest.write(output)
+    if as_json:
+        typer.echo(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
+        return
+    for name, value in _lines(manifest):
+        console.print(f"{name}: {value}", soft_wrap=True, highlight=False, markup=False)
+    console.print(_tasks(manifest, found))
+    if output is not None:
+        console.print(f"written: {output}", soft_wrap=True, highlight=False, markup=False)
+
+
+def write_manifest(run: Run) -> None:
+    """Write a run's manifest beside its results."""
+    from model_adapters.api_spending import usd
+    from results.run_manifest import manifest_file, run_manifest
+
+    run_manifest(run, usd).write(manifest_file(run))
+
+
+def _lines(manifest: RunManifest) -> list[tuple[str, str]]:
+    """What is the same for all tasks, or for the run; only what it tells."""
+    model, usage, tasks = manifest.model, manifest.usage, manifest.tasks.values()
+    lines = [
+        ("results", manifest.results),
+        ("date", manifest.date),
+        ("model", f"{model.adapter} ({_pairs(model.arguments)})"),
+        *[("answered by", _answered(one)) for one in model.answered],
+        ("API's snapshots", ", ".join(model.snapshots)),
+        ("trained on", _pairs(model.trained_on or {})),
+        ("world", manifest.world),
+        ("release", _distinct(f"{t.release} sha256 {t.release_sha256}" for t in tasks if t.release)),
+        ("task version", _distinct(t.version for t in tasks)),
+        ("frames", _distinct(t.frames for t in tasks)),
+        ("prompt", _distinct(f"{t.prompt} sha256 {t.prompt_sha256}" for t in tasks if t.prompt)),
+        ("judge", _distinct(_judge(t) for t in tasks if t.judge)),
+        ("generation", _distinct(_pairs(t.generation) for t in tasks)),
+        ("limit", "" if manifest.limit is None else f"{manifest.limit:g} (a part of the samples)"),
+        ("seeds", _pairs(manifest.seeds)),
+        ("packages", _pairs(manifest.packages, " ")),
+        ("commit of egost", manifest.commit),
+        ("commit where lmms-eval was started", manifest.host_commit),
+        ("machine", _pairs(manifest.machine or {}, " ")),
+        ("wall time", "" if usage.wall_s is None else f"{usage.wall_s:.0f} s"),
+        ("tokens", _tokens(usage, sum(t.asked for t in tasks))),
+        ("price of the replies", _price(usage)),
+        ("judging", _pairs(usage.judge)),
+        ("judged again, after", manifest.rejudged_from),
+    ]
+    return [(name, value) for name, value in lines if value]
+
+
+def _tasks(manifest: RunManifest, run: Run) -> Table:
+    from results.records import read_records
+    from results.statistics import estimate
+
+    records = read_records(run)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("task", "asked", "scored", "percent (95 % interval)", "unscored"):
+        table.add_column(name, justify="left" if name in ("task", "unscored") else "right")
+    for name, task in manifest.tasks.items():
+        found = estimate([r for r in records if r.task == name])
+        table.add_row(
+            *[re.sub("^egost_(mini_)?", "", name), str(task.asked), str(task.scored)],
+            _percent(found),
+            _unscored(task, found),
+        )
+    return table
+
+
+def _percent(found: Estimate) -> str:
+    if math.isnan(found.value):
+        return ""
+    interval = "not known" if math.isnan(found.low) else f"{found.low:.1f} to {found.high:.1f}"
+    return f"{found.value:.1f} ({interval})"
+
+
+def _unscored(task: TaskRecord, found: Estimate) -> str:
+    reasons = ", ".join(f"{n} {reason}" for reason, n in task.unscored.items())
+    bounds = (
+        f"; {found.least:.1f} if all were wrong, {found.most:.1f} if right" if found.bounds_matter else ""
+    )
+    return escape(reasons + bounds)
+
+
+def _answered(one: Mapping[str, Any]) -> str:
+    settings = _pairs({name: value for name, value in one["settings"].items() if value is not None})
+    revision = f" {one['revision']}" if one["revision"] else ""
+    return f"{one['engine']}, {one['model']}{revision}, {settings}: {one['samples']} samples"
+
+
+def _judge(task: TaskRecord) -> str:
+    told = [f"prompt {task.judge_prompt} sha256 {task.judge_prompt_sha256}"] if task.judge_prompt else []
+    told += [f"snapshot {', '.join(task.judge_snapshots)}"] if task.judge_snapshots else []
+    return ", ".join([str(task.judge), *told])
+
+
+def _tokens(usage: Usage, asked: int) -> str:
+    journaled = f"; {usage.journaled} of {asked} replies came from the journal" if usage.journaled else ""
+    if not usage.known:
+        return f"the adapter tells none{journaled}"
+    video = f" ({usage.video_tokens} of them frames)" if usage.video_tokens else ""
+    return (
+        f"{usage.tokens_in} in{video}, {usage.tokens_out} out, of {usage.known} of {asked} samples{journaled}"
+    )
+
+
+def _price(usage: Usage) -> str:
+    if usage.unpriced:
+        return f"not known: no price of {', '.join(usage.unpriced)}"
+    return "" if usage.usd is None else f"{usage.usd:.4f} USD at list prices"
+
+
+def _distinct(values: Iterable[str | None]) -> str:
+    return "; ".join(sorted({value for value in values if value}))
+
+
+def _pairs(values: Mapping[str, Any], between: str = "=") -> str:
+    return ", ".join(f"{name}{between}{_told(value)}" for name, value in values.items())
+
+
+def _told(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return (", ".join(map(str, value)) or "none") if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,294 @@
+"""A run's manifest: all that its figures come from, in one record that can be kept, compared and published.
+
+    manifest = run_manifest(latest_run(Path("runs")))
+    manifest.write(Path("manifest.json"))
+
+It is read from what lmms-eval has saved, so that anybody's run has one. What lmms-eval does not save and only the
+running process knows (our commit, the machine, the packages) our tasks put into their metadata, which it does save;
+a run of other tasks, or of an older version, lacks these. No path of the machine and no secret stands in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path, PurePath
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from egost_tasks.cache import write_whole
+from egost_tasks.judge import Judgement
+from egost_tasks.openai_judge.prices import price_usd
+from results.records import SampleRecord, our_tasks, read_records
+from results.run import Run, RunError
+
+Price = Callable[[str, int, int], float | None]
+"""US dollars for a snapshot's tokens in and out; None where no price is known."""
+
+_SECRET = re.compile(r"key|token(?!izer|s)|secret|passw|credential|auth", re.IGNORECASE)
+_CACHED = re.compile(r"/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]+)/?$")
+"""A checkpoint in the hub's cache, whose folder is named by its commit."""
+_SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What one task was made with, and what came of it.
+
+    version, release, release_sha256, frames, prompt, prompt_sha256, judge, judge_prompt, judge_prompt_sha256: as its
+    metadata tells; None where it does not. judge_snapshots: the models that judged, as their server says.
+    generation: lmms-eval's arguments for a reply. asked, scored: numbers of samples. unscored: numbers by reason.
+    """
+
+    version: str | None
+    release: str | None
+    release_sha256: str | None
+    frames: str | None
+    prompt: str | None
+    prompt_sha256: str | None
+    judge: str | None
+    judge_prompt: str | None
+    judge_prompt_sha256: str | None
+    judge_snapshots: tuple[str, ...]
+    generation: Mapping[str, Any]
+    asked: int
+    scored: int
+    unscored: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """Who answered.
+
+    adapter, arguments: `--model` and `--model_args` of lmms-eval, without paths and secrets. answered: each engine,
+    model, revision and settings that a reply names (our adapters alone tell them), with its number of samples.
+    snapshots: the models that an API says have replied. trained_on: the checkpoint's training rows, see
+    `egost_tasks.trained_on`; None without.
+    """
+
+    adapter: str
+    arguments: Mapping[str, str]
+    answered: tuple[Mapping[str, Any], ...]
+    snapshots: tuple[str, ...]
+    trained_on: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What asking has taken.
+
+    known: samples whose tokens are known; tokens_in, tokens_out: over these, video_tokens among tokens_in.
+    journaled: samples whose reply was there already: their tokens and price are counted, too, but this run did not
+    spend them. usd: price of all replies of an API; None without an API, or where a price is not known (unpriced).
+    judge: calls, cached, tokens_in, tokens_out, usd and wall_s of judging, as far as the judge has a server.
+    wall_s: seconds from lmms-eval's start to its end.
+    """
+
+    known: int
+    tokens_in: int
+    tokens_out: int
+    video_tokens: int
+    journaled: int
+    usd: float | None
+    unpriced: tuple[str, ...]
+    judge: Mapping[str, float]
+    wall_s: float | None
+
+
+@dataclass(frozen=True)
+class RunManifest:
+    """The manifest of a run; None where the run does not tell.
+
+    results: name of the results file. date: when the run ended (ISO), as lmms-eval dates it. commit: of our code;
+    host_commit: of the folder that lmms-eval was started in, as it says. limit: samples a task (or a share below 1),
+    None for all. packages: versions. machine: see `egost_tasks.machine`.
+    """
+
+    results: str
+    date: str | None
+    world: str | None
+    model: ModelRecord
+    tasks: Mapping[str, TaskRecord]
+    seeds: Mapping[str, int]
+    limit: float | None
+    packages: Mapping[str, str]
+    commit: str | None
+    host_commit: str | None
+    machine: Mapping[str, Any] | None
+    usage: Usage
+    rejudged_from: str | None
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all. Raises OSError."""
+        write_whole(path, json.dumps(asdict(self), indent=2, ensure_ascii=False).encode())
+
+
+def manifest_file(run: Run) -> Path:
+    """Where the manifest of a run is kept: beside its results."""
+    return run.results_file.with_name(f"{run.results_file.name.removesuffix('_results.json')}_manifest.json")
+
+
+def run_manifest(run: Run, price: Price = price_usd) -> RunManifest:
+    """The manifest of a run with tasks of ours. price: list prices of the APIs that answered.
+
+    Raises RunError where the run's samples or settings cannot be read.
+    """
+    tasks = our_tasks(run)
+    records = read_records(run)
+    try:
+        return _manifest(run, tasks, records, price)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{run.results_file} does not tell how it was made in a form that can be read ({error!r}): it was written "
+            "by another version, or was changed."
+        ) from error
+
+
+def _manifest(run: Run, tasks: Sequence[str], records: Sequence[SampleRecord], price: Price) -> RunManifest:
+    config = run.results.get("config", {})
+    metadata = [run.results["configs"][task].get("metadata") or {} for task in tasks]
+    first = metadata[0]
+    return RunManifest(
+        results=run.results_file.name,
+        date=_date(run),
+        world=first.get("world"),
+        model=_model(config, first, records),
+        tasks={task: _task(run, task, [r for r in records if r.task == task]) for task in tasks},
+        seeds={name: config[name] for name in _SEEDS if config.get(name) is not None},
+        limit=None if config.get("limit") in (None, -1, -1.0) else float(config["limit"]),
+        packages={name: version for m in metadata for name, version in m.get("packages", {}).items()},
+        commit=first.get("commit"),
+        host_commit=run.results.get("git_hash") or None,
+        machine=first.get("machine"),
+        usage=_usage(run, tasks, records, price),
+        rejudged_from=run.results.get("rejudged_from"),
+    )
+
+
+def _model(
+    config: Mapping[str, Any], metadata: Mapping[str, Any], records: Sequence[SampleRecord]
+) -> ModelRecord:
+    told = [r.generation for r in records if r.generation]
+    who = Counter(
+        json.dumps([g.engine, g.model, g.revision, public(g.settings)], sort_keys=True) for g in told
+    )
+    names = ("engine", "model", "revision", "settings")
+    trained = {name: value for name, value in metadata.items() if name.startswith("trained_on")}
+    return ModelRecord(
+        adapter=str(config.get("model")),
+        arguments=public(_arguments(config.get("model_args"))),
+        answered=tuple(
+            {**dict(zip(names, json.loads(one), strict=True)), "samples": n} for one, n in sorted(who.items())
+        ),
+        snapshots=tuple(sorted({g.snapshot for g in told if g.snapshot})),
+        trained_on=trained or None,
+    )
+
+
+def _task(run: Run, task: str, records: Sequence[SampleRecord]) -> TaskRecord:
+    config = run.results["configs"][task]
+    metadata = config.get("metadata") or {}
+    verdicts = [r.judgement for r in records if isinstance(r.judgement, Judgement)]
+    return TaskRecord(
+        version=metadata.get("version"),
+        release=metadata.get("release_revision"),
+        release_sha256=metadata.get("release_sha256"),
+        frames=metadata.get("sampling_protocol"),
+        prompt=metadata.get("prompt"),
+        prompt_sha256=metadata.get("prompt_sha256"),
+        judge=metadata.get("judge"),
+        judge_prompt=metadata.get("judge_prompt"),
+        judge_prompt_sha256=metadata.get("judge_prompt_sha256"),
+        judge_snapshots=tuple(sorted({v.snapshot for v in verdicts if v.snapshot})),
+        generation=public(config.get("generation_kwargs") or {}),
+        asked=len(records),
+        scored=sum(r.percent is not None for r in records),
+        unscored=dict(sorted(Counter(r.unscored for r in records if r.unscored).items())),
+    )
+
+
+def _usage(run: Run, tasks: Sequence[str], records: Sequence[SampleRecord], price: Price) -> Usage:
+    told = [r.generation for r in records if r.generation]
+    known = [g for g in told if g.prompt_tokens is not None and g.completion_tokens is not None]
+    bills = [
+        # An API's fingerprint of its system stands behind the snapshot, which alone has a price.
+        (name, price(name, g.prompt_tokens or 0, g.completion_tokens or 0))
+        for g in known
+        if g.snapshot and (name := g.snapshot.partition("+")[0])
+    ]
+    unpriced = tuple(sorted({name for name, usd in bills if usd is None}))
+    seconds = run.results.get("total_evaluation_time_seconds")
+    return Usage(
+        known=len(known),
+        tokens_in=sum(g.prompt_tokens or 0 for g in known),
+        tokens_out=sum(g.completion_tokens or 0 for g in known),
+        video_tokens=sum(g.video_tokens or 0 for g in known),
+        journaled=sum(g.journaled for g in told),
+        usd=sum(usd for _, usd in bills if usd is not None) if bills and not unpriced else None,
+        unpriced=unpriced,
+        judge=_judging(run, tasks),
+        wall_s=float(seconds) if seconds else None,
+    )
+
+
+def _judging(run: Run, tasks: Iterable[str]) -> dict[str, float]:
+    """What judging has cost over the tasks; of a run that was judged again, what that has cost."""
+    fields = ("calls", "cached", "retries", "tokens_in", "tokens_out", "usd", "wall_s")
+    if run.results.get("rejudged_from"):
+        used = run.results.get("judge_usage") or {}
+        return {field: used[field] for field in fields if used.get(field) is not None}
+    sums: Counter[str] = Counter()
+    for task in tasks:
+        for field in fields:
+            if (value := run.results["results"][task].get(f"judge_{field},none")) is not None:
+                sums[field] += value
+    return dict(sums)
+
+
+def _date(run: Run) -> str | None:
+    """lmms-eval dates a run in the zone of its `--timezone`, Singapore's by default."""
+    told = run.results.get("date")
+    if not told:
+        return None
+    zone = (run.results.get("config", {}).get("resolved_cli_args") or {}).get("timezone")
+    try:
+        moment = datetime.strptime(told, "%Y%m%d_%H%M%S")
+        return moment.replace(tzinfo=ZoneInfo(zone)).isoformat() if zone else moment.isoformat()
+    except (ValueError, ZoneInfoNotFoundError):
+        return str(told)
+
+
+def _arguments(given: Any) -> Mapping[str, Any]:
+    """`--model_args`, which lmms-eval keeps as it was given: one text, or an object."""
+    if isinstance(given, Mapping):
+        return given
+    pairs = [pair.partition("=") for pair in str(given or "").split(",") if pair]
+    return {name: value for name, _, value in pairs}
+
+
+def public(value: Any, name: str = "") -> Any:
+    """A setting as it may be shown to anybody: of a path its last part, of an address its host, of a secret nothing."""
+    if isinstance(value, Mapping):
+        return {key: public(one, key) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [public(one, name) for one in value]
+    if not isinstance(value, str):
+        return value
+    if _SECRET.search(name):
+        return "(not shown)"
+    if "://" in value:
+        return ";".join(_host(one) for one in value.split(";"))
+    if not value.startswith(("/", "~", "./", "../")):
+        return value
+    cached = _CACHED.search(value)
+    return f"{cached['owner']}/{cached['name']}@{cached['commit']}" if cached else PurePath(value).name
+
+
+def _host(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
