@@ -16,6 +16,7 @@ from egost_commands import (
     parity,
     power,
     regress,
+    report,
     run,
     serve,
     show,
@@ -41,6 +42,7 @@ _HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   egost serve MODEL      vLLM's server, for egost run --base-url
   egost parity MODEL     do two engines say the same?
   egost summary runs     the figures of the newest run
+  egost report RUN [RUN_B]  all of it as one HTML page
   egost show runs        what made them, and what it cost
   egost compare A B      which run is better, how surely, where
   egost power [A [B]]    how many samples show a difference?
@@ -96,6 +98,7 @@ app.command()(show.show)
 app.command()(compare.compare)
 app.command()(power.power)
 app.command()(regress.regress)
+app.command()(report.report)
 app.command()(judge.judge)
 app.command()(diagnose.diagnose)
 app.command()(leaderboard.leaderboard)

@@ -1,0 +1,203 @@
+"""The figures of a report: each with its interval, of one run or of two beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from egost_tasks.choices import chance_level
+from egost_tasks.judge import BEST, Judgement
+from egost_tasks.sample import TASK_KINDS, WAYS, TaskKind, Way
+from results.records import SampleRecord
+from results.statistics import DRAWS, Difference, Estimate, Score, estimate, paired, percent
+
+Records = Sequence[SampleRecord]
+
+TASKS: tuple[tuple[TaskKind, Way], ...] = tuple((kind, way) for kind in TASK_KINDS for way in WAYS)
+"""The eight tasks in the order of the paper's Table 1."""
+
+SPATIOTEMPORAL: tuple[TaskKind, ...] = ("route", "direction")
+"""The kinds of tasks whose plain mean is Avg.(ST) (paper, Table 1)."""
+
+_LENGTHS = (5.0, 15.0, 30.0, 60.0, 120.0, math.inf)
+"""Upper ends of the groups of clip lengths, seconds."""
+
+_DRAWS = 2_000
+"""Of the tables of parts, which are many; the tasks' own figures have all draws."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure. chance: of guessing, in percent; None for routes. b, difference: None in a report of one run."""
+
+    label: str
+    a: Estimate
+    b: Estimate | None
+    difference: Difference | None
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of figures. note: how they were counted, for people."""
+
+    title: str
+    note: str
+    lines: tuple[Line, ...]
+
+
+def task_label(kind: str, way: str) -> str:
+    """`Direction F`, as the heads of the paper's tables."""
+    return f"{kind.capitalize()} {way[0].upper()}"
+
+
+def averages(a: Records, b: Records | None, score: Score = percent) -> Table:
+    """Avg.(Total) and Avg.(ST) where the first run has their tasks; the mean of what there is where it has not."""
+    lines = [
+        _line(label, _of_kinds(a, kinds), None if b is None else _of_kinds(b, kinds), score)
+        for label, kinds in (("Avg.(Total)", TASK_KINDS), ("Avg.(ST)", SPATIOTEMPORAL))
+        if all(_of_kinds(a, [kind], [way]) for kind in kinds for way in WAYS)
+    ]
+    tasks = {record.task for record in a}
+    if 1 < len(tasks) < len(TASKS):
+        same = None if b is None else [record for record in b if record.task in tasks]
+        lines.insert(0, _line(f"Mean of the {len(tasks)} tasks of this run", a, same, score))
+    return Table("Averages", "Plain means of the tasks, whatever their sizes (paper, Table 1).", tuple(lines))
+
+
+def by_task(a: Records, b: Records | None, score: Score = percent) -> Table:
+    """Each task that the first run has, in the order of the paper's Table 1."""
+    lines = [
+        _line(task_label(kind, way), part, None if b is None else _of_kinds(b, [kind], [way]), score)
+        for kind, way in TASKS
+        if (part := _of_kinds(a, [kind], [way]))
+    ]
+    if score is percent:
+        return Table("By task", "The headline scoring (strict).", tuple(lines))
+    note = "By the reference code's rules (compat), to be put beside the paper's figures."
+    return Table("By task, as the reference scores", note, tuple(lines))
+
+
+def route_aspects(a: Records, b: Records | None) -> Table:
+    """Direction, landmark and semantic of route descriptions (paper, Table 2); without lines where there are none."""
+    lines = [
+        _line(
+            f"{name} {way[0].upper()}",
+            part,
+            None if b is None else _of_kinds(b, ["route"], [way]),
+            score,
+            _DRAWS,
+        )
+        for name, score in _ASPECTS
+        for way in WAYS
+        if (part := _of_kinds(a, ["route"], [way]))
+    ]
+    note = "The judge's scores from 0 to 5, times 20, as in the paper's Table 2."
+    return Table("Route descriptions: D, L and S", note, tuple(lines))
+
+
+def breakdowns(a: Records, b: Records | None) -> tuple[Table, ...]:
+    """Multiple-choice accuracy by source, number of options and clip length, and routes by source and length."""
+    pooled = "All samples of a line together, whatever their task; the interval is over clips."
+    tables = []
+    for words, choose in (("Accuracy", _is_choice), ("Route score", _is_route)):
+        ours, theirs = _pooled(a, choose), None if b is None else _pooled(b, choose)
+        if not ours:
+            continue
+        tables.append(Table(f"{words} by source", pooled, _grouped(ours, theirs, lambda r: r.sample.source)))
+        if choose is _is_choice:
+            tables.append(
+                Table(f"{words} by number of options", pooled, _grouped(ours, theirs, _options_label))
+            )
+        tables.append(Table(f"{words} by clip length", pooled, _grouped(ours, theirs, _length_label)))
+    return tuple(tables)
+
+
+def compat(record: SampleRecord) -> float | None:
+    """The score of a sample by the reference code's rules."""
+    return record.compat
+
+
+def chance(records: Iterable[SampleRecord]) -> float | None:
+    """Percent right of guessing among scored multiple-choice samples; None where there are none with options."""
+    offered = [len(r.sample.options) for r in records if r.sample.options and r.percent is not None]
+    return 100 * chance_level(offered) if offered else None
+
+
+def _line(label: str, a: Records, b: Records | None, score: Score = percent, draws: int = DRAWS) -> Line:
+    return Line(
+        label,
+        estimate(a, score=score, draws=draws),
+        None if b is None else estimate(b, score=score, draws=draws),
+        None if b is None else paired(a, b, score=score, draws=draws),
+        chance(a) if all(map(_is_choice, a)) else None,
+    )
+
+
+def _of_kinds(records: Records, kinds: Iterable[str], ways: Iterable[str] = WAYS) -> list[SampleRecord]:
+    wanted = {(kind, way) for kind in kinds for way in ways}
+    return [record for record in records if (record.sample.task, record.sample.way) in wanted]
+
+
+def _pooled(records: Records, choose: Callable[[SampleRecord], bool]) -> list[SampleRecord]:
+    return [replace(record, task="all") for record in records if choose(record)]
+
+
+def _grouped(a: Records, b: Records | None, key: Callable[[SampleRecord], str]) -> tuple[Line, ...]:
+    labels = sorted({key(record) for record in a}, key=_numbers_first)
+    return tuple(
+        _line(
+            label,
+            [record for record in a if key(record) == label],
+            None if b is None else [record for record in b if key(record) == label],
+            draws=_DRAWS,
+        )
+        for label in labels
+    )
+
+
+def _numbers_first(label: str) -> tuple[float, str]:
+    head = label.split()[0]
+    return (float(head) if head.isdecimal() else math.inf, label)
+
+
+def _options_label(record: SampleRecord) -> str:
+    number = len(record.sample.options)
+    if number == 0:
+        return "not recorded (an older run)"
+    return f"{number} options" if number > 1 else "1 option"
+
+
+def _length_label(record: SampleRecord) -> str:
+    if record.frames is None:
+        return "unknown: no frames"
+    shortest = 0.0
+    for end in _LENGTHS:
+        if record.frames.duration <= end:
+            break
+        shortest = end
+    return f"{shortest:.0f} to {end:.0f} s" if end < math.inf else f"{shortest:.0f} s and longer"
+
+
+def _is_choice(record: SampleRecord) -> bool:
+    return record.sample.task != "route"
+
+
+def _is_route(record: SampleRecord) -> bool:
+    return record.sample.task == "route"
+
+
+def _aspect(name: str) -> Score:
+    def score(record: SampleRecord) -> float | None:
+        judged = record.judgement
+        return 100 * float(getattr(judged, name)) / BEST if isinstance(judged, Judgement) else None
+
+    return score
+
+
+_ASPECTS = (
+    ("Direction (D)", _aspect("direction")),
+    ("Landmark (L)", _aspect("landmark")),
+    ("Semantic (S)", _aspect("semantic")),
+)

@@ -1,0 +1,124 @@
+"""The report itself: one HTML file that opens without a network and whose samples can never run as script.
+
+page = report_page([latest_run(Path("runs"))], Path("~/.cache/egost"), 24_000_000)
+Path("report.html").write_bytes(page.html)
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from results.report.controls_shown import controls_shown
+from results.report.diagnostics import diagnostics
+from results.report.figures import averages, breakdowns, by_task, compat, route_aspects
+from results.report.pictures import charts
+from results.report.sample_rows import frame_hashes, sample_rows
+from results.report.settings import settings
+from results.report.sides import Side, read_sides
+from results.report.statements import statements
+from results.report.thumbnails import Thumbnails, thumbnails
+from results.run import Run
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report. html: UTF-8. samples: how many it shows. clips: with frames; absent: clips without, width: of
+    a frame, pixels."""
+
+    html: bytes
+    samples: int
+    clips: int
+    absent: int
+    width: int
+
+
+def report_page(runs: Sequence[Run], cache: Path, frames_limit: int) -> Page:
+    """The report of one run, or of two, A and B.
+
+    cache: root of the cache that has the runs' clips. frames_limit: bytes of all frames in the file, see `thumbnails`.
+    Raises RunError, see `read_records`.
+    """
+    sides = read_sides(runs)
+    rows = sample_rows(sides[0].records, sides[1].records if len(sides) > 1 else None)
+    pictures = thumbnails(frame_hashes(rows), frames_limit, cache)
+    html = _render(sides, rows, pictures)
+    return Page(html, len(rows), len(pictures.frames), len(pictures.absent), pictures.width)
+
+
+def _render(sides: Sequence[Side], rows: Sequence[dict[str, Any]], pictures: Thumbnails) -> bytes:
+    a = sides[0].records
+    b = sides[1].records if len(sides) > 1 else None
+    strict = [averages(a, b), by_task(a, b)]
+    reference = [averages(a, b, compat), by_task(a, b, compat)]
+    controls = [controls_shown(side) for side in sides]
+    style, script = (_own_file(name) for name in ("report.css", "report.js"))
+    text = _template().render(
+        sides=sides,
+        two=b is not None,
+        mini=sides[0].is_mini,
+        statements=[*statements(sides, strict[1]), *(one for shown in controls for one in shown.statements)],
+        averages=strict[0],
+        charts=charts(sides, strict, reference),
+        tables=[strict[1], reference[1], route_aspects(a, b), *breakdowns(a, b)],
+        diagnostics=[*diagnostics(sides), *(table for shown in controls for table in shown.tables)],
+        facts={side.letter: settings(side.run) for side in sides},
+        policy=_policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        data=_embedded(
+            {
+                "runs": [side.label for side in sides],
+                "samples": rows,
+                "frames": pictures.frames,
+                "absent": pictures.absent,
+            }
+        ),
+    )
+    # A reply may hold half of a surrogate pair, which no UTF-8 has.
+    return text.encode("utf-8", "replace")
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(_own_file("report.html.jinja"))
+
+
+def _own_file(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _embedded(content: dict[str, Any]) -> Markup:
+    """JSON that HTML reads as one text: without `<` nothing in it can end its element or open a comment."""
+    return Markup(json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+
+
+def _policy(style: str, script: str) -> str:
+    """What the browser has to refuse: any request, any script and any style but ours, HTML made of strings."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            f"style-src '{_hash(style)}'",
+            f"script-src '{_hash(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        )
+    )
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

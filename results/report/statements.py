@@ -1,0 +1,86 @@
+"""What a reader has to know before believing a report's figures, in sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from results.protocols import unlike
+from results.report.figures import Line, Table
+from results.report.sides import Side
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence about the runs. weight: `warning` where a figure must not be taken for what it seems."""
+
+    weight: Literal["warning", "note"]
+    text: str
+
+
+def statements(sides: Sequence[Side], tasks: Table) -> list[Statement]:
+    """What the saved runs say about themselves. tasks: the figures by task."""
+    found = [Statement(one.weight, side.named(one.text)) for side in sides for one in _of_run(side)]
+    for number, side in enumerate(sides):
+        if at_chance := [line.label for line in tasks.lines if _at_chance(line, number)]:
+            text = f"not distinguishable from guessing (the interval reaches chance): {', '.join(at_chance)}."
+            found.append(Statement("warning", side.named(text)))
+    return [*found, *(_unlike(*sides) if len(sides) > 1 else [])]
+
+
+def _unlike(a: Side, b: Side) -> list[Statement]:
+    shared = sorted({r.task for r in a.records} & {r.task for r in b.records})
+    differing = Counter(
+        (one.what, one.a, one.b) for one in unlike(a.run, b.run, a.records, b.records, shared)
+    )
+    return [
+        Statement(
+            "warning",
+            f"The runs were not made alike, so that a difference is not the model's alone: {what}: {told_a} against "
+            f"{told_b} ({tasks} of {len(shared)} tasks).",
+        )
+        for (what, told_a, told_b), tasks in differing.items()
+    ]
+
+
+def _of_run(side: Side) -> list[Statement]:
+    found = []
+    if side.is_mini:
+        found.append(
+            Statement(
+                "warning",
+                "This is the mini world, rendered walks for trying: its figures are no benchmark results and are not "
+                "put beside published ones.",
+            )
+        )
+    if bad := [row.name for row in side.run.figures if not row.publishable]:
+        found.append(
+            Statement(
+                "warning",
+                f"Not to be published, too many samples are unscored or none is scored: {', '.join(bad)}.",
+            )
+        )
+    settings = side.run.settings
+    if "limit" in settings:
+        found.append(
+            Statement("warning", f"Only a part of the samples was asked: limit {settings['limit']}.")
+        )
+    if "ARE AMONG THEM" in settings.get("trained on", ""):
+        found.append(Statement("warning", f"The model was trained on {settings['trained on']}."))
+    judged = any(record.sample.task == "route" for record in side.records)
+    if judged and settings.get("judge", "").startswith("offline-rubric") and not side.is_mini:
+        found.append(
+            Statement(
+                "warning",
+                f"The routes were scored by rules ({settings['judge']}), the published ones by GPT-4o: they cannot be "
+                "compared.",
+            )
+        )
+    return found
+
+
+def _at_chance(line: Line, number: int) -> bool:
+    told = line.b if number else line.a
+    return line.chance is not None and told is not None and told.low <= line.chance
