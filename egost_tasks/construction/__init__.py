@@ -17,6 +17,7 @@ The working folder OUT holds one file or folder for each thing that a step leave
     replies/KEY.json                 replies of a writer's or judge's server; what was paid for is not asked again
     calibration.json                 the report: checks of single drafts and of the whole set
     dropped.jsonl                    drafts that cannot be published, with the reasons
+    kept.jsonl                       drafts that passed, as they are to be published
     review.jsonl                     drafts for a person to decide on: verdict null, `accept`, `edit` or `reject`
 
 Every file appears whole or not at all (write beside, then rename), and a step that was killed goes on with what is

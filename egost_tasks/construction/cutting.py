@@ -101,7 +101,7 @@ class _Frames:
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         shown: Any = None
-        pixels = np.empty(0, np.uint8)
+        pixels: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
         for frame in self._shown():
             if frame is not shown:
                 shown, pixels = frame, upright_rgb(frame, self._size[0], self._size[1])

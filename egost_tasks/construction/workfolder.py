@@ -99,6 +99,11 @@ class WorkFolder:
         return self.root / "review.jsonl"
 
     @property
+    def kept(self) -> Path:
+        """Drafts that passed the calibration, to be published."""
+        return self.root / "kept.jsonl"
+
+    @property
     def replies(self) -> Path:
         """Replies of a writer's or judge's server, one file each."""
         return self.root / "replies"

@@ -80,9 +80,9 @@ class OpenAIJudge:
         self._pacing = pacing or Pacing()
         self._endpoint, self._repeats = endpoint, repeats
         self._prompt = load_judge_prompt(COMPAT if endpoint.compat else STRICT)
-        self._structured = self._prompt.reply == "json"
+        self._form = SCORES_SCHEMA if self._prompt.reply == "json" else None
         self.tally = tally or Tally()
-        self._asker = Asker(endpoint, self._pacing, self.tally, self._structured)
+        self._asker = Asker(endpoint, self._pacing, self.tally)
         self._cache = JudgementCache(folder or cache_root() / "judge", self._pacing.lease_s)
         self._admitted = asyncio.Semaphore(_AHEAD * self._pacing.concurrency)
         self._lock = threading.Lock()
@@ -193,7 +193,7 @@ class OpenAIJudge:
             self._prompt.label,
             self._prompt.sha256,
             {"temperature": 0, "seed": SEED, "max_tokens": MAX_TOKENS},
-            SCORES_SCHEMA if self._structured else None,
+            self._form,
             [item.question, item.reference, item.prediction, item.way],
             repeat,
         ]
@@ -240,7 +240,7 @@ class OpenAIJudge:
             try:
                 # Another seed each time: the same one would bring the same unreadable reply.
                 seed = SEED + repeat * self._pacing.asks + ask
-                completion = await self._asker.ask(self._prompt.messages(item), seed, again=ask > 0)
+                completion = await self._asker.ask(self._prompt.messages(item), seed, ask > 0, self._form)
             except NoReply as error:
                 failed = _Failed(error.reason, str(error))
                 break

@@ -1,0 +1,202 @@
+"""Wrong options by GPT-4o (paper, section 3.2), or any model behind the chat-completions interface.
+
+Each reply has a fixed form, and is kept only if it holds against the steps: the right option is repeated as it is, and
+no wrong one is right as well, says what another one says, or is no list of the kind asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from egost_tasks.construction.annotations import DIRECTIONS, LONGEST_TEXT
+from egost_tasks.construction.drafts import Items
+from egost_tasks.construction.option_checks import wrong_option_problem
+from egost_tasks.construction.structured_calls import Nonsense, Question, ask_all
+from egost_tasks.construction.writers import (
+    ChoiceRequest,
+    OfflineWriter,
+    Unwritten,
+    Writer,
+    WriterError,
+    WriterStopped,
+    Written,
+)
+from egost_tasks.judge import SERVER_FORMS, JudgeError
+from egost_tasks.openai_judge.asking import Role
+from egost_tasks.openai_judge.endpoint import Endpoint, find_key, parse_endpoint
+from egost_tasks.openai_judge.pacing import Pacing, chosen_pacing
+from egost_tasks.openai_judge.prompt import Message, encodable
+from egost_tasks.openai_judge.usage import Tally
+
+_WRONG = 3
+"""Wrong options that a model is asked for: most questions of the real data have four options."""
+
+_TURN_WORDS = tuple(direction for direction in DIRECTIONS if direction != "straight")
+_ROLE = Role("The writer", "What was written is kept", "--writer", WriterStopped)
+
+
+class StepPrompt(BaseModel):
+    """Instructions with a version, kept as data; `$request` in `user` stands for the JSON of a question."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: PositiveInt
+    system: str
+    user: str
+
+    @property
+    def label(self) -> str:
+        """Name and version as they are recorded, for example `option-writer-1`."""
+        return f"{self.name}-{self.version}"
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole content, hexadecimal."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def messages(self, request: dict[str, Any]) -> list[Message]:
+        """The chat messages that ask about a question."""
+        told = encodable(json.dumps(request, ensure_ascii=False, indent=1))
+        user = Template(self.user).substitute(request=told)
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
+
+
+@functools.cache
+def load_step_prompt(label: str) -> StepPrompt:
+    """The shipped prompt of a label."""
+    text = Path(__file__).with_name(f"{label}.yaml").read_text(encoding="utf-8")
+    return StepPrompt.model_validate(yaml.safe_load(text))
+
+
+def find_endpoint(spec: str, option: str) -> Endpoint:
+    """The server that a user named behind an option, with its key at hand.
+
+    spec: `gpt-4o`, `gpt-SNAPSHOT`, `openai:MODEL` (of api.openai.com), `openai:MODEL@URL` or `azure:NAME@URL`.
+    Raises WriterError for another form or a missing key.
+    """
+    name = spec.removeprefix("openai:") if "@" not in spec else spec
+    try:
+        endpoint = parse_endpoint(name)
+        if endpoint.needs_key and not os.environ.get(endpoint.key_name, "").strip():
+            raise WriterError(f"{option} {endpoint.label} needs a key: set {endpoint.key_name}.")
+        find_key(endpoint)
+    except JudgeError as error:
+        forms = f"openai:MODEL, {SERVER_FORMS}"
+        raise WriterError(f"{option}: {error} Forms here: {forms}.") from error
+    if endpoint.compat:
+        raise WriterError(f"{option} {spec}: +compat is a judge's; leave it out.")
+    return endpoint
+
+
+def get_writer(spec: str, folder: Path, seed: int) -> Writer:
+    """The writer of a name: `offline`, or a server's (see `find_endpoint`).
+
+    folder: where a server's replies are kept. Raises WriterError.
+    """
+    if spec == "offline":
+        return OfflineWriter(seed)
+    return OpenAIWriter(find_endpoint(spec, "--writer"), folder, chosen_pacing())
+
+
+class OpenAIWriter:
+    """A writer behind the chat-completions interface; tally: what this process asked for."""
+
+    def __init__(self, endpoint: Endpoint, folder: Path, pacing: Pacing) -> None:
+        self._endpoint, self._folder, self._pacing = endpoint, folder, pacing
+        self._prompt = load_step_prompt("option-writer-1")
+        self.tally = Tally()
+
+    @property
+    def name(self) -> str:
+        """The server's name and the prompt's."""
+        return f"{self._endpoint.label}+{self._prompt.label}"
+
+    def __call__(self, requests: Sequence[ChoiceRequest]) -> list[Written | Unwritten]:
+        """Write all; what was written before is not asked for again. Raises WriterStopped and CacheError."""
+        answers = ask_all(
+            [self._question(request) for request in requests],
+            self._endpoint,
+            self._folder,
+            _ROLE,
+            pacing=self._pacing,
+            tally=self.tally,
+            doing="writing options",
+        )
+        return [
+            answer
+            if isinstance(answer, Unwritten)
+            else Written(request.truth, answer.content, snapshot=answer.snapshot)
+            for request, answer in zip(requests, answers, strict=True)
+        ]
+
+    def _question(self, request: ChoiceRequest) -> Question[tuple[Items, ...]]:
+        told = {
+            "kind": request.task,
+            "way": "from A to B" if request.ways[0] == "forward" else "back from B to A",
+            "scene": request.scene,
+            "steps": [asdict(step) for step in request.steps],
+            "right": list(request.truth),
+        }
+        return Question(
+            self._prompt.messages(told), _form(request), functools.partial(_read_options, request)
+        )
+
+
+def _form(request: ChoiceRequest) -> dict[str, Any]:
+    item: dict[str, Any] = {"type": "string"}
+    if request.task == "direction":
+        item["enum"] = list(_TURN_WORDS)
+    items = {"type": "array", "items": item}
+    return object_form("wrong_options", {"right": items, "wrong": {"type": "array", "items": items}})
+
+
+def object_form(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The `response_format` for an object that has all these fields and no other."""
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(fields),
+        "properties": fields,
+    }
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+
+
+def _read_options(request: ChoiceRequest, reply: dict[str, Any]) -> tuple[Items, ...]:
+    right, wrong = _items(request, reply.get("right")), reply.get("wrong")
+    if right != request.truth:
+        raise Nonsense(
+            "right_differs",
+            f"it takes {list(right)} for the right option, the steps say {list(request.truth)}",
+        )
+    if not isinstance(wrong, list) or len(wrong) != _WRONG:
+        raise Nonsense("no_three_wrong", f"expected {_WRONG} wrong options, found {wrong!r:.200}")
+    options = tuple(_items(request, items) for items in wrong)
+    for k, option in enumerate(options):
+        if problem := wrong_option_problem(request.task, option, request.truth, options[:k]):
+            raise Nonsense(problem.name, problem.message)
+    return options
+
+
+def _items(request: ChoiceRequest, found: Any) -> Items:
+    if not isinstance(found, list) or not found or not all(isinstance(item, str) for item in found):
+        raise Nonsense("no_list", f"expected a list of texts, found {found!r:.200}")
+    for item in found:
+        if request.task == "direction" and item not in _TURN_WORDS:
+            raise Nonsense("no_direction", f"{item!r:.80} is none of {', '.join(_TURN_WORDS)}")
+        if not (item.strip() and item.isprintable() and len(item) <= LONGEST_TEXT):
+            raise Nonsense(
+                "no_name", f"{item!r:.80} is no name of one line and at most {LONGEST_TEXT} characters"
+            )
+    return tuple(item.strip() for item in found)
