@@ -1,0 +1,184 @@
+"""The fourth step: which drafts can be published, which cannot, which a person must look at, and what the set tells."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from egost_tasks.construction.agreement import Agreement, agreements
+from egost_tasks.construction.annotations import Annotation
+from egost_tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
+from egost_tasks.construction.openai_writer import find_endpoint
+from egost_tasks.construction.option_checks import Finding, check_draft
+from egost_tasks.construction.review import decision_on, read_decisions, write_reviews
+from egost_tasks.construction.second_opinions import (
+    BlindRun,
+    blind_cue,
+    judge_choices,
+    read_blind_run,
+    solved_blind,
+)
+from egost_tasks.construction.set_checks import Cue, check_set
+from egost_tasks.construction.workfolder import (
+    WorkFolder,
+    WorkFolderError,
+    read_lines,
+    write_lines,
+    write_object,
+)
+from egost_tasks.openai_judge.pacing import chosen_pacing
+from egost_tasks.openai_judge.usage import Tally
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration found.
+
+    kept, dropped, pending: the drafts that can be published, those that cannot, and those that wait for a person; the
+    last two with the reasons. cues: what the kept choices give away as a set. agreements: of each two annotators.
+    unjudged: how many choices the judge was asked about and could not judge, by reason.
+    """
+
+    kept: tuple[Draft, ...]
+    dropped: tuple[tuple[Draft, tuple[Finding, ...]], ...]
+    pending: tuple[tuple[Draft, tuple[Finding, ...]], ...]
+    cues: tuple[Cue, ...]
+    agreements: tuple[Agreement, ...]
+    unjudged: dict[str, int]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is something to publish and the set does not give its answers away."""
+        return bool(self.kept) and not any(cue.found for cue in self.cues)
+
+
+def read_drafts(folder: WorkFolder) -> list[Draft]:
+    """The drafts as they were written. Raises WorkFolderError where there are none, or an id stands twice."""
+    if not folder.questions.is_file():
+        raise WorkFolderError(
+            f"{folder.root} has no questions ({folder.questions.name} is missing). Run: egost construct questions "
+            f"{folder.root}"
+        )
+    drafts = [
+        draft_from_json(row, f"{folder.questions}, line {number}")
+        for number, row in enumerate(read_lines(folder.questions), 1)
+    ]
+    if twice := [name for name, n in Counter(draft.id for draft in drafts).items() if n > 1]:
+        raise WorkFolderError(f"{folder.questions} has {twice[0]} twice. Run: egost construct questions")
+    return drafts
+
+
+def calibrate(folder: WorkFolder, *, blind: Sequence[Path] = (), judge: str | None = None) -> Calibration:
+    """Check all drafts of a working folder and write what was found into it.
+
+    blind: folders of runs of models that saw no frame (see `read_blind_run`). judge: a server (see
+    `openai_writer.find_endpoint`) that is asked which options are right by the steps.
+    Decisions in `review.jsonl` count as long as their draft is the same: an accepted or edited draft is kept in spite
+    of what only a person could decide on, never in spite of what drops it.
+    Raises WorkFolderError, AnnotationError, BlindRunError, WriterError and CacheError.
+    """
+    with folder.step("calibration"):
+        drafts = read_drafts(folder)
+        decisions = read_decisions(folder)
+        current = {
+            draft.id: decision.edited
+            if (decision := decision_on(draft, decisions)) and decision.edited
+            else draft
+            for draft in drafts
+        }
+        by_clip: dict[str, list[Annotation]] = defaultdict(list)
+        for annotation in folder.annotations.all():
+            by_clip[annotation.clip].append(annotation)
+        clips = folder.clips()
+        runs = [read_blind_run(path, list(current.values())) for path in blind]
+        findings = {
+            name: check_draft(draft, by_clip[draft.clip] if draft.clip in clips else [], current)
+            for name, draft in current.items()
+        }
+        for name, draft in current.items():
+            if doubt := solved_blind(runs, draft):
+                findings[name].append(doubt)
+        unjudged = _judge(folder, judge, current, by_clip, findings)
+        kept, dropped, pending, reviewed = [], [], [], []
+        for draft in drafts:
+            found = findings[draft.id]
+            decision = decision_on(draft, decisions)
+            if drops := [finding for finding in found if finding.verdict == "drop"]:
+                dropped.append((draft, tuple(drops)))
+            elif decision and decision.verdict == "reject":
+                dropped.append((draft, (Finding("rejected", "drop", "a person rejected it."),)))
+                reviewed.append((draft, found))
+            elif decision:
+                kept.append(current[draft.id])
+                reviewed.append((draft, found))
+            elif found:
+                pending.append((draft, tuple(found)))
+                reviewed.append((draft, found))
+            else:
+                kept.append(draft)
+        cues = check_set(kept) + [blind_cue(run, kept) for run in runs if _answers(run, kept)]
+        result = Calibration(
+            tuple(kept),
+            tuple(dropped),
+            tuple(pending),
+            tuple(cues),
+            tuple(agreements(a for found in by_clip.values() for a in found)),
+            unjudged,
+        )
+        write_lines(
+            folder.dropped, [{**asdict(d), "reasons": [asdict(f) for f in found]} for d, found in dropped]
+        )
+        write_reviews(folder, reviewed, decisions)
+        write_lines(folder.kept, kept)
+        write_object(folder.calibration, report(result, drafts, judge))
+    return result
+
+
+def report(result: Calibration, drafts: Sequence[Draft], judge: str | None) -> dict[str, Any]:
+    """A calibration as plain values, as `calibration.json` holds it."""
+
+    def by_task(found: Sequence[Draft]) -> dict[str, int]:
+        return dict(sorted(Counter(f"{draft.task}_{draft.way}" for draft in found).items()))
+
+    def reasons(found: Sequence[tuple[Draft, tuple[Finding, ...]]]) -> dict[str, int]:
+        counts = Counter(name for _, findings in found for name in {f.name for f in findings})
+        return dict(sorted(counts.items()))
+
+    return {
+        "questions_sha256": drafts_sha256(drafts),
+        "kept_sha256": drafts_sha256(result.kept),
+        "passed": result.passed,
+        "drafts": by_task(drafts),
+        "kept": by_task(result.kept),
+        "dropped": reasons(result.dropped),
+        "pending": reasons(result.pending),
+        "cues": [asdict(cue) for cue in result.cues],
+        "agreements": [asdict(agreement) for agreement in result.agreements],
+        "judge": judge,
+        "unjudged": result.unjudged,
+    }
+
+
+def _judge(
+    folder: WorkFolder,
+    judge: str | None,
+    current: dict[str, Draft],
+    by_clip: dict[str, list[Annotation]],
+    findings: dict[str, list[Finding]],
+) -> dict[str, int]:
+    if judge is None:
+        return {}
+    sound = [d for name, d in current.items() if not any(f.verdict == "drop" for f in findings[name])]
+    steps = {(a.clip, a.annotator): a for found in by_clip.values() for a in found}
+    endpoint = find_endpoint(judge, "--judge")
+    objections, failed = judge_choices(sound, steps, endpoint, folder.replies, chosen_pacing(), Tally())
+    for name, finding in objections.items():
+        findings[name].append(finding)
+    return dict(sorted(Counter(item.reason for item in failed.values()).items()))
+
+
+def _answers(run: BlindRun, kept: Sequence[Draft]) -> bool:
+    return any(draft.id in run.letters for draft in kept)
