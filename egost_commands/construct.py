@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from egost_commands.front import Workers, console, says_what_to_do
+
+if TYPE_CHECKING:
+    from egost_tasks.construction.calibration import Calibration
 
 construct_app = typer.Typer(
     help="Build such a benchmark from videos: clips, annotate, questions, calibrate, publish.",
@@ -66,3 +70,144 @@ def annotate(
     console.print(
         f"imported: {len(imported)} annotations; {len(done)} of {len(folder.clips())} clips are annotated"
     )
+
+
+@construct_app.command()
+@says_what_to_do
+def questions(
+    out: Out,
+    writer: Annotated[
+        str, typer.Option(help="offline (by rule), openai:MODEL, openai:MODEL@URL, azure:NAME@URL.")
+    ] = "offline",
+    seed: Annotated[int, typer.Option(min=0, help="Of wordings, rules and right letters.")] = 0,
+) -> None:
+    """Write the questions of the annotated clips; run it again to go on, what a server wrote is kept."""
+    from egost_tasks.construction.openai_writer import get_writer
+    from egost_tasks.construction.question_step import write_questions
+    from egost_tasks.construction.structured_calls import cost_of
+    from egost_tasks.construction.workfolder import WorkFolder
+
+    folder = WorkFolder(out)
+    found = write_questions(folder, get_writer(writer, folder.replies, seed), seed=seed)
+    table = Table("task", "questions")
+    for task, number in sorted(Counter(f"{d.task}_{d.way}" for d in found.drafts).items()):
+        table.add_row(task, str(number))
+    console.print(table)
+    for reason, number in Counter(item.reason for item in found.left_out).most_common():
+        example = next(item for item in found.left_out if item.reason == reason)
+        console.print(
+            f"left out: {number} ({reason}), for example {example.id}: {example.message}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    if writer != "offline":
+        cost = cost_of(folder.replies)
+        price = "no price known" if cost.usd is None else f"{cost.usd:.4f} USD"
+        console.print(
+            f"replies kept: {cost.replies}, {cost.tokens_in} tokens in, {cost.tokens_out} out, {price}",
+            highlight=False,
+        )
+    console.print(f"{len(found.drafts)} questions in {folder.questions}", soft_wrap=True, highlight=False)
+
+
+@construct_app.command()
+@says_what_to_do
+def calibrate(
+    out: Out,
+    blind: Annotated[
+        list[Path] | None,
+        typer.Option(help="--output_path of a run without frames, on a release published from here."),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="A model that sees the steps and names all right options.")
+    ] = None,
+) -> None:
+    """Drop what is no question, send doubts to review.jsonl, and see what text alone tells.
+
+    Exit code 1 where the set gives its answers away, or nothing is left.
+    """
+    from egost_tasks.construction.calibration import calibrate as calibrate_folder
+    from egost_tasks.construction.workfolder import WorkFolder
+
+    folder = WorkFolder(out)
+    result = calibrate_folder(folder, blind=blind or (), judge=judge)
+    _print_calibration(result)
+    console.print(
+        f"{len(result.kept)} kept, {len(result.dropped)} dropped ({folder.dropped}), {len(result.pending)} wait for a "
+        f"person ({folder.review}); report: {folder.calibration}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    raise typer.Exit(0 if result.passed else 1)
+
+
+@construct_app.command()
+@says_what_to_do
+def publish(
+    out: Out,
+    release: Annotated[Path, typer.Argument(help="Folder for the release; EGOST_DATA must name it then.")],
+    name: Annotated[
+        str, typer.Option(help="Of the benchmark; part of its revision in all results.")
+    ] = "private",
+    with_findings: Annotated[
+        bool, typer.Option("--with-findings", help="Also a set that gives answers away; the card says so.")
+    ] = False,
+) -> None:
+    """Write the official layout with a data card; the tasks run on it, `egost data verify` checks it."""
+    from egost_tasks.construction.publication import publish as publish_folder
+    from egost_tasks.construction.workfolder import WorkFolder
+
+    done = publish_folder(WorkFolder(out), release, name=name, with_findings=with_findings)
+    console.print(
+        f"{done.revision}: {done.card['questions']} questions, {done.card['clips']} clips in {done.root}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    for finding in done.findings:
+        console.print(f"[red]published although[/] text gives answers away: {finding}", soft_wrap=True)
+    if done.unlicensed:
+        console.print(
+            f"no licence is given for {', '.join(done.unlicensed)}: put it into the list of clips before you share "
+            "them",
+            soft_wrap=True,
+        )
+    if done.missing_tasks:
+        console.print(
+            f"no question of {', '.join(done.missing_tasks)}: `egost data verify` reports it, and the group egost "
+            "does not run; name the other tasks",
+            soft_wrap=True,
+        )
+    console.print(
+        f"Let the tasks find it: export EGOST_DATA={done.root.resolve()}; then: egost data verify",
+        soft_wrap=True,
+    )
+
+
+def _print_calibration(result: Calibration) -> None:
+    reasons = Table("reason", "what happens", "questions")
+    for verdict, found in (("dropped", result.dropped), ("waits for a person", result.pending)):
+        counts = Counter(reason for _, findings in found for reason in {f.name for f in findings})
+        for reason, number in counts.most_common():
+            reasons.add_row(reason, verdict, str(number))
+    if reasons.row_count:
+        console.print(reasons)
+    cues = Table("without a frame", "of", "questions", "right %", "interval", "chance %", "")
+    for cue in result.cues:
+        right, interval, said = "-", "", "not known: too few clips"
+        if cue.accuracy is not None and cue.low is not None and cue.high is not None:
+            right, interval = f"{100 * cue.accuracy:.1f}", f"{100 * cue.low:.1f} to {100 * cue.high:.1f}"
+            said = "[red]gives answers away[/]" if cue.found else "at chance"
+        cues.add_row(cue.name, cue.of, str(cue.questions), right, interval, f"{100 * cue.chance:.1f}", said)
+    console.print(cues)
+    for agreement in result.agreements:
+        kappa = (
+            "no kappa (one category)" if agreement.kappa is None else f"Cohen's kappa {agreement.kappa:.2f}"
+        )
+        console.print(
+            f"{' and '.join(agreement.annotators)}: {kappa} over {agreement.steps} steps of {agreement.clips} clips",
+            soft_wrap=True,
+            highlight=False,
+        )
+    for reason, number in result.unjudged.items():
+        console.print(f"[red]not judged[/]: {number} ({reason})")

@@ -26,7 +26,7 @@ CLIPS_REVISION = "main"
 """No revision of the clips is published together with the questions; the commit that `main` meant at the
 first download is recorded and asked for from then on."""
 
-_RECORD = "egost_release.json"
+RELEASE_RECORD = "egost_release.json"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def download(
     Raises ReleaseError when the hub cannot be reached or does not have a revision, CacheError when it cannot be
     recorded what was downloaded.
     """
-    record = (to or _default_record_folder()) / _RECORD
+    record = (to or _default_record_folder()) / RELEASE_RECORD
     known = _read_record(record)
     questions = _snapshot(QUESTIONS_REPO, questions_revision or QUESTIONS_REVISION, to)
     clips = _snapshot(CLIPS_REPO, clips_revision or known.get("clips_revision") or CLIPS_REVISION, to)
@@ -65,7 +65,7 @@ def download_command() -> str:
 
 def cached_snapshots() -> Snapshots | None:
     """What `download` left in the hub's cache; None when nothing is there (or not any more)."""
-    known = _read_record(_default_record_folder() / _RECORD)
+    known = _read_record(_default_record_folder() / RELEASE_RECORD)
     if not known:
         return None
     roots = tuple(Path(root) for root in known["roots"])
@@ -76,7 +76,7 @@ def cached_snapshots() -> Snapshots | None:
 
 def recorded_revision(root: Path) -> str:
     """Commit of the questions in a folder that `download` filled, else `local`."""
-    return str(_read_record(root / _RECORD).get("revision", "local"))
+    return str(_read_record(root / RELEASE_RECORD).get("revision", "local"))
 
 
 def _snapshot(repo: str, revision: str, to: Path | None) -> tuple[Path, str]:

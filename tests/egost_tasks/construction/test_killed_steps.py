@@ -1,0 +1,131 @@
+"""A step that is killed (SIGKILL) before any of its renames goes on and ends with the same files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+from mini_annotations import annotated_folder, annotation_of
+from video_files import write_video
+
+from egost_tasks.construction.annotations import Annotation, Step
+from egost_tasks.construction.calibration import calibrate
+from egost_tasks.construction.clip_step import build_clips
+from egost_tasks.construction.publication import publish
+from egost_tasks.construction.question_step import write_questions
+from egost_tasks.construction.workfolder import WorkFolder
+from egost_tasks.construction.writers import OfflineWriter
+from egost_tasks.mini_world.steps import ClipTruth
+
+ROUTE = (
+    Step("left", "red door", "", 0.2),
+    Step("right", "lamp", "open a box", 0.5),
+    Step("straight", "bed", "", 0.9),
+)
+NAMES = ("a", "b", "c")
+
+
+def cut(root: Path) -> None:
+    build_clips(WorkFolder(root / "out"), root / "spec.csv", workers=1, progress=False)
+
+
+def annotate(root: Path) -> None:
+    folder = WorkFolder(root / "out")
+    for k, clip in enumerate(folder.clips()):
+        steps = tuple(Step(s.direction, f"{s.landmark} {k}", s.action, s.time_s) for s in ROUTE)
+        folder.annotations.save(Annotation(clip, "ana", "indoor_multi", steps))
+
+
+def write(root: Path) -> None:
+    write_questions(WorkFolder(root / "out"), OfflineWriter(0))
+
+
+def check(root: Path) -> None:
+    calibrate(WorkFolder(root / "out"))
+
+
+def release(root: Path) -> None:
+    publish(WorkFolder(root / "out"), root / "release", name="walks", progress=False)
+
+
+STEPS: tuple[Callable[[Path], None], ...] = (cut, annotate, write, check, release)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".lock")
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in files if not path.name.endswith(".part")
+    }
+
+
+def killed_before_rename(number: int, step: Callable[[], None]) -> bool:
+    """Run a step in a process of its own that is killed before its rename of a number; False where it ends before."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        return os.WIFSIGNALED(status)
+    try:
+        replace, seen = Path.replace, count(1)
+
+        def replace_or_die(self: Path, target: Path) -> Path:
+            if next(seen) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return replace(self, target)
+
+        Path.replace = replace_or_die  # type: ignore[method-assign,assignment]
+        step()
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The folder before each step, and after the last one."""
+    root = tmp_path_factory.mktemp("stages")
+    (root / "0").mkdir()
+    rows = ["file,start,end,source,scene,licence"]
+    for name in NAMES:
+        write_video(root / f"{name}.mp4", 25)
+        rows.append(f"{root / name}.mp4,,,own,indoor_multi,CC")
+    (root / "0" / "spec.csv").write_text("\n".join(rows))
+    folders = [root / "0"]
+    for number, step in enumerate(STEPS, 1):
+        folders.append(root / str(number))
+        shutil.copytree(folders[-2], folders[-1])
+        step(folders[-1])
+    return folders
+
+
+@pytest.mark.parametrize("number", range(len(STEPS)), ids=[step.__name__ for step in STEPS])
+def test_a_killed_step_ends_as_one_that_was_not(stages: list[Path], tmp_path: Path, number: int) -> None:
+    step, expected = STEPS[number], contents(stages[number + 1])
+    kills = 0
+    for rename in count(1):
+        root = tmp_path / str(rename)
+        shutil.copytree(stages[number], root)
+        if not killed_before_rename(rename, lambda root=root: step(root)):
+            break
+        kills += 1
+        step(root)
+        found = contents(root)
+        assert found.keys() == expected.keys()
+        for name, content in expected.items():
+            assert found[name] == content, f"{name} after a kill before rename {rename}"
+        assert not [p for p in (root / "out").rglob("*.mp4") if p.name.startswith(".")]
+    assert kills >= {"cut": 6, "annotate": 3, "write": 2, "check": 4, "release": 30}[step.__name__]
+
+
+def test_one_folder_is_worked_in_by_one_process(tmp_path: Path, truths: list[ClipTruth]) -> None:
+    from egost_tasks.construction.workfolder import WorkFolderError
+
+    folder = annotated_folder(tmp_path, 0, truths[:2])
+    assert folder.annotations.load(truths[0].clip, "truth") == annotation_of(truths[0])
+    with folder.step("questions"), pytest.raises(WorkFolderError, match="another process runs this step"):
+        write_questions(folder, OfflineWriter(0))
