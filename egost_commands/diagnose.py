@@ -86,7 +86,7 @@ def _run_controls(
     name: str, options: RunOptions, wanted: Sequence[Control], limit: int | None, room: int | None
 ) -> None:
     from egost_tasks.judge import chosen_judge
-    from model_adapters.control_run import choose_questions, load_model, note_plan
+    from model_adapters.control_run import choose_questions, load_model, note_plan, number_of_requests
     from model_adapters.run_plan import model_named, plan_run
     from results.controls import compare_controls, write_controls
 
@@ -97,6 +97,11 @@ def _run_controls(
     questions = choose_questions(options.tasks, limit, room)
     has_routes = any(question.sample.task == "route" for question in questions.asked)
     judge = chosen_judge(questions.release.world) if has_routes else None
+    asked = sum(number_of_requests(questions, control) for control in (None, *wanted))
+    console.print(
+        f"{len(questions.asked)} questions, {asked} requests; what is in the journal is not asked again",
+        highlight=False,
+    )
     model = load_model(plan)
     try:
         replies, rotations = control_records(model, questions, wanted, judge)
@@ -174,10 +179,8 @@ def _show(found: Controls) -> None:
         highlight=False,
     )
     table = Table(box=None, padding=(0, 1, 0, 0))
-    for column in ("control", "score", "control", "gap", "95 % interval", "p", "n"):
-        table.add_column(
-            column, justify="left" if column == "control" and not table.columns else "right", no_wrap=True
-        )
+    for column in ("control", "as asked", "under it", "gap", "95 % interval", "p", "n"):
+        table.add_column(column, justify="left" if column == "control" else "right", no_wrap=True)
     for arm in found.arms:
         table.add_row(*_row(f"{arm.name} (no model)" if arm.guesser else arm.name, arm.overall))
     if found.circular:
@@ -188,10 +191,10 @@ def _show(found: Controls) -> None:
     if len({task for arm in found.arms for task in arm.by_task}) > 1:
         console.print(_tasks_table(found))
     for arm in found.arms:
-        console.print(f"{arm.name}: {arm.meaning}", highlight=False)
+        console.print(f"{arm.name}: {arm.meaning}", soft_wrap=True, highlight=False)
     for name in ("circular", "turned", "consistency"):
         if part := getattr(found, name):
-            console.print(f"{name}: {part.meaning}", highlight=False)
+            console.print(f"{name}: {part.meaning}", soft_wrap=True, highlight=False)
 
 
 def _tasks_table(found: Controls) -> Table:

@@ -141,6 +141,14 @@ def ask(model: EngineModel, questions: Questions, control: Control | None) -> li
     ]
 
 
+def number_of_requests(questions: Questions, control: Control | None) -> int:
+    """How many requests a control takes, those counted that are in the journal."""
+    options = [len(question.sample.options) for question in questions.asked]
+    if control in (None, "blind", "shuffled"):
+        return len(options)
+    return sum(max(0, n - 1) if control == "rotated" else n > 0 for n in options)
+
+
 def _altered(questions: Sequence[Question], control: Control | None) -> Iterator[tuple[Question, int]]:
     for question in questions:
         if control not in (None, "blind", "shuffled") and not question.sample.options:
