@@ -192,12 +192,16 @@ def _print_calibration(result: Calibration) -> None:
             reasons.add_row(reason, verdict, str(number))
     if reasons.row_count:
         console.print(reasons)
-    cues = Table("without a frame", "of", "questions", "right %", "interval", "chance %", "")
+    cues = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("without a frame", "of", "n", "right %", "interval", "chance %", ""):
+        cues.add_column(
+            name, justify="left" if name in ("without a frame", "of", "") else "right", no_wrap=True
+        )
     for cue in result.cues:
-        right, interval, said = "-", "", "not known: too few clips"
+        right, interval, said = "-", "", "too few clips"
         if cue.accuracy is not None and cue.low is not None and cue.high is not None:
             right, interval = f"{100 * cue.accuracy:.1f}", f"{100 * cue.low:.1f} to {100 * cue.high:.1f}"
-            said = "[red]gives answers away[/]" if cue.found else "at chance"
+            said = "[red]tells answers[/]" if cue.found else "at chance"
         cues.add_row(cue.name, cue.of, str(cue.questions), right, interval, f"{100 * cue.chance:.1f}", said)
     console.print(cues)
     for agreement in result.agreements:

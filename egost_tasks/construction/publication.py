@@ -163,10 +163,12 @@ def _claim(root: Path, name: str) -> None:
             raise PublishError(f"{error} Delete {root}, or name another folder.") from error
         if earlier != name:
             raise PublishError(f"{root} holds the release {earlier!r}, not {name!r}. Name another folder.")
-    elif others := sorted(path.name for path in root.iterdir()):
+    elif others := sorted(path.name for path in root.iterdir() if not path.name.startswith(_STARTED)):
         raise PublishError(f"{root} is not empty (for example {others[0]}). Name an empty folder.")
     else:
         write_object(started, {"name": name})
+    for left_over in root.glob("*.part"):
+        left_over.unlink()
 
 
 def _place_clips(folder: WorkFolder, root: Path, rows: Sequence[ClipRow], progress: bool) -> None:

@@ -66,11 +66,6 @@ def also_right(written: Written) -> Written:
     return replace(written, wrong=(tuple(f"the {item}" for item in written.right), *written.wrong[1:]))
 
 
-@pytest.fixture
-def folder(tmp_path: Path, truths: list[ClipTruth]) -> WorkFolder:
-    return annotated_folder(tmp_path / "out", 0, truths)
-
-
 def reasons(result: Calibration) -> set[str]:
     return {finding.name for _, findings in (*result.dropped, *result.pending) for finding in findings}
 
@@ -79,7 +74,8 @@ def cues(result: Calibration) -> set[str]:
     return {cue.name for cue in result.cues if cue.found}
 
 
-def test_what_the_offline_writer_writes_is_kept_whole(folder: WorkFolder) -> None:
+def test_what_the_offline_writer_writes_is_kept_whole(tmp_path: Path, truths: list[ClipTruth]) -> None:
+    folder = annotated_folder(tmp_path / "out", 0, truths)
     drafts = write_questions(folder, OfflineWriter(0)).drafts
     result = calibrate(folder)
     assert result.kept == drafts and result.passed
@@ -101,8 +97,9 @@ def test_what_the_offline_writer_writes_is_kept_whole(folder: WorkFolder) -> Non
     ],
 )
 def test_a_biased_writer_is_caught_by_name(
-    folder: WorkFolder, bias: Bias, tasks: tuple[str, ...], name: str
+    tmp_path: Path, truths: list[ClipTruth], bias: Bias, tasks: tuple[str, ...], name: str
 ) -> None:
+    folder = annotated_folder(tmp_path / "out", 0, truths[:20])
     written = write_questions(folder, BiasedWriter(bias, tasks)).drafts
     result = calibrate(folder)
     print(name, cues(result), reasons(result))

@@ -59,7 +59,9 @@ def test_every_question_of_the_offline_writer_agrees_with_the_truth(
             panels = truth.landmarks if draft.way == "forward" else backwards(truth.landmarks)
             route = read_route(draft.answer)
             assert route.turns == turns, draft.answer
-            told = [(*sorted(landmark.modifiers), landmark.head) for landmark in route.landmarks]
+            # An action has a thing of its own: `open a sliding door`.
+            named = [landmark for landmark in route.landmarks if landmark.head == "panel"]
+            told = [(*sorted(landmark.modifiers), landmark.head) for landmark in named]
             assert told == [(*sorted((p.colour, p.pattern)), "panel") for p in panels], draft.answer
             assert all(ACTION_WORDS[action] in draft.answer for action in truth.actions)
             continue
@@ -168,11 +170,10 @@ def test_a_server_that_talks_nonsense_is_asked_again_and_its_sense_is_kept(
     tmp_path: Path, truths: list[ClipTruth], no_key: None
 ) -> None:
     folder = annotated_folder(tmp_path, 0, truths[:5])
-    nonsense = ["say:I would say left.", 'say:{"right": ["north"], "wrong": []}', "error:500"]
+    nonsense = ["say:I would say left.", 'say:{"right": ["north"], "wrong": []}']
 
     def script(ask: Ask) -> str:
-        turn = int(truths[0].clip in json.dumps(told(ask)))
-        return nonsense[ask.number + turn] if ask.number + turn < 2 else f"say:{good_reply(ask)}"
+        return nonsense[ask.number] if ask.number < 2 else f"say:{good_reply(ask)}"
 
     with serve_judge(script=script) as server:
         endpoint = find_endpoint(f"openai:judge-model@{server.url}", "--writer")

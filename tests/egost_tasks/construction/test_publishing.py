@@ -162,7 +162,7 @@ def test_what_is_not_ready_is_refused(built: WorkFolder, tmp_path: Path, truths:
     publish(built, tmp_path / "release", name="walks", progress=False)
     with pytest.raises(PublishError, match="holds the release 'walks', not 'others'"):
         publish(built, tmp_path / "release", name="others")
-    folder = annotated_folder(tmp_path / "out", 0, truths)
+    folder = annotated_folder(tmp_path / "out", 0, truths[:12])
     write_questions(folder, OfflineWriter(0))
     with pytest.raises(PublishError, match="is not calibrated"):
         publish(folder, tmp_path / "none", name="walks")
