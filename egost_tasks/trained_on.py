@@ -163,17 +163,20 @@ def without_trained_on(release: Release, samples: Sequence[Sample]) -> list[Samp
 def overlap_metadata(release: Release) -> dict[str, Any]:
     """What a results JSON says of the noted model's training rows; empty for a model without a manifest.
 
-    `trained_on_overlap` counts the release's samples that were trained on, by task.
+    `trained_on_overlap` counts the release's samples that were trained on, by task; `trained_on_parts` all rows of the
+    official release by its part (`Part3`), which tells what is out of distribution.
     """
     manifests = noted_manifests()
     if not manifests:
         return {}
     trained = {s.id: s for m in manifests for s in m.among(release, release.index.samples)}
     tasks = Counter(f"{s.task}_{s.way}" for s in trained.values())
+    parts = Counter(r.sample.split("/")[0] for m in manifests for r in m.rows if r.world == "official")
     return {
         "trained_on": chosen_policy(),
         "trained_on_rows": sum(len(m.rows) for m in manifests),
         "trained_on_overlap": dict(sorted(tasks.items())),
+        "trained_on_parts": dict(sorted(parts.items())),
         "trained_on_sha256": [m.sha256 for m in manifests],
     }
 

@@ -181,9 +181,15 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     details = dict(row["details"] or {})
     floors = details.pop("floors", None) or {}
     flat |= details
-    for name, value in (("text", "percent"), ("not_solved", "value")):
-        if found := floors.get(name):
-            flat |= {name: found[value], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+    blind = (floors.get("blind") or {}).get("control")
+    for name, value in (
+        ("text", floors.get("text")),
+        ("not_solved", floors.get("not_solved")),
+        ("blind", blind),
+    ):
+        if value:
+            middle = value.get("value", value.get("percent"))
+            flat |= {name: middle, f"{name}_low": value["low"], f"{name}_high": value["high"]}
     return {**flat, "notes": row["notes"]}
 
 

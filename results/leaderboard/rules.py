@@ -117,7 +117,10 @@ def train_label(entry: Entry) -> str:
         return "-"
     if entry.training.parts is None:
         return f"{entry.training.rows} rows"
-    return "+".join(dict.fromkeys(_NAMES_OF_PARTS[part] for part in sorted(entry.training.parts))) or "-"
+    return (
+        "+".join(dict.fromkeys(_NAMES_OF_PARTS.get(part, part) for part in sorted(entry.training.parts)))
+        or "-"
+    )
 
 
 def whole_release(entries: Iterable[Entry]) -> dict[str, int]:

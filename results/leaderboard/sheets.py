@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from results.leaderboard.table_rows import Cell, Details, Row
 from results.leaderboard.tables import Board, Leaderboard
+from results.statistics import Estimate
 
 _REVISION_SHOWN = 12
 """Characters of a commit or hash that are shown; all of them stand in CSV and JSON."""
 
 HOW = (
     *("Run", "Scored", "Invalid", "Judge failed", "Judge", "Prompt", "Frames", "Engine", "Revision", "Date"),
-    *("Text alone", "Where text fails"),
+    *("Text alone", "Where text fails", "Blind"),
 )
 """Headings of the table that says how each run was made."""
 
@@ -69,9 +70,9 @@ def sheet(board: Board) -> Sheet:
         if row.details:
             how.append((str(len(how) + 1), *_how(row.details, row.date)))
         source = f"run {len(how)}" if row.details else " ".join(filter(None, ("paper", row.date)))
-        verdict = (row.details.floors.verdict,) if row.details and row.details.floors.verdict else ()
+        verdicts = row.details.floors.verdicts if row.details else ()
         fields = (
-            Field(row.model, marks=_marks((*row.notes, *verdict), marks)),
+            Field(row.model, marks=_marks((*row.notes, *verdicts), marks)),
             Field(source),
             *(Field(row.labels.get(name, "")) for name in board.labels),
             *(_figure(row.cells.get(column), marks) for column in board.columns),
@@ -133,7 +134,7 @@ def _letters(number: int) -> str:
 
 def _how(details: Details, date: str) -> tuple[str, ...]:
     kind, colon, digits = details.revision.rpartition(":")
-    not_solved = details.floors.not_solved
+    floors = details.floors
     return (
         f"{details.scored} of {details.samples}",
         "" if details.invalid is None else f"{details.invalid:.1f} %",
@@ -144,8 +145,11 @@ def _how(details: Details, date: str) -> tuple[str, ...]:
         details.engine,
         f"{kind}{colon}{digits[:_REVISION_SHOWN]}" or "not recorded",
         date,
-        str(details.floors.text or ""),
-        f"{not_solved.value:.1f} ({not_solved.low:.1f}-{not_solved.high:.1f}), n {not_solved.n}"
-        if not_solved
-        else "",
+        str(floors.text or ""),
+        f"{_estimate(floors.not_solved)}, n {floors.not_solved.n}" if floors.not_solved else "",
+        f"{_estimate(floors.blind.control)}, gap {floors.blind.gap.value:+.1f}" if floors.blind else "",
     )
+
+
+def _estimate(found: Estimate) -> str:
+    return f"{found.value:.1f} ({found.low:.1f}-{found.high:.1f})"

@@ -10,6 +10,7 @@ from typing import Literal
 
 from egost_tasks.judge import BEST, Judgement
 from results.leaderboard.entries import Entry
+from results.leaderboard.floors import RELEASED_ROWS_FLOOR, Floors, floors
 from results.leaderboard.rules import (
     PARTS_OF_TEST,
     TELL_BOUNDS_ABOVE,
@@ -19,7 +20,6 @@ from results.leaderboard.rules import (
     refusals,
     train_label,
 )
-from results.leaderboard.text_floors import RELEASED_ROWS_FLOOR, TextFloors, text_floors
 from results.published_tables import PublishedRow, PublishedTable
 from results.records import SampleRecord
 from results.statistics import Estimate, estimate
@@ -66,7 +66,7 @@ class Details:
     revision: str
     release: str
     results_file: str
-    floors: TextFloors
+    floors: Floors
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,5 +220,5 @@ def _details(entry: Entry, records: Sequence[SampleRecord], test: str | None) ->
         revision=entry.revision,
         release=entry.release,
         results_file=entry.file.name,
-        floors=text_floors(entry, [r for r in records if r.sample.options], test),
+        floors=floors(entry, [r for r in records if r.sample.options], test),
     )

@@ -62,6 +62,7 @@ def test_leave_out_and_allow(release: Release, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("EGOST_TRAINED_ON", "leave-out")
     assert without_trained_on(release, samples) == samples[1:]
     assert overlap_metadata(release)["trained_on_overlap"] == {"direction_forward": 1}
+    assert overlap_metadata(release)["trained_on_parts"] == {}, "the mini world has no sources to hold out"
     monkeypatch.setenv("EGOST_TRAINED_ON", "allow")
     assert without_trained_on(release, samples) == samples
     assert overlap_metadata(release)["trained_on"] == "allow"
@@ -114,6 +115,13 @@ def test_a_model_without_a_record_is_not_held_up(release: Release, tmp_path: Pat
         note_model(given)
         assert len(without_trained_on(release, release.samples("direction", "forward"))) == 4
         assert overlap_metadata(release) == {}
+
+
+def test_rows_of_the_benchmark_are_counted_by_part(release: Release, tmp_path: Path) -> None:
+    samples = ("Part3/direction_forward/1", "Part3/landmark_reverse/1", "Part4/action_forward/9")
+    rows = [{"sample": sample, "clip_sha256": "0" * 64, "world": "official"} for sample in samples]
+    note_model(f"pretrained={checkpoint(tmp_path / 'ckpt', release, rows=rows)}")
+    assert overlap_metadata(release)["trained_on_parts"] == {"Part3": 2, "Part4": 1}
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": []}', '{"world": "mini", "rows": [{}]}'])

@@ -1,0 +1,215 @@
+"""Which runs are found, in which order rows stand, and what is best."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from official_runs import as_official, scored
+
+from results.controls import AS_ASKED, About, compare_controls, write_controls
+from results.leaderboard.entries import find_entries
+from results.leaderboard.sheets import HOW, remarks, sheet
+from results.leaderboard.table_rows import Cell, Row
+from results.leaderboard.tables import LeaderboardError, _with_best, leaderboard
+from results.published_tables import published_table
+from results.records import read_records
+from results.run import Run
+from results.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
+
+
+def test_the_paper_alone() -> None:
+    boards = leaderboard(find_entries([]), tables=(1, 2, 3, 4)).boards
+    assert [len(board.rows) for board in boards] == [10, 10, 10, 4]
+    best = {row.model for row in boards[0].rows if row.cells["avg_total"].best}
+    assert best == {"Qwen2.5-VL-72B"}
+    misprinted = [row.model for row in boards[1].rows for cell in row.cells.values() if cell.notes]
+    assert sorted(misprinted) == ["LLaVA-OneVision-72B", "Qwen2-VL-7B", "Qwen2.5-VL-72B", "Qwen2.5-VL-7B"]
+    fields = [line.fields[1].text for line in sheet(boards[0]).lines]
+    assert fields == ["paper 2025-03-07"] * 3 + ["paper"] * 7
+
+
+def test_the_mini_world_has_tables_of_its_own(demo_run: Run) -> None:
+    found = find_entries([demo_run.results_file.parent])
+    official = leaderboard(found, tables=(1,))
+    assert all(row.origin == "published" for row in official.boards[0].rows)
+    assert any("1 runs of the other world" in text for text in remarks(official))
+    [board] = leaderboard(found, tables=(1, 4), world="mini").boards
+    [row] = board.rows
+    assert row.origin == "run" and "Mini world" in board.title and not row.refused
+    figures = {f.name: f for f in demo_run.figures}
+    assert row.cells["avg_total"].percent == pytest.approx(figures["egost_mini"].percent)
+    assert row.cells["avg_st"].percent == pytest.approx(figures["egost_mini"].spatiotemporal)
+    both = leaderboard(found, tables=(1,), show_all=True).boards
+    assert [board.world for board in both] == ["official", "mini"]
+    assert all(row.origin == "published" for row in both[0].rows), "not even then in one table"
+
+
+def test_aspects_of_routes_are_the_judges(demo_run: Run) -> None:
+    [board] = leaderboard(find_entries([demo_run.results_file]), tables=(2,), world="mini").boards
+    [row] = board.rows
+    told = demo_run.results["results"]["egost_mini_route_forward"]
+    for aspect in ("direction", "landmark", "semantic"):
+        assert row.cells[f"{aspect}_forward"].percent == pytest.approx(20 * told[f"{aspect},none"])
+    assert row.cells["avg_forward"].percent == pytest.approx(told["percent,none"])
+
+
+def test_no_order_of_paths_changes_anything(demo_run: Run, tmp_path: Path) -> None:
+    paths = [
+        as_official(
+            demo_run, tmp_path / name, model=f"a/{name}", rows=scored(lambda k, n=n: 100.0 * (k % 3 < n))
+        )
+        for n, name in enumerate("xyz")
+    ]
+    shown = set()
+    for order in (*itertools.permutations(paths), [tmp_path], [tmp_path, *paths]):
+        [board] = leaderboard(find_entries(order), tables=(1,)).boards
+        shown.add((sheet(board).lines, sheet(board).how))
+    assert len(shown) == 1
+
+
+def test_a_newer_run_of_the_same_settings_replaces_an_older_one(demo_run: Run, tmp_path: Path) -> None:
+    file = as_official(demo_run, tmp_path / "run")
+    for path in list(file.parent.iterdir()):
+        shutil.copy(path, path.with_name(path.name.replace("x_", "y_", 1)))
+    os.utime(file, (1, 1))
+    found = find_entries([tmp_path])
+    assert [entry.file.name for entry in found.entries] == ["y_results.json"] and found.replaced == 1
+    other = json.loads(file.read_text())
+    other["config"]["gen_kwargs"] = {"max_new_tokens": 5}
+    file.write_text(json.dumps(other))
+    assert len(find_entries([tmp_path]).entries) == 2, "other settings, another row"
+
+
+def test_a_folder_that_cannot_be_read_says_why_and_the_others_still_come(
+    demo_run: Run, tmp_path: Path
+) -> None:
+    as_official(demo_run, tmp_path / "good")
+    changed = as_official(demo_run, tmp_path / "changed")
+    told = json.loads(changed.read_text())
+    told["results"]["egost_action_forward"]["percent,none"] = 99.0
+    changed.write_text(json.dumps(told))
+    cut = as_official(demo_run, tmp_path / "cut").with_name("x_samples_egost_action_forward.jsonl")
+    cut.write_text(cut.read_text()[:-40])
+    missing = as_official(demo_run, tmp_path / "missing").with_name("x_samples_egost_action_forward.jsonl")
+    missing.unlink()
+    foreign = as_official(demo_run, tmp_path / "foreign")
+    told = json.loads(foreign.read_text())
+    told["configs"]["egost_action_forward"]["metadata"]["trained_on"] = "refuse"
+    foreign.write_text(json.dumps(told))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken_results.json").write_text("{")
+    names = ("good", "changed", "cut", "missing", "foreign", "empty", "broken_results.json", "nowhere")
+    found = find_entries([tmp_path / name for name in names])
+    assert len(found.entries) == 1
+    reasons = {
+        unreadable.path.parts[len(tmp_path.parts)]: unreadable.reason for unreadable in found.unreadable
+    }
+    for name, reason in (
+        ("changed", "says 99.00 for egost_action_forward, but its samples give"),
+        ("cut", "The file was cut"),
+        ("missing", "--log_samples"),
+        ("foreign", "does not tell how it was made"),
+        ("empty", "did not finish"),
+        ("broken_results.json", "is no results file"),
+        ("nowhere", "there is no"),
+    ):
+        assert reason in reasons[name], name
+    assert sum(text.startswith("Not read: ") for text in remarks(leaderboard(found, tables=(1,)))) == 7
+
+
+def test_orders(demo_run: Run, tmp_path: Path) -> None:
+    for name, share in (("Qwen/Qwen2-VL-7B-Instruct", 60), ("b/Best", 95), ("a/Worst", 5)):
+        as_official(
+            demo_run,
+            tmp_path / name.replace("/", "_"),
+            model=name,
+            rows=scored(lambda k, share=share: 100.0 * (k * 37 % 100 < share)),
+        )
+    found = find_entries([tmp_path])
+    names = {"qwen/qwen2-vl-7b-instruct": "Qwen2-VL-7B"}
+
+    def order(sort: str) -> list[str]:
+        return [
+            row.model for row in leaderboard(found, tables=(1,), sort=sort, published_as=names).boards[0].rows
+        ]
+
+    paper = order("paper")
+    assert paper[paper.index("Qwen2-VL-7B") + 1] == "Qwen/Qwen2-VL-7B-Instruct", "beside its published row"
+    assert paper[-2:] == ["b/Best", "a/Worst"]
+    assert order("avg_total")[0] == "b/Best" and order("avg_total")[-1] == "a/Worst"
+    assert order("model")[0] == "a/Worst"
+    assert "paper" not in order("date")[0] and order("date")[0].startswith(("a/", "b/", "Qwen/"))
+    with pytest.raises(
+        LeaderboardError, match=r"cannot be sorted by 'nothing'; expected one of paper, model"
+    ):
+        order("nothing")
+
+
+def row(percent: float | None, low: float | None = None, high: float | None = None, refused: str = "") -> Row:
+    cell = Cell(percent, low, high, refused=(refused,) if refused else ())
+    return Row("run", "m", "", {}, {"avg_total": cell}, "", (), None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "best"),
+    [
+        ([row(60.0, 55.0, 65.0), row(40.0, 35.0, 45.0)], 0),
+        ([row(60.0, 55.0, 65.0), row(52.0, 47.0, 57.0)], None),
+        ([row(60.0), row(59.9)], 0),
+        ([row(60.0), row(60.0)], None),
+        ([row(60.0, 55.0, 65.0), row(58.0)], None),
+        ([row(60.0, 59.0, 65.0), row(58.0)], 0),
+        ([row(62.0), row(60.0, 55.0, 61.0)], 0),
+        ([row(90.0, 89.0, 91.0, refused="why"), row(50.0), row(40.0)], 1),
+        ([row(60.0, float("nan"), float("nan")), row(10.0)], None),
+        ([row(None, refused="why"), row(10.0)], None),
+        ([row(10.0)], None),
+    ],
+)
+def test_bold_is_what_no_interval_meets(rows: list[Row], best: int | None) -> None:
+    marked = [r.cells["avg_total"].best for r in _with_best(rows, published_table(1))]
+    assert marked == [k == best for k in range(len(rows))]
+
+
+def test_what_diagnose_wrote_stands_beside_the_run(copied_run: Run) -> None:
+    records = read_records(copied_run)
+    choices = [record for record in records if record.sample.options]
+    folder = copied_run.results_file.parent
+    write_text_only(folder / TEXT_FLOOR, text_only([r.sample for r in records], release_of(copied_run)))
+    metadata = copied_run.results["configs"]["egost_mini_direction_forward"]["metadata"]
+    generation = records[0].generation
+    assert generation
+    about = About(
+        model={"model": generation.model, "revision": generation.revision},
+        adapter="x",
+        model_args="",
+        release=release_of(copied_run),
+        protocol=metadata["sampling_protocol"],
+        prompt=metadata["prompt"],
+        judge="",
+        tasks="egost_mini_mcq",
+        limit=None,
+        room=None,
+        left_out=0,
+        made_at="2026-01-01T00:00:00Z",
+    )
+    replies = {AS_ASKED: choices, "blind": choices}
+    write_controls(folder, compare_controls(replies, [], about), replies, [])
+    [board] = leaderboard(find_entries([folder]), tables=(3,), world="mini").boards
+    [line] = board.rows
+    assert line.details
+    floors = line.details.floors
+    assert floors.text and floors.not_solved and floors.blind
+    assert floors.blind.gap.value == 0
+    assert any("can be had without the video" in verdict for verdict in floors.verdicts), floors.verdicts
+    assert any(verdict.startswith("Text alone gets") for verdict in floors.verdicts)
+    how = dict(zip(HOW, sheet(board).how[0], strict=True))
+    assert "gap +0.0" in how["Blind"] and "%" in how["Text alone"]
+    (folder / TEXT_FLOOR).write_text("{")
+    [board] = leaderboard(find_entries([folder]), tables=(3,), world="mini").boards
+    assert any("Write it again" in note for _, note in sheet(board).footnotes)
