@@ -45,7 +45,7 @@ class Page:
         if self._session:
             message["sessionId"] = self._session
         self._socket.send(json.dumps(message))
-        while (told := json.loads(self._socket.recv(timeout=60))).get("id") != self._number:
+        while (told := json.loads(self._socket.recv(timeout=120))).get("id") != self._number:
             self._note(told.get("method", ""), told.get("params", {}))
         assert "error" not in told, told
         result: dict[str, Any] = told["result"]
@@ -77,7 +77,7 @@ class Page:
         assert "exceptionDetails" not in told, (script, told["exceptionDetails"])
         return told["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 30) -> None:
+    def wait(self, condition: str, seconds: float = 60) -> None:
         """Until an expression is true in the page."""
         end = time.monotonic() + seconds
         while not self.run(condition):

@@ -24,7 +24,7 @@ _LENGTHS = (5.0, 15.0, 30.0, 60.0, 120.0, math.inf)
 """Upper ends of the groups of clip lengths, seconds."""
 
 _DRAWS = 2_000
-"""Of the tables of parts, which are many; the tasks' own figures have all draws."""
+"""Of the tables of parts and of other scorings, which are many; the headline figures have all draws."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,10 @@ def chance(records: Iterable[SampleRecord]) -> float | None:
     return 100 * chance_level(offered) if offered else None
 
 
-def _line(label: str, a: Records, b: Records | None, score: Score = percent, draws: int = DRAWS) -> Line:
+def _line(
+    label: str, a: Records, b: Records | None, score: Score = percent, draws: int | None = None
+) -> Line:
+    draws = draws or (DRAWS if score is percent else _DRAWS)
     return Line(
         label,
         estimate(a, score=score, draws=draws),

@@ -42,10 +42,11 @@ def test_a_limit_makes_them_smaller_and_then_leaves_the_last_out(own_cache: Path
     assert (largest.width, smaller.width, len(smaller.frames)) == (224, 160, 3)
     smallest = thumbnails(hashes, 0, own_cache)
     assert (smallest.width, smallest.frames, smallest.size) == (112, {}, 0)
-    per_clip = len("".join(thumbnails(hashes[:1], 30_000, own_cache).frames[hashes[0]]))
-    some = thumbnails(hashes, per_clip + 10, own_cache)
-    assert list(some.frames) == hashes[:1], "the most wanted come first"
-    assert "over the limit" in some.absent[hashes[1]]
+    all_small = thumbnails(hashes, smaller.size - 1, own_cache)
+    assert (all_small.width, list(all_small.frames)) == (112, hashes)
+    some = thumbnails(hashes, all_small.size - 1, own_cache)
+    assert list(some.frames) == hashes[:2], "the most wanted come first"
+    assert "over the limit" in some.absent[hashes[2]]
 
 
 def test_what_is_missing_says_so(own_cache: Path, clip: Clip) -> None:

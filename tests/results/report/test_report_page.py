@@ -1,0 +1,206 @@
+"""The page of a report as it is written: what stands in it, and that nothing of a run can leave its place."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from planted_run import HOSTILE, REASONS, planted
+from typer.testing import CliRunner
+
+import egost
+from results.controls import AS_ASKED, CONTROLS_FILE, About, compare_controls, write_controls
+from results.published_tables import published_table
+from results.records import read_records
+from results.report.page import report_page
+from results.run import Run, latest_run
+from results.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
+
+if TYPE_CHECKING:
+    from conftest import DemoHome
+
+LIMIT = 5_000_000
+
+
+class Read(HTMLParser):
+    """A page as a parser of HTML sees it."""
+
+    def __init__(self, html: bytes) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.comments: list[str] = []
+        self.inside: dict[str, list[str]] = {
+            "script": [],
+            "style": [],
+            "li": [],
+            "td": [],
+            "th": [],
+            "text": [],
+        }
+        self._open: list[str] = []
+        self.feed(html.decode())
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open.append(tag)
+        if tag in self.inside:
+            self.inside[tag].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._open:
+            while self._open.pop() != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] in self.inside:
+            self.inside[self._open[-1]][-1] += data
+
+    def handle_comment(self, data: str) -> None:
+        self.comments.append(data)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.inside["script"][0])
+        return found
+
+    @property
+    def statements(self) -> list[str]:
+        return self.inside["li"]
+
+
+def read(runs: list[Run], cache: Path) -> Read:
+    return Read(report_page(runs, cache, LIMIT).html)
+
+
+def test_what_a_model_says_stays_text_in_its_place(demo_run: Run, tmp_path: Path, own_cache: Path) -> None:
+    run = planted(demo_run, tmp_path / "run", model=f"org/{HOSTILE}")
+    page = read([run], own_cache)
+    assert len(page.inside["script"]) == 2
+    assert not page.comments
+    assert not [tag for tag, _ in page.tags if tag in ("b", "i") and tag == "i"]
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    sample = next(s for s in page.data["samples"] if s["route"])
+    assert sample["a"]["response"] == [[False, f"Turn left at the red door. {HOSTILE}"]]
+    assert sample["a"]["judged"]["text"] == REASONS
+    choice = next(s for s in page.data["samples"] if s["a"]["outcome"] == "right" and not s["route"])
+    assert choice["a"]["response"][0] == [True, f"<think>Back from the end. {HOSTILE}</think>"]
+
+
+def test_one_file_that_asks_for_nothing(demo_run: Run, demo_home: DemoHome) -> None:
+    page = report_page([demo_run], demo_home.cache, LIMIT)
+    read = Read(page.html)
+    links = [a[name] for _, a in read.tags for name in ("src", "href", "action", "srcset") if name in a]
+    assert {link for link in links if not (link or "").startswith("#")} == {"data:,"}
+    policy = next(a["content"] for tag, a in read.tags if tag == "meta" and "http-equiv" in a) or ""
+    for kind, text in (("style", read.inside["style"][0]), ("script", read.inside["script"][1])):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert not [a for _, a in read.tags if "style" in a], "the policy would refuse it"
+    records = read_records(demo_run)
+    assert page.samples == len(read.data["samples"]) == len(records)
+    seen = {record.frames.pixels_sha256 for record in records if record.frames}
+    assert set(read.data["frames"]) == seen, "each clip's frames once"
+    assert len(page.html) < 3_000_000
+
+
+def test_the_mini_world_is_not_put_beside_published_figures(
+    demo_run: Run, tmp_path: Path, own_cache: Path
+) -> None:
+    mini = report_page([demo_run], own_cache, LIMIT).html.decode()
+    official = report_page([planted(demo_run, tmp_path / "run")], own_cache, LIMIT).html.decode()
+    models = {row.model for number in (1, 3) for row in published_table(number).rows}  # type: ignore[arg-type]
+    assert not [model for model in models if model in mini]
+    assert not [model for model in models if model not in official]
+    assert "This is the mini world" in mini
+    assert "This is the mini world" not in official
+    assert "published ones by GPT-4o" in official, "routes scored by rules are no figures of the paper's kind"
+
+
+def test_a_score_that_needs_no_seeing_is_told(copied_run: Run, own_cache: Path) -> None:
+    records = read_records(copied_run)
+    before = read([copied_run], own_cache)
+    assert len([s for s in before.statements if s.startswith("Not measured")]) == 2
+    folder = copied_run.results_file.parent
+    write_text_only(folder / TEXT_FLOOR, text_only([r.sample for r in records], release_of(copied_run)))
+    metadata = next(c["metadata"] for c in copied_run.results["configs"].values() if c.get("metadata"))
+    ways = (metadata["sampling_protocol"], metadata["prompt"])
+    about = About(
+        {}, "vllm", "", release_of(copied_run), *ways, "", "egost_mini", None, None, 0, "2026-01-01"
+    )
+    blind = {AS_ASKED: records, "blind": records}
+    write_controls(folder, compare_controls(blind, [], about), blind, [])
+    page = read([copied_run], own_cache)
+    assert not [s for s in page.statements if s.startswith("Not measured")]
+    [floor] = [s for s in page.statements if s.startswith("Text alone gets")]
+    assert "not" in floor, "a model that says letters at random does not clearly exceed the floor"
+    assert [s for s in page.statements if "can be had without the video" in s]
+    assert "blind" in page.inside["th"]
+    assert "this run, where text alone fails" in page.inside["th"]
+    (folder / CONTROLS_FILE).write_text("{")
+    assert [s for s in read([copied_run], own_cache).statements if "holds no controls" in s]
+
+
+def test_two_runs_that_were_not_made_alike(demo_run: Run, tmp_path: Path, own_cache: Path) -> None:
+    a = planted(demo_run, tmp_path / "a", model="org/a")
+    b = planted(demo_run, tmp_path / "b", seed=1, model="org/b")
+    page = read([a, b], own_cache)
+    assert page.data["runs"] == ["org/a", "org/b"]
+    changes = [abs(s["change"]) for s in page.data["samples"] if s["change"] is not None]
+    assert changes == sorted(changes, reverse=True)
+    assert changes[0] == 100
+    assert not [s for s in page.statements if "not made alike" in s]
+    told = json.loads(b.results_file.read_text())
+    for config in told["configs"].values():
+        if config.get("metadata"):
+            config["metadata"]["sampling_protocol"] = "ref-qwen"
+    b.results_file.write_text(json.dumps(told))
+    alike = [s for s in read([a, latest_run(b.results_file)], own_cache).statements if "not made alike" in s]
+    assert [s for s in alike if "against ref-qwen" in s]
+
+
+def test_an_older_run_without_questions(copied_run: Run, own_cache: Path) -> None:
+    for path in copied_run.samples_files:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            del row["percent"]["question"], row["percent"]["options"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = read([copied_run], own_cache)
+    assert {sample["question"] for sample in page.data["samples"]} == {""}
+    assert "not recorded (an older run)" in page.inside["th"]
+
+
+def test_the_command(
+    copied_run: Run, demo_home: DemoHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGOST_CACHE", str(demo_home.cache))
+    target = tmp_path / "deep" / "page.html"
+    folder = str(copied_run.results_file.parent)
+    done = CliRunner().invoke(egost.app, ["report", folder, folder, "-o", str(target), "--frames-mb", "0"])
+    assert done.exit_code == 0, done.output
+    assert "0 clips with frames" in done.output
+    page = Read(target.read_bytes())
+    assert not page.data["frames"]
+    assert {"over the limit" in why for why in page.data["absent"].values()} == {True}
+    assert {sample["change"] for sample in page.data["samples"]} == {0}
+    assert CliRunner().invoke(egost.app, ["report", str(tmp_path / "nowhere")]).exit_code == 2
+
+
+def test_a_run_without_a_score_has_a_page(demo_run: Run, tmp_path: Path, own_cache: Path) -> None:
+    run = planted(demo_run, tmp_path / "run")
+    for path in run.samples_files:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["percent"].pop("score", None)
+            row["percent"].update(unscored="decode_failed:missing", choice=None, judgement=None)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = read([replace(run)], own_cache)
+    assert {sample["a"]["outcome"] for sample in page.data["samples"]} == {"unscored"}
+    assert "unscored: decode_failed:missing" in page.inside["th"]
