@@ -86,10 +86,12 @@ def _run_controls(
     name: str, options: RunOptions, wanted: Sequence[Control], limit: int | None, room: int | None
 ) -> None:
     from egost_tasks.judge import chosen_judge
+    from egost_tasks.task_names import named_tasks
     from model_adapters.control_run import choose_questions, load_model, note_plan, number_of_requests
     from model_adapters.run_plan import model_named, plan_run
     from results.controls import compare_controls, write_controls
 
+    named_tasks(options.tasks)  # A wrong name is to be told before a checkpoint is looked at.
     plan = plan_run(model_named(name), options, os.environ)
     # The prompt and the frames are the model's, as in a run of it; the person's own settings have won already.
     os.environ.update(plan.settings)
