@@ -16,7 +16,7 @@ from egost_tasks.release import PART_FOLDERS, Release
 from egost_tasks.sample import LETTERS
 from training.build_rows import BuildError, BuildPlan, build_released, build_rows, write_rows
 from training.data_card import near_duplicates
-from training.rows import StR1Row, read_rows
+from training.rows import StR1Row, read_rows, released_subset
 from training.splits import SplitError
 from training.training_rows import read_training_rows
 
@@ -129,6 +129,33 @@ def test_released_rows_find_their_samples(tmp_path: Path, unlike_rows: list[StR1
     assert card["think_names_an_option"] > 30
     assert card["text_only"]["linear"]["questions"] == 40
     assert read_training_rows(tmp_path / "rows" / "rows.jsonl") == built.rows
+
+
+def test_the_command_takes_the_released_rows(tmp_path: Path) -> None:
+    every = read_rows()
+    wanted = [every[k] for k in released_subset(63)]
+    others = [row for row in every if row not in wanted][:20]
+    official(tmp_path / "release", [*wanted, *others])
+    given = ["--root", str(tmp_path / "release"), "--out", str(tmp_path / "rows")]
+    done = CliRunner().invoke(app, ["train", "data", "--released", "63", *given])
+    assert done.exit_code == 0, done.output
+    assert "63 rows about" in done.output and "20 samples are the test" in done.output
+    assert "Text alone answers" in done.output
+    rows = read_training_rows(tmp_path / "rows" / "rows.jsonl")
+    assert [row.think for row in rows] == [row.think.strip() for row in wanted]
+    assert [row.sample.answer for row in rows] == [row.letter for row in wanted]
+    card = json.loads((tmp_path / "rows" / "card.json").read_text())
+    assert card["reasoning"] == "as released" and card["text_only"]["linear"]["questions"] == 63
+
+
+def test_the_command_names_released_rows_that_the_release_lacks(tmp_path: Path) -> None:
+    every = read_rows()
+    official(tmp_path / "release", [every[k] for k in released_subset(63)][1:])
+    given = ["--root", str(tmp_path / "release"), "--out", str(tmp_path / "rows")]
+    done = CliRunner().invoke(app, ["train", "data", "--released", "63", *given])
+    assert done.exit_code == 2
+    assert "1 of 63 released rows are not in the official release" in done.stderr
+    assert not (tmp_path / "rows").exists()
 
 
 @pytest.mark.parametrize(

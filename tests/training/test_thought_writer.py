@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from egost import app
+from egost_tasks.mini_world import write_mini_release
 from egost_tasks.openai_judge.endpoint import OPENAI_URL
 from egost_tasks.openai_judge.pacing import Pacing
 from egost_tasks.sample import Sample
 from training.thought_writer import WriterError, thought_writer, writer_endpoint
+from training.training_rows import read_training_rows
 
 FAST = Pacing(first_wait_s=0.01, longest_wait_s=0.02, tries=3, breaker_s=0.1)
 GOOD = "Going back I turn left; turned round, that is a right."
@@ -135,3 +139,33 @@ def test_a_refusing_server_stops_it_and_what_was_written_stays(
 def test_a_model_without_a_url_is_openai_s() -> None:
     endpoint = writer_endpoint("openai:gpt-4o-mini")
     assert (endpoint.model, endpoint.url) == ("gpt-4o-mini", OPENAI_URL)
+
+
+def test_the_command_has_the_reasoning_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One text is bad on the first start: its row is missing then, and alone asked for on the second."""
+    monkeypatch.setenv("EGOST_JUDGE_CONCURRENCY", "1")
+    root = write_mini_release(tmp_path / "mini", clips=2, seed=0, split="train", progress=False)
+    broken: set[str] = set()
+
+    def reply(user: str, number: int) -> str:
+        if not broken:
+            broken.add(user)
+        return said("The right one is option A.") if user in broken else said(GOOD)
+
+    with serve(reply) as server:
+        given = ["--world", "mini", "--root", str(root), "--rows", "4", "--out", str(tmp_path / "rows")]
+        words = ["train", "data", *given, "--writer", f"openai:m@{server.url}"]
+        first = CliRunner().invoke(app, words)
+        assert first.exit_code == 1, first.output
+        assert "3 rows about" in first.output and "1 rows could not be made" in first.output
+        card = json.loads((tmp_path / "rows" / "card.json").read_text())
+        assert [len(ids) for ids in card["without_row"].values()] == [1] and "names_an_option" in card["without_row"]
+        assert "openai" in card["reasoning"] or "m@" in card["reasoning"]
+        asked = len(server.asks)
+        broken.clear()
+        broken.add("nobody")
+        again = CliRunner().invoke(app, words)
+        assert again.exit_code == 0, again.output
+        assert len(server.asks) == asked + 1
+    rows = read_training_rows(tmp_path / "rows" / "rows.jsonl")
+    assert [row.think for row in rows] == [GOOD] * 4
