@@ -7,7 +7,8 @@ VLLM := .venv-vllm
 UV_VERSION := 0.13.8
 DEMO := runs/demo
 REGRESS := runs/regress
-GOLDEN := tests/golden/mini_tiny.jsonl
+EMBEDDED := tiny
+GOLDEN := tests/golden/$(EMBEDDED).jsonl
 TRAIN_DEMO := runs/train-demo$(if $(QUICK),-quick)
 
 export TOKENIZERS_PARALLELISM := false
@@ -72,7 +73,7 @@ regress golden: export HF_HUB_OFFLINE := 1
 define evaluate_mini
 	@rm -rf $(REGRESS)
 	$(BIN)/egost data mini
-	$(BIN)/egost run tiny --tasks egost_mini --output $(REGRESS) -- --gen_kwargs max_new_tokens=16
+	$(BIN)/egost run $(EMBEDDED) --tasks egost_mini --output $(REGRESS) -- --gen_kwargs max_new_tokens=16
 endef
 
 # With a tolerance, since another processor may round to another reply; frames, prompts, scores and figures have none.
