@@ -186,7 +186,7 @@ def compare_controls(replies: Mapping[str, Records], rotations: Sequence[Records
         arms=tuple(arms),
         circular=_circular(choices, rotations) if rotations else None,
         turned=_turned(choices, replies["reversed"]) if "reversed" in replies else None,
-        consistency=_consistency(choices),
+        consistency=consistency(choices),
     )
 
 
@@ -352,7 +352,8 @@ def _turned(choices: Records, reversed_records: Records) -> Turned | None:
     )
 
 
-def _consistency(choices: Records) -> Consistency | None:
+def consistency(choices: Records) -> Consistency | None:
+    """Forward against reverse among multiple-choice records; None where no clip has both of a task, scored."""
     pairs: dict[tuple[int, str, str], dict[str, bool]] = {}
     for r in choices:
         if r.percent is not None:

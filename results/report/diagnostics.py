@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from egost_tasks.judge import Judgement
 from egost_tasks.sample import LETTERS
+from results.controls import Consistency, consistency
 from results.records import SampleRecord
-from results.report.consistency import consistency
 from results.report.sides import Side
 
 
@@ -68,21 +68,21 @@ def _letters(sides: Sequence[Side]) -> PlainTable:
 
 
 def _consistency(side: Side) -> PlainTable:
+    choices = [record for record in side.records if record.sample.task != "route"]
+    kinds = sorted({record.sample.task for record in choices})
+    found = {kind: consistency([r for r in choices if r.sample.task == kind]) for kind in kinds}
     return PlainTable(
         side.named("forward and reverse on the same clip"),
-        "Whoever has understood the way answers both. By chance: how often both would be right if the two questions "
-        "had nothing to do with each other.",
-        ("", "clips", "both right", "by chance", "forward alone", "reverse alone", "neither"),
+        "Percent of the pairs. Whoever has understood the way answers both; by chance: how often both would be right "
+        "if the two questions had nothing to do with each other.",
+        ("", "pairs", "both right", "by chance", "forward alone", "reverse alone", "neither"),
         tuple(
-            (
-                found.kind,
-                str(found.pairs),
-                f"{found.both} ({100 * found.both / found.pairs:.1f} %)",
-                f"{100 * found.by_chance:.1f} %",
-                str(found.forward),
-                str(found.reverse),
-                str(found.neither),
-            )
-            for found in consistency(side.records)
+            (kind, str(pairs.pairs), *(f"{share:.1f}" for share in _shares(pairs)))
+            for kind, pairs in found.items()
+            if pairs
         ),
     )
+
+
+def _shares(pairs: Consistency) -> tuple[float, ...]:
+    return pairs.both, pairs.by_chance, pairs.forward_only, pairs.reverse_only, pairs.neither

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from record import FRAMES, choice_record, route_record
 
 from egost_tasks.choices import Choice
 from egost_tasks.judge import JudgeFailure
-from results.report.consistency import Consistency, consistency
+from results.report.diagnostics import diagnostics
 from results.report.figures import averages, breakdowns, by_task, compat, route_aspects
 from results.report.sample_rows import folded, outcome, sample_rows
+from results.report.sides import Side
+from results.run import Run
 
 
 @pytest.mark.parametrize(
@@ -161,6 +164,8 @@ def test_forward_and_reverse_on_the_same_clip() -> None:
         choice_record(1, None, "landmark_forward"),
         choice_record(1, task="landmark_reverse"),
     ]
-    [found] = consistency(records)
-    assert found == Consistency("direction", both=3, forward=3, reverse=1, neither=1)
-    assert (found.pairs, found.by_chance) == (8, pytest.approx(6 / 8 * 4 / 8))
+    side = Side("A", True, "org/model", "", Run(Path("run_results.json"), (), {}), tuple(records))
+    [table] = [
+        table for table in diagnostics([side]) if table.title == "forward and reverse on the same clip"
+    ]
+    assert table.rows == (("direction", "8", "37.5", "37.5", "37.5", "12.5", "12.5"),)

@@ -74,9 +74,7 @@ def test_it_loads_without_a_complaint_or_a_request_and_shows_text_as_text(page: 
     assert page.complaints == []
     assert page.requests == [one.as_uri() + f"#{routed}"] or page.requests == [one.as_uri()]
     shown = page.run("document.querySelector('#sample .answer pre').textContent")
-    # The page's own text can hold no half of a surrogate pair that leaves the browser as it was.
-    assert shown.split("\ufffd")[0] == f"Turn left at the red door. {HOSTILE}".split("\ud800")[0]
-    assert HOSTILE.split("\ud800")[1].strip() in shown
+    assert shown == f"Turn left at the red door. {HOSTILE}"
     assert page.run("document.querySelectorAll('#sample b, #sample script, img[onerror]').length") == 0
     assert "owned" not in page.run("document.title")
     assert page.run("document.querySelectorAll('.frames img').length") == 8
@@ -185,6 +183,7 @@ def test_two_runs_side_by_side(page: Page, two: Path) -> None:
     assert page.complaints == []
 
 
+@pytest.mark.slow
 def test_five_thousand_samples(page: Page, tmp_path: Path, demo_run: Run, demo_home: DemoHome) -> None:
     counts: dict[str, Any] = demo_run.results["n-samples"]
     times = -(-5000 // sum(count["effective"] for count in counts.values()))
