@@ -96,8 +96,8 @@ def _letters(choices: Sequence[Sample], share: float) -> Cue:
         floor.clips,
         floor.accuracy,
         floor.chance,
-        floor.low,
-        floor.high,
+        max(0.0, floor.low),
+        min(1.0, floor.high),
         float(test.pvalue),
         bool(test.pvalue < share),
     )
@@ -117,7 +117,7 @@ def measured_cue(
     # `measured` gives an interval of 1.96 standard errors to each side; here several intervals are looked at together.
     wider = float(norm.isf(share)) / 1.96
     reach = (floor.accuracy - floor.low) * wider
-    low, high = floor.accuracy - reach, floor.accuracy + reach
+    low, high = max(0.0, floor.accuracy - reach), min(1.0, floor.accuracy + reach)
     found = low > floor.chance
     return Cue(
         name,

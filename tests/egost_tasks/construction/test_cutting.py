@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -194,39 +190,6 @@ def test_a_list_is_cut_once(tmp_path: Path) -> None:
     write_length_plot(changed, tmp_path / "one.png")
     write_length_plot(changed, tmp_path / "two.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-
-
-def test_a_killed_run_goes_on_with_the_same_result(tmp_path: Path) -> None:
-    for name in ("a", "b", "c", "d"):
-        write_video(tmp_path / f"{name}.mp4", 150, size=(640, 480))
-    spec = write_spec(tmp_path, *(f"{name}.mp4,0,6,own,indoor_multi,CC" for name in "abcd"))
-    whole = WorkFolder(tmp_path / "whole")
-    build_clips(whole, spec, workers=1, progress=False)
-    killed = WorkFolder(tmp_path / "killed")
-    command = [
-        str(Path(sys.executable).with_name("egost")),
-        "construct",
-        "clips",
-        str(spec),
-        str(killed.root),
-    ]
-    run = subprocess.Popen([*command, "--workers", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not killed.manifest.is_file():
-        assert run.poll() is None
-        time.sleep(0.01)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
-    assert len(killed.clips()) < 4, "the run was over before it was killed"
-    kept = {path.name: path.stat().st_mtime_ns for path in killed.clip_folder.glob("*.mp4")}
-    done = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "4 of 4 clips" in done.stdout.replace("\n", " ")
-    assert killed.manifest.read_bytes() == whole.manifest.read_bytes()
-    for row in killed.clips().values():
-        path = killed.clip_folder / row.clip
-        assert path.read_bytes() == (whole.clip_folder / row.clip).read_bytes()
-    first = min(kept, key=lambda name: kept[name])
-    assert (killed.clip_folder / first).stat().st_mtime_ns == kept[first]
 
 
 def test_a_changed_row_is_told_apart(tmp_path: Path) -> None:

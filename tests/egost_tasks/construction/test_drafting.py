@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from judge_server import Ask, serve_judge
 from mini_annotations import ACTION_WORDS, annotated_folder
+from option_writers import QUICK, good_reply, told
 
 from egost_tasks.construction.annotations import Annotation, AnnotationError, Step
 from egost_tasks.construction.drafts import Draft
@@ -19,11 +19,8 @@ from egost_tasks.construction.structured_calls import cost_of
 from egost_tasks.construction.workfolder import WorkFolder
 from egost_tasks.construction.writers import OfflineWriter, WriterError, WriterStopped
 from egost_tasks.mini_world.steps import ClipTruth, backwards, way_back
-from egost_tasks.openai_judge.pacing import Pacing
 from egost_tasks.route_text import read_route
 from egost_tasks.text_floor import words
-
-QUICK = Pacing(concurrency=4, timeout_s=20, tries=2, first_wait_s=0.01, longest_wait_s=0.02, breaker_s=0.0)
 
 
 def true_items(truth: ClipTruth, draft: Draft) -> tuple[str, ...]:
@@ -141,23 +138,6 @@ def test_what_cannot_be_asked_about_is_left_out_by_name(tmp_path: Path, truths: 
         path.unlink()
     with pytest.raises(AnnotationError, match="no annotation that can be used"):
         write_questions(folder, OfflineWriter(0))
-
-
-def told(ask: Ask) -> dict[str, Any]:
-    return dict(json.loads(ask.body["messages"][-1]["content"]))
-
-
-def good_reply(ask: Ask) -> str:
-    """Three wrong options as a good writer gives them."""
-    request = told(ask)
-    right = request["right"]
-    if request["kind"] == "direction":
-        others = [list(words) for words in product(("left", "right", "around"), repeat=len(right))]
-        wrong = [option for option in others if option != right][:3]
-        wrong += [["up"] * len(right), ["down"] * len(right)][: 3 - len(wrong)]
-    else:
-        wrong = [[name, *right[1:]] for name in ("granite statue", "wooden fence", "glass tower")]
-    return json.dumps({"right": right, "wrong": wrong})
 
 
 @pytest.fixture

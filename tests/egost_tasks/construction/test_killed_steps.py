@@ -6,19 +6,23 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
+from judge_server import serve_judge
 from mini_annotations import annotated_folder, annotation_of
+from option_writers import QUICK, good_reply
 from video_files import write_video
 
 from egost_tasks.construction.annotations import Annotation, Step
 from egost_tasks.construction.calibration import calibrate
 from egost_tasks.construction.clip_step import build_clips
+from egost_tasks.construction.openai_writer import OpenAIWriter, find_endpoint
 from egost_tasks.construction.publication import publish
 from egost_tasks.construction.question_step import write_questions
-from egost_tasks.construction.workfolder import WorkFolder
+from egost_tasks.construction.workfolder import WorkFolder, WorkFolderError
 from egost_tasks.construction.writers import OfflineWriter
 from egost_tasks.mini_world.steps import ClipTruth
 
@@ -71,12 +75,12 @@ def killed_before_rename(number: int, step: Callable[[], None]) -> bool:
         assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
         return os.WIFSIGNALED(status)
     try:
-        replace, seen = Path.replace, count(1)
+        rename, seen = Path.replace, count(1)
 
         def replace_or_die(self: Path, target: Path) -> Path:
             if next(seen) == number:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return replace(self, target)
+            return rename(self, target)
 
         Path.replace = replace_or_die  # type: ignore[method-assign,assignment]
         step()
@@ -122,9 +126,33 @@ def test_a_killed_step_ends_as_one_that_was_not(stages: list[Path], tmp_path: Pa
     assert kills >= {"cut": 6, "annotate": 3, "write": 2, "check": 4, "release": 30}[step.__name__]
 
 
-def test_one_folder_is_worked_in_by_one_process(tmp_path: Path, truths: list[ClipTruth]) -> None:
-    from egost_tasks.construction.workfolder import WorkFolderError
+def test_a_killed_writing_by_a_server_asks_for_no_reply_twice(
+    stages: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EGOST_JUDGE_KEY", raising=False)
+    with serve_judge(script=lambda ask: f"say:{good_reply(ask)}") as server:
+        endpoint = find_endpoint(f"openai:judge-model@{server.url}", "--writer")
 
+        def write_by_server(root: Path) -> None:
+            folder = WorkFolder(root / "out")
+            write_questions(folder, OpenAIWriter(endpoint, folder.replies, replace(QUICK, concurrency=1)))
+
+        for name in ("whole", "killed"):
+            shutil.copytree(stages[2], tmp_path / name)
+        write_by_server(tmp_path / "whole")
+        asked = len(server.asks)
+        assert killed_before_rename(4, lambda: write_by_server(tmp_path / "killed"))
+        replies = WorkFolder(tmp_path / "killed" / "out").replies
+        assert (
+            len(list(replies.glob("*.json"))) == 3 and not (tmp_path / "killed/out/questions.jsonl").exists()
+        )
+        server.asks.clear()
+        write_by_server(tmp_path / "killed")
+        assert len(server.asks) == asked - 3
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_one_folder_is_worked_in_by_one_process(tmp_path: Path, truths: list[ClipTruth]) -> None:
     folder = annotated_folder(tmp_path, 0, truths[:2])
     assert folder.annotations.load(truths[0].clip, "truth") == annotation_of(truths[0])
     with folder.step("questions"), pytest.raises(WorkFolderError, match="another process runs this step"):

@@ -1,0 +1,75 @@
+"""`egost construct` as a user types it: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from judge_server import serve_judge
+from mini_annotations import annotated_folder
+from option_writers import good_reply
+from typer.testing import CliRunner
+from video_files import write_video
+
+from egost_commands.construct import construct_app
+from egost_tasks.construction.workfolder import read_lines, write_lines
+from egost_tasks.mini_world.steps import ClipTruth
+
+
+def construct(*arguments: object) -> tuple[int, str]:
+    """Exit code and all that was printed, as one line."""
+    done = CliRunner().invoke(construct_app, [str(argument) for argument in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, re.sub(r"\s+", " ", done.output)
+
+
+def test_clips_and_annotations_go_in(tmp_path: Path) -> None:
+    write_video(tmp_path / "walk.mp4", 20)
+    spec, out = tmp_path / "spec.json", tmp_path / "out"
+    cut = {"file": "walk.mp4", "start": 0, "end": 0.6, "source": "own", "scene": "indoor_multi"}
+    spec.write_text(json.dumps([cut]))
+    code, said = construct("clips", spec, out, "--workers", 1)
+    assert code == 0 and "1 of 1 clips" in said and "│ own │ 1 │ 0.6" in said
+    assert (out / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    spec.write_text(json.dumps([cut, {**cut, "start": 0.7, "end": 5}]))
+    code, said = construct("clips", spec, out, "--workers", 1)
+    assert code == 1 and "beyond_end own_walk_0.7s.mp4" in said and "1 of 2 clips" in said
+    spec.write_text(json.dumps([{**cut, "file": "nowhere.mp4"}]))
+    code, said = construct("clips", spec, out)
+    assert code == 2 and "missing_file" in said
+    table = tmp_path / "steps.csv"
+    head = "clip,annotator,scene,way,time_s,direction,landmark,action"
+    table.write_text(f"{head}\nown_walk.mp4,ana,indoor_multi,forward,0.2,left,red door,\n")
+    code, said = construct("annotate", out, "--import", table)
+    assert code == 0 and "imported: 1 annotations; 1 of 1 clips are annotated" in said
+    table.write_text(f"{head}\nown_walk.mp4,ana,indoor_multi,forward,0.2,left,,\n")
+    code, said = construct("annotate", out, "--import", table)
+    assert code == 2 and "no_landmark (forward step 1)" in said
+
+
+def test_questions_are_written_and_calibrated(
+    tmp_path: Path, truths: list[ClipTruth], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EGOST_JUDGE_KEY", raising=False)
+    folder = annotated_folder(tmp_path / "out", 0, truths[:10])
+    code, said = construct("questions", folder.root)
+    assert code == 0 and "│ route_reverse │ 10 │" in said
+    code, said = construct("calibrate", folder.root)
+    assert code == 0 and "0 dropped" in said and "text_floor all" in said and "too few clips" in said
+    code, said = construct("publish", folder.root, tmp_path / "release")
+    assert code == 2 and "egost: the clip" in said and "is missing" in said
+    rows = read_lines(folder.questions)
+    for row in rows:
+        if row["options"]:
+            row["options"].insert(0, row["options"].pop("ABCD".index(row["answer"])))
+            row["answer"] = "A"
+    write_lines(folder.questions, rows)
+    code, said = construct("calibrate", folder.root)
+    assert code == 1 and re.search(r"letter_bias all \d+ 100\.0 .* tells answers", said)
+    with serve_judge(script=lambda ask: f"say:{good_reply(ask)}") as server:
+        code, said = construct("questions", folder.root, "--writer", f"openai:judge-model@{server.url}")
+    assert code == 0 and f"replies kept: {len(server.asks)}, " in said and "no price known" in said
+    code, said = construct("questions", folder.root, "--writer", "llama")
+    assert code == 2 and "--writer: No judge 'llama'" in said
