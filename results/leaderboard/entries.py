@@ -105,22 +105,22 @@ class Found:
 
 def find_entries(paths: Sequence[Path]) -> Found:
     """All runs in some folders (or of some results files), in an order that does not depend on that of the paths."""
-    files: dict[Path, None] = {}
+    files: dict[Path, Path] = {}
     unreadable: list[Unreadable] = []
     for path in paths:
         found = sorted(path.rglob("*_results.json")) if path.is_dir() else [path]
-        files.update(dict.fromkeys(file.resolve() for file in found))
+        files |= {file.resolve(): file for file in found}
         if not found:
             unreadable.append(Unreadable(path, _why_no_run(path)))
     entries: list[Entry] = []
-    for file in files:
+    for file in files.values():
         try:
             entries.append(read_entry(file))
         except RunError as error:
             unreadable.append(Unreadable(file, str(error)))
     kept = [e for e in entries if not any(_replaces(other, e) for other in entries)]
     return Found(
-        tuple(sorted(kept, key=lambda e: (e.model.casefold(), e.date, e.file))),
+        tuple(sorted(kept, key=lambda e: (e.model.casefold(), e.date, e.file.resolve()))),
         tuple(sorted(unreadable, key=lambda u: u.path)),
         len(entries) - len(kept),
     )
@@ -182,7 +182,7 @@ def _why_no_run(path: Path) -> str:
 def _replaces(newer: Entry, older: Entry) -> bool:
     return (
         newer.settings == older.settings
-        and newer.file.parent == older.file.parent
+        and newer.file.resolve().parent == older.file.resolve().parent
         and set(older.records) <= set(newer.records)
         and (newer.file.stat().st_mtime_ns, newer.file) > (older.file.stat().st_mtime_ns, older.file)
     )

@@ -111,16 +111,17 @@ def _latex_table(shown: Sheet) -> str:
     lines = [
         r"\begin{table}[p]",
         r"\centering",
-        rf"\caption{{{_in_latex(shown.title)}}}",
+        rf"\caption{{Ego-ST Bench. {_in_latex(shown.title)}}}",
+        r"\renewcommand{\arraystretch}{1.15}",
         *_tabular("l" * shown.words + "r" * (len(shown.head) - shown.words), shown.head, rows),
     ]
     if shown.how:
         how = [[_in_latex(text) for text in row] for row in shown.how]
         lines += [r"\par\medskip", *_tabular("l" * len(HOW), HOW, how)]
     lines += [r"\par\medskip", r"\begin{minipage}{\textwidth}\footnotesize\raggedright"]
-    lines += [rf"$^{{\mathrm{{{mark}}}}}$\,{_in_latex(text)}.\par" for mark, text in shown.footnotes]
+    lines += [rf"$^{{\mathrm{{{mark}}}}}$\,{_in_latex(text)}\par" for mark, text in shown.footnotes]
     lines += [rf"{_in_latex(text)}\par" for text in shown.notes]
-    lines += [rf"Refused: {_in_latex(text)}.\par" for text in shown.left_out]
+    lines += [rf"Refused: {_in_latex(text)}\par" for text in shown.left_out]
     if any(field.struck for line in shown.lines for field in line.fields):
         lines.append(r"In double brackets: refused.\par")
     return "\n".join([*lines, r"\end{minipage}", r"\end{table}"])

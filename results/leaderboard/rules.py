@@ -124,10 +124,10 @@ def train_label(entry: Entry) -> str:
 
 
 def whole_release(entries: Iterable[Entry]) -> dict[str, int]:
-    """Samples of a release by task: the most that any run of it had, with those that it left out."""
+    """Samples of a release by task: the most that any run of it had that left none out."""
     whole: Counter[str] = Counter()
     for entry in entries:
-        whole |= Counter({task: len(rows) + _left_out(entry, task) for task, rows in entry.records.items()})
+        whole |= Counter({task: len(r) for task, r in entry.records.items() if not _left_out(entry, task)})
     return dict(whole)
 
 
@@ -162,11 +162,11 @@ def _other_release(entry: Entry, column: Column) -> str | None:
 
 def _missing(entry: Entry, task: str, column: Column) -> str | None:
     n = len(entry.records[task])
-    told = entry.run.results.get("n-samples", {}).get(
-        f"egost_{'mini_' if entry.world == 'mini' else ''}{task}", {}
-    )
-    whole = max(column.whole.get(task, 0), told.get("original", 0) + _left_out(entry, task))
-    missing = whole - _left_out(entry, task) - n
+    left_out = _left_out(entry, task)
+    name = f"egost_{'mini_' if entry.world == 'mini' else ''}{task}"
+    told = entry.run.results.get("n-samples", {}).get(name, {})
+    whole = max(column.whole.get(task, 0), told.get("original", 0) + left_out)
+    missing = whole - left_out - n
     limit = entry.run.results.get("config", {}).get("limit")
     if missing > 0:
         return f"{missing} of {whole} samples missing" + (f" (--limit {limit:g})" if limit else "")

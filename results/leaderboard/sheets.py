@@ -94,11 +94,11 @@ def remarks(board: Leaderboard) -> Iterator[str]:
     """What has to be said of the whole: which runs are not shown, and what could not be read."""
     if board.other_world:
         yield (
-            f"Not shown: {len(board.other_world)} runs of the other world ({', '.join(board.other_world)}). Figures of "
-            "the mini world and of the benchmark never stand in one table: choose with --world, or see both by --all."
+            f"Not shown, being of the other world: {', '.join(board.other_world)}. Figures of the mini world and of "
+            "the benchmark never stand in one table: choose with --world, or see both by --all."
         )
     if board.replaced:
-        yield f"{board.replaced} older runs of the same settings are replaced by newer ones."
+        yield f"Older runs of the same settings that newer ones replace: {board.replaced}."
     for unreadable in board.unreadable:
         yield f"Not read: {unreadable.reason}"
 
@@ -123,7 +123,7 @@ def _figure(cell: Cell | None, marks: dict[str, str]) -> Field:
 def _marks(texts: Sequence[str], marks: dict[str, str]) -> tuple[str, ...]:
     for text in texts:
         marks.setdefault(text, _letters(len(marks)))
-    return tuple(marks[text] for text in texts)
+    return tuple(sorted((marks[text] for text in texts), key=lambda mark: (len(mark), mark)))
 
 
 def _letters(number: int) -> str:

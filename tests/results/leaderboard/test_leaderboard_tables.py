@@ -37,7 +37,7 @@ def test_the_mini_world_has_tables_of_its_own(demo_run: Run) -> None:
     found = find_entries([demo_run.results_file.parent])
     official = leaderboard(found, tables=(1,))
     assert all(row.origin == "published" for row in official.boards[0].rows)
-    assert any("1 runs of the other world" in text for text in remarks(official))
+    assert any("being of the other world: " in text for text in remarks(official))
     [board] = leaderboard(found, tables=(1, 4), world="mini").boards
     [row] = board.rows
     assert row.origin == "run" and "Mini world" in board.title and not row.refused
