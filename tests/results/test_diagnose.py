@@ -27,6 +27,7 @@ from egost_tasks.controls import (
     read_controls,
     rotated,
 )
+from egost_tasks.judge import get_judge
 from egost_tasks.lossless import pixels_sha256
 from egost_tasks.release import open_release
 from egost_tasks.sample import Sample
@@ -168,6 +169,23 @@ def test_who_always_says_a_loses_nothing_without_the_video(questions: Questions,
     chance = 100 * np.mean([1 / len(q.sample.options) for q in questions.asked])
     assert found.chance == pytest.approx(chance)
     assert 0 < always_a < 100 and found.score.value > 0
+
+
+def test_routes_are_judged_without_the_video_and_shuffled(questions: Questions, demo_run: Run) -> None:
+    routes = choose_questions("egost_mini_route")
+    references = {f"mini/{q.sample.id}": q.sample.answer for q in routes.asked}
+
+    def script(ask: Ask) -> Reply:
+        as_it_is = ask.clip is not None and ask.clip.manifest.protocol == "uniform8"
+        return Reply(references[ask.sample] if as_it_is else "", "stop")
+
+    model = EngineModel(ScriptedEngine(script))
+    replies, rotations = control_records(model, routes, CONTROLS, get_judge("offline"))
+    found = compare_controls(replies, rotations, about(demo_run))
+    assert [arm.name for arm in found.arms] == ["blind", "shuffled"]
+    for arm in found.arms:
+        assert (arm.overall.score.value, arm.overall.control.value, arm.overall.gap.value) == (100, 0, 100)
+    assert (found.chance, found.circular, found.turned, found.consistency) == (None, None, None, None)
 
 
 def test_a_failed_request_is_unscored_in_its_control_alone(questions: Questions, demo_run: Run) -> None:
@@ -313,7 +331,7 @@ def test_a_real_checkpoint_that_learned_one_letter(
         "--controls",
         "blind,reversed,rotated",
     ]
-    command += ["--limit", "2", "--max-new-tokens", "4", "-o", str(tmp_path / "out")]
+    command += ["--engine", "hf", "--limit", "2", "--max-new-tokens", "4", "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(app, command)
     print(done.output)
     assert done.exit_code == 0, done.output
