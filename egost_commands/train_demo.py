@@ -131,14 +131,14 @@ def _report(
 
 
 def _show(demo: Demo, table: TrainingTable, aims: tuple[Target, ...]) -> None:
-    from results.training_table import cells, legend
+    from results.training_table import controlled, form, legend
 
     console.print((demo.rows(demo.size.rows[-1]) / "README.md").read_text(encoding="utf-8"), markup=False)
-    head, rows = cells(table)
-    shown = Table(*head, box=None, padding=(0, 1, 0, 0))
-    for row in rows:
-        shown.add_row(*row, style="dim" if row[0].endswith("(published)") else None)
-    console.print(shown)
+    for head, rows in (form(table), controlled(table)):
+        shown = Table(*head, box=None, padding=(0, 1, 0, 0))
+        for row in rows:
+            shown.add_row(*row, style="dim" if row[0].endswith("(published)") else None)
+        console.print(shown, "")
     console.print(legend(table), highlight=False)
     for aim in aims:
         console.print(str(aim), style=None if aim.reached else "red", highlight=False)

@@ -85,7 +85,8 @@ class Target:
 class TrainingTable:
     """All rows, over the same questions.
 
-    published: the paper's rows, as it prints them. chance: percent that a guess among the options gets.
+    published: the paper's rows, as it prints them. chance: percent that a guess among the options gets; chances: the
+    same by kind.
     floor: what a linear model of the options' wording gets, without a clip; None for too few clips.
     """
 
@@ -94,6 +95,7 @@ class TrainingTable:
     published: tuple[PublishedRow, ...]
     kinds: tuple[str, ...]
     chance: float
+    chances: Mapping[str, float]
     floor: TextFloor | None
 
     def row(self, label: str) -> TableRow:
@@ -119,6 +121,7 @@ def training_table(models: Sequence[TrainedModel], gains: Sequence[tuple[str, st
         published=published_table(3).rows,
         kinds=kinds,
         chance=_chance(models[0].records),
+        chances={kind: _chance([r for r in models[0].records if r.sample.task == kind]) for kind in kinds},
         floor=text_floor(samples) if len({sample.clip for sample in samples}) >= 10 else None,
     )
 
@@ -128,11 +131,11 @@ def targets(table: TrainingTable, base: str, final: str, aim: float) -> tuple[Ta
     no figure comes from the text alone. base, final: labels."""
     found = []
     for kind, got in table.row(base).kinds.items():
-        found.append(
-            Target(f"{base} is above chance on {kind}: {_told(got, table)}.", got.low > table.chance)
-        )
+        chance = table.chances[kind]
+        found.append(Target(f"{base} is above chance on {kind}: {_told(got, chance)}.", got.low > chance))
     for kind, got in table.row(final).kinds.items():
-        found.append(Target(f"{final} has {aim:g} % on {kind}: {_told(got, table)}.", got.value >= aim))
+        told = _told(got, table.chances[kind])
+        found.append(Target(f"{final} has {aim:g} % on {kind}: {told}.", got.value >= aim))
     for gain in table.gains:
         d = gain.difference
         found.append(
@@ -144,8 +147,7 @@ def targets(table: TrainingTable, base: str, final: str, aim: float) -> tuple[Ta
         )
     for row in table.rows:
         for name, got in row.controls.items():
-            told = CONTROLS.get(name, name)
-            sentence = f"{row.label} {told} is not above chance: {_told(got, table)}."
+            sentence = f"{row.label} {CONTROLS[name]} is not above chance: {_told(got, table.chance)}."
             found.append(Target(sentence, got.low <= table.chance))
     if table.floor:
         low, high = 100 * table.floor.low, 100 * table.floor.high
@@ -172,48 +174,43 @@ def as_json(table: TrainingTable, aims: Sequence[Target]) -> dict[str, Any]:
     }
 
 
-def cells(table: TrainingTable) -> tuple[list[str], list[list[str]]]:
-    """Head and rows for people: our rows, then the paper's.
-
-    Two figures with a stroke between are forward / reverse; those behind a figure in brackets are its 95 % interval.
-    """
-    head = [
-        "paradigm",
-        "rows",
-        "n",
-        *(COLUMNS[kind] for kind in ("avg", *table.kinds)),
-        "all",
-        "blind",
-        "other clip",
-    ]
+def form(table: TrainingTable) -> tuple[list[str], list[list[str]]]:
+    """Head and rows in Table 3's form: our rows, then the paper's. Two figures are forward / reverse."""
+    shown = ("avg", *table.kinds)
     ours = [
-        [
-            row.label,
-            str(row.rows),
-            str(row.whole.n),
-            *(_ways(row.figures, kind) for kind in ("avg", *table.kinds)),
-            _interval(row.whole),
-            *(_interval(row.controls[name]) if name in row.controls else "" for name in CONTROLS),
-        ]
+        [row.label, str(row.rows), str(row.whole.n), *(_ways(row.figures, kind) for kind in shown)]
         for row in table.rows
     ]
     theirs = [
         [
             f"{row.model} (published)",
             *row.labels["training"].split("/"),
-            *(_ways(row.figures, kind) for kind in ("avg", *table.kinds)),
-            *("" for _ in ("all", *CONTROLS)),
+            *(_ways(row.figures, kind) for kind in shown),
         ]
         for row in table.published
     ]
-    return head, [*ours, *theirs]
+    return ["paradigm", "rows", "n", *(COLUMNS[kind] for kind in shown)], [*ours, *theirs]
+
+
+def controlled(table: TrainingTable) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of our checkpoints with and without the clip; each figure with its 95 % interval in brackets."""
+    rows = [
+        [
+            row.label,
+            _interval(row.whole),
+            *(_interval(row.controls[name]) if name in row.controls else "" for name in CONTROLS),
+        ]
+        for row in table.rows
+    ]
+    return ["paradigm", "all tasks", *CONTROLS.values()], rows
 
 
 def markdown(table: TrainingTable) -> str:
-    """The table with what has to be read beside it."""
-    head, rows = cells(table)
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-    return "\n".join(lines) + f"\n\n{legend(table)}\n"
+    """Both tables with what has to be read beside them."""
+    parts = []
+    for head, rows in (form(table), controlled(table)):
+        parts += ["\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)), ""]
+    return "\n".join([*parts, legend(table), ""])
 
 
 def legend(table: TrainingTable) -> str:
@@ -225,9 +222,9 @@ def legend(table: TrainingTable) -> str:
         else ""
     )
     return (
-        "Percent, forward / reverse; in brackets 95 % intervals, clustered by clip. `rows`: training rows seen; `all`: "
-        f"plain mean of the tasks; `blind`, `other clip`: the same without the clip, and with another walk's. Chance "
-        f"is {table.chance:.1f} %{floor}. Rows marked published are the paper's Table 3, on the real benchmark (its "
+        "Percent, forward / reverse; in brackets 95 % intervals, clustered by clip. rows: training rows seen; n: "
+        f"questions; all tasks: their plain mean, by which the controls are measured, too. Chance is "
+        f"{table.chance:.1f} %{floor}. Rows marked published are the paper's Table 3, on the real benchmark (its "
         "averages have the action questions in them): not comparable with the others, shown for their form."
     )
 
@@ -251,13 +248,13 @@ def _row(model: TrainedModel, kinds: Sequence[str]) -> TableRow:
     )
 
 
-def _chance(records: Records) -> float:
+def _chance(records: Sequence[SampleRecord]) -> float:
     """Percent of guessing, averaged as the figures are: the plain mean of the tasks."""
     return estimate(records, score=lambda record: 100 / len(record.sample.options)).value
 
 
-def _told(got: Estimate, table: TrainingTable) -> str:
-    return f"{_interval(got)} % of {got.n} questions on {got.clips} clips, chance {table.chance:.1f} %"
+def _told(got: Estimate, chance: float) -> str:
+    return f"{_interval(got)} % of {got.n} questions on {got.clips} clips, chance {chance:.1f} %"
 
 
 def _interval(got: Estimate) -> str:

@@ -59,7 +59,9 @@ def draw(logs: Mapping[str, Path], panels: Sequence[Panel], title: str, out: Pat
         for number, (name, log) in enumerate(logs.items()):
             steps, values = curve(log, panel.column)
             axes.plot(steps, values, color=f"C{number}", alpha=0.25, linewidth=1)
-            axes.plot(steps, smoothed(values), color=f"C{number}", linewidth=1.8, label=name)
+            # Dashed lines show another one that they lie upon.
+            style = "-" if number == 0 else "--"
+            axes.plot(steps, smoothed(values), color=f"C{number}", linestyle=style, linewidth=1.8, label=name)
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(panel.label)
         axes.grid(alpha=0.3)

@@ -14,7 +14,8 @@ from results.training_table import (
     TableError,
     TrainedModel,
     as_json,
-    cells,
+    controlled,
+    form,
     markdown,
     targets,
     training_table,
@@ -82,12 +83,14 @@ def test_figures_are_means_of_the_tasks() -> None:
 
 def test_ours_stand_before_the_published_rows_which_are_marked() -> None:
     table = training_table([model("base", 0.4), model("ST-R1", 0.8, seed=5)], [("base", "ST-R1")])
-    head, rows = cells(table)
+    head, rows = form(table)
     assert [row[0] for row in rows[:3]] == ["base", "ST-R1", "Qwen2-VL-7B (published)"]
     assert all(len(row) == len(head) for row in rows)
     assert rows[-1][:5] == ["ST-R1 (published)", "630", "3582", "86.3 / 86.1", "82.0 / 85.5"]
     text = markdown(table)
-    assert text.count("\n| ") == len(rows) + 1 and "Chance is 25.0 %" in text
+    assert len(controlled(table)[1]) == 2
+    # Heads and rules of two tables, the first one's head at the text's start.
+    assert text.count("\n| ") == len(rows) + 2 + 3 and "Chance is 25.0 %" in text
     assert "a linear model of the options' wording gets" in text
 
 
