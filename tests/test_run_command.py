@@ -180,6 +180,9 @@ def test_a_run_its_repetition_from_the_journal_and_the_printed_command(
     assert "egost: 2 of 2 samples" in done.stderr and ", 0 from the journal" in done.stderr
     assert re.search(rf"^{TASK} .* 2 +0 *$", done.stdout, re.MULTILINE), "the summary ends the run"
     saved(tmp_path / "runs" / "tiny")
+    [manifest] = (tmp_path / "runs" / "tiny").rglob("*_manifest.json")
+    told = json.loads(manifest.read_text(encoding="utf-8"))
+    assert told["tasks"][TASK]["asked"] == 2 and told["machine"]["cores"] and str(tmp_path) not in str(told)
 
     again = egost(*command, "--output_path", "again", cwd=tmp_path, cache=own_cache)
     assert ", 2 from the journal" in again.stderr
