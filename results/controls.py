@@ -9,6 +9,7 @@ The file `controls.json` is one object in the form of `Controls`; all figures ar
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -199,7 +200,8 @@ def write_controls(
         _line({"control": name, **asdict(record)}) for name, records in named.items() for record in records
     )
     write_whole(folder / SAMPLES_FILE, b"".join(lines))
-    write_whole(folder / CONTROLS_FILE, _FILE.dump_json(found, indent=1) + b"\n")
+    # Not by pydantic, which writes a number that is none as null and then does not take null for a number.
+    write_whole(folder / CONTROLS_FILE, (json.dumps(asdict(found), indent=1) + "\n").encode())
     return folder / CONTROLS_FILE
 
 
@@ -232,7 +234,8 @@ def controls_of(run: Run) -> Controls | None:
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
-    return TypeAdapter(dict[str, Any]).dump_json(dict(value)) + b"\n"
+    # ASCII alone: a reply may hold half of a surrogate pair, which no UTF-8 has.
+    return (json.dumps(value) + "\n").encode()
 
 
 def _arm(name: str, base: Records, under: Records, *, guesser: bool) -> Arm:

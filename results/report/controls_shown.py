@@ -37,7 +37,7 @@ def controls_shown(side: Side) -> Shown:
                     )
                 )
         except EgostError as error:
-            told.append(Statement("warning", str(error)))
+            told.append(_unreadable(side, error))
     try:
         if controls := controls_of(side.run):
             tables.append(_controls_table(side, controls))
@@ -47,8 +47,14 @@ def controls_shown(side: Side) -> Shown:
                 Statement("note", "Not measured: the score without the video. Run egost diagnose MODEL")
             )
     except EgostError as error:
-        told.append(Statement("warning", str(error)))
+        told.append(_unreadable(side, error))
     return Shown(tuple(tables), tuple(Statement(one.weight, side.named(one.text)) for one in told))
+
+
+def _unreadable(side: Side, error: EgostError) -> Statement:
+    """Why, without the folders of the machine that wrote the report."""
+    beside = side.run.results_file.parent
+    return Statement("warning", str(error).replace(f"{beside}/", "").replace(f"{beside.parent}/", ""))
 
 
 def _against_floor(side: Side, found: TextOnly) -> Statement:

@@ -33,7 +33,8 @@ class Side:
 
     def named(self, text: str) -> str:
         """A text that tells which of two runs it is about."""
-        return text if self.alone else f"{self.letter}: {text}"
+        begun = text[:1].upper() + text[1:]
+        return begun if self.alone else f"{self.letter}: {begun}"
 
 
 def read_sides(runs: Sequence[Run]) -> list[Side]:

@@ -166,6 +166,6 @@ def test_forward_and_reverse_on_the_same_clip() -> None:
     ]
     side = Side("A", True, "org/model", "", Run(Path("run_results.json"), (), {}), tuple(records))
     [table] = [
-        table for table in diagnostics([side]) if table.title == "forward and reverse on the same clip"
+        table for table in diagnostics([side]) if table.title == "Forward and reverse on the same clip"
     ]
     assert table.rows == (("direction", "8", "37.5", "37.5", "37.5", "12.5", "12.5"),)
