@@ -82,13 +82,13 @@ def questions(
     seed: Annotated[int, typer.Option(min=0, help="Of wordings, rules and right letters.")] = 0,
 ) -> None:
     """Write the questions of the annotated clips; run it again to go on, what a server wrote is kept."""
-    from egost_tasks.construction.openai_writer import get_writer
+    from egost_tasks.construction.costs import cost_of
     from egost_tasks.construction.question_step import write_questions
-    from egost_tasks.construction.structured_calls import cost_of
     from egost_tasks.construction.workfolder import WorkFolder
+    from egost_tasks.construction.writers import get_writer
 
     folder = WorkFolder(out)
-    found = write_questions(folder, get_writer(writer, folder.replies, seed), seed=seed)
+    found = write_questions(folder, get_writer(writer, folder.writer_replies, seed), seed=seed)
     table = Table("task", "questions")
     for task, number in sorted(Counter(f"{d.task}_{d.way}" for d in found.drafts).items()):
         table.add_row(task, str(number))
@@ -102,7 +102,7 @@ def questions(
             markup=False,
         )
     if writer != "offline":
-        cost = cost_of(folder.replies)
+        cost = cost_of(folder.writer_replies)
         price = "no price known" if cost.usd is None else f"{cost.usd:.4f} USD"
         console.print(
             f"replies kept: {cost.replies}, {cost.tokens_in} tokens in, {cost.tokens_out} out, {price}",

@@ -14,7 +14,7 @@ The working folder OUT holds one file or folder for each thing that a step leave
     annotations/ANNOTATOR/CLIP.json  an `annotations.Annotation` each
     questions.jsonl                  a `drafts.Draft` a line, with where it comes from
     writing.json                     the writer, what it left out and why, what it cost
-    replies/KEY.json                 replies of a writer's or judge's server; what was paid for is not asked again
+    replies/writer/, replies/judge/  replies of servers, a file each; what was paid for is not asked again
     calibration.json                 the report: checks of single drafts and of the whole set
     dropped.jsonl                    drafts that cannot be published, with the reasons
     kept.jsonl                       drafts that passed, as they are to be published

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from egost_tasks.construction.agreement import Agreement, agreements
 from egost_tasks.construction.annotations import Annotation
+from egost_tasks.construction.blind_runs import BlindRun, blind_cue, read_blind_run, solved_blind
+from egost_tasks.construction.costs import cost_of
 from egost_tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
-from egost_tasks.construction.openai_writer import find_endpoint
 from egost_tasks.construction.option_checks import Finding, check_draft
-from egost_tasks.construction.review import decision_on, read_decisions, write_reviews
-from egost_tasks.construction.second_opinions import (
-    BlindRun,
-    blind_cue,
-    judge_choices,
-    read_blind_run,
-    solved_blind,
-)
+from egost_tasks.construction.review import Decision, decision_on, read_decisions, write_reviews
 from egost_tasks.construction.set_checks import Cue, check_set
 from egost_tasks.construction.workfolder import (
     WorkFolder,
@@ -29,8 +23,6 @@ from egost_tasks.construction.workfolder import (
     write_lines,
     write_object,
 )
-from egost_tasks.openai_judge.pacing import chosen_pacing
-from egost_tasks.openai_judge.usage import Tally
 
 
 @dataclass(frozen=True)
@@ -83,42 +75,29 @@ def calibrate(folder: WorkFolder, *, blind: Sequence[Path] = (), judge: str | No
     with folder.step("calibration"):
         drafts = read_drafts(folder)
         decisions = read_decisions(folder)
-        current = {
-            draft.id: decision.edited
-            if (decision := decision_on(draft, decisions)) and decision.edited
-            else draft
-            for draft in drafts
-        }
         by_clip: dict[str, list[Annotation]] = defaultdict(list)
         for annotation in folder.annotations.all():
             by_clip[annotation.clip].append(annotation)
-        clips = folder.clips()
+        current = {draft.id: _as_decided(draft, decisions) for draft in drafts}
         runs = [read_blind_run(path, list(current.values())) for path in blind]
-        findings = {
-            name: check_draft(draft, by_clip[draft.clip] if draft.clip in clips else [], current)
-            for name, draft in current.items()
-        }
-        for name, draft in current.items():
-            if doubt := solved_blind(runs, draft):
-                findings[name].append(doubt)
+        findings = _findings(folder, current, by_clip, runs)
         unjudged = _judge(folder, judge, current, by_clip, findings)
         kept, dropped, pending, reviewed = [], [], [], []
         for draft in drafts:
             found = findings[draft.id]
             decision = decision_on(draft, decisions)
-            if drops := [finding for finding in found if finding.verdict == "drop"]:
+            drops = [finding for finding in found if finding.verdict == "drop"]
+            if decision and decision.verdict == "reject":
+                drops = [*drops, Finding("rejected", "drop", "a person rejected it.")]
+            if drops:
                 dropped.append((draft, tuple(drops)))
-            elif decision and decision.verdict == "reject":
-                dropped.append((draft, (Finding("rejected", "drop", "a person rejected it."),)))
-                reviewed.append((draft, found))
-            elif decision:
-                kept.append(current[draft.id])
-                reviewed.append((draft, found))
-            elif found:
+            elif found and not decision:
                 pending.append((draft, tuple(found)))
-                reviewed.append((draft, found))
             else:
-                kept.append(draft)
+                kept.append(current[draft.id])
+            # A decision stays on the page, whatever it decides by now.
+            if decision or (found and not drops):
+                reviewed.append((draft, found))
         cues = check_set(kept) + [blind_cue(run, kept) for run in runs if _answers(run, kept)]
         result = Calibration(
             tuple(kept),
@@ -133,12 +112,13 @@ def calibrate(folder: WorkFolder, *, blind: Sequence[Path] = (), judge: str | No
         )
         write_reviews(folder, reviewed, decisions)
         write_lines(folder.kept, kept)
-        write_object(folder.calibration, report(result, drafts, judge))
+        cost = asdict(cost_of(folder.judge_replies))
+        write_object(folder.calibration, {**report(result, drafts), "judge": judge, "judge_cost": cost})
     return result
 
 
-def report(result: Calibration, drafts: Sequence[Draft], judge: str | None) -> dict[str, Any]:
-    """A calibration as plain values, as `calibration.json` holds it."""
+def report(result: Calibration, drafts: Sequence[Draft]) -> dict[str, Any]:
+    """A calibration of some drafts as plain values."""
 
     def by_task(found: Sequence[Draft]) -> dict[str, int]:
         return dict(sorted(Counter(f"{draft.task}_{draft.way}" for draft in found).items()))
@@ -157,9 +137,28 @@ def report(result: Calibration, drafts: Sequence[Draft], judge: str | None) -> d
         "pending": reasons(result.pending),
         "cues": [asdict(cue) for cue in result.cues],
         "agreements": [asdict(agreement) for agreement in result.agreements],
-        "judge": judge,
         "unjudged": result.unjudged,
     }
+
+
+def _as_decided(draft: Draft, decisions: Mapping[str, Decision]) -> Draft:
+    decision = decision_on(draft, decisions)
+    return decision.edited if decision and decision.edited else draft
+
+
+def _findings(
+    folder: WorkFolder,
+    current: Mapping[str, Draft],
+    by_clip: Mapping[str, list[Annotation]],
+    runs: Sequence[BlindRun],
+) -> dict[str, list[Finding]]:
+    clips = folder.clips()
+    findings = {}
+    for name, draft in current.items():
+        steps = by_clip.get(draft.clip, []) if draft.clip in clips else []
+        doubt = solved_blind(runs, draft)
+        findings[name] = check_draft(draft, steps, current) + ([doubt] if doubt else [])
+    return findings
 
 
 def _judge(
@@ -171,10 +170,16 @@ def _judge(
 ) -> dict[str, int]:
     if judge is None:
         return {}
+    # Here, since the client takes seconds to import and only a judge needs it.
+    from egost_tasks.construction.openai_writer import find_endpoint
+    from egost_tasks.construction.option_judge import judge_choices
+    from egost_tasks.openai_judge.pacing import chosen_pacing
+    from egost_tasks.openai_judge.usage import Tally
+
     sound = [d for name, d in current.items() if not any(f.verdict == "drop" for f in findings[name])]
     steps = {(a.clip, a.annotator): a for found in by_clip.values() for a in found}
     endpoint = find_endpoint(judge, "--judge")
-    objections, failed = judge_choices(sound, steps, endpoint, folder.replies, chosen_pacing(), Tally())
+    objections, failed = judge_choices(sound, steps, endpoint, folder.judge_replies, chosen_pacing(), Tally())
     for name, finding in objections.items():
         findings[name].append(finding)
     return dict(sorted(Counter(item.reason for item in failed.values()).items()))

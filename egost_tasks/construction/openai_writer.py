@@ -25,9 +25,7 @@ from egost_tasks.construction.option_checks import wrong_option_problem
 from egost_tasks.construction.structured_calls import Nonsense, Question, ask_all
 from egost_tasks.construction.writers import (
     ChoiceRequest,
-    OfflineWriter,
     Unwritten,
-    Writer,
     WriterError,
     WriterStopped,
     Written,
@@ -35,7 +33,7 @@ from egost_tasks.construction.writers import (
 from egost_tasks.judge import SERVER_FORMS, JudgeError
 from egost_tasks.openai_judge.asking import Role
 from egost_tasks.openai_judge.endpoint import Endpoint, find_key, parse_endpoint
-from egost_tasks.openai_judge.pacing import Pacing, chosen_pacing
+from egost_tasks.openai_judge.pacing import Pacing
 from egost_tasks.openai_judge.prompt import Message, encodable
 from egost_tasks.openai_judge.usage import Tally
 
@@ -98,16 +96,6 @@ def find_endpoint(spec: str, option: str) -> Endpoint:
     if endpoint.compat:
         raise WriterError(f"{option} {spec}: +compat is a judge's; leave it out.")
     return endpoint
-
-
-def get_writer(spec: str, folder: Path, seed: int) -> Writer:
-    """The writer of a name: `offline`, or a server's (see `find_endpoint`).
-
-    folder: where a server's replies are kept. Raises WriterError.
-    """
-    if spec == "offline":
-        return OfflineWriter(seed)
-    return OpenAIWriter(find_endpoint(spec, "--writer"), folder, chosen_pacing())
 
 
 class OpenAIWriter:

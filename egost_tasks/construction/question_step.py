@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from egost_tasks.construction.annotations import Annotation, AnnotationError, check
+from egost_tasks.construction.costs import cost_of
 from egost_tasks.construction.drafts import (
     Draft,
     Items,
@@ -74,6 +75,7 @@ def write_questions(folder: WorkFolder, writer: Writer, *, seed: int = 0) -> Que
             "writer": writer.name,
             "seed": seed,
             "written": dict(Counter(f"{draft.task}_{draft.way}" for draft in drafts)),
+            "cost": asdict(cost_of(folder.writer_replies)),
             "left_out": [asdict(item) for item in left_out],
         }
         write_object(folder.writing, report)

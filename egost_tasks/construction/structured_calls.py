@@ -17,7 +17,6 @@ from egost_tasks.openai_judge.asking import SEED, Asker, Role
 from egost_tasks.openai_judge.endpoint import Endpoint
 from egost_tasks.openai_judge.paced_calls import NoReply
 from egost_tasks.openai_judge.pacing import Pacing
-from egost_tasks.openai_judge.prices import price_usd
 from egost_tasks.openai_judge.prompt import Message
 from egost_tasks.openai_judge.reading import Completion
 from egost_tasks.openai_judge.usage import Tally
@@ -54,16 +53,6 @@ class Answered(Generic[T]):
     snapshot: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What the replies on disk took: their number, tokens, and US dollars (None where a price is not known)."""
-
-    replies: int
-    tokens_in: int
-    tokens_out: int
-    usd: float | None
-
-
 def ask_all(
     questions: Sequence[Question[T]],
     endpoint: Endpoint,
@@ -82,19 +71,6 @@ def ask_all(
     Raises `role.stopped` when the server refuses or does not answer, and CacheError.
     """
     return asyncio.run(_ask_all(questions, endpoint, folder, role, pacing, tally, doing, progress))
-
-
-def cost_of(folder: Path) -> Cost:
-    """What all replies in a folder took, whichever process asked for them."""
-    replies = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    prices = [price_usd(r["snapshot"], r["tokens_in"], r["tokens_out"]) for r in replies]
-    known = [price for price in prices if price is not None]
-    return Cost(
-        len(replies),
-        sum(reply["tokens_in"] for reply in replies),
-        sum(reply["tokens_out"] for reply in replies),
-        sum(known) if len(known) == len(prices) else None,
-    )
 
 
 async def _ask_all(

@@ -104,9 +104,14 @@ class WorkFolder:
         return self.root / "kept.jsonl"
 
     @property
-    def replies(self) -> Path:
-        """Replies of a writer's or judge's server, one file each."""
-        return self.root / "replies"
+    def writer_replies(self) -> Path:
+        """Replies of a writer's server, one file each."""
+        return self.root / "replies" / "writer"
+
+    @property
+    def judge_replies(self) -> Path:
+        """Replies of the server that judges options, one file each."""
+        return self.root / "replies" / "judge"
 
     def clips(self) -> dict[str, ClipRow]:
         """The clips that are cut, by file name. Raises WorkFolderError where there are none."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -115,6 +116,20 @@ class OfflineWriter:
                 "no_distractor", "no rule makes a wrong option; annotate more clips, or ask a model."
             )
         return Written(request.truth, wrong)
+
+
+def get_writer(spec: str, folder: Path, seed: int) -> Writer:
+    """The writer of a name: `offline`, or a server's (see `openai_writer.find_endpoint`).
+
+    folder: where a server's replies are kept. Raises WriterError and JudgeError.
+    """
+    if spec == "offline":
+        return OfflineWriter(seed)
+    # Here, since the client takes seconds to import and the offline writer does without it.
+    from egost_tasks.construction.openai_writer import OpenAIWriter, find_endpoint
+    from egost_tasks.openai_judge.pacing import chosen_pacing
+
+    return OpenAIWriter(find_endpoint(spec, "--writer"), folder, chosen_pacing())
 
 
 def request_rng(seed: int, *names: str) -> np.random.Generator:

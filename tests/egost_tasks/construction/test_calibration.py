@@ -14,11 +14,11 @@ from mini_annotations import annotated_folder
 
 from egost_tasks.construction.agreement import agreements, matched
 from egost_tasks.construction.annotations import Annotation, Step
+from egost_tasks.construction.blind_runs import BlindRunError
 from egost_tasks.construction.calibration import Calibration, calibrate, read_drafts
 from egost_tasks.construction.drafts import Draft
 from egost_tasks.construction.option_checks import wrong_option_problem
 from egost_tasks.construction.question_step import write_questions
-from egost_tasks.construction.second_opinions import BlindRunError
 from egost_tasks.construction.workfolder import (
     WorkFolder,
     WorkFolderError,

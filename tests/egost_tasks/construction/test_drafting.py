@@ -12,12 +12,12 @@ from mini_annotations import ACTION_WORDS, annotated_folder
 from option_writers import QUICK, good_reply, told
 
 from egost_tasks.construction.annotations import Annotation, AnnotationError, Step
+from egost_tasks.construction.costs import cost_of
 from egost_tasks.construction.drafts import Draft
-from egost_tasks.construction.openai_writer import OpenAIWriter, find_endpoint, get_writer
+from egost_tasks.construction.openai_writer import OpenAIWriter, find_endpoint
 from egost_tasks.construction.question_step import write_questions
-from egost_tasks.construction.structured_calls import cost_of
 from egost_tasks.construction.workfolder import WorkFolder
-from egost_tasks.construction.writers import OfflineWriter, WriterError, WriterStopped
+from egost_tasks.construction.writers import OfflineWriter, WriterError, WriterStopped, get_writer
 from egost_tasks.mini_world.steps import ClipTruth, backwards, way_back
 from egost_tasks.route_text import read_route
 from egost_tasks.text_floor import words
@@ -157,9 +157,9 @@ def test_a_server_that_talks_nonsense_is_asked_again_and_its_sense_is_kept(
 
     with serve_judge(script=script) as server:
         endpoint = find_endpoint(f"openai:judge-model@{server.url}", "--writer")
-        found = write_questions(folder, OpenAIWriter(endpoint, folder.replies, QUICK))
+        found = write_questions(folder, OpenAIWriter(endpoint, folder.writer_replies, QUICK))
         first = len(server.asks)
-        again = write_questions(folder, OpenAIWriter(endpoint, folder.replies, QUICK))
+        again = write_questions(folder, OpenAIWriter(endpoint, folder.writer_replies, QUICK))
         assert len(server.asks) == first, "what was written is not asked for again"
         form = server.asks[0][0].body["response_format"]["json_schema"]
     assert again == found and not found.left_out
@@ -168,7 +168,7 @@ def test_a_server_that_talks_nonsense_is_asked_again_and_its_sense_is_kept(
     assert {draft.snapshot for draft in choices} == {"judge-model-2026-01-01"}
     assert {draft.writer for draft in choices} == {f"openai:judge-model@{server.url}+option-writer-1"}
     assert all(len(draft.options) == 4 for draft in choices)
-    cost = cost_of(folder.replies)
+    cost = cost_of(folder.writer_replies)
     assert (cost.tokens_in, cost.tokens_out, cost.usd) == (900 * cost.replies, 100 * cost.replies, None)
     assert cost.replies == first
 
@@ -200,7 +200,7 @@ def test_options_that_do_not_hold_against_the_steps_are_left_out(
 
     with serve_judge(script=script) as server:
         endpoint = find_endpoint(f"openai:judge-model@{server.url}", "--writer")
-        found = write_questions(folder, OpenAIWriter(endpoint, folder.replies, QUICK))
+        found = write_questions(folder, OpenAIWriter(endpoint, folder.writer_replies, QUICK))
         asked = [ask for ask, _ in server.asks if told(ask)["kind"] == "landmark"]
     assert [(item.reason, item.id.split("/")[0]) for item in found.left_out] == [
         (reason, "landmark_forward"),
@@ -215,19 +215,21 @@ def test_a_server_that_refuses_ends_the_writing_and_nothing_is_lost(
 ) -> None:
     folder = annotated_folder(tmp_path, 0, truths[:5])
     with serve_judge(script=lambda ask: f"say:{good_reply(ask)}") as server:
-        whole = OpenAIWriter(find_endpoint(f"openai:m@{server.url}", "--writer"), folder.replies, QUICK)
+        whole = OpenAIWriter(
+            find_endpoint(f"openai:m@{server.url}", "--writer"), folder.writer_replies, QUICK
+        )
         write_questions(folder, whole)
         expected, asked = folder.questions.read_bytes(), len(server.asks)
-        for path in sorted(folder.replies.iterdir())[1:]:
+        for path in sorted(folder.writer_replies.iterdir())[1:]:
             path.unlink()
         folder.questions.unlink()
         server.script = lambda ask: "error:401 bad key"
         with pytest.raises(WriterStopped, match="EGOST_JUDGE_KEY"):
-            write_questions(folder, OpenAIWriter(whole._endpoint, folder.replies, QUICK))
+            write_questions(folder, OpenAIWriter(whole._endpoint, folder.writer_replies, QUICK))
         assert not folder.questions.exists()
         server.script = lambda ask: f"say:{good_reply(ask)}"
         before = len(server.asks)
-        write_questions(folder, OpenAIWriter(whole._endpoint, folder.replies, QUICK))
+        write_questions(folder, OpenAIWriter(whole._endpoint, folder.writer_replies, QUICK))
         assert len(server.asks) - before == asked - 1
     assert folder.questions.read_bytes() == expected
 

@@ -135,14 +135,16 @@ def test_a_killed_writing_by_a_server_asks_for_no_reply_twice(
 
         def write_by_server(root: Path) -> None:
             folder = WorkFolder(root / "out")
-            write_questions(folder, OpenAIWriter(endpoint, folder.replies, replace(QUICK, concurrency=1)))
+            write_questions(
+                folder, OpenAIWriter(endpoint, folder.writer_replies, replace(QUICK, concurrency=1))
+            )
 
         for name in ("whole", "killed"):
             shutil.copytree(stages[2], tmp_path / name)
         write_by_server(tmp_path / "whole")
         asked = len(server.asks)
         assert killed_before_rename(4, lambda: write_by_server(tmp_path / "killed"))
-        replies = WorkFolder(tmp_path / "killed" / "out").replies
+        replies = WorkFolder(tmp_path / "killed" / "out").writer_replies
         assert (
             len(list(replies.glob("*.json"))) == 3 and not (tmp_path / "killed/out/questions.jsonl").exists()
         )

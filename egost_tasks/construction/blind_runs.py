@@ -1,35 +1,23 @@
-"""What others make of the choices: a model that saw no frame, and a model that sees the steps."""
+"""What a model that saw no frame makes of the choices."""
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from egost_tasks.construction.annotations import Annotation
 from egost_tasks.construction.drafts import Draft
-from egost_tasks.construction.openai_writer import load_step_prompt, object_form
 from egost_tasks.construction.option_checks import Finding
 from egost_tasks.construction.set_checks import FALSE_ALARMS, Cue, measured_cue
-from egost_tasks.construction.structured_calls import Nonsense, Question, ask_all
-from egost_tasks.construction.writers import Unwritten, WriterStopped
 from egost_tasks.errors import EgostError
-from egost_tasks.openai_judge.asking import Role
-from egost_tasks.openai_judge.endpoint import Endpoint
-from egost_tasks.openai_judge.pacing import Pacing
-from egost_tasks.openai_judge.usage import Tally
-from egost_tasks.sample import LETTERS, Sample
+from egost_tasks.sample import Sample
 
 BY_LUCK = 0.05
 """Blind runs that all answer a question rightly raise a doubt where luck would do so less often than this."""
-
-_ROLE = Role("The option judge", "What was judged is kept", "--judge", WriterStopped)
 
 
 class BlindRunError(EgostError):
@@ -94,67 +82,3 @@ def solved_blind(runs: Sequence[BlindRun], draft: Draft) -> Finding | None:
     if said and luck < BY_LUCK and all(letter == draft.answer for letter in said):
         return Finding("solved_blind", "review", f"{len(said)} blind runs of {len(said)} answer it rightly.")
     return None
-
-
-def judge_choices(
-    drafts: Sequence[Draft],
-    annotations: Mapping[tuple[str, str], Annotation],
-    endpoint: Endpoint,
-    folder: Path,
-    pacing: Pacing,
-    tally: Tally,
-) -> tuple[dict[str, Finding], dict[str, Unwritten]]:
-    """What a model that sees the steps objects to, and what it could not judge; both by the draft's id.
-
-    annotations: by clip and annotator. folder: where replies are kept.
-    A finding is `judge_disagrees`: the options that are right by the model are not exactly the right one.
-    Raises WriterStopped and CacheError.
-    """
-    choices = [draft for draft in drafts if draft.options]
-    prompt = load_step_prompt("option-judge-1")
-    letters = {"type": "array", "items": {"type": "string", "enum": list(LETTERS)}}
-    form = object_form("right_options", {"right": letters, "why": {"type": "string"}})
-    answers = ask_all(
-        [
-            Question(
-                prompt.messages(_told(draft, annotations[draft.clip, draft.annotator])),
-                form,
-                functools.partial(_read, len(draft.options)),
-            )
-            for draft in choices
-        ],
-        endpoint,
-        folder,
-        _ROLE,
-        pacing=pacing,
-        tally=tally,
-        doing="judging options",
-    )
-    findings, failed = {}, {}
-    for draft, answer in zip(choices, answers, strict=True):
-        if isinstance(answer, Unwritten):
-            failed[draft.id] = answer
-            continue
-        right, why = answer.content
-        if right != {draft.answer}:
-            message = (
-                f"by {answer.snapshot} the right options are {', '.join(sorted(right)) or 'none'}: {why}"
-            )
-            findings[draft.id] = Finding("judge_disagrees", "review", message)
-    return findings, failed
-
-
-def _told(draft: Draft, annotation: Annotation) -> dict[str, Any]:
-    return {
-        "way": "from A to B" if draft.way == "forward" else "back from B to A",
-        "steps": [asdict(step) for step in annotation.steps(draft.way)],
-        "question": draft.question,
-        "options": {LETTERS[k]: option.text for k, option in enumerate(draft.options)},
-    }
-
-
-def _read(options: int, reply: dict[str, Any]) -> tuple[frozenset[str], str]:
-    right, why = reply.get("right"), reply.get("why")
-    if not isinstance(right, list) or not all(letter in list(LETTERS[:options]) for letter in right):
-        raise Nonsense("no_letters", f"expected letters up to {LETTERS[options - 1]}, found {right!r:.100}")
-    return frozenset(right), why if isinstance(why, str) else ""

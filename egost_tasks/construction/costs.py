@@ -1,0 +1,32 @@
+"""What the replies of a server have cost, read from what is kept of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from egost_tasks.openai_judge.prices import price_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the replies on disk took: their number, tokens, and US dollars (None where a price is not known)."""
+
+    replies: int
+    tokens_in: int
+    tokens_out: int
+    usd: float | None
+
+
+def cost_of(folder: Path) -> Cost:
+    """What all replies in a folder took, whichever process asked for them."""
+    replies = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    prices = [price_usd(r["snapshot"], r["tokens_in"], r["tokens_out"]) for r in replies]
+    known = [price for price in prices if price is not None]
+    return Cost(
+        len(replies),
+        sum(reply["tokens_in"] for reply in replies),
+        sum(reply["tokens_out"] for reply in replies),
+        sum(known) if len(known) == len(prices) else None,
+    )
