@@ -3,8 +3,9 @@
     python tests/benchmarks/grpo_vision.py [ROUNDS]
 
 The plain repeat hands the model the clip's pixels once for each completion, as the released training code does: in the
-rollout, for the reference and in the loss. Times are of one optimizer step, with forward and backward pass; the vision
-share is what the vision tower takes of it, measured around its forward pass and its backward pass.
+rollout, for the reference and in the loss. Times are of one optimizer step, with forward and backward pass, in CPU
+seconds of one thread, which other programs on the machine change little; the vision share is what the vision tower
+takes of it, measured around its forward pass and its backward pass.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from video_runs import World, make_trainer, make_world
 
 GROUP = 8
+NAMES = {False: "plain repeat", True: "encoded once"}
 
 
 class Stopwatch:
-    """Seconds that a model's vision tower takes, forward and backward."""
+    """CPU seconds that a model's vision tower takes, forward and backward."""
 
     def __init__(self, *models: Any) -> None:
         self.seconds = 0.0
@@ -38,22 +40,22 @@ class Stopwatch:
             tower.patch_embed.register_full_backward_hook(self.stop)
 
     def start(self, *_: Any) -> None:
-        self.started = time.perf_counter()
+        self.started = time.process_time()
 
     def stop(self, *_: Any) -> None:
-        self.seconds += time.perf_counter() - self.started
+        self.seconds += time.process_time() - self.started
 
 
 def step(world: World, output: Path, once: bool) -> tuple[float, float]:
-    """Seconds of one whole step, and of the vision towers within it."""
+    """CPU seconds of one whole step, and of the vision towers within it."""
     trainer = make_trainer(
         world, output, num_generations=GROUP, per_device_train_batch_size=GROUP, max_completion_length=16
     )
     trainer.encode_once = once
     watch = Stopwatch(trainer.model, trainer.ref_model)
-    began = time.perf_counter()
+    began = time.process_time()
     trainer.train()
-    return time.perf_counter() - began, watch.seconds
+    return time.process_time() - began, watch.seconds
 
 
 def main(rounds: int) -> None:
@@ -64,12 +66,13 @@ def main(rounds: int) -> None:
         for i in range(rounds + 1):
             for once in (True, False):
                 taken = step(world, Path(folder, "run"), once)
+                print(f"  round {i}, {NAMES[once]}: {taken[0]:.2f} s, vision {taken[1]:.2f} s", flush=True)
                 if i:  # the first round warms up
                     times[once].append(taken)
     whole = {once: statistics.median(t for t, _ in taken) for once, taken in times.items()}
     vision = {once: statistics.median(v for _, v in taken) for once, taken in times.items()}
-    print(f"GRPO step, {GROUP} completions on one clip, tiny Qwen2-VL, median of {rounds}:")
-    for once, name in ((False, "plain repeat"), (True, "encoded once")):
+    print(f"GRPO step, {GROUP} completions on one clip, tiny Qwen2-VL, CPU, median of {rounds}:")
+    for once, name in NAMES.items():
         print(f"  {name}: {whole[once]:.2f} s, of which vision {vision[once]:.2f} s")
     print(
         f"  vision: {vision[False] / vision[True]:.1f} x less time; whole step: {whole[False] / whole[True]:.2f} x"
@@ -77,4 +80,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
