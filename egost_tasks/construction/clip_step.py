@@ -44,16 +44,19 @@ def build_clips(
         earlier = folder.clips() if folder.manifest.is_file() else {}
         rows = {cut.clip: earlier[cut.clip] for cut in cuts if _is_cut(folder, cut, earlier)}
         todo = [cut for cut in cuts if cut.clip not in rows]
-        failures = []
+        failures: list[CutFailure] = []
         with counted("cutting clips", "clips", len(todo), progress) as advance:
-            most = min(workers or os.cpu_count() or 1, len(todo))
-            for done in in_processes(partial(cut_clip, folder.clip_folder), todo, most):
+
+            def take(done: ClipRow | CutFailure) -> None:
                 advance()
                 if isinstance(done, CutFailure):
                     failures.append(done)
-                    continue
+                    return
                 rows[done.clip] = done
                 _write(folder, cuts, rows)
+
+            most = min(workers or os.cpu_count() or 1, len(todo))
+            in_processes(partial(cut_clip, folder.clip_folder), todo, most, take)
         _write(folder, cuts, rows)
         places = {cut.clip: k for k, cut in enumerate(cuts)}
         return [rows[cut.clip] for cut in cuts if cut.clip in rows], sorted(

@@ -7,7 +7,7 @@ fills in `verdict` and `edited`, by hand or through a page, and runs the calibra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -62,7 +62,7 @@ def read_decisions(folder: WorkFolder) -> dict[str, Decision]:
 def write_reviews(
     folder: WorkFolder,
     reviews: Iterable[tuple[Draft, Sequence[Finding]]],
-    decisions: dict[str, Decision],
+    decisions: Mapping[str, Decision],
 ) -> None:
     """Write the drafts that have to be decided on, and those that were, with the decisions kept. Raises OSError."""
     rows: list[dict[str, Any]] = []
@@ -81,7 +81,7 @@ def write_reviews(
     write_lines(folder.review, rows)
 
 
-def decision_on(draft: Draft, decisions: dict[str, Decision]) -> Decision | None:
+def decision_on(draft: Draft, decisions: Mapping[str, Decision]) -> Decision | None:
     """What was decided about a draft; None where it has changed since."""
     decision = decisions.get(draft.id)
     return decision if decision and decision.draft_sha256 == drafts_sha256([draft]) else None

@@ -175,8 +175,7 @@ def _write(
 def _render_all(root: Path, seed: int, split: str, todo: list[int], workers: int, progress: bool) -> None:
     render_one = partial(_render_one, root, seed, split)
     with counted("rendering walks", "clips", len(todo), progress) as advance:
-        for _ in in_processes(render_one, todo, workers if len(todo) > _FEW else 1):
-            advance()
+        in_processes(render_one, todo, workers if len(todo) > _FEW else 1, lambda _: advance())
 
 
 def _render_one(root: Path, seed: int, split: str, number: int) -> None:
