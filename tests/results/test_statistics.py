@@ -1,0 +1,204 @@
+"""Intervals over clips: against a population whose truth is known, scipy, and cases done by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap, sem
+from simulated_runs import MINI, TASKS, record
+
+from results.records import SampleRecord
+from results.statistics import Difference, StatisticsError, clustered_error, estimate, paired, scored_rows
+
+TASK, OTHER = "egost_direction_forward", "egost_direction_reverse"
+
+
+def scored(task: str, scores: dict[str, list[float | None]]) -> list[SampleRecord]:
+    """Samples of a task by clip."""
+    places = [(clip, score) for clip, values in scores.items() for score in values]
+    return [record(task, number, f"{clip}.mp4", score) for number, (clip, score) in enumerate(places)]
+
+
+UNEQUAL = scored(
+    TASK,
+    {
+        "a": [100.0, 100.0, 0.0],
+        "b": [0.0],
+        "c": [100.0],
+        "d": [0.0, 0.0],
+        "e": [100.0, 0.0, 100.0, 100.0],
+        "f": [0.0, 100.0],
+    },
+)
+
+
+def test_the_interval_holds_the_truth_in_95_of_100_runs() -> None:
+    rng, truth, held = np.random.default_rng(0), MINI.truth(), []
+    for repeat in range(500):
+        [run] = MINI.draw(rng)
+        found = estimate(run, draws=500, seed=repeat)
+        held.append(found.low <= truth.mean() <= found.high)
+    assert 0.93 <= sum(held) / 500 <= 0.97
+
+
+def test_a_plain_mean_of_the_tasks_whatever_their_sizes() -> None:
+    records = [*scored(TASK, {"a": [100.0], "b": [100.0]}), *scored(OTHER, {c: [0.0] for c in "abcdef"})]
+    found = estimate(records)
+    assert (found.value, found.n, found.clips, found.unscored) == (50.0, 8, 6, 0)
+
+
+def test_the_error_is_the_sandwich_of_one_task() -> None:
+    """Clip sums of the residuals from 7/13, times clips / (clips - 1)."""
+    mean = 7 / 13
+    sums = [2 - 3 * mean, -mean, 1 - mean, -2 * mean, 3 - 4 * mean, 1 - 2 * mean]
+    by_hand = 100 * math.sqrt(6 / 5 * sum(s * s for s in sums)) / 13
+    assert estimate(UNEQUAL).error == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_the_error_without_clusters_is_that_of_scipy() -> None:
+    scores = [100.0, 0.0, 60.0, 20.0, 100.0, 0.0, 0.0, 80.0, 40.0]
+    records = scored(TASK, {str(number): [score] for number, score in enumerate(scores)})
+    assert estimate(records).error == pytest.approx(sem(scores), rel=1e-12)
+
+
+def test_the_interval_is_that_of_scipys_bootstrap() -> None:
+    """On clips of one size; scipy draws as many clips as there are, which is too narrow by sqrt((n - 1) / n)."""
+    rng = np.random.default_rng(4)
+    clips = {str(clip): [float(s) for s in 20 * rng.integers(0, 6, 3)] for clip in range(60)}
+    means = np.array([np.mean(values) for values in clips.values()])
+    found = estimate(scored(TASK, clips))
+    theirs = bootstrap(
+        (means,), np.mean, method="percentile", n_resamples=20_000, rng=rng
+    ).confidence_interval
+    widened = math.sqrt(60 / 59) * 2.0010 / 1.9600  # Student's t at 59 degrees of freedom, in place of z.
+    assert found.low == pytest.approx(found.value + (theirs.low - found.value) * widened, abs=0.35)
+    assert found.high == pytest.approx(found.value + (theirs.high - found.value) * widened, abs=0.35)
+    assert (found.high - found.low) / 2 == pytest.approx(2.0010 * found.error, rel=0.03)
+
+
+def test_a_clip_counts_once_for_all_of_its_tasks() -> None:
+    """Two tasks that agree on each clip tell no more than one; on clips of their own they do."""
+    rng = np.random.default_rng(2)
+    clips = {f"{clip}": [100.0 * float(rng.random() < 0.5)] for clip in range(200)}
+    once = estimate(scored(TASK, clips))
+    twice = estimate([*scored(TASK, clips), *scored(OTHER, clips)])
+    apart = estimate([*scored(TASK, clips), *scored(OTHER, {f"other{c}": v for c, v in clips.items()})])
+    assert twice.error == pytest.approx(once.error)
+    assert apart.error == pytest.approx(once.error / math.sqrt(2))
+    assert twice.high - twice.low == pytest.approx(once.high - once.low, rel=0.05)
+    assert apart.high - apart.low == pytest.approx((once.high - once.low) / math.sqrt(2), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("score", "low", "high"), [(0.0, 0.0, 8.81), (100.0, 91.19, 100.0), (60.0, 54.7, 63.5)]
+)
+def test_all_alike_is_not_certain(score: float, low: float, high: float) -> None:
+    """0 of 40 clips right: with more than 8.8 % of them right, one in 40 such runs would show none."""
+    found = estimate(scored(TASK, {str(clip): [score] for clip in range(40)}))
+    assert (found.value, found.error) == (score, 0)
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.05), pytest.approx(high, abs=0.05))
+
+
+def test_where_nothing_can_be_said() -> None:
+    one_clip = estimate(scored(TASK, {"a": [100.0, 0.0]}))
+    assert (one_clip.value, one_clip.n, one_clip.clips) == (50.0, 2, 1)
+    assert math.isnan(one_clip.low) and math.isnan(one_clip.high) and math.isnan(one_clip.error)
+    unscored = estimate([*UNEQUAL, *scored(OTHER, {"a": [None, None]})])
+    assert (
+        math.isnan(unscored.value) and math.isnan(unscored.low) and (unscored.n, unscored.unscored) == (13, 2)
+    )
+    assert (unscored.least, unscored.most) == (pytest.approx(100 * 7 / 26), pytest.approx(100 * 7 / 26 + 50))
+    none = estimate([])
+    assert math.isnan(none.value) and math.isnan(none.most) and none.n == none.clips == 0
+    assert math.isnan(paired(UNEQUAL, scored(OTHER, {"a": [100.0]})).p_value)
+
+
+def test_unscored_samples_give_bounds() -> None:
+    records = [*scored(TASK, {str(c): [100.0, 0.0] for c in range(49)}), record(TASK, 98, "0.mp4", None)]
+    found = estimate(records)
+    assert (found.value, found.n, found.unscored) == (50.0, 98, 1)
+    assert (found.least, found.most) == (pytest.approx(4900 / 99), pytest.approx(5000 / 99))
+    assert found.bounds_matter and not estimate([*records, record(TASK, 99, "0.mp4", 0.0)]).bounds_matter
+
+
+def test_other_scores_than_the_headline() -> None:
+    records = [replace(r, compat=20.0 * number) for number, r in enumerate(UNEQUAL[:5])]
+    assert estimate(records, score=lambda r: r.compat).value == 40.0
+    assert paired(UNEQUAL, records, score=lambda r: r.compat).n == 5
+
+
+def test_a_sample_counts_once() -> None:
+    with pytest.raises(
+        StatisticsError, match="Part1/direction_forward/0 of egost_direction_forward comes twice"
+    ):
+        estimate([*UNEQUAL, UNEQUAL[0]])
+    with pytest.raises(StatisticsError, match="twice"):
+        paired(UNEQUAL, [*UNEQUAL, UNEQUAL[3]])
+
+
+def test_neither_order_nor_shards_change_a_figure() -> None:
+    rng = random.Random(5)
+    a, b = MINI.draw(np.random.default_rng(5), (0.0, 0.4))
+    a = [
+        replace(r, percent=None) if rng.random() < 0.05 else replace(r, percent=100 * rng.random()) for r in a
+    ]
+    whole, gap, error = estimate(a), paired(a, b), clustered_error(scored_rows(a))
+    for _ in range(5):
+        mixed, others = rng.sample(a, len(a)), rng.sample(b, len(b))
+        cut = sorted(rng.sample(range(len(a)), 3))
+        shards = [mixed[start:end] for start, end in itertools.pairwise([0, *cut, len(a)])]
+        rng.shuffle(shards)
+        assert estimate([r for shard in shards for r in shard]) == whole
+        assert paired(mixed, others) == gap
+        assert clustered_error(scored_rows(mixed)) == error
+
+
+def test_a_difference_turned_round() -> None:
+    a, b = MINI.draw(np.random.default_rng(6), (0.0, 0.5))
+    forth, back = paired(a, b), paired(b, a)
+    assert forth.value == pytest.approx(-back.value) and forth.error == pytest.approx(back.error)
+    assert (forth.wins, forth.losses, forth.ties) == (back.losses, back.wins, back.ties)
+    assert (forth.low, forth.high) == (pytest.approx(-back.high), pytest.approx(-back.low))
+    assert forth.p_value == pytest.approx(back.p_value, abs=0.01)
+
+
+def test_only_samples_that_both_have_scored_are_paired() -> None:
+    b = [replace(r, percent=None) if number == 1 else r for number, r in enumerate(UNEQUAL[:6])]
+    found = paired(UNEQUAL, [*b, record(TASK, 99, "z.mp4", 100.0)])
+    assert (found.n, found.clips, found.ties, found.value, found.p_value) == (5, 4, 5, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_the_p_value_of_few_clips_is_that_of_all_turnings(n: int) -> None:
+    rng = np.random.default_rng(n)
+    before = {str(clip): [float(v) for v in 20 * rng.integers(0, 6, 2)] for clip in range(n)}
+    after = {str(clip): [float(v) for v in 20 * rng.integers(1, 6, 2)] for clip in range(n)}
+    gaps = [sum(after[clip]) - sum(before[clip]) for clip in before]
+    turned = [
+        abs(sum(s * g for s, g in zip(signs, gaps, strict=True)))
+        for signs in itertools.product((1, -1), repeat=n)
+    ]
+    exact = np.mean([total >= abs(sum(gaps)) - 1e-9 for total in turned])
+    assert paired(scored(TASK, before), scored(TASK, after)).p_value == pytest.approx(exact, abs=0.02)
+
+
+def test_a_difference_that_is_not_there_is_seen_in_5_of_100_runs() -> None:
+    rng, seen = np.random.default_rng(7), []
+    for repeat in range(300):
+        a, b = replace(MINI, easiness=(0.0, 0.5)).draw(rng, (0.0, 0.0))
+        seen.append(paired(a, b, draws=400, seed=repeat).p_value < 0.05)
+    assert 0.02 <= sum(seen) / 300 <= 0.085
+
+
+def test_tasks_of_unlike_sizes_keep_their_weights() -> None:
+    """A task that stands on 2 of 60 clips moves the average as much as the other; draws that miss it are made again."""
+    rare = {"0": [0.0] * 3, "1": [100.0] * 3}
+    often = {str(clip): [100.0 * (clip % 2)] for clip in range(60)}
+    found = estimate([*scored(TASK, often), *scored(OTHER, rare)])
+    assert found.value == 50.0 and found.high - found.low > 50.0
+    assert isinstance(paired(scored(TASK, often), scored(TASK, often)), Difference) and len(TASKS) == 8
