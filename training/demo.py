@@ -45,7 +45,6 @@ TRAIN_SEED, TEST_SEED = 630, 3582
 
 _WITHOUT_REASONING = ("--prompt", "direct", "--max_completion_length", str(DIRECT_TOKENS))
 _CONFIGS = Path(__file__).parent / "configs"
-_MAPS = "pretraining_maps.txt"
 
 Split = Literal["train", "test"]
 Name = Literal["base", "sft", "st_cot", "sft_grpo", "st_r1"]
@@ -90,7 +89,7 @@ QUICK = DemoSize(
     train_clips=8,
     test_clips=10,
     rows=(8, 16),
-    fewer_sft=("--max_steps", "6", "--per_device_train_batch_size", "4"),
+    fewer_sft=("--max_steps", "6", "--per_device_train_batch_size", "4", "--learning_rate", "1e-3"),
     fewer_grpo=("--max_steps", "3", "--per_device_train_batch_size", "8", "--max_completion_length", "24"),
     reply_tokens=24,
     batch=16,
@@ -178,10 +177,12 @@ def make_demo(demo: Demo, console: Console) -> dict[str, float]:
 
 def check_maps(demo: Demo) -> None:
     """Raise MapsError where the base checkpoint names a map of its pre-training that is walked here again."""
-    named = demo.base / _MAPS
+    from training.mini.pretrain import MAPS, map_mark
+
+    named = demo.base / MAPS
     seen = set(named.read_text(encoding="utf-8").split()) if named.is_file() else set()
     for split, clips, seed in demo.planned_walks:
-        maps = (plan_clip(seed, split, number).truth.map_hash for number in range(clips)) if seen else ()
+        maps = (map_mark(plan_clip(seed, split, number)) for number in range(clips)) if seen else ()
         if again := seen.intersection(maps):
             raise MapsError(
                 f"{len(again)} walks of the split {split} have maps that {demo.base} was pre-trained on ({named}), "
