@@ -26,6 +26,9 @@ PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 
+CONSTRUCTED = " constructed "
+"""In the revision of a release that `egost construct publish` made: the tasks run on it, but it is not the paper's."""
+
 MAX_MISSING_SHARE = 0.02
 """Above this share of missing clips a release counts as half a download and is not evaluated."""
 

@@ -30,7 +30,7 @@ from egost_tasks.hub import RELEASE_RECORD
 from egost_tasks.mini_world.question_files import QuestionFiles, choice_entry, file_name, route_entry
 from egost_tasks.progress import counted
 from egost_tasks.questions import QUESTION_FILES
-from egost_tasks.release import PART_FOLDERS
+from egost_tasks.release import CONSTRUCTED, PART_FOLDERS
 from egost_tasks.sample import LETTERS, TASK_KINDS, WAYS
 
 CARD, CARD_TEXT = "egost_card.json", "README.md"
@@ -80,7 +80,7 @@ def publish(
             raise PublishError(
                 f"the clip {folder.clip_folder / row.clip} is missing. Run: egost construct clips SPEC {folder.root}"
             )
-    revision = f"{name} constructed {drafts_sha256(kept)[:12]}"
+    revision = f"{name}{CONSTRUCTED}{drafts_sha256(kept)[:12]}"
     try:
         _claim(root, name)
         _place_clips(folder, root, list(used.values()), progress)

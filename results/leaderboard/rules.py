@@ -16,6 +16,7 @@ from egost_tasks.frames import ProtocolError, parse_protocol
 from egost_tasks.judge import Judgement
 from egost_tasks.prompts import SHIPPED, load_prompt
 from egost_tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
+from egost_tasks.release import CONSTRUCTED
 from egost_tasks.sample import World
 from results.leaderboard.entries import Entry
 from results.published_tables import TableNumber
@@ -155,6 +156,8 @@ def _other_version(entry: Entry, task: str) -> str | None:
 
 def _other_release(entry: Entry, column: Column) -> str | None:
     sha256, revision = column.release
+    if CONSTRUCTED in entry.release:
+        return f"of a benchmark of its own ({entry.release}), not of the paper's release"
     if entry.release_sha256 == sha256:
         return None
     return f"of release {entry.release or 'unknown'}, this table is of {revision or 'another'}"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from egost_tasks.errors import EgostError
+from egost_tasks.release import CONSTRUCTED
 from egost_tasks.sample import World
 from results.leaderboard.entries import Entry, Found, Unreadable
 from results.leaderboard.rules import Column, whole_release
@@ -100,7 +101,11 @@ def _boards(
 ) -> list[Board]:
     ours = [entry for entry in entries if entry.world == world]
     if world == "official":
-        newest = max(ours, key=lambda e: (e.date, e.release_sha256), default=None)
+        newest = max(
+            (e for e in ours if CONSTRUCTED not in e.release),
+            key=lambda e: (e.date, e.release_sha256),
+            default=None,
+        )
         release = (newest.release_sha256, newest.release) if newest else ("", "")
         return [_board(number, ours, release, world, show_all) for number in tables]
     # Mini worlds of different seeds ask different questions. Table 4 is of sources, of which they have none.

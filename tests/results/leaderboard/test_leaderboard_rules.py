@@ -154,6 +154,15 @@ def test_a_run_on_another_release_than_the_newest(demo_run: Run, tmp_path: Path)
     assert not new.refused
 
 
+def test_a_run_on_a_constructed_benchmark_stands_beside_no_published_figure(
+    demo_run: Run, tmp_path: Path
+) -> None:
+    as_official(demo_run, tmp_path / "run", release_revision="walks constructed a66fbf4f3e65")
+    [row] = run_rows(board_of(tmp_path))
+    told = "of a benchmark of its own (walks constructed a66fbf4f3e65), not of the paper's release"
+    assert row.refused == (told,)
+
+
 def test_a_trained_checkpoint_stands_in_table_3_beside_what_text_alone_gets(
     demo_run: Run, tmp_path: Path
 ) -> None:
