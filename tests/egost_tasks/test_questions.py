@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import OPTIONS, choice_entry
+from release_files import OPTIONS, choice_entry
 
 from egost_tasks.errors import ReleaseError
 from egost_tasks.questions import QUESTION_FILES, is_question_file, read_questions

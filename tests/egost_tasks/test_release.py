@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import choice_entry
+from release_files import choice_entry
 
 from egost_tasks.cache import write_whole
 from egost_tasks.errors import CacheError, ClipError, ReleaseError

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import write_video
+from release_files import write_video
 
 from egost_tasks.clips import Clip, get_clip
 from egost_tasks.errors import ClipError

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from closed_model_server import TOKENS_IN, TOKENS_OUT, Asked, ClosedServer, serve_closed, what_it_says
-from conftest import write_video
 from PIL import Image
+from release_files import write_video
 
 from egost_tasks.clips import Clip, get_clip
 from egost_tasks.frames import parse_protocol, resize

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_video
 from family_checkpoints import family_checkpoint
+from release_files import write_video
 
 from egost_tasks.clips import Clip, get_clip
 from egost_tasks.frames import parse_protocol

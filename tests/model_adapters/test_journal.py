@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import write_video
+from release_files import write_video
 
 from egost_tasks.clips import Clip, get_clip
 from egost_tasks.errors import CacheError

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from chat_server import ChatAsk, run_chat, serve_chat, what_it_says
-from conftest import write_video
 from loguru import logger
+from release_files import write_video
 
 from egost_tasks.clips import Clip, get_clip
 from egost_tasks.frames import parse_protocol
