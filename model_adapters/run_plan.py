@@ -11,6 +11,7 @@ from pathlib import Path
 from egost_tasks.registration import ONLY_OURS
 from model_adapters.asking import AdapterError
 from model_adapters.checkpoints import checkpoint_identity
+from model_adapters.embedded import EMBEDDED
 from model_adapters.known_models import EngineName, KnownModel, UnknownModelError, find_model, known_models
 from model_adapters.tiny_checkpoint import tiny_checkpoint
 
@@ -70,6 +71,8 @@ def model_named(name: str) -> KnownModel:
     """
     if name == TINY:
         return _of_checkpoint(str(tiny_checkpoint()), TINY).model_copy(update={"protocol": "uniform8"})
+    if name in EMBEDDED:
+        return _of_checkpoint(str(EMBEDDED[name]), name).model_copy(update={"protocol": "uniform8"})
     try:
         return find_model(name)
     except UnknownModelError:

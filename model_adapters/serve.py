@@ -25,6 +25,7 @@ from egost_tasks.frames import DEFAULT_PROTOCOL, N_FRAMES
 from egost_tasks.prompts import DEFAULT as DEFAULT_PROMPT
 from model_adapters.asking import AdapterError
 from model_adapters.checkpoints import Checkpoint, checkpoint_identity
+from model_adapters.embedded import EMBEDDED
 from model_adapters.families import FAMILIES, FRAMES_A_SECOND, Family, config_overrides, processor_arguments
 from model_adapters.known_models import KnownModel, UnknownModelError, find_model, gpus_that_hold
 from model_adapters.run_plan import TINY
@@ -132,7 +133,7 @@ def plan_server(
     media: Path | None = None,
     extra: Sequence[str] = (),
 ) -> ServerPlan:
-    """The server for a known model's short name, `tiny`, a hub id or a folder; None leaves a choice to the plan.
+    """The server for a short name, known, embedded or `tiny`, a hub id or a folder; None leaves a choice to the plan.
 
     gpus: as many as are to be used. As many of them as one copy of the model needs hold it together (tensor
     parallel), and there are as many copies as fit (data parallel), unless tensor, pipeline or data say otherwise.
@@ -140,6 +141,7 @@ def plan_server(
     """
     if model == TINY:
         model = str(tiny_checkpoint())
+    model = str(EMBEDDED.get(model, model))
     known = _known(model)
     source = known.model if known else model
     revision = revision or (known.revision if known else None)

@@ -56,6 +56,12 @@ _ENDINGS = (
     "It follows that the right sequence is: {}",
 )
 
+THOUGHTS = (
+    *(text for texts in (*_OPENINGS.values(), *_TURNED.values()) for text in texts),
+    *(part.strip() for text in (*_TURNS, *_ENDINGS) for part in text.split("{}") if len(part.strip()) > 1),
+)
+"""The fixed sentences, and fixed parts of sentences, of all reasoning."""
+
 _MIRROR: dict[Turn, Turn] = {"left": "right", "right": "left", "around": "around", "up": "down", "down": "up"}
 _SIDE = re.compile(r"\b(left|right|around)\b", re.IGNORECASE)
 _POINT = re.compile(

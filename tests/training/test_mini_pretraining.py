@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,13 +21,13 @@ from egost_tasks.mini_world.walks import plan_clip
 from training.mini import films
 from training.mini.architecture import fresh_model, make_processor
 from training.mini.forward import read, see
-from training.mini.lessons import film_lesson, notes_lesson, retelling_lesson
+from training.mini.lessons import film_lesson, notes_lesson, options_lesson, retelling_lesson
 from training.mini.packing import collate, pack, token_grid
-from training.mini.perception import KINDS, frame_labels
+from training.mini.perception import KINDS, frame_labels, frame_order
 from training.mini.pretrain import PretrainError, Recipe, pretrain
 from training.mini.vocabulary import make_tokenizer
 
-QUICK = Recipe(text=3, sight=2, both=4, notes=6, films=1, pool=4, warm_up=2, fall=2)
+QUICK = Recipe(text=3, sight=2, both=4, echoes=2, texts=6, texts_beside=3, films=1, pool=4, warm_up=2, fall=2)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,9 @@ def test_a_packed_branch_is_computed_as_if_it_stood_alone(tokenizer: Any, tmp_pa
     video = model.config.video_token_id
     for number in (0, 3):
         frames = films.film(tmp_path, number)
-        lesson = film_lesson(np.random.default_rng(number), films.plan(number).truth, number, notes=1)
+        lesson = film_lesson(
+            np.random.default_rng(number), films.plan(number).truth, number, direct=2, in_words=2
+        )
         row = pack(tokenizer, lesson, token_grid(frames), video)
         batch = collate([row], tokenizer.pad_token_id)
         with torch.no_grad():
@@ -72,33 +75,59 @@ def test_a_packed_branch_is_computed_as_if_it_stood_alone(tokenizer: Any, tmp_pa
 
 def test_the_letter_is_that_of_the_one_option_that_agrees_throughout(tokenizer: Any) -> None:
     rng = np.random.default_rng(0)
-    told = 0
-    for number in range(1, 60):
-        for task in ("direction", "landmark"):
-            lesson = notes_lesson(rng, films.plan(-number).truth, task)
+    for alike in (True, False):
+        for _ in range(30):
+            lesson = options_lesson(rng, alike)
             row = pack(tokenizer, lesson, None, -1)
-            for place, branch in enumerate(lesson.branches, start=1):
+            for place, branch in enumerate(lesson.branches[:-1], start=1):
                 agrees = row.agrees[row.branch == place]
-                agrees = agrees[agrees[:, 0] >= 0]
-                if len(agrees):
-                    throughout = (agrees == 1).all(axis=0)
-                    assert throughout.sum() == 1
-                    assert branch[-1].text == f"{'ABCD'[int(throughout.argmax())]}<|im_end|>"
-                    told += 1
-    assert told > 100
+                throughout = (agrees[agrees[:, 0] >= 0] == 1).all(axis=0)
+                assert throughout.sum() == 1
+                assert branch[-1].text == f"{'ABCD'[int(throughout.argmax())]}<|im_end|>"
+
+
+def test_the_words_of_an_answer_are_those_of_its_letter() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        lesson = notes_lesson(rng)
+        asked = lesson.opening[0].text
+        for branch in lesson.branches:
+            words, letter = branch[-2].text.split(": ")[1], re.search("[A-D]", branch[-1].text)[0]  # type: ignore[index]
+            assert f"\n{letter}. {words}\n" in asked
+
+
+def test_each_item_of_an_option_is_bound_to_letter_and_place(tokenizer: Any) -> None:
+    truth = films.plan(0).truth
+    lesson = film_lesson(np.random.default_rng(1), truth, 0, direct=1, in_words=0)
+    row = pack(tokenizer, lesson, (4, 4), tokenizer.convert_tokens_to_ids("<|video_pad|>"))
+    options = [line.split(". ", 1) for line in lesson.branches[-1][0].text.splitlines() if line[1:3] == ". "]
+    answer = lesson.branches[-1][-1].text[0]
+    named = row.bound[:, 0] >= 0
+    found: dict[int, list[str]] = {}
+    for token, (option, place), true in zip(
+        row.tokens[named], row.bound[named], row.true[named], strict=True
+    ):
+        assert place == len(found.setdefault(int(option), []))
+        found[int(option)].append(tokenizer.decode([int(token)]).strip())
+        if "ABCD"[option] == answer:
+            assert true == 1
+    assert len(found) == len(options)
+    for (letter, text), (option, items) in zip(options, found.items(), strict=True):
+        assert "ABCD"[option] == letter
+        assert all(item in text for item in items)
 
 
 def test_no_lesson_reasons() -> None:
     rng = np.random.default_rng(0)
-    for number in range(1, 40):
-        truth = films.plan(-number).truth
+    for number in range(40):
         lessons = [
-            notes_lesson(rng, truth, "landmark"),
-            retelling_lesson(rng, truth),
-            film_lesson(rng, truth, number, 1),
+            options_lesson(rng, alike=True),
+            notes_lesson(rng),
+            retelling_lesson(rng),
+            film_lesson(rng, films.plan(number).truth, number, 1, 1),
         ]
         texts = [piece.text for lesson in lessons for branch in lesson.branches for piece in branch]
-        assert not any("<think>" in text or "<answer>" in text for text in texts)
+        assert not any("<think>" in text for text in texts)
 
 
 def test_the_labels_of_the_frames_are_the_truth() -> None:
@@ -110,6 +139,9 @@ def test_the_labels_of_the_frames_are_the_truth() -> None:
     assert (labels[:, 3] >= 0).sum() == len(truth.turns)
     assert (labels[:, 1] >= 0).sum() == len(truth.landmarks)
     assert (labels[:, 4] >= 0).sum() == len(truth.actions)
+    order = frame_order(truth)
+    assert order[labels[:, 1] >= 0].tolist() == list(range(len(truth.landmarks)))
+    assert order[labels[:, 3] >= 0].tolist() == list(range(len(truth.turns)))
 
 
 def test_a_film_shows_what_the_clips_file_shows(tmp_path: Path) -> None:
@@ -157,11 +189,11 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    quick = Recipe(text=1, sight=0, both=0, notes=4)
+    quick = Recipe(text=1, sight=0, both=0, texts=4)
     pretrain(quick, tmp_path / "run", tmp_path / "films")
     with pytest.raises(PretrainError, match="seed 0"):
         pretrain(
-            Recipe(seed=1, text=1, sight=0, both=0, notes=4),
+            Recipe(seed=1, text=1, sight=0, both=0, texts=4),
             tmp_path / "run",
             tmp_path / "films",
         )

@@ -27,8 +27,8 @@ def see(model: Any, films: Sequence[Film]) -> torch.Tensor:
 
 def read(
     model: Any, batch: dict[str, torch.Tensor], seen: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states after the last layer and after the one before it, each of shape (b, n, hidden size).
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Hidden states after the last layer, the one before it and the second, each of shape (b, n, hidden size).
 
     seen: what `see` gave for the batch's films.
     """
@@ -44,14 +44,18 @@ def read(
         use_cache=False,
         output_hidden_states=True,
     )
-    return out.last_hidden_state, out.hidden_states[-2]
+    return out.last_hidden_state, out.hidden_states[-2], out.hidden_states[2]
 
 
 def answer_losses(
     model: Any, batch: dict[str, torch.Tensor], hidden: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """For each taught token, in the order of the rows: loss, token, and the token that the model would say."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each taught token, in the order of the rows: loss, token, what the model would say, whether it is the first.
+
+    First: of a reply.
+    """
     taught = batch["taught"][:, 1:]
     wanted = batch["tokens"][:, 1:][taught]
     logits = model.lm_head(hidden[:, :-1][taught])
-    return cross_entropy(logits, wanted, reduction="none"), wanted, logits.argmax(1)
+    first = ~batch["taught"][:, :-1][taught]
+    return cross_entropy(logits, wanted, reduction="none"), wanted, logits.argmax(1), first

@@ -1,11 +1,13 @@
 """What pre-training teaches: conversations about a walk, as text with marked answers.
 
 A lesson is one opening (the walk's film, or nothing) and branches that each go on from it and see nothing of each
-other, so that one film is encoded once for all of its questions. There are three kinds:
+other, so that one film is encoded once for all of its questions. There are four kinds:
 
-- film: the routes there and back, and each multiple-choice question, answered at once;
-- notes: a multiple-choice question and then, in a second message, a route in words, there or back; a branch
-  for each option, whose route makes it the right one. The letter follows from reading alone;
+- film: the routes there and back, a multiple-choice question answered by its letter at once, and others answered by
+  the right option's words and then its letter;
+- options: some options, of which one is said in words, to be answered by its letter, or the other way round;
+- notes: a multiple-choice question and then, in a second message, a route in words, there or back; the answer is
+  the option that it makes right, in words, and then its letter;
 - retelling: a route in words, which is to be told again, there and back.
 
 No lesson reasons before it answers: `<think>` never stands in one.
@@ -13,14 +15,25 @@ No lesson reasons before it answers: `<think>` never stands in one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from egost_tasks.mini_world.option_sets import action_options, landmark_options, turn_options
-from egost_tasks.mini_world.steps import ClipTruth, backwards, way_back
+from egost_tasks.mini_world.option_sets import action_options, landmark_options, turn_options, turn_words
+from egost_tasks.mini_world.steps import (
+    ACTIONS,
+    COLOURS,
+    LANDMARKS,
+    PATTERNS,
+    TURNS,
+    ClipTruth,
+    Landmark,
+    Step,
+    backwards,
+    way_back,
+)
 from egost_tasks.mini_world.walks import ACTION_PART
 from egost_tasks.mini_world.wording import (
     ask,
@@ -31,39 +44,42 @@ from egost_tasks.mini_world.wording import (
 )
 from egost_tasks.prompts import load_prompt
 from egost_tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
-from training.mini.vocabulary import SYSTEM
+from training.mini.vocabulary import IN_WORDS, LEADS, SYSTEM
+from training.reverse_thinking import without_point_names
 
 START = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
 FILM = f"{START}<|vision_start|><|video_pad|><|vision_end|>"
 REPLY = "<|im_end|>\n<|im_start|>assistant\n"
-_ITEMS: dict[TaskKind, str] = {"direction": "turns", "landmark": "landmarks", "action": "actions"}
 _NEXT = "<|im_end|>\n<|im_start|>user\n"
+_TELL: dict[TaskKind, Callable[[np.random.Generator, Sequence[Any]], list[str]]] = {
+    "direction": tell_turn_options,
+    "landmark": tell_landmark_options,
+    "action": tell_action_options,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A stretch of text.
 
-    taught: whether the loss counts its tokens. agrees: for each item of the asked kind (panel, turn or action) in the
-    text's order, which of the options agree with it, in their order; empty where nobody asks.
+    taught: whether the loss counts its tokens. agrees: for each item (panel, turn or action) in the text's order,
+    which of the options have it in this place, in their order; empty where nobody asks. right: place of the
+    right one of the options that it holds, where what came before shows it.
     """
 
     text: str
     taught: bool = False
     agrees: tuple[tuple[bool, ...], ...] = ()
+    right: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """opening: what all branches begin with. branches: each a row of pieces. film: number of its film, or None.
-
-    asked: the task whose items `Piece.agrees` is about.
-    """
+    """opening: what all branches begin with. branches: each a row of pieces. film: number of its film, or None."""
 
     opening: tuple[Piece, ...]
     branches: tuple[tuple[Piece, ...], ...]
     film: int | None = None
-    asked: TaskKind | None = None
 
     def unasked(self) -> Lesson:
         """The opening alone."""
@@ -72,64 +88,126 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceQuestion:
-    """A multiple-choice question; `walks` holds for each option, in their order, the walk that makes it right."""
+    """A multiple-choice question.
+
+    items: for each option the panels, turns or actions that it names, in its order. walks: for each option the walk
+    that makes it the right one.
+    """
 
     sample: Sample
-    walks: tuple[ClipTruth, ...]
+    items: tuple[tuple[Any, ...], ...]
+    walks: tuple[ClipTruth, ...] = ()
+
+    @property
+    def right(self) -> int:
+        """Place of the right option."""
+        return LETTERS.index(self.sample.answer)
 
 
-def film_lesson(rng: np.random.Generator, truth: ClipTruth, film: int, notes: int) -> Lesson:
-    """All questions about a film; `notes`: how many of the choices are also asked with the route in words."""
+def film_lesson(rng: np.random.Generator, truth: ClipTruth, film: int, direct: int, in_words: int) -> Lesson:
+    """The routes of a film and some of its questions; direct, in_words: how many are answered in each form."""
     branches = [_route_branch(rng, truth, way) for way in WAYS]
-    questions = [_question(rng, truth, task, way) for task in _tasks(truth) for way in WAYS]
-    branches += [
-        (Piece(_asked(q.sample) + REPLY), Piece(f"{q.sample.answer}<|im_end|>", taught=True))
-        for q in questions
-    ]
-    for index in rng.permutation(len(questions))[:notes]:
-        sample = questions[int(index)].sample
-        route = tell_route(rng, truth, _other(sample.way))
-        branches.append((Piece(_asked(sample)), *_exchange(route, sample.answer)))
+    asked = [(task, way) for task in _tasks(truth) for way in WAYS]
+    for place, index in enumerate(rng.permutation(len(asked))[: direct + in_words]):
+        question = _question(rng, truth, *asked[int(index)])
+        if place < direct:
+            answer = Piece(f"{question.sample.answer}<|im_end|>", taught=True)
+            branches.append((Piece(_asked(question.sample) + REPLY, right=question.right), answer))
+        else:
+            said = _said_in_words(rng, question, question.right)
+            branches.append((Piece(_asked_in_words(question.sample) + REPLY), *said))
     return Lesson((Piece(FILM),), tuple(branches), film)
 
 
-def notes_lesson(rng: np.random.Generator, truth: ClipTruth, task: TaskKind) -> Lesson:
-    """A question without a film, and for each option what makes it the right one: mostly a route in words.
+def options_lesson(rng: np.random.Generator, alike: bool) -> Lesson:
+    """Options, each of which is said in words, and one letter whose option is to be said.
 
-    The rest are easier: an option's own text asks for its letter, or its letter for its text.
+    alike: the options compete as in a question; otherwise they are sequences of any items and of any length up to 4.
     """
-    asked_way = WAYS[int(rng.integers(2))]
-    question = _question(rng, truth, task, asked_way)
+    task = _some_task(rng)
+    if alike:
+        question = _question(rng, imagined_walk(rng, task), task, WAYS[int(rng.integers(2))])
+    else:
+        question = _any_options(rng, task)
     branches = []
-    for letter, text, walk in zip(LETTERS, question.sample.options, question.walks, strict=False):
-        kind = rng.random()
-        if kind < 0.1:
-            branches.append(_exchange(letter, f"{letter}. {text}"))
-        elif kind < 0.3:
-            branches.append(_exchange(f"It is: {text}", letter))
-        else:
-            told_way = asked_way if rng.random() < 0.4 else _other(asked_way)
-            agrees = _agreement(question, walk, told_way)
-            branches.append(_exchange(tell_route(rng, walk, told_way), letter, agrees))
-    return Lesson((Piece(START + _asked(question.sample)),), tuple(branches), asked=task)
+    for place, (letter, text) in enumerate(zip(LETTERS, question.sample.options, strict=False)):
+        lead = LEADS[int(rng.integers(len(LEADS)))]
+        branches.append(_exchange(f"{lead} {text}", letter, _agreement(question, place)))
+    place = int(rng.integers(len(question.items)))
+    branches.append(_exchange(LETTERS[place], f"{LEADS[0]} {question.sample.options[place]}"))
+    return Lesson((Piece(START + _asked_somehow(rng, question.sample)),), tuple(branches))
 
 
-def retelling_lesson(rng: np.random.Generator, truth: ClipTruth) -> Lesson:
+def notes_lesson(rng: np.random.Generator, routes: int = 2) -> Lesson:
+    """A question, and for some of its options the route that makes it right, told there or back."""
+    task = _some_task(rng)
+    question = _question(rng, imagined_walk(rng, task), task, WAYS[int(rng.integers(2))])
+    branches = []
+    for place in rng.permutation(len(question.items))[:routes]:
+        route = _told(rng, question.walks[int(place)], WAYS[int(rng.integers(2))])
+        said = _said_in_words(rng, question, int(place))
+        branches.append((Piece(_NEXT), Piece(route), Piece(REPLY), *said))
+    return Lesson((Piece(START + _asked_in_words(question.sample)),), tuple(branches))
+
+
+def retelling_lesson(rng: np.random.Generator) -> Lesson:
     """A route in words, there or back, and then the request to tell it there, and to tell it back."""
-    told = tell_route(rng, truth, WAYS[int(rng.integers(2))])
+    truth = imagined_walk(rng, _some_task(rng))
+    told = _told(rng, truth, WAYS[int(rng.integers(2))])
     branches = [(Piece(_NEXT), *_route_branch(rng, truth, way)) for way in WAYS]
     return Lesson((Piece(START + told),), tuple(branches))
+
+
+def imagined_walk(rng: np.random.Generator, task: TaskKind) -> ClipTruth:
+    """A walk that is told and never filmed: it has no map; with actions where the task asks for them."""
+    part = ACTION_PART if task == "action" else 1
+    count = int(rng.integers(1, 3)) if task == "action" else int(rng.integers(2, 4))
+    words = turn_words(count, around=part != ACTION_PART)
+    turns = words[int(rng.integers(len(words)))]
+    colours = rng.permutation(len(COLOURS))[: count + 1]
+    panels = [Landmark(COLOURS[int(c)], PATTERNS[int(rng.integers(len(PATTERNS)))]) for c in colours]
+    steps = [Step("turn", (), 0.0, turn, panel) for turn, panel in zip(turns, panels, strict=False)]
+    if part == ACTION_PART:
+        for action in rng.permutation(len(ACTIONS))[: 4 - count]:
+            steps.insert(
+                int(rng.integers(len(steps) + 1)), Step("action", (), 0.0, action=ACTIONS[int(action)])
+            )
+    start, end = Step("start", (), 0.0), Step("end", (), 0.0, landmark=panels[-1])
+    return ClipTruth("", part, 0, 0, "", 0, "", (start, *steps, end))
+
+
+def _some_task(rng: np.random.Generator) -> TaskKind:
+    drawn = rng.random()
+    return "direction" if drawn < 0.45 else "landmark" if drawn < 0.9 else "action"
+
+
+def _any_options(rng: np.random.Generator, task: TaskKind) -> ChoiceQuestion:
+    """Different sequences of any items."""
+    items: Sequence[Any] = {"direction": TURNS, "landmark": LANDMARKS, "action": ACTIONS}[task]
+    length = int(rng.integers(2 if task == "direction" else 1, 5))
+    drawn: dict[tuple[Any, ...], None] = {}
+    while len(drawn) < 4:
+        drawn[tuple(items[int(k)] for k in rng.integers(len(items), size=length))] = None
+    way = WAYS[int(rng.integers(2))]
+    sample = Sample("", task, way, 1, "", ask(rng, task, way), tuple(_TELL[task](rng, list(drawn))), "A")
+    return ChoiceQuestion(sample, tuple(drawn))
 
 
 def _tasks(truth: ClipTruth) -> tuple[TaskKind, ...]:
     return ("direction", "landmark", "action") if truth.part == ACTION_PART else ("direction", "landmark")
 
 
+def _told(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
+    """A route, with or without the names of its points."""
+    route = tell_route(rng, truth, way)
+    return route if rng.random() < 0.5 else without_point_names(route)
+
+
 def _route_branch(rng: np.random.Generator, truth: ClipTruth, way: Way) -> tuple[Piece, ...]:
     sample = Sample("", "route", way, truth.part, "", ask(rng, "route", way), (), "")
     return (
         Piece(_asked(sample) + REPLY),
-        Piece(f"{tell_route(rng, truth, way)}<|im_end|>", taught=True),
+        Piece(f"{_told(rng, truth, way)}<|im_end|>", taught=True),
     )
 
 
@@ -138,22 +216,38 @@ def _exchange(said: str, reply: str, agrees: tuple[tuple[bool, ...], ...] = ()) 
     return Piece(_NEXT), Piece(said, agrees=agrees), Piece(REPLY), Piece(f"{reply}<|im_end|>", taught=True)
 
 
-def _agreement(question: ChoiceQuestion, walk: ClipTruth, told: Way) -> tuple[tuple[bool, ...], ...]:
-    """For each item of a walk, in the order in which its route is told, which options have it in its place."""
-    field = _ITEMS[question.sample.task]
-    options = [getattr(option, field) for option in question.walks]
-    rows = [
-        tuple(option[place] == item for option in options) for place, item in enumerate(getattr(walk, field))
-    ]
-    return tuple(rows if told == "forward" else rows[::-1])
+def _said_in_words(rng: np.random.Generator, question: ChoiceQuestion, place: int) -> tuple[Piece, ...]:
+    lead = LEADS[int(rng.integers(len(LEADS)))]
+    words = f"{lead} {question.sample.options[place]}"
+    return (
+        Piece(words, taught=True, agrees=_agreement(question, place)),
+        Piece(f"{_named(rng, LETTERS[place])}<|im_end|>", taught=True),
+    )
+
+
+def _named(rng: np.random.Generator, letter: str) -> str:
+    """The letter behind the words of an answer, bare or in the tag that a question may ask for."""
+    return f".\n{letter}" if rng.random() < 0.5 else f". <answer>{letter}</answer>"
+
+
+def _agreement(question: ChoiceQuestion, place: int) -> tuple[tuple[bool, ...], ...]:
+    """For each item of an option, in its order, which options have it in this place."""
+    return tuple(
+        tuple(option[k] == item for option in question.items) for k, item in enumerate(question.items[place])
+    )
+
+
+def _asked_in_words(sample: Sample) -> str:
+    options = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, sample.options, strict=False))
+    return f"{sample.question}\n\n{options}\n\n{IN_WORDS}"
+
+
+def _asked_somehow(rng: np.random.Generator, sample: Sample) -> str:
+    return _asked(sample) if rng.random() < 0.5 else _asked_in_words(sample)
 
 
 def _asked(sample: Sample) -> str:
     return load_prompt("direct").render(sample)
-
-
-def _other(way: Way) -> Way:
-    return "reverse" if way == "forward" else "forward"
 
 
 def _question(rng: np.random.Generator, truth: ClipTruth, task: TaskKind, way: Way) -> ChoiceQuestion:
@@ -163,14 +257,10 @@ def _question(rng: np.random.Generator, truth: ClipTruth, task: TaskKind, way: W
     walks, items = [walks[k] for k in order], [items[k] for k in order]
     if way == "reverse":
         items = [way_back(item) if task == "direction" else backwards(item) for item in items]
-    tell: Any = {
-        "direction": tell_turn_options,
-        "landmark": tell_landmark_options,
-        "action": tell_action_options,
-    }[task]
     letter = LETTERS[walks.index(truth)]
-    sample = Sample("", task, way, truth.part, "", ask(rng, task, way), tuple(tell(rng, items)), letter)
-    return ChoiceQuestion(sample, tuple(walks))
+    told = tuple(_TELL[task](rng, items))
+    sample = Sample("", task, way, truth.part, "", ask(rng, task, way), told, letter)
+    return ChoiceQuestion(sample, tuple(items), tuple(walks))
 
 
 def _competing(

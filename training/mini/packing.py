@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from egost_tasks.mini_world.steps import ACTIONS, LANDMARKS, TURNS
 from egost_tasks.mini_world.wording import tell_action_options
-from egost_tasks.sample import TaskKind
 from training.mini.lessons import Lesson, Piece
 
 OPTIONS = 4
@@ -33,8 +32,11 @@ class Row:
     """One packed lesson of n tokens.
 
     tokens, branch (0: opening), taught: shape (n,); positions: shape (3, n); film: number or None.
-    taught marks the tokens that the loss counts. agrees, shape (n, 4): 1 where an option agrees with the item that
-    the token names, 0 where it does not, -1 where nobody asks.
+    taught marks the tokens that the loss counts. agrees, shape (n, 4): 1 where an option has the item that the token
+    names in the same place, 0 where it does not, -1 where nobody asks. bound, shape (n, 2): for the items of options
+    the number of the option and the item's place in it, for those of `agrees` the place alone; -1 elsewhere. true,
+    shape (n,): for the items of options, where it is known which is the right one, whether that has this item in this
+    place; -1 elsewhere.
     """
 
     tokens: Ints
@@ -42,24 +44,28 @@ class Row:
     branch: Ints
     taught: npt.NDArray[np.bool_]
     agrees: Ints
+    bound: Ints
+    true: Ints
     film: int | None
 
 
 def pack(tokenizer: Any, lesson: Lesson, grid: tuple[int, int] | None, video_token: int) -> Row:
     """One row; `grid`: height and width of the film in tokens, where the lesson has one."""
-    items = item_tokens(tokenizer, lesson.asked) if lesson.asked else frozenset()
-    opening, _, _ = _encode(tokenizer, lesson.opening, items)
+    opening, _, _, bound = _encode(tokenizer, lesson.opening)
     positions = np.broadcast_to(np.arange(len(opening)), (3, len(opening)))
     after = len(opening)
     if grid is not None:
         opening, positions, after = _with_film(opening, grid, video_token)
-    tokens, places = [opening], [positions]
+        bound = np.full((len(opening), 2), -1)
+    tokens, places, bounds, true = [opening], [positions], [bound], [np.full(len(opening), -1)]
     branch, taught = [np.zeros(len(opening), np.int64)], [np.zeros(len(opening), np.bool_)]
     agrees = [np.full((len(opening), OPTIONS), -1)]
     for number, pieces in enumerate(lesson.branches, start=1):
-        row, marks, agreeing = _encode(tokenizer, pieces, items)
+        row, marks, agreeing, bound = _encode(tokenizer, pieces)
         tokens.append(row)
         agrees.append(agreeing)
+        bounds.append(bound)
+        true.append(_truths(row, bound, [piece.right for piece in pieces if piece.right is not None]))
         taught.append(marks)
         branch.append(np.full(len(row), number))
         places.append(np.broadcast_to(after + np.arange(len(row)), (3, len(row))))
@@ -69,12 +75,39 @@ def pack(tokenizer: Any, lesson: Lesson, grid: tuple[int, int] | None, video_tok
         np.concatenate(branch),
         np.concatenate(taught),
         np.concatenate(agrees),
+        np.concatenate(bounds),
+        np.concatenate(true),
         lesson.film,
     )
 
 
+def echo(rng: np.random.Generator, tokens: Ints, rows: int) -> dict[str, Any]:
+    """A batch of random ones of the tokens that come twice; what comes the second time is taught."""
+    made = []
+    for _ in range(rows):
+        once = rng.choice(tokens, int(rng.integers(8, 32)))
+        size = 2 * len(once)
+        nothing = np.full((size, OPTIONS), -1)
+        made.append(
+            Row(
+                np.concatenate([once, once]),
+                np.broadcast_to(np.arange(size), (3, size)),
+                np.zeros(size, np.int64),
+                np.arange(size) > len(once),
+                nothing,
+                nothing[:, :2],
+                nothing[:, 0],
+                None,
+            )
+        )
+    return collate(made, 0)
+
+
 def collate(rows: Sequence[Row], pad: int) -> dict[str, Any]:
-    """Tensors, padded on the right: tokens, taught (b, n), positions (3, b, n), mask (b, 1, n, n), agrees (b, n, 4)."""
+    """Tensors, padded on the right.
+
+    tokens, taught (b, n), positions (3, b, n), mask (b, 1, n, n), agrees (b, n, 4), bound (b, n, 2), true (b, n).
+    """
     import torch
 
     n = max(len(row.tokens) for row in rows)
@@ -83,6 +116,8 @@ def collate(rows: Sequence[Row], pad: int) -> dict[str, Any]:
     branch = np.full((len(rows), n), -1)
     taught = np.zeros((len(rows), n), np.bool_)
     agrees = np.full((len(rows), n, OPTIONS), -1)
+    bound = np.full((len(rows), n, 2), -1)
+    true = np.full((len(rows), n), -1)
     for k, row in enumerate(rows):
         size = len(row.tokens)
         tokens[k, :size] = row.tokens
@@ -90,6 +125,8 @@ def collate(rows: Sequence[Row], pad: int) -> dict[str, Any]:
         branch[k, :size] = row.branch
         taught[k, :size] = row.taught
         agrees[k, :size] = row.agrees
+        bound[k, :size] = row.bound
+        true[k, :size] = row.true
     before = np.tri(n, dtype=np.bool_)
     visible = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
     # A padding token attends to itself, since an empty row of the mask would give NaN.
@@ -100,6 +137,8 @@ def collate(rows: Sequence[Row], pad: int) -> dict[str, Any]:
         "mask": torch.from_numpy(mask)[:, None],
         "taught": torch.from_numpy(taught),
         "agrees": torch.from_numpy(agrees),
+        "bound": torch.from_numpy(bound),
+        "true": torch.from_numpy(true),
     }
 
 
@@ -128,34 +167,62 @@ def patches(film: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 @cache
-def item_tokens(tokenizer: Any, task: TaskKind) -> frozenset[int]:
+def item_tokens(tokenizer: Any) -> frozenset[int]:
     """The tokens that name a panel, a turn or an action, each by itself."""
     actions = [tell_action_options(np.random.default_rng(0), [[action]])[0] for action in ACTIONS]
-    names: dict[TaskKind, list[str]] = {
-        "landmark": [str(panel) for panel in LANDMARKS],
-        "direction": [*TURNS],
-        "action": [*actions, *(action.capitalize() for action in actions)],
-    }
-    return frozenset(
-        tokenizer.convert_tokens_to_ids(tokenizer.tokenize(f" {name}"))[0] for name in names[task]
-    )
+    names = [*map(str, LANDMARKS), *TURNS, *actions, *(action.capitalize() for action in actions)]
+    return frozenset(tokenizer.convert_tokens_to_ids(tokenizer.tokenize(f" {name}"))[0] for name in names)
 
 
-def _encode(
-    tokenizer: Any, pieces: Sequence[Piece], items: frozenset[int]
-) -> tuple[Ints, npt.NDArray[np.bool_], Ints]:
+@cache
+def _lines(tokenizer: Any) -> tuple[dict[int, int], int, frozenset[int]]:
+    """Number of the option that a letter's token opens, the full stop, and the tokens that hold a line's end."""
+    letters = {tokenizer.convert_tokens_to_ids(letter): k for k, letter in enumerate("ABCD")}
+    ends = {number for number in range(len(tokenizer)) if "\n" in tokenizer.decode([number])}
+    return letters, tokenizer.convert_tokens_to_ids("."), frozenset(ends)
+
+
+def _encode(tokenizer: Any, pieces: Sequence[Piece]) -> tuple[Ints, npt.NDArray[np.bool_], Ints, Ints]:
+    items = item_tokens(tokenizer)
     rows = [tokenizer.encode(piece.text, add_special_tokens=False) for piece in pieces]
     taught = [piece.taught for piece, row in zip(pieces, rows, strict=True) for _ in row]
     tokens = np.array([token for row in rows for token in row])
-    agrees = np.full((len(tokens), OPTIONS), -1)
+    agrees, bound = np.full((len(tokens), OPTIONS), -1), np.full((len(tokens), 2), -1)
     start = 0
     for piece, row in zip(pieces, rows, strict=True):
         if piece.agrees:
             places = [start + k for k, token in enumerate(row) if token in items]
-            for place, options in zip(places, piece.agrees, strict=True):
+            for order, (place, options) in enumerate(zip(places, piece.agrees, strict=True)):
                 agrees[place, : len(options)] = options
+                bound[place, 1] = order
+        elif not piece.taught:
+            _bind_options(tokenizer, row, items, bound[start : start + len(row)])
         start += len(row)
-    return tokens, np.array(taught), agrees
+    return tokens, np.array(taught), agrees, bound
+
+
+def _truths(tokens: Ints, bound: Ints, right: Sequence[int]) -> Ints:
+    """`Row.true` of a branch; right: place of the right option, where one is named."""
+    true = np.full(len(tokens), -1)
+    for option in right:
+        named = {int(place): token for token, (k, place) in zip(tokens, bound, strict=True) if k == option}
+        for k in np.flatnonzero(bound[:, 0] >= 0):
+            true[k] = named.get(int(bound[k, 1])) == tokens[k]
+    return true
+
+
+def _bind_options(tokenizer: Any, row: Sequence[int], items: frozenset[int], bound: Ints) -> None:
+    """Write into `bound` the option and the place of each item that a line such as `B. left, then right` names."""
+    letters, stop, ends = _lines(tokenizer)
+    option, place = -1, 0
+    for k, token in enumerate(row):
+        if token in ends:
+            option = -1
+        elif token in letters and k and row[k - 1] in ends and row[k + 1 : k + 2] == [stop]:
+            option, place = letters[token], 0
+        elif token in items and option >= 0:
+            bound[k] = option, place
+            place += 1
 
 
 def _with_film(opening: Ints, grid: tuple[int, int], video_token: int) -> tuple[Ints, Ints, int]:

@@ -2,8 +2,9 @@
 
     python -m training.mini.pretrain --out runs/mini-base
 
-Three stages. *Text*: questions with the route in words, since looking an item up and naming its letter is what so
-small a model learns last. *Sight*: the heads of `perception` alone. *Both*: films and texts.
+Three stages. *Text*: options, questions with the route in words, and at first every other batch random tokens that
+come twice, since looking an item up and naming its letter is what so small a model learns last. *Sight*: the heads
+of `perception` alone. *Both*: films and texts.
 
 Every step's lessons follow from the seed and the step's number, and the state is written whole from time to time,
 so that a run that was killed goes on where it was when the same command is given again.
@@ -27,14 +28,25 @@ import typer
 from rich.console import Console
 
 from egost_tasks.errors import EgostError
-from egost_tasks.mini_world.walks import ACTION_PART, ClipPlan
-from egost_tasks.sample import TaskKind
+from egost_tasks.mini_world.steps import LANDMARKS, PATTERNS, TURNS
+from egost_tasks.mini_world.walks import ClipPlan
 from training.mini.architecture import fresh_model, make_processor
 from training.mini.films import film, plan
 from training.mini.forward import Film, answer_losses, read, see
-from training.mini.lessons import film_lesson, notes_lesson, retelling_lesson
-from training.mini.packing import OPTIONS, Row, collate, pack, token_grid
-from training.mini.perception import FrameHead, agreement_loss, frame_labels, groups, naming_loss
+from training.mini.lessons import film_lesson, notes_lesson, options_lesson, retelling_lesson
+from training.mini.packing import OPTIONS, Row, collate, echo, pack, token_grid
+from training.mini.perception import (
+    FrameHead,
+    agreement_loss,
+    binding_loss,
+    frame_labels,
+    frame_order,
+    groups,
+    likeness_loss,
+    naming_loss,
+    order_loss,
+    truth_loss,
+)
 from training.mini.vocabulary import make_tokenizer
 
 MAPS = "pretraining_maps.txt"
@@ -51,23 +63,27 @@ class PretrainError(EgostError):
 class Recipe:
     """All that the weights follow from.
 
-    text, sight, both: steps of each stage. notes, films: lessons of each kind in a step. pool: films that exist.
-    notes_of_film: questions of a film that are also asked with the route in words.
+    text, sight, both: steps of each stage. echoes: steps of which every other one is repeated tokens. texts, films:
+    lessons without and with film in a step; in the last stage there are texts_beside. pool: films that exist.
+    direct, in_words: questions of a film that are answered by the letter at once, and in words before it.
     rate: highest learning rate. warm_up, fall: steps in which it rises and, at the end, falls.
     naming: weight of the heads' loss in the last stage.
     """
 
     seed: int = 0
-    text: int = 1500
-    sight: int = 200
-    both: int = 1900
-    notes: int = 12
-    films: int = 6
+    text: int = 700
+    sight: int = 150
+    both: int = 3200
+    echoes: int = 200
+    texts: int = 40
+    texts_beside: int = 8
+    films: int = 8
     pool: int = 5800
-    notes_of_film: int = 1
+    direct: int = 3
+    in_words: int = 2
     rate: float = 2e-3
     warm_up: int = 50
-    fall: int = 400
+    fall: int = 600
     naming: float = 0.3
     weight_decay: float = 0.01
     gradient_norm: float = 1.0
@@ -99,6 +115,7 @@ class Batch:
     film_rows: dict[str, torch.Tensor] | None
     films: list[Film]
     labels: torch.Tensor | None
+    order: torch.Tensor | None
 
 
 class Lessons:
@@ -108,21 +125,24 @@ class Lessons:
         self._recipe, self._tokenizer, self._folder = recipe, tokenizer, folder
         self._pad = tokenizer.pad_token_id
         self._video = tokenizer.convert_tokens_to_ids("<|video_pad|>")
+        letters = tokenizer.convert_tokens_to_ids([*"ABCD"])
+        self._echoed = np.setdiff1d(np.arange(len(tokenizer)), letters)
 
     def batch(self, step: int) -> Batch:
         recipe, stage = self._recipe, self._recipe.stage(step)
         rng = np.random.default_rng([recipe.seed, step])
-        texts = (
-            [] if stage == "sight" else self._texts(rng, step, recipe.notes // (1 if stage == "text" else 3))
-        )
+        if step < recipe.echoes and step % 2:
+            return Batch([echo(rng, self._echoed, 2 * recipe.texts)], None, [], None, None)
+        count = {"text": recipe.texts, "sight": 0, "both": recipe.texts_beside}[stage]
+        texts = self._texts(rng, step, count) if count else []
         if stage == "text":
-            return Batch(texts, None, [], None)
+            return Batch(texts, None, [], None, None)
         count = recipe.films * (3 if stage == "sight" else 1)
         numbers = [int(n) for n in rng.choice(recipe.pool, count, replace=False)]
         films = [film(self._folder, number) for number in numbers]
         truths = [plan(number).truth for number in numbers]
         lessons = [
-            film_lesson(rng, truth, number, recipe.notes_of_film)
+            film_lesson(rng, truth, number, recipe.direct, recipe.in_words)
             for truth, number in zip(truths, numbers, strict=True)
         ]
         rows = [
@@ -135,23 +155,25 @@ class Lessons:
             for lesson, frames in zip(lessons, films, strict=True)
         ]
         labels = torch.from_numpy(np.concatenate([frame_labels(truth) for truth in truths]))
-        return Batch(texts, collate(rows, self._pad), films, labels)
+        order = torch.from_numpy(np.concatenate([frame_order(truth) for truth in truths]))
+        return Batch(texts, collate(rows, self._pad), films, labels, order)
 
     def _texts(self, rng: np.random.Generator, step: int, count: int) -> list[dict[str, torch.Tensor]]:
-        """Two batches of rows, the short ones and the long ones."""
+        """Batches of rows of like lengths.
+
+        Options that are unlike are the more frequent ones at first: there a single item gives the letter.
+        """
+        alike = min(0.9, 0.3 + step / self._recipe.text)
         rows: list[Row] = []
         for k in range(count):
-            truth = plan(-1 - (step * self._recipe.notes + k)).truth
-            if k % 4 == 0:
-                rows.append(pack(self._tokenizer, retelling_lesson(rng, truth), None, self._video))
-                continue
-            task: TaskKind = "direction" if k % 2 else "landmark"
-            if truth.part == ACTION_PART and rng.random() < 0.3:
-                task = "action"
-            rows.append(pack(self._tokenizer, notes_lesson(rng, truth, task), None, self._video))
+            if k % 2 == 0:
+                lesson = options_lesson(rng, bool(rng.random() < alike))
+            else:
+                lesson = retelling_lesson(rng) if k % 8 == 1 else notes_lesson(rng)
+            rows.append(pack(self._tokenizer, lesson, None, self._video))
         rows.sort(key=lambda row: len(row.tokens))
-        half = count // 2
-        return [collate(part, self._pad) for part in (rows[:half], rows[half:])]
+        part = -(-len(rows) // (3 if count > 20 else 2))
+        return [collate(rows[k : k + part], self._pad) for k in range(0, len(rows), part)]
 
 
 class Trainer:
@@ -167,13 +189,26 @@ class Trainer:
             torch.nn.Linear(width, width), torch.nn.GELU(), torch.nn.Linear(width, OPTIONS)
         )
         self.heads = torch.nn.ModuleDict(
-            {"seen": FrameHead(width), "read": FrameHead(width), "agreement": agreement}
+            {
+                "seen": FrameHead(width),
+                "read": FrameHead(width),
+                "agreement": agreement,
+                "binding": torch.nn.Linear(width, 2 * OPTIONS),
+                "order": FrameHead(width, OPTIONS),
+                "truth": torch.nn.Sequential(
+                    torch.nn.Linear(width, width), torch.nn.GELU(), torch.nn.Linear(width, 1)
+                ),
+            }
         )
         parameters = [*self.model.parameters(), *self.heads.parameters()]
         self.optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
         self.parameters = parameters
         letters = [self.tokenizer.convert_tokens_to_ids(letter) for letter in "ABCD"]
         self._letters = torch.tensor(letters)
+        self._words = {
+            kind: torch.tensor([self.tokenizer.encode(f" {name}")[0] for name in names])
+            for kind, names in (("panel", LANDMARKS), ("turn", TURNS))
+        }
         self.step = 0
 
     def learn(self, batch: Batch) -> dict[str, float]:
@@ -201,33 +236,49 @@ class Trainer:
         if not batch.texts:
             return torch.zeros(())
         parts, loss = [], torch.zeros(())
-        right: list[float] = []
         for rows in batch.texts:
-            hidden, before = read(self.model, rows, None)
+            hidden, *below = read(self.model, rows, None)
             parts.append(answer_losses(self.model, rows, hidden))
-            agreement, share = agreement_loss(self.heads["agreement"], before, rows["agrees"])
-            loss = loss + agreement / len(batch.texts)
-            right.append(share)
-        losses, wanted, said = (torch.cat(part) for part in zip(*parts, strict=True))
-        figures["text_agreement"] = sum(right) / len(right)
-        return loss + self._answers("text", losses, wanted, said, figures)
+            loss = loss + self._scaffold("text", rows, below, figures) / len(batch.texts)
+        losses, wanted, said, first = map(torch.cat, zip(*parts, strict=True))
+        return loss + self._answers("text", losses, wanted, said, first, figures)
 
     def _films(self, batch: Batch, rows: dict[str, torch.Tensor], figures: dict[str, float]) -> torch.Tensor:
-        assert batch.labels is not None
+        assert batch.labels is not None and batch.order is not None
         seen = see(self.model, batch.films)
-        hidden, _ = read(self.model, rows, seen)
+        hidden, *below = read(self.model, rows, seen)
         group = groups([token_grid(frames) for frames in batch.films])
-        kept = hidden[rows["tokens"] == self.model.config.video_token_id]
+        video = rows["tokens"] == self.model.config.video_token_id
+        kept = hidden[video]
         loss = torch.zeros(())
         for name, tokens in (("seen", seen), ("read", kept)):
             part, right = naming_loss(self.heads[name](tokens, group, len(batch.films)), batch.labels)
             loss = loss + part
             kinds = ("kind", "colour", "pattern", "turn", "action")
             figures.update({f"{name}_{kind}": share for kind, share in zip(kinds, right, strict=True)})
+        part, right_order = order_loss(
+            self.heads["order"](below[1][video], group, len(batch.films)), batch.order
+        )
+        loss, figures["read_order"] = loss + part, right_order
+        panels = batch.labels[:, 1] * len(PATTERNS) + batch.labels[:, 2]
+        for name, shown in (("panel", panels.clamp(min=-100)), ("turn", batch.labels[:, 3])):
+            words = self.model.get_input_embeddings()(self._words[name])
+            part, figures[f"like_{name}"] = likeness_loss(seen, words, group, shown)
+            loss = loss + part
         if self.recipe.stage(self.step) == "sight":
             return loss
-        losses, wanted, said = answer_losses(self.model, rows, hidden)
-        return self.recipe.naming * loss + self._answers("film", losses, wanted, said, figures)
+        answers = self._answers("film", *answer_losses(self.model, rows, hidden), figures)
+        return self.recipe.naming * loss + self._scaffold("film", rows, below, figures) + answers
+
+    def _scaffold(
+        self, kind: str, rows: dict[str, torch.Tensor], below: list[torch.Tensor], figures: dict[str, float]
+    ) -> torch.Tensor:
+        before, second = below
+        agreement, agreed = agreement_loss(self.heads["agreement"], before, rows["agrees"])
+        binding, bound = binding_loss(self.heads["binding"], second, rows["bound"])
+        truth, true = truth_loss(self.heads["truth"], before, rows["true"])
+        figures.update({f"{kind}_agreement": agreed, f"{kind}_binding": bound, f"{kind}_truth": true})
+        return agreement + binding + truth
 
     def _answers(
         self,
@@ -235,12 +286,17 @@ class Trainer:
         losses: torch.Tensor,
         wanted: torch.Tensor,
         said: torch.Tensor,
+        first: torch.Tensor,
         figures: dict[str, float],
     ) -> torch.Tensor:
-        """The mean over the letters and the mean over the words: so the many words do not drown the letters."""
+        """The means over the letters that stand alone, those after words and the words: many do not drown few."""
         letters = torch.isin(wanted, self._letters)
         total = torch.zeros(())
-        for name, part in (("letters", letters), ("words", ~letters)):
+        for name, part in (
+            ("letters", letters & first),
+            ("letters_after", letters & ~first),
+            ("words", ~letters),
+        ):
             if part.any():
                 mean = losses[part].mean()
                 figures[f"{kind}_{name}_loss"] = float(mean.detach())
@@ -269,12 +325,13 @@ class Trainer:
         if not path.is_file():
             return
         state = torch.load(path, weights_only=True)
-        lengths = {"text", "sight", "both"}
+        lengths = {"text", "sight", "both", "texts_beside", "direct", "in_words"}
         mine, other = asdict(self.recipe), state["recipe"]
         if differing := [name for name in mine if name not in lengths and mine[name] != other.get(name)]:
             raise PretrainError(
                 f"{path} belongs to another recipe: {', '.join(f'{n} {other.get(n)}' for n in differing)}. "
-                "Name another folder, or give the same options; the stages' lengths alone may change."
+                "Name another folder, or give the same options; the stages' lengths and what the last one mixes may "
+                "change."
             )
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
@@ -305,10 +362,16 @@ class Log:
 
     _COLUMNS = (
         *("step", "stage", "seconds", "rate", "gradient_norm"),
-        *("text_letters_loss", "text_letters", "text_words_loss", "text_words", "text_agreement"),
-        *("film_letters_loss", "film_letters", "film_words_loss", "film_words"),
+        *(
+            f"{kind}_{name}"
+            for kind in ("text", "film")
+            for part in ("letters", "letters_after", "words")
+            for name in (f"{part}_loss", part)
+        ),
+        *("text_agreement", "text_binding", "film_agreement", "film_binding", "text_truth", "film_truth"),
         *("seen_kind", "seen_colour", "seen_pattern", "seen_turn", "seen_action"),
-        *("read_kind", "read_colour", "read_pattern", "read_turn", "read_action"),
+        *("read_kind", "read_colour", "read_pattern", "read_turn", "read_action", "read_order"),
+        *("like_panel", "like_turn"),
     )
 
     def __init__(self, path: Path, step: int) -> None:
@@ -378,13 +441,13 @@ def main(
     text: int = Recipe.text,
     sight: int = Recipe.sight,
     both: int = Recipe.both,
-    notes: int = Recipe.notes,
+    texts: int = Recipe.texts,
     pool: int = Recipe.pool,
     rate: float = Recipe.rate,
     threads: Annotated[int, typer.Option(help="Threads of torch; on a busy machine one is the fastest.")] = 1,
 ) -> None:
     """Pre-train the embedded checkpoint."""
-    recipe = Recipe(seed=seed, text=text, sight=sight, both=both, notes=notes, pool=pool, rate=rate)
+    recipe = Recipe(seed=seed, text=text, sight=sight, both=both, texts=texts, pool=pool, rate=rate)
     torch.set_num_threads(threads)
     typer.echo(str(pretrain(recipe, out, films or out / "films")))
 

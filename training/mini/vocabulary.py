@@ -21,6 +21,7 @@ from egost_tasks.mini_world.walks import plan_clip
 from egost_tasks.mini_world.wording import QUESTIONS, tell_action_options, tell_route
 from egost_tasks.prompts import SHIPPED, load_prompt
 from egost_tasks.sample import WAYS
+from training.reverse_thinking import THOUGHTS, without_point_names
 
 SPECIAL = (
     "<|endoftext|>",
@@ -33,9 +34,14 @@ SPECIAL = (
     "<|video_pad|>",
 )
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+IN_WORDS = "Say the one correct option in words, and then give its letter."
+LEADS = ("It is:", "The right one is:", "In order:")
+"""How a question asks for words and letter, and how such an answer opens."""
+
 SYSTEM = "You are a helpful assistant."
 """The system message that lmms-eval's `qwen2_vl` sends."""
 
+_ROLES = ("system", "user", "assistant")
 _LETTERS = ("A or B", "A, B or C", "A, B, C or D")
 _JOINS = (", then", ", after that")
 _FIELD = re.compile(r"\$\w+|\n")
@@ -78,13 +84,16 @@ def phrases() -> list[str]:
         SYSTEM,
         *(piece.strip() for prompt in prompts for piece in _FIELD.split(prompt)),
         *(question for wordings in QUESTIONS.values() for question in wordings),
+        *THOUGHTS,
+        IN_WORDS,
+        *LEADS,
     }
     rng = np.random.default_rng(0)
     actions = [tell_action_options(rng, [[action]])[0] for action in ACTIONS]
     items = [f" {item}" for item in (*LANDMARKS, *actions, *(words.capitalize() for words in actions))]
     parts = _route_parts(rng, _walks(), [*items, *(f" {turn}" for turn in TURNS)])
     longer = {phrase for phrase in sentences | parts if len(phrase) > 1}
-    return [*TAGS, *_LETTERS, *_JOINS, *sorted(longer), *items]
+    return [*TAGS, *_ROLES, *_LETTERS, *_JOINS, *sorted(longer), *items]
 
 
 def _route_parts(rng: np.random.Generator, walks: Sequence[ClipTruth], items: Sequence[str]) -> set[str]:
@@ -94,7 +103,9 @@ def _route_parts(rng: np.random.Generator, walks: Sequence[ClipTruth], items: Se
         sentence
         for walk in walks
         for way in WAYS
-        for sentence in re.split(r"(?<=\.)(?= )", tell_route(rng, walk, way))
+        for route in [tell_route(rng, walk, way)]
+        for told in (route, without_point_names(route))
+        for sentence in re.split(r"(?<=\.)(?= )", told)
     }
     return {part for sentence in sentences for part in item.split(sentence)}
 
