@@ -42,9 +42,10 @@ def demo(
     ] = None,
 ) -> None:
     """Make ST-R1 on the mini world on a CPU: data, fine-tuning, GRPO, evaluation, Table 3, plots."""
-    from training.demo import FULL, QUICK, Demo, base_checkpoint, make_demo
+    from model_adapters.embedded import MINI_BASE
+    from training.demo import FULL, QUICK, Demo, make_demo
 
-    asked = Demo(out.absolute(), (base or base_checkpoint()).absolute(), QUICK if quick else FULL)
+    asked = Demo(out.absolute(), (base or MINI_BASE).absolute(), QUICK if quick else FULL)
     took = make_demo(asked, console)
     table, aims = _table(asked)
     plots = _plots(asked)

@@ -22,7 +22,6 @@ from egost_tasks.mini_world.walks import plan_clip
 from egost_tasks.sample import WAYS
 from egost_tasks.trained_on import MANIFEST
 from model_adapters.run_plan import RunOptions, model_named, plan_run
-from model_adapters.tiny_checkpoint import tiny_checkpoint
 from training.build_rows import ROWS
 from training.demo_steps import Command, Step, run_steps
 from training.mini.controls import controls_file
@@ -162,11 +161,6 @@ class Demo:
     def rows(self, count: int) -> Path:
         """Folder of a subset of training rows with its data card."""
         return self.out / "rows" / str(count)
-
-
-def base_checkpoint() -> Path:
-    """The embedded checkpoint that the demo begins with."""
-    return tiny_checkpoint()
 
 
 def make_demo(demo: Demo, console: Console) -> dict[str, float]:
