@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from egost_commands.front import Workers, console, says_what_to_do
 
 if TYPE_CHECKING:
     from egost_tasks.construction.calibration import Calibration
+    from egost_tasks.construction.workfolder import WorkFolder
 
 construct_app = typer.Typer(
     help="Build such a benchmark from videos: clips, annotate, questions, calibrate, publish.",
@@ -57,15 +59,37 @@ def clips(
 def annotate(
     out: Out,
     import_: Annotated[
-        Path, typer.Option("--import", help="CSV or JSON of annotations that were made elsewhere.")
-    ],
+        Path | None,
+        typer.Option("--import", help="CSV or JSON of annotations that were made elsewhere; no page then."),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the page, on 127.0.0.1; 0 takes a free one.")
+    ] = 0,
+    annotator: Annotated[str | None, typer.Option(help="Whose routes; your login name by default.")] = None,
 ) -> None:
-    """Take annotated routes into the working folder, all of a file or none."""
-    from egost_tasks.construction.annotation_import import import_annotations
+    """Tell the routes on a local page in the browser, saved at each change; or take in a file of them."""
     from egost_tasks.construction.workfolder import WorkFolder
 
     folder = WorkFolder(out)
-    imported = import_annotations(folder, import_)
+    if import_ is not None:
+        _import(folder, import_)
+        return
+    from egost_tasks.construction.annotation_server import serve_annotation
+
+    who = annotator or getpass.getuser()
+
+    def announce(address: str) -> None:
+        console.print(f"annotate as {who}: {address}", soft_wrap=True, highlight=False)
+        console.print(f"each change is saved in {folder.annotations.folder}; Ctrl+C ends", soft_wrap=True)
+
+    serve_annotation(folder, who, port, announce)
+
+
+def _import(folder: WorkFolder, file: Path) -> None:
+    """All annotations of a file or none."""
+    from egost_tasks.construction.annotation_import import import_annotations
+
+    imported = import_annotations(folder, file)
     done = {annotation.clip for annotation in folder.annotations.all()}
     console.print(
         f"imported: {len(imported)} annotations; {len(done)} of {len(folder.clips())} clips are annotated"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -190,13 +190,13 @@ def check(annotation: Annotation, duration: float) -> list[Problem]:
     expected = propose_reverse(annotation.forward)
     told = ("reverse_turns_differ", "turns", turns), ("reverse_actions_differ", "actions", actions)
     for name, what, of in told:
-        found, wanted = of(annotation.reverse), of(expected)
-        if [text.casefold() for text in found] != [text.casefold() for text in wanted]:
+        found, wanted = ([text.casefold() for text in of(steps)] for steps in (annotation.reverse, expected))
+        if found != wanted:
             problems.append(
                 Problem(
                     name,  # type: ignore[arg-type]
                     "reverse",
-                    None,
+                    _first_other(annotation.reverse, of, wanted),
                     f"its {what} are {_listed(found)}; going back along the forward steps they are {_listed(wanted)}.",
                 )
             )
@@ -327,5 +327,11 @@ def _route_problems(way: Way, steps: Steps, duration: float) -> list[Problem]:
     return problems
 
 
-def _listed(items: tuple[str, ...]) -> str:
+def _first_other(steps: Steps, of: Callable[[Steps], tuple[str, ...]], wanted: Sequence[str]) -> int | None:
+    """The first step that tells something else than what is wanted; None where only steps are missing at the end."""
+    told = [(k, text.casefold()) for k, step in enumerate(steps) for text in of((step,))]
+    return next((k for j, (k, text) in enumerate(told) if list(wanted[j : j + 1]) != [text]), None)
+
+
+def _listed(items: Sequence[str]) -> str:
     return ", ".join(items) or "none"

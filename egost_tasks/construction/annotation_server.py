@@ -1,0 +1,168 @@
+"""The page on which a person tells the routes of the clips: what it is served, and how what is told gets stored.
+
+    serve_annotation(WorkFolder(Path("walks")), "ana", port=0, announce=print)
+
+The page is `pages/annotate.html`. It asks `GET /api/clips` (all clips with their states), `GET /api/clips/CLIP` and
+`GET /clips/CLIP` (the video, by ranges), and sends what was told by `PUT /api/clips/CLIP` after each change. That holds
+`forward` and `reverse` as an annotation's file does, and `revision`: the state that it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Any, Literal
+
+from aiohttp import web
+
+from egost_tasks.construction.annotations import (
+    DIRECTIONS,
+    LONGEST_TEXT,
+    Annotation,
+    AnnotationError,
+    Problem,
+    ProblemName,
+    check,
+    from_json,
+    propose_reverse,
+)
+from egost_tasks.construction.drafts import annotation_sha256
+from egost_tasks.construction.local_server import (
+    HOST,
+    error_reply,
+    guarded_app,
+    local_socket,
+    page_routes,
+    read_json,
+)
+from egost_tasks.construction.scenes import SCENE_WORDS
+from egost_tasks.construction.workfolder import ClipRow, WorkFolder
+
+State = Literal["none", "begun", "whole", "problems"]
+"""Of one clip: nothing told; something still lacks; nothing is wrong; something contradicts itself or the clip."""
+
+_LACKS: frozenset[ProblemName] = frozenset({"no_steps", "no_landmark", "empty_step"})
+
+
+def serve_annotation(folder: WorkFolder, annotator: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve the page for one annotator until the process is interrupted; announce: gets its address once it listens.
+
+    Raises WorkFolderError where there are no clips, AnnotationError for an annotator whose name cannot be a folder's,
+    LocalServerError where the port is taken.
+    """
+    for clip, row in folder.clips().items():
+        Annotation(clip, annotator, row.scene, ())
+    with local_socket(port) as listening:
+        found: int = listening.getsockname()[1]
+        announce(f"http://{HOST}:{found}/")
+        app = guarded_app([*page_routes("annotate"), *_Desk(folder, annotator).routes()], found)
+        web.run_app(app, sock=listening, print=None, access_log=None, shutdown_timeout=2)
+
+
+def state_of(annotation: Annotation | None, problems: Sequence[Problem]) -> State:
+    """How far a clip is, by what `check` found."""
+    if annotation is None:
+        return "none"
+    if not problems:
+        return "whole"
+    return "begun" if all(problem.name in _LACKS for problem in problems) else "problems"
+
+
+class _Desk:
+    """One annotator's work on one folder. The manifest is read for each request: clips may be cut meanwhile."""
+
+    def __init__(self, folder: WorkFolder, annotator: str) -> None:
+        self._folder = folder
+        self._annotator = annotator
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/clips", self._list),
+            web.get("/api/clips/{clip}", self._show),
+            web.put("/api/clips/{clip}", self._save),
+            web.get("/clips/{clip}", self._video),
+        ]
+
+    async def _list(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "annotator": self._annotator,
+                "directions": DIRECTIONS,
+                "longest_text": LONGEST_TEXT,
+                "clips": [self._line(row) for row in self._folder.clips().values()],
+            }
+        )
+
+    async def _show(self, request: web.Request) -> web.Response:
+        row = self._row(request)
+        return web.json_response(_told(row, self._folder.annotations.load(row.clip, self._annotator)))
+
+    async def _save(self, request: web.Request) -> web.Response:
+        row = self._row(request)
+        sent = await read_json(request)
+        # No `await` from here on: two requests never save at the same time.
+        before = self._folder.annotations.load(row.clip, self._annotator)
+        if sent.get("revision") != _revision(before):
+            return error_reply(
+                409, "this clip was changed elsewhere (another window, or an import). Load the page again."
+            )
+        content = {
+            "clip": row.clip,
+            "annotator": self._annotator,
+            "scene": row.scene,
+            "forward": sent.get("forward"),
+            "reverse": sent.get("reverse"),
+        }
+        try:
+            annotation = from_json(content, row.clip)
+        except AnnotationError as error:
+            return error_reply(400, str(error))
+        self._folder.annotations.save(annotation)
+        return web.json_response(_told(row, annotation))
+
+    async def _video(self, request: web.Request) -> web.StreamResponse:
+        path = self._folder.clip_folder / self._row(request).clip
+        if not path.is_file():
+            raise web.HTTPNotFound(text=f"{path} is missing. Run: egost construct clips")
+        return web.FileResponse(path)
+
+    def _row(self, request: web.Request) -> ClipRow:
+        """The clip that a request names; only the manifest's names lead to a file."""
+        row = self._folder.clips().get(request.match_info["clip"])
+        if row is None or "/" in row.clip or "\\" in row.clip:
+            raise web.HTTPNotFound(text=f"{self._folder.manifest} has no such clip.")
+        return row
+
+    def _line(self, row: ClipRow) -> dict[str, Any]:
+        line = {
+            "clip": row.clip,
+            "scene": SCENE_WORDS[row.scene],
+            "duration_s": row.duration_s,
+            "frames_a_second": float(Fraction(row.rate)),
+        }
+        try:
+            annotation = self._folder.annotations.load(row.clip, self._annotator)
+        except AnnotationError as error:
+            return {**line, "state": "problems", "error": str(error)}
+        problems = check(annotation, row.duration_s) if annotation else []
+        return {**line, "state": state_of(annotation, problems)}
+
+
+def _told(row: ClipRow, annotation: Annotation | None) -> dict[str, Any]:
+    """What the page shows of a clip: the steps, those of the way back as they count, and what is wrong with them."""
+    problems = check(annotation, row.duration_s) if annotation else []
+    forward = annotation.forward if annotation else ()
+    reverse = annotation.reverse if annotation else None
+    return {
+        "forward": [asdict(step) for step in forward],
+        "reverse": None if reverse is None else [asdict(step) for step in reverse],
+        "proposed": [asdict(step) for step in propose_reverse(forward)],
+        "problems": [asdict(problem) for problem in problems],
+        "state": state_of(annotation, problems),
+        "revision": _revision(annotation),
+    }
+
+
+def _revision(annotation: Annotation | None) -> str:
+    return annotation_sha256(annotation) if annotation else ""

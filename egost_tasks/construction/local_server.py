@@ -1,0 +1,123 @@
+"""A web server for the person at this machine alone: bound to 127.0.0.1, guarded against other sites' pages.
+
+    web.run_app(guarded_app(routes), sock=local_socket(0))
+
+A page of another site that is open in the same browser can send requests to 127.0.0.1, and by a name that it lets
+point there it could read the answers. So each request must name this server as its host, and the browser must say that
+it comes from this server's own page; what changes something must be JSON, which other sites cannot send unasked.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from importlib.resources import files
+from typing import Any
+
+from aiohttp import web
+
+from egost_tasks.errors import EgostError
+
+HOST = "127.0.0.1"
+
+MAX_BODY = 1 << 20
+"""Bytes of a request at most: many times the longest route."""
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class LocalServerError(EgostError):
+    """The server cannot start."""
+
+
+def local_socket(port: int) -> socket.socket:
+    """A listening socket of this machine alone; port 0 takes any free one. Raises LocalServerError."""
+    try:
+        return socket.create_server((HOST, port))
+    except (OSError, OverflowError) as error:
+        raise LocalServerError(
+            f"port {port} cannot be used ({error}). Name another one by --port, or leave it out."
+        ) from error
+
+
+def guarded_app(routes: Iterable[web.AbstractRouteDef], port: int) -> web.Application:
+    """An application whose every request is checked and whose every error is JSON: `{"error": MESSAGE}`."""
+    own = (f"{HOST}:{port}", f"localhost:{port}")
+
+    @web.middleware
+    async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        try:
+            _refuse_strangers(request, own)
+            return await handler(request)
+        except web.HTTPException as error:
+            return error_reply(error.status, error.text or error.reason)
+        except EgostError as error:
+            return error_reply(422, str(error))
+
+    async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(_HEADERS)
+        response.headers.setdefault("Cache-Control", "no-store")
+
+    app = web.Application(middlewares=[guard], client_max_size=MAX_BODY)
+    app.on_response_prepare.append(add_headers)
+    app.add_routes(routes)
+    return app
+
+
+def _refuse_strangers(request: web.Request, own: tuple[str, ...]) -> None:
+    if request.headers.get("Host") not in own:
+        raise web.HTTPForbidden(text=f"this server is {own[0]}; the request asks for another host.")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.removeprefix("http://") not in own:
+        raise web.HTTPForbidden(text="the request comes from a page of another site.")
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        raise web.HTTPForbidden(text="the request comes from a page of another site.")
+    if request.method not in ("GET", "HEAD") and request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="expected JSON.")
+
+
+def error_reply(status: int, message: str, **more: Any) -> web.Response:
+    """A message for people, as JSON."""
+    return web.json_response({"error": message, **more}, status=status)
+
+
+async def read_json(request: web.Request) -> dict[str, Any]:
+    """The object that a request holds; anything else is answered by status 400."""
+    try:
+        content = json.loads(await request.read())
+    except (ValueError, RecursionError) as error:
+        raise web.HTTPBadRequest(text=f"the request is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise web.HTTPBadRequest(text="the request is no JSON object.")
+    return content
+
+
+def page_routes(name: str) -> list[web.RouteDef]:
+    """A page of `pages/` at `/`, with its style and its script beside it."""
+    folder = files("egost_tasks.construction") / "pages"
+
+    def route(path: str, file: str) -> web.RouteDef:
+        content = (folder / file).read_bytes()
+
+        async def reply(_: web.Request) -> web.Response:
+            return web.Response(body=content, content_type=_TYPES[file.split(".")[1]], charset="utf-8")
+
+        return web.get(path, reply)
+
+    return [
+        route("/", f"{name}.html"),
+        *(route(f"/{name}.{kind}", f"{name}.{kind}") for kind in ("css", "js")),
+    ]

@@ -1,0 +1,410 @@
+"use strict";
+
+const ARROWS = { left: "←", right: "→", around: "↺", up: "↑", down: "↓", straight: "·" };
+const LETTERS = { l: "left", r: "right", a: "around", u: "up", d: "down", s: "straight" };
+const STATES = { none: "none", begun: "begun", whole: "✓ whole", problems: "! problems" };
+const RETRY_MS = 2000;
+const NEAR_S = 0.25;
+
+const at = (id) => document.getElementById(id);
+const video = at("video");
+let setup; // what the server says of all clips
+let desk; // the clip that is worked on
+let wanted; // the clip that was asked for last
+let backward; // { from, began } while the clip plays backward
+
+// ---- The server
+
+async function ask(path, body) {
+  const options = body && {
+    method: "PUT",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  };
+  const reply = await fetch(path, options);
+  const told = await reply.json();
+  if (!reply.ok) throw Object.assign(new Error(told.error), { refused: true });
+  return told;
+}
+
+function clipPath(clip) {
+  return `/api/clips/${encodeURIComponent(clip)}`;
+}
+
+// One request at a time; what changed meanwhile goes with the next one.
+async function save(work) {
+  while (work.dirty && !work.refused) {
+    work.dirty = false;
+    say("saving …");
+    try {
+      take(work, await ask(clipPath(work.clip), { forward: work.forward, reverse: work.reverse, revision: work.revision }));
+    } catch (error) {
+      work.dirty = true;
+      work.refused = Boolean(error.refused);
+      say(`NOT SAVED: ${error.refused ? error.message : "the server does not answer; it is tried again"}`, true);
+      if (!work.refused) await new Promise((done) => setTimeout(done, RETRY_MS));
+    }
+  }
+  if (!work.dirty) say("saved");
+}
+
+function changed() {
+  desk.dirty = true;
+  desk.refused = false;
+  const work = desk;
+  desk.saving ??= save(work).finally(() => (work.saving = undefined));
+}
+
+function take(work, told) {
+  work.revision = told.revision;
+  work.problems = told.problems;
+  const proposed = JSON.stringify(work.proposed) !== JSON.stringify(told.proposed);
+  work.proposed = told.proposed;
+  mark(work.clip, told.state);
+  if (work !== desk) return;
+  if (work.reverse === null && proposed) draw("reverse");
+  showProblems();
+}
+
+// ---- The list of clips
+
+function mark(clip, state) {
+  const line = setup.clips.find((line) => line.clip === clip);
+  line.state = state;
+  line.shown.textContent = STATES[state];
+  line.shown.className = `state ${state}`;
+  const number = (state) => setup.clips.filter((line) => line.state === state).length;
+  at("counts").textContent =
+    `${number("whole")} of ${setup.clips.length} clips whole, ${number("begun")} begun, ${number("problems")} with problems`;
+}
+
+function make(tag, name, text) {
+  const made = document.createElement(tag);
+  made.className = name;
+  made.textContent = text;
+  return made;
+}
+
+async function start() {
+  try {
+    setup = await ask("/api/clips");
+  } catch (error) {
+    say(error.message, true);
+    return;
+  }
+  at("who").textContent = `by ${setup.annotator};`;
+  for (const line of setup.clips) {
+    line.link = document.createElement("a");
+    line.link.href = `#${encodeURIComponent(line.clip)}`;
+    line.link.title = line.clip;
+    line.shown = make("span", "state", "");
+    line.link.append(make("span", "clip", line.clip), line.shown);
+    const item = document.createElement("li");
+    item.append(line.link);
+    at("list").append(item);
+    mark(line.clip, line.state);
+  }
+  for (const [letter, direction] of Object.entries(LETTERS)) {
+    const button = make("button", "", `${ARROWS[direction]} ${direction} `);
+    button.type = "button";
+    button.append(make("kbd", "", letter));
+    button.addEventListener("click", () => add("forward", direction));
+    at("marks").append(button);
+  }
+  addEventListener("hashchange", openAsked);
+  openAsked();
+}
+
+function openAsked() {
+  const asked = decodeURIComponent(location.hash.slice(1));
+  const line = setup.clips.find((line) => line.clip === asked);
+  open(line ?? setup.clips.find((line) => line.state !== "whole") ?? setup.clips[0]);
+}
+
+async function open(line) {
+  wanted = line;
+  if (desk?.saving) await desk.saving;
+  if (line !== wanted || desk?.clip === line.clip) return;
+  if (desk?.dirty) {
+    location.hash = encodeURIComponent(desk.clip);
+    return;
+  }
+  let told;
+  try {
+    told = await ask(clipPath(line.clip));
+  } catch (error) {
+    told = { error: error.message };
+  }
+  if (line !== wanted) return;
+  stop();
+  for (const other of setup.clips) other.link.toggleAttribute("aria-current", other === line);
+  line.link.scrollIntoView({ block: "nearest" });
+  document.title = `${line.clip}: routes`;
+  at("name").textContent = line.clip;
+  at("facts").textContent = `${line.scene}; ${line.duration_s.toFixed(1)} s`;
+  at("broken").textContent = told.error ?? "";
+  at("desk").hidden = Boolean(told.error);
+  at("work").hidden = false;
+  say("");
+  desk = undefined;
+  if (told.error) return;
+  desk = { ...told, clip: line.clip, line };
+  at("seek").max = line.duration_s;
+  video.src = `/clips/${encodeURIComponent(line.clip)}`;
+  draw("forward");
+  draw("reverse");
+  showProblems();
+  showTime();
+}
+
+function neighbour(by) {
+  const other = setup.clips[setup.clips.findIndex((line) => line === wanted) + by];
+  if (other) location.hash = encodeURIComponent(other.clip);
+}
+
+function say(text, wrong = false) {
+  at("saved").textContent = text;
+  at("saved").classList.toggle("wrong", wrong);
+}
+
+// ---- The player
+
+function stop() {
+  backward = undefined;
+  video.pause();
+  showPlaying();
+}
+
+function play() {
+  const playing = !video.paused;
+  stop();
+  if (!playing) video.play().then(showPlaying, () => {});
+}
+
+function playBack() {
+  const playing = backward;
+  stop();
+  if (playing) return;
+  backward = { from: video.currentTime || video.duration, began: performance.now() };
+  showPlaying();
+  passBack();
+}
+
+// Browsers refuse a negative rate, so the clip plays backward by seeking, at the clock's pace.
+function passBack() {
+  if (!backward) return;
+  const time = backward.from - (performance.now() - backward.began) / 1000;
+  video.currentTime = Math.max(0, time);
+  if (time <= 0) stop();
+}
+
+function move(seconds) {
+  stop();
+  goTo(video.currentTime + seconds);
+}
+
+function goTo(seconds) {
+  video.currentTime = Math.min(Math.max(0, seconds), desk.line.duration_s);
+}
+
+// Whole milliseconds, never beyond the clip's end.
+function playerTime() {
+  return Math.min(Math.round(video.currentTime * 1000), Math.floor(desk.line.duration_s * 1000)) / 1000;
+}
+
+function showPlaying() {
+  at("play").textContent = video.paused ? "play ▶" : "stop ■";
+  at("back").textContent = backward ? "■ stop" : "◀ back";
+  at("play").setAttribute("aria-pressed", String(!video.paused));
+  at("back").setAttribute("aria-pressed", String(Boolean(backward)));
+}
+
+function showTime() {
+  if (!desk) return;
+  at("now").textContent = `${video.currentTime.toFixed(2)} s`;
+  at("seek").value = video.currentTime;
+  for (const row of document.querySelectorAll(".step")) {
+    row.classList.toggle("here", Math.abs(row.time - video.currentTime) < NEAR_S);
+  }
+}
+
+function follow() {
+  showTime();
+  if (!video.paused) requestAnimationFrame(follow);
+}
+
+video.addEventListener("play", () => { showPlaying(); follow(); });
+video.addEventListener("pause", showPlaying);
+video.addEventListener("timeupdate", showTime);
+video.addEventListener("seeked", () => { showTime(); if (backward) requestAnimationFrame(passBack); });
+video.addEventListener("error", () => { at("broken").textContent = "The browser cannot play this clip."; });
+
+// ---- The steps
+
+function steps(way) {
+  return way === "forward" ? desk.forward : desk.reverse ?? desk.proposed;
+}
+
+// The steps of a way as one's own: the first change of a proposed way back makes it that.
+function ownSteps(way) {
+  if (way === "reverse" && desk.reverse === null) {
+    desk.reverse = desk.proposed.map((step) => ({ ...step }));
+    showWhose();
+  }
+  return steps(way);
+}
+
+function sort(way) {
+  const sign = way === "forward" ? 1 : -1;
+  ownSteps(way).sort((a, b) => sign * (a.time_s - b.time_s));
+}
+
+function add(way, direction) {
+  stop();
+  const step = { direction, landmark: "", action: "", time_s: playerTime() };
+  ownSteps(way).push(step);
+  sort(way);
+  draw(way);
+  rows(way)[steps(way).indexOf(step)].querySelector(".landmark").focus();
+  changed();
+}
+
+function retime(way, k, time) {
+  const step = ownSteps(way)[k];
+  step.time_s = time;
+  sort(way);
+  draw(way);
+  changed();
+}
+
+function rows(way) {
+  return [...at(way).querySelectorAll(".step")];
+}
+
+function draw(way) {
+  at(way).querySelector(".steps").replaceChildren(...steps(way).map((step, k) => rowOf(way, step, k)));
+  if (way === "forward") drawTicks();
+  else showWhose();
+  showTime();
+}
+
+function rowOf(way, step, k) {
+  const row = at("step").content.cloneNode(true).firstElementChild;
+  const part = (name) => row.querySelector(`.${name}`);
+  row.time = step.time_s;
+  for (const direction of setup.directions) {
+    part("direction").append(new Option(`${ARROWS[direction]} ${direction}`, direction));
+  }
+  part("time").value = step.time_s;
+  part("time").addEventListener("change", (event) => {
+    const time = event.target.valueAsNumber;
+    if (Number.isFinite(time)) retime(way, k, time);
+    else event.target.value = steps(way)[k].time_s;
+  });
+  for (const name of ["direction", "landmark", "action"]) {
+    part(name).value = step[name];
+    part(name).addEventListener("input", (event) => {
+      ownSteps(way)[k][name] = event.target.value;
+      changed();
+    });
+  }
+  for (const name of ["landmark", "action"]) part(name).maxLength = setup.longest_text;
+  part("go").addEventListener("click", () => { stop(); goTo(steps(way)[k].time_s); });
+  part("take").addEventListener("click", () => retime(way, k, playerTime()));
+  part("drop").addEventListener("click", () => {
+    ownSteps(way).splice(k, 1);
+    draw(way);
+    changed();
+  });
+  return row;
+}
+
+function drawTicks() {
+  const ticks = desk.forward.map((step) => {
+    const tick = document.createElement("i");
+    tick.style.left = `${(100 * step.time_s) / desk.line.duration_s}%`;
+    return tick;
+  });
+  at("ticks").replaceChildren(...ticks);
+}
+
+function showWhose() {
+  const own = desk.reverse !== null;
+  at("whose").textContent = own ? "Times descend. Yours." : "Times descend. Proposed from the forward steps.";
+  at("propose").hidden = !own;
+}
+
+function showProblems() {
+  for (const way of ["forward", "reverse"]) {
+    const shown = rows(way);
+    for (const row of shown) {
+      row.classList.remove("bad");
+      row.querySelector(".problems").replaceChildren();
+    }
+    at(way).querySelector(":scope > .problems").replaceChildren();
+  }
+  for (const { way, step, name, message } of desk.problems) {
+    const row = step === null ? undefined : rows(way)[step];
+    row?.classList.add("bad");
+    const line = document.createElement("li");
+    line.append(make("b", "", name), ` ${message}`);
+    (row ?? at(way)).querySelector(".problems").append(line);
+  }
+}
+
+// ---- Keys and buttons
+
+const KEYS = {
+  " ": play,
+  b: playBack,
+  ",": () => move(-1 / desk.line.frames_a_second),
+  ".": () => move(1 / desk.line.frames_a_second),
+  ArrowLeft: () => move(-0.5),
+  ArrowRight: () => move(0.5),
+};
+
+function fieldKey(event, field) {
+  const row = field.closest(".step");
+  if (event.key !== "Escape" && event.key !== "Enter") return;
+  event.preventDefault();
+  const next = event.key === "Enter" && row && { direction: "landmark", landmark: "action" }[field.className];
+  if (next) row.querySelector(`.${next}`).focus();
+  else field.blur();
+}
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || at("keys").open) return;
+  const field = event.target.closest("input:not([type=range]), select");
+  if (field) {
+    fieldKey(event, field);
+    return;
+  }
+  if ((event.key === " " || event.key === "Enter") && event.target.closest("button, a")) return;
+  const direction = LETTERS[event.key.toLowerCase()];
+  let act = KEYS[event.key];
+  if (direction) act = () => add(event.shiftKey ? "reverse" : "forward", direction);
+  if (!desk) act = undefined;
+  if (event.key === "n" || event.key === "p") act = () => neighbour(event.key === "n" ? 1 : -1);
+  if (event.key === "?") act = () => at("keys").showModal();
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+
+at("play").addEventListener("click", play);
+at("back").addEventListener("click", playBack);
+at("before").addEventListener("click", KEYS[","]);
+at("after").addEventListener("click", KEYS["."]);
+at("seek").addEventListener("input", (event) => { stop(); goTo(event.target.valueAsNumber); });
+at("help").addEventListener("click", () => at("keys").showModal());
+at("close").addEventListener("click", () => at("keys").close());
+at("propose").addEventListener("click", () => {
+  desk.reverse = null;
+  draw("reverse");
+  changed();
+});
+addEventListener("beforeunload", (event) => {
+  if (desk?.dirty || desk?.saving) event.preventDefault();
+});
+
+start();
