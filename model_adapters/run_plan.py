@@ -131,7 +131,7 @@ def _engine(model: KnownModel, options: RunOptions) -> EngineName:
     if not model.engines:
         raise RunPlanError(f"{model.name} cannot be run: {model.availability}. {model.note}")
     if options.engine is None:
-        if model.name == TINY:
+        if model.name in (TINY, *EMBEDDED):
             return "hf"  # Whoever tries this out may have no vLLM.
         return "server" if options.base_url and "server" in model.engines else model.engines[0]
     if options.engine in model.engines:
