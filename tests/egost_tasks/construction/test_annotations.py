@@ -54,7 +54,7 @@ def test_the_way_back_is_the_forward_way_turned_round() -> None:
         ({"forward": (*FORWARD, Step("left", "lift", "", 6.25))}, "overlapping_times", "forward step 5"),
         ({"reverse": propose_reverse(FORWARD)[::-1]}, "reversed_times", "reverse step 2"),
         ({"reverse": FORWARD[::-1]}, "reverse_turns_differ", "reverse step 1"),
-        ({"reverse": propose_reverse(FORWARD[:3])}, "reverse_turns_differ", "reverse step 1"),
+        ({"reverse": propose_reverse(FORWARD[:3])}, "reverse_turns_differ", "reverse step 2"),
         ({"reverse": propose_reverse(FORWARD[2:])}, "reverse_turns_differ", "reverse"),
         ({"reverse": propose_reverse((FORWARD[1], FORWARD[3]))}, "reverse_actions_differ", "reverse"),
     ],
