@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from egost_tasks.construction.workfolder import WorkFolder
 
 construct_app = typer.Typer(
-    help="Build such a benchmark from videos: clips, annotate, questions, calibrate, publish.",
+    help="Build such a benchmark from videos: clips, annotate, questions, calibrate, review, publish.",
     no_args_is_help=True,
 )
 
 Out = Annotated[Path, typer.Argument(help="Working folder of the construction.")]
+PagePort = Annotated[
+    int, typer.Option(min=0, max=65535, help="Of the page, on 127.0.0.1; 0 takes a free one.")
+]
 
 
 @construct_app.command()
@@ -62,9 +65,7 @@ def annotate(
         Path | None,
         typer.Option("--import", help="CSV or JSON of annotations that were made elsewhere; no page then."),
     ] = None,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Of the page, on 127.0.0.1; 0 takes a free one.")
-    ] = 0,
+    port: PagePort = 0,
     annotator: Annotated[str | None, typer.Option(help="Whose routes; your login name by default.")] = None,
 ) -> None:
     """Tell the routes on a local page in the browser, saved at each change; or take in a file of them."""
@@ -164,6 +165,26 @@ def calibrate(
         highlight=False,
     )
     raise typer.Exit(0 if result.passed else 1)
+
+
+@construct_app.command()
+@says_what_to_do
+def review(out: Out, port: PagePort = 0) -> None:
+    """Accept, edit or reject what waits for a person, on a local page in the browser; then calibrate again."""
+    from egost_tasks.construction.review_server import serve_review
+    from egost_tasks.construction.workfolder import WorkFolder
+
+    folder = WorkFolder(out)
+
+    def announce(address: str) -> None:
+        console.print(f"review: {address}", soft_wrap=True, highlight=False)
+        console.print(
+            f"each decision is saved in {folder.review}; Ctrl+C ends, then: egost construct calibrate {out}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+    serve_review(folder, port, announce)
 
 
 @construct_app.command()

@@ -4,6 +4,7 @@
     egost construct annotate OUT              tell the routes, or --import FILE
     egost construct questions OUT             routes by template, three kinds of choices by a writer
     egost construct calibrate OUT             drop or review what is no good question
+    egost construct review OUT                decide on what is in doubt, then calibrate again
     egost construct publish OUT RELEASE       the official layout, with a data card
 
 The working folder OUT holds one file or folder for each thing that a step leaves to the next:

@@ -29,12 +29,11 @@ from egost_tasks.construction.annotations import (
 )
 from egost_tasks.construction.drafts import annotation_sha256
 from egost_tasks.construction.local_server import (
-    HOST,
+    asked_clip,
+    clip_route,
     error_reply,
-    guarded_app,
-    local_socket,
-    page_routes,
     read_json,
+    serve_page,
 )
 from egost_tasks.construction.scenes import SCENE_WORDS
 from egost_tasks.construction.workfolder import ClipRow, WorkFolder
@@ -53,11 +52,7 @@ def serve_annotation(folder: WorkFolder, annotator: str, port: int, announce: Ca
     """
     for clip, row in folder.clips().items():
         Annotation(clip, annotator, row.scene, ())
-    with local_socket(port) as listening:
-        found: int = listening.getsockname()[1]
-        announce(f"http://{HOST}:{found}/")
-        app = guarded_app([*page_routes("annotate"), *_Desk(folder, annotator).routes()], found)
-        web.run_app(app, sock=listening, print=None, access_log=None, shutdown_timeout=2)
+    serve_page("annotate", _Desk(folder, annotator).routes(), port, announce)
 
 
 def state_of(annotation: Annotation | None, problems: Sequence[Problem]) -> State:
@@ -81,7 +76,7 @@ class _Desk:
             web.get("/api/clips", self._list),
             web.get("/api/clips/{clip}", self._show),
             web.put("/api/clips/{clip}", self._save),
-            web.get("/clips/{clip}", self._video),
+            clip_route(self._folder),
         ]
 
     async def _list(self, _: web.Request) -> web.Response:
@@ -95,11 +90,11 @@ class _Desk:
         )
 
     async def _show(self, request: web.Request) -> web.Response:
-        row = self._row(request)
+        row = asked_clip(self._folder, request)
         return web.json_response(_told(row, self._folder.annotations.load(row.clip, self._annotator)))
 
     async def _save(self, request: web.Request) -> web.Response:
-        row = self._row(request)
+        row = asked_clip(self._folder, request)
         sent = await read_json(request)
         # No `await` from here on: two requests never save at the same time.
         before = self._folder.annotations.load(row.clip, self._annotator)
@@ -120,19 +115,6 @@ class _Desk:
             return error_reply(400, str(error))
         self._folder.annotations.save(annotation)
         return web.json_response(_told(row, annotation))
-
-    async def _video(self, request: web.Request) -> web.StreamResponse:
-        path = self._folder.clip_folder / self._row(request).clip
-        if not path.is_file():
-            raise web.HTTPNotFound(text=f"{path} is missing. Run: egost construct clips")
-        return web.FileResponse(path)
-
-    def _row(self, request: web.Request) -> ClipRow:
-        """The clip that a request names; only the manifest's names lead to a file."""
-        row = self._folder.clips().get(request.match_info["clip"])
-        if row is None or "/" in row.clip or "\\" in row.clip:
-            raise web.HTTPNotFound(text=f"{self._folder.manifest} has no such clip.")
-        return row
 
     def _line(self, row: ClipRow) -> dict[str, Any]:
         line = {

@@ -14,7 +14,7 @@ from egost_tasks.construction.blind_runs import BlindRun, blind_cue, read_blind_
 from egost_tasks.construction.costs import cost_of
 from egost_tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
 from egost_tasks.construction.option_checks import Finding, check_draft
-from egost_tasks.construction.review import Decision, decision_on, read_decisions, write_reviews
+from egost_tasks.construction.review import as_decided, decision_on, read_decisions, write_reviews
 from egost_tasks.construction.set_checks import Cue, check_set
 from egost_tasks.construction.workfolder import (
     WorkFolder,
@@ -78,7 +78,7 @@ def calibrate(folder: WorkFolder, *, blind: Sequence[Path] = (), judge: str | No
         by_clip: dict[str, list[Annotation]] = defaultdict(list)
         for annotation in folder.annotations.all():
             by_clip[annotation.clip].append(annotation)
-        current = {draft.id: _as_decided(draft, decisions) for draft in drafts}
+        current = {draft.id: as_decided(draft, decisions) for draft in drafts}
         runs = [read_blind_run(path, list(current.values())) for path in blind]
         findings = _findings(folder, current, by_clip, runs)
         unjudged = _judge(folder, judge, current, by_clip, findings)
@@ -139,11 +139,6 @@ def report(result: Calibration, drafts: Sequence[Draft]) -> dict[str, Any]:
         "agreements": [asdict(agreement) for agreement in result.agreements],
         "unjudged": result.unjudged,
     }
-
-
-def _as_decided(draft: Draft, decisions: Mapping[str, Decision]) -> Draft:
-    decision = decision_on(draft, decisions)
-    return decision.edited if decision and decision.edited else draft
 
 
 def _findings(

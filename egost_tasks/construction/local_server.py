@@ -1,6 +1,6 @@
 """A web server for the person at this machine alone: bound to 127.0.0.1, guarded against other sites' pages.
 
-    web.run_app(guarded_app(routes), sock=local_socket(0))
+    serve_page("annotate", routes, port=0, announce=print)
 
 A page of another site that is open in the same browser can send requests to 127.0.0.1, and by a name that it lets
 point there it could read the answers. So each request must name this server as its host, and the browser must say that
@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
+from egost_tasks.construction.workfolder import ClipRow, WorkFolder
 from egost_tasks.errors import EgostError
 
 HOST = "127.0.0.1"
@@ -41,6 +42,20 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 class LocalServerError(EgostError):
     """The server cannot start."""
+
+
+def serve_page(
+    name: str, routes: Iterable[web.AbstractRouteDef], port: int, announce: Callable[[str], None]
+) -> None:
+    """Serve a page of `pages/` and its routes until the process is interrupted.
+
+    announce: gets the page's address once the server listens. Raises LocalServerError where the port is taken.
+    """
+    with local_socket(port) as listening:
+        found: int = listening.getsockname()[1]
+        announce(f"http://{HOST}:{found}/")
+        app = guarded_app([*page_routes(name), *routes], found)
+        web.run_app(app, sock=listening, print=None, access_log=None, shutdown_timeout=2)
 
 
 def local_socket(port: int) -> socket.socket:
@@ -105,8 +120,28 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     return content
 
 
+def clip_route(folder: WorkFolder) -> web.RouteDef:
+    """`GET /clips/CLIP`: the videos of a working folder, by ranges."""
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        path = folder.clip_folder / asked_clip(folder, request).clip
+        if not path.is_file():
+            raise web.HTTPNotFound(text=f"{path} is missing. Run: egost construct clips")
+        return web.FileResponse(path)
+
+    return web.get("/clips/{clip}", reply)
+
+
+def asked_clip(folder: WorkFolder, request: web.Request) -> ClipRow:
+    """The clip that a request names; only the manifest's names lead to a file."""
+    row = folder.clips().get(request.match_info["clip"])
+    if row is None or "/" in row.clip or "\\" in row.clip:
+        raise web.HTTPNotFound(text=f"{folder.manifest} has no such clip.")
+    return row
+
+
 def page_routes(name: str) -> list[web.RouteDef]:
-    """A page of `pages/` at `/`, with its style and its script beside it."""
+    """A page of `pages/` at `/`, with its style and script, and what all pages share, beside it."""
     folder = files("egost_tasks.construction") / "pages"
 
     def route(path: str, file: str) -> web.RouteDef:
@@ -117,7 +152,5 @@ def page_routes(name: str) -> list[web.RouteDef]:
 
         return web.get(path, reply)
 
-    return [
-        route("/", f"{name}.html"),
-        *(route(f"/{name}.{kind}", f"{name}.{kind}") for kind in ("css", "js")),
-    ]
+    parts = [f"{part}.{kind}" for part in ("page", name) for kind in ("css", "js")]
+    return [route("/", f"{name}.html"), *(route(f"/{part}", part) for part in parts)]

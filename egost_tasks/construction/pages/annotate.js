@@ -1,31 +1,14 @@
 "use strict";
 
-const ARROWS = { left: "←", right: "→", around: "↺", up: "↑", down: "↓", straight: "·" };
 const LETTERS = { l: "left", r: "right", a: "around", u: "up", d: "down", s: "straight" };
 const STATES = { none: "none", begun: "begun", whole: "✓ whole", problems: "! problems" };
 const RETRY_MS = 2000;
-const NEAR_S = 0.25;
 
-const at = (id) => document.getElementById(id);
-const video = at("video");
 let setup; // what the server says of all clips
 let desk; // the clip that is worked on
 let wanted; // the clip that was asked for last
-let backward; // { from, began } while the clip plays backward
 
 // ---- The server
-
-async function ask(path, body) {
-  const options = body && {
-    method: "PUT",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  };
-  const reply = await fetch(path, options);
-  const told = await reply.json();
-  if (!reply.ok) throw Object.assign(new Error(told.error), { refused: true });
-  return told;
-}
 
 function clipPath(clip) {
   return `/api/clips/${encodeURIComponent(clip)}`;
@@ -70,19 +53,10 @@ function take(work, told) {
 
 function mark(clip, state) {
   const line = setup.clips.find((line) => line.clip === clip);
-  line.state = state;
-  line.shown.textContent = STATES[state];
-  line.shown.className = `state ${state}`;
+  markLine(line, state, STATES[state]);
   const number = (state) => setup.clips.filter((line) => line.state === state).length;
   at("counts").textContent =
     `${number("whole")} of ${setup.clips.length} clips whole, ${number("begun")} begun, ${number("problems")} with problems`;
-}
-
-function make(tag, name, text) {
-  const made = document.createElement(tag);
-  made.className = name;
-  made.textContent = text;
-  return made;
 }
 
 async function start() {
@@ -94,14 +68,7 @@ async function start() {
   }
   at("who").textContent = `by ${setup.annotator};`;
   for (const line of setup.clips) {
-    line.link = document.createElement("a");
-    line.link.href = `#${encodeURIComponent(line.clip)}`;
-    line.link.title = line.clip;
-    line.shown = make("span", "state", "");
-    line.link.append(make("span", "clip", line.clip), line.shown);
-    const item = document.createElement("li");
-    item.append(line.link);
-    at("list").append(item);
+    addLine(line, line.clip);
     mark(line.clip, line.state);
   }
   for (const [letter, direction] of Object.entries(LETTERS)) {
@@ -137,8 +104,7 @@ async function open(line) {
   }
   if (line !== wanted) return;
   stop();
-  for (const other of setup.clips) other.link.toggleAttribute("aria-current", other === line);
-  line.link.scrollIntoView({ block: "nearest" });
+  pointAt(setup.clips, line);
   document.title = `${line.clip}: routes`;
   at("name").textContent = line.clip;
   at("facts").textContent = `${line.scene}; ${line.duration_s.toFixed(1)} s`;
@@ -147,10 +113,10 @@ async function open(line) {
   at("work").hidden = false;
   say("");
   desk = undefined;
+  shown = undefined;
   if (told.error) return;
   desk = { ...told, clip: line.clip, line };
-  at("seek").max = line.duration_s;
-  video.src = `/clips/${encodeURIComponent(line.clip)}`;
+  showClip(line);
   draw("forward");
   draw("reverse");
   showProblems();
@@ -161,83 +127,6 @@ function neighbour(by) {
   const other = setup.clips[setup.clips.findIndex((line) => line === wanted) + by];
   if (other) location.hash = encodeURIComponent(other.clip);
 }
-
-function say(text, wrong = false) {
-  at("saved").textContent = text;
-  at("saved").classList.toggle("wrong", wrong);
-}
-
-// ---- The player
-
-function stop() {
-  backward = undefined;
-  video.pause();
-  showPlaying();
-}
-
-function play() {
-  const playing = !video.paused;
-  stop();
-  if (!playing) video.play().then(showPlaying, () => {});
-}
-
-function playBack() {
-  const playing = backward;
-  stop();
-  if (playing) return;
-  backward = { from: video.currentTime || video.duration, began: performance.now() };
-  showPlaying();
-  passBack();
-}
-
-// Browsers refuse a negative rate, so the clip plays backward by seeking, at the clock's pace.
-function passBack() {
-  if (!backward) return;
-  const time = backward.from - (performance.now() - backward.began) / 1000;
-  video.currentTime = Math.max(0, time);
-  if (time <= 0) stop();
-}
-
-function move(seconds) {
-  stop();
-  goTo(video.currentTime + seconds);
-}
-
-function goTo(seconds) {
-  video.currentTime = Math.min(Math.max(0, seconds), desk.line.duration_s);
-}
-
-// Whole milliseconds, never beyond the clip's end.
-function playerTime() {
-  return Math.min(Math.round(video.currentTime * 1000), Math.floor(desk.line.duration_s * 1000)) / 1000;
-}
-
-function showPlaying() {
-  at("play").textContent = video.paused ? "play ▶" : "stop ■";
-  at("back").textContent = backward ? "■ stop" : "◀ back";
-  at("play").setAttribute("aria-pressed", String(!video.paused));
-  at("back").setAttribute("aria-pressed", String(Boolean(backward)));
-}
-
-function showTime() {
-  if (!desk) return;
-  at("now").textContent = `${video.currentTime.toFixed(2)} s`;
-  at("seek").value = video.currentTime;
-  for (const row of document.querySelectorAll(".step")) {
-    row.classList.toggle("here", Math.abs(row.time - video.currentTime) < NEAR_S);
-  }
-}
-
-function follow() {
-  showTime();
-  if (!video.paused) requestAnimationFrame(follow);
-}
-
-video.addEventListener("play", () => { showPlaying(); follow(); });
-video.addEventListener("pause", showPlaying);
-video.addEventListener("timeupdate", showTime);
-video.addEventListener("seeked", () => { showTime(); if (backward) requestAnimationFrame(passBack); });
-video.addEventListener("error", () => { at("broken").textContent = "The browser cannot play this clip."; });
 
 // ---- The steps
 
@@ -283,7 +172,7 @@ function rows(way) {
 
 function draw(way) {
   at(way).querySelector(".steps").replaceChildren(...steps(way).map((step, k) => rowOf(way, step, k)));
-  if (way === "forward") drawTicks();
+  if (way === "forward") drawTicks(desk.forward);
   else showWhose();
   showTime();
 }
@@ -319,15 +208,6 @@ function rowOf(way, step, k) {
   return row;
 }
 
-function drawTicks() {
-  const ticks = desk.forward.map((step) => {
-    const tick = document.createElement("i");
-    tick.style.left = `${(100 * step.time_s) / desk.line.duration_s}%`;
-    return tick;
-  });
-  at("ticks").replaceChildren(...ticks);
-}
-
 function showWhose() {
   const own = desk.reverse !== null;
   at("whose").textContent = own ? "Times descend. Yours." : "Times descend. Proposed from the forward steps.";
@@ -354,15 +234,6 @@ function showProblems() {
 
 // ---- Keys and buttons
 
-const KEYS = {
-  " ": play,
-  b: playBack,
-  ",": () => move(-1 / desk.line.frames_a_second),
-  ".": () => move(1 / desk.line.frames_a_second),
-  ArrowLeft: () => move(-0.5),
-  ArrowRight: () => move(0.5),
-};
-
 function fieldKey(event, field) {
   const row = field.closest(".step");
   if (event.key !== "Escape" && event.key !== "Enter") return;
@@ -381,7 +252,7 @@ addEventListener("keydown", (event) => {
   }
   if ((event.key === " " || event.key === "Enter") && event.target.closest("button, a")) return;
   const direction = LETTERS[event.key.toLowerCase()];
-  let act = KEYS[event.key];
+  let act = PLAYER_KEYS[event.key];
   if (direction) act = () => add(event.shiftKey ? "reverse" : "forward", direction);
   if (!desk) act = undefined;
   if (event.key === "n" || event.key === "p") act = () => neighbour(event.key === "n" ? 1 : -1);
@@ -391,13 +262,6 @@ addEventListener("keydown", (event) => {
   act();
 });
 
-at("play").addEventListener("click", play);
-at("back").addEventListener("click", playBack);
-at("before").addEventListener("click", KEYS[","]);
-at("after").addEventListener("click", KEYS["."]);
-at("seek").addEventListener("input", (event) => { stop(); goTo(event.target.valueAsNumber); });
-at("help").addEventListener("click", () => at("keys").showModal());
-at("close").addEventListener("click", () => at("keys").close());
 at("propose").addEventListener("click", () => {
   desk.reverse = null;
   draw("reverse");

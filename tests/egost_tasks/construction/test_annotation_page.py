@@ -215,8 +215,8 @@ def test_a_person_tells_a_route(tmp_path: Path, address: str, folder: WorkFolder
         assert page.run("document.querySelector('#list .state').textContent") == "! problems"
         wrong = folder.annotations.load(clip, "ana")
         assert wrong and wrong.reverse and [s.direction for s in wrong.reverse] == ["down", "left"]
-        page.run("location.reload()")
-        page.wait("document.readyState === 'complete' && document.querySelectorAll('.step').length === 4")
+        page.run("(window.stale = true, location.reload())")
+        page.wait("!window.stale && document.querySelectorAll('.step').length === 4")
         shown = [
             page.run(f"[...document.querySelectorAll('{way} .landmark')].map((field) => field.value)")
             for way in ways

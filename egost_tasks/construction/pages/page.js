@@ -1,0 +1,168 @@
+"use strict";
+
+// What the local pages share: questions to the server, the list on the left, and the player.
+
+const ARROWS = { left: "←", right: "→", around: "↺", up: "↑", down: "↓", straight: "·" };
+const NEAR_S = 0.25;
+
+const at = (id) => document.getElementById(id);
+const video = at("video");
+let shown; // the clip in the player: its file's name, duration_s and frames_a_second
+let backward; // { from, began } while the clip plays backward
+
+// ---- The server
+
+async function ask(path, body) {
+  const options = body && {
+    method: "PUT",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  };
+  const reply = await fetch(path, options);
+  const told = await reply.json();
+  if (!reply.ok) throw Object.assign(new Error(told.error), { refused: true, problems: told.problems });
+  return told;
+}
+
+function say(text, wrong = false) {
+  at("saved").textContent = text;
+  at("saved").classList.toggle("wrong", wrong);
+}
+
+function make(tag, name, text) {
+  const made = document.createElement(tag);
+  made.className = name;
+  made.textContent = text;
+  return made;
+}
+
+// ---- The list
+
+function addLine(line, key) {
+  line.link = document.createElement("a");
+  line.link.href = `#${encodeURIComponent(key)}`;
+  line.link.title = key;
+  line.shown = make("span", "state", "");
+  line.link.append(make("span", "clip", key), line.shown);
+  const item = document.createElement("li");
+  item.append(line.link);
+  at("list").append(item);
+}
+
+function markLine(line, state, text) {
+  line.state = state;
+  line.shown.textContent = text;
+  line.shown.className = `state ${state}`;
+}
+
+function pointAt(lines, line) {
+  for (const other of lines) other.link.toggleAttribute("aria-current", other === line);
+  line.link.scrollIntoView({ block: "nearest" });
+}
+
+// ---- The player
+
+function stop() {
+  backward = undefined;
+  video.pause();
+  showPlaying();
+}
+
+function play() {
+  const playing = !video.paused;
+  stop();
+  if (!playing) video.play().then(showPlaying, () => {});
+}
+
+function playBack() {
+  const playing = backward;
+  stop();
+  if (playing) return;
+  backward = { from: video.currentTime || video.duration, began: performance.now() };
+  showPlaying();
+  passBack();
+}
+
+// Browsers refuse a negative rate, so the clip plays backward by seeking, at the clock's pace.
+function passBack() {
+  if (!backward) return;
+  const time = backward.from - (performance.now() - backward.began) / 1000;
+  video.currentTime = Math.max(0, time);
+  if (time <= 0) stop();
+}
+
+function move(seconds) {
+  stop();
+  goTo(video.currentTime + seconds);
+}
+
+function goTo(seconds) {
+  video.currentTime = Math.min(Math.max(0, seconds), shown.duration_s);
+}
+
+// Whole milliseconds, never beyond the clip's end.
+function playerTime() {
+  return Math.min(Math.round(video.currentTime * 1000), Math.floor(shown.duration_s * 1000)) / 1000;
+}
+
+function showPlaying() {
+  at("play").textContent = video.paused ? "play ▶" : "stop ■";
+  at("back").textContent = backward ? "■ stop" : "◀ back";
+  at("play").setAttribute("aria-pressed", String(!video.paused));
+  at("back").setAttribute("aria-pressed", String(Boolean(backward)));
+}
+
+function showTime() {
+  if (!shown) return;
+  at("now").textContent = `${video.currentTime.toFixed(2)} s`;
+  at("seek").value = video.currentTime;
+  for (const row of document.querySelectorAll(".step")) {
+    row.classList.toggle("here", Math.abs(row.time - video.currentTime) < NEAR_S);
+  }
+}
+
+function follow() {
+  showTime();
+  if (!video.paused) requestAnimationFrame(follow);
+}
+
+video.addEventListener("play", () => { showPlaying(); follow(); });
+video.addEventListener("pause", showPlaying);
+video.addEventListener("timeupdate", showTime);
+video.addEventListener("seeked", () => { showTime(); if (backward) requestAnimationFrame(passBack); });
+video.addEventListener("error", () => { at("broken").textContent = "The browser cannot play this clip."; });
+
+function showClip(clip) {
+  shown = clip;
+  at("seek").max = clip.duration_s;
+  video.src = `/clips/${encodeURIComponent(clip.clip)}`;
+}
+
+function drawTicks(steps) {
+  const ticks = steps.map((step) => {
+    const tick = document.createElement("i");
+    tick.style.left = `${(100 * step.time_s) / shown.duration_s}%`;
+    return tick;
+  });
+  at("ticks").replaceChildren(...ticks);
+}
+
+const PLAYER_KEYS = {
+  " ": play,
+  b: playBack,
+  ",": () => move(-1 / shown.frames_a_second),
+  ".": () => move(1 / shown.frames_a_second),
+  ArrowLeft: () => move(-0.5),
+  ArrowRight: () => move(0.5),
+};
+
+at("play").addEventListener("click", play);
+at("back").addEventListener("click", playBack);
+at("before").addEventListener("click", PLAYER_KEYS[","]);
+at("after").addEventListener("click", PLAYER_KEYS["."]);
+at("seek").addEventListener("input", (event) => { stop(); goTo(event.target.valueAsNumber); });
+
+// ---- The dialog of keys
+
+at("help").addEventListener("click", () => at("keys").showModal());
+at("close").addEventListener("click", () => at("keys").close());

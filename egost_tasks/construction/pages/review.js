@@ -1,0 +1,258 @@
+"use strict";
+
+const STATES = { open: "open", accepted: "✓ accepted", edited: "✎ edited", rejected: "× rejected" };
+const BUTTONS = { accepted: "accept", edited: "edit", rejected: "reject" };
+const UNSAVED = "Save the edit or leave it first.";
+
+let setup; // what the server says of all items
+let desk; // the item that is decided on
+let wanted; // the item that was asked for last
+
+// ---- The list of items
+
+function mark(line, state) {
+  markLine(line, state, STATES[state]);
+  const number = (state) => setup.items.filter((line) => line.state === state).length;
+  at("counts").textContent = Object.keys(STATES).map((state) => `${number(state)} ${state}`).join(", ");
+}
+
+async function start() {
+  try {
+    setup = await ask("/api/items");
+  } catch (error) {
+    say(error.message, true);
+    return;
+  }
+  at("nothing").hidden = setup.items.length > 0;
+  for (const line of setup.items) addLine(line, line.id);
+  for (const line of setup.items) mark(line, line.state);
+  addEventListener("hashchange", openAsked);
+  openAsked();
+}
+
+function openAsked() {
+  const asked = decodeURIComponent(location.hash.slice(1));
+  const line = setup.items.find((line) => line.id === asked);
+  const first = line ?? setup.items.find((line) => line.state === "open") ?? setup.items[0];
+  if (first) open(first);
+}
+
+function itemPath(line) {
+  return `/api/items/${encodeURIComponent(line.id)}`;
+}
+
+async function open(line) {
+  wanted = line;
+  if (desk?.saving) await desk.saving;
+  if (line !== wanted || desk?.line === line) return;
+  if (desk && edits()) {
+    say(UNSAVED, true);
+    location.hash = encodeURIComponent(desk.line.id);
+    return;
+  }
+  let told;
+  try {
+    told = await ask(itemPath(line));
+  } catch (error) {
+    told = { error: error.message };
+  }
+  if (line !== wanted) return;
+  stop();
+  pointAt(setup.items, line);
+  document.title = `${line.id}: review`;
+  at("name").textContent = line.id;
+  at("facts").textContent = told.error ? "" : `${told.scene}; wrong options by ${told.writer}`;
+  at("broken").textContent = told.error ?? "";
+  at("desk").hidden = Boolean(told.error);
+  at("work").hidden = false;
+  say("");
+  desk = undefined;
+  shown = undefined;
+  if (told.error) return;
+  desk = { line };
+  at("player").hidden = !told.clip;
+  if (told.clip) showClip(told.clip);
+  else at("broken").textContent = "This clip is not cut any more.";
+  take(desk, told);
+  at("form").hidden = true;
+}
+
+function neighbour(by) {
+  const other = setup.items[setup.items.findIndex((line) => line === wanted) + by];
+  if (other) location.hash = encodeURIComponent(other.id);
+}
+
+// ---- One item
+
+function take(work, told) {
+  work.told = told;
+  mark(work.line, told.state);
+  if (work !== desk) return;
+  at("reasons").replaceChildren(...told.reasons.map(problemLine));
+  showProblems(told.problems);
+  showItem(at("draft"), told.draft);
+  at("edited").hidden = !told.edited;
+  if (told.edited) showItem(at("edited"), told.edited);
+  at("routes").replaceChildren(...told.routes.map(routeOf));
+  if (shown) drawTicks(told.routes[0]?.steps ?? []);
+  for (const [state, button] of Object.entries(BUTTONS)) {
+    at(button).setAttribute("aria-pressed", String(state === told.state));
+  }
+  showTime();
+}
+
+function problemLine({ name, message, verdict }) {
+  const line = make("li", verdict ?? "", "");
+  line.append(make("b", "", name), ` ${message}`);
+  return line;
+}
+
+function showProblems(problems) {
+  at("problems").replaceChildren(...problems.map(problemLine));
+}
+
+function showItem(section, { question, options, answer }) {
+  section.querySelector(".question").textContent = question;
+  section.querySelector(".description").textContent = options.length ? "" : answer;
+  const lines = options.map(({ text, items }, k) => {
+    const right = setup.letters[k] === answer;
+    const line = make("li", right ? "right" : "", "");
+    line.append(make("b", "", setup.letters[k]), make("span", "", right ? `${text} ✓` : text));
+    line.append(make("span", "told", `says: ${items.join(" · ") || "nothing"}`));
+    return line;
+  });
+  section.querySelector(".options").replaceChildren(...lines);
+}
+
+function routeOf({ annotator, steps }) {
+  const section = make("section", "route", "");
+  const list = make("ol", "steps", "");
+  list.append(...steps.map(stepLine));
+  section.append(make("h3", "", `Steps ${desk.told.way}, by ${annotator}`), list);
+  return section;
+}
+
+function stepLine({ direction, landmark, action, time_s }) {
+  const line = make("li", "step", "");
+  line.time = time_s;
+  const go = make("button", "", `${time_s.toFixed(1)} s`);
+  go.type = "button";
+  go.title = "Show this moment";
+  go.disabled = !shown;
+  go.addEventListener("click", () => { stop(); goTo(time_s); });
+  const seen = [landmark, action].filter(Boolean).join("; ");
+  line.append(make("span", "", `${ARROWS[direction]} ${direction}`), make("span", "", seen), go);
+  return line;
+}
+
+function decide(verdict, edited = null) {
+  if (!desk || desk.saving) return;
+  if (verdict !== "edit" && edits()) {
+    say(UNSAVED, true);
+    return;
+  }
+  const work = desk;
+  work.saving = send(work, { verdict, edited, revision: work.told.revision }).finally(() => (work.saving = undefined));
+}
+
+async function send(work, decision) {
+  say("saving …");
+  try {
+    take(work, await ask(itemPath(work.line), decision));
+    at("form").hidden = true;
+    say("saved");
+  } catch (error) {
+    showProblems(error.problems ?? []);
+    say(`NOT SAVED: ${error.refused ? error.message : "the server does not answer"}`, true);
+  }
+}
+
+// ---- The edit
+
+function edit() {
+  if (!desk || desk.saving) return;
+  const { question, options, answer } = desk.told.edited ?? desk.told.draft;
+  at("question").value = question;
+  at("fields").replaceChildren(...options.map((option, k) => fieldOf(option, setup.letters[k], answer)));
+  at("description").hidden = options.length > 0;
+  at("answer").value = options.length ? "" : answer;
+  at("form").hidden = false;
+  desk.before = JSON.stringify(typed());
+  at("question").focus();
+}
+
+function fieldOf({ text, items }, letter, answer) {
+  const row = at("field").content.cloneNode(true).firstElementChild;
+  const part = (name) => row.querySelector(name);
+  part("b").textContent = letter;
+  part(".letter").value = letter;
+  part(".letter").checked = letter === answer;
+  part(".letter").setAttribute("aria-label", `${letter} is right`);
+  part(".text").value = text;
+  part(".items").value = items.join("\n");
+  return row;
+}
+
+function typed() {
+  const rows = [...at("fields").children];
+  const options = rows.map((row) => ({
+    text: row.querySelector(".text").value,
+    items: row.querySelector(".items").value.split("\n").map((item) => item.trim()).filter(Boolean),
+  }));
+  const right = rows.length ? at("fields").querySelector(".letter:checked").value : at("answer").value;
+  return { question: at("question").value, options, answer: right };
+}
+
+// Whether the form holds what is not saved.
+function edits() {
+  return !at("form").hidden && JSON.stringify(typed()) !== desk.before;
+}
+
+function leave() {
+  at("form").hidden = true;
+  showProblems(desk.told.problems);
+  say("");
+}
+
+// ---- Keys and buttons
+
+const KEYS = {
+  ...PLAYER_KEYS,
+  a: () => decide("accept"),
+  e: edit,
+  x: () => decide("reject"),
+  j: () => neighbour(1),
+  k: () => neighbour(-1),
+};
+
+addEventListener("keydown", (event) => {
+  if (at("keys").open) return;
+  if (!at("form").hidden && at("form").contains(event.target)) {
+    if (event.key === "Escape") leave();
+    if (event.key === "Enter" && event.ctrlKey) decide("edit", typed());
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if ((event.key === " " || event.key === "Enter") && event.target.closest("button, a")) return;
+  if (event.key === "Escape" && desk) leave();
+  let act = KEYS[event.key];
+  if (!shown && event.key in PLAYER_KEYS) act = undefined;
+  if (event.key === "?") act = () => at("keys").showModal();
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+
+at("accept").addEventListener("click", KEYS.a);
+at("edit").addEventListener("click", edit);
+at("reject").addEventListener("click", KEYS.x);
+at("leave").addEventListener("click", leave);
+at("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  decide("edit", typed());
+});
+addEventListener("beforeunload", (event) => {
+  if (desk && (desk.saving || edits())) event.preventDefault();
+});
+
+start();

@@ -1,0 +1,213 @@
+"""The page on which a person decides on doubtful questions: what it is served, and how a decision gets stored.
+
+    serve_review(WorkFolder(Path("walks")), port=0, announce=print)
+
+The page is `pages/review.html`. It asks `GET /api/items` (all items of `review.jsonl` with their states), `GET
+/api/items/ID` and `GET /clips/CLIP` (the video, by ranges), and sends each decision by `PUT /api/items/ID`: `verdict`
+(`accept`, `edit` or `reject`), `edited` (with `edit`: `question`, `options` and `answer` as a draft has them), and
+`revision`, the state that it changes. The calibration takes the decisions when it runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+from aiohttp import web
+
+from egost_tasks.construction.annotations import Annotation
+from egost_tasks.construction.calibration import read_drafts
+from egost_tasks.construction.drafts import Draft, Option, drafts_sha256
+from egost_tasks.construction.local_server import clip_route, error_reply, read_json, serve_page
+from egost_tasks.construction.option_checks import Finding, check_draft
+from egost_tasks.construction.review import (
+    Decision,
+    Review,
+    Verdict,
+    as_decided,
+    read_reviews,
+    write_rows,
+)
+from egost_tasks.construction.scenes import SCENE_WORDS
+from egost_tasks.construction.workfolder import ClipRow, WorkFolder, WorkFolderError
+from egost_tasks.sample import LETTERS
+
+State = Literal["open", "accepted", "edited", "rejected"]
+"""Of one item: nobody decided yet; or what was decided."""
+
+_STATES: dict[Verdict, State] = {"accept": "accepted", "edit": "edited", "reject": "rejected"}
+
+
+def serve_review(folder: WorkFolder, port: int, announce: Callable[[str], None]) -> None:
+    """Serve the page until the process is interrupted; announce: gets its address once it listens.
+
+    Raises WorkFolderError where the calibration has not run or there are no clips, LocalServerError where the port is
+    taken.
+    """
+    if not folder.review.is_file():
+        raise WorkFolderError(
+            f"{folder.root} has nothing to review ({folder.review.name} is missing). Run: egost construct calibrate "
+            f"{folder.root}"
+        )
+    folder.clips()
+    read_reviews(folder)
+    serve_page("review", _Desk(folder).routes(), port, announce)
+
+
+def state_of(review: Review) -> State:
+    """What was decided about an item."""
+    return _STATES[review.decision.verdict] if review.decision else "open"
+
+
+class _Desk:
+    """The items of one folder. All is read for each request: a calibration may run meanwhile."""
+
+    def __init__(self, folder: WorkFolder) -> None:
+        self._folder = folder
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/items", self._list),
+            web.get("/api/items/{id:.+}", self._show),
+            web.put("/api/items/{id:.+}", self._decide),
+            clip_route(self._folder),
+        ]
+
+    async def _list(self, _: web.Request) -> web.Response:
+        items = [{"id": review.draft.id, "state": state_of(review)} for review in read_reviews(self._folder)]
+        return web.json_response({"items": items, "letters": LETTERS})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        reviews = read_reviews(self._folder)
+        return web.json_response(self._told(reviews, reviews[_place(reviews, request)]))
+
+    async def _decide(self, request: web.Request) -> web.Response:
+        sent = await read_json(request)
+        verdict: Any = sent.get("verdict")
+        if verdict not in get_args(Verdict):
+            return error_reply(400, f"the verdict is {verdict!r}; expected accept, edit or reject.")
+        # No `await` from here on, and a calibration has to wait: nothing is decided on between reading and writing.
+        with self._folder.step("calibration"):
+            reviews = read_reviews(self._folder)
+            place = _place(reviews, request)
+            before = reviews[place]
+            if sent.get("revision") != before.revision:
+                return error_reply(
+                    409,
+                    "this item was changed elsewhere (another window, or a calibration). Load the page again.",
+                )
+            draft = before.draft
+            edited = _edited(draft, sent.get("edited")) if verdict == "edit" else None
+            findings = self._check(reviews, draft, edited) if verdict != "reject" else []
+            if drops := [finding for finding in findings if finding.verdict == "drop"]:
+                names = ", ".join(dict.fromkeys(finding.name for finding in drops))
+                return error_reply(
+                    422,
+                    f"the calibration would drop it all the same: {names}.",
+                    problems=[asdict(f) for f in findings],
+                )
+            after = replace(before, decision=Decision(drafts_sha256([draft]), verdict, edited))
+            reviews[place] = after
+            write_rows(self._folder, reviews)
+        return web.json_response(self._told(reviews, after))
+
+    def _check(self, reviews: Sequence[Review], draft: Draft, edited: Draft | None) -> list[Finding]:
+        """What the calibration says of a draft, as it was written or as it is edited."""
+        written = {found.id: found for found in read_drafts(self._folder)}
+        if written.get(draft.id) != draft:
+            message = "it was written anew since. Run: egost construct calibrate"
+            return [Finding("stale_question", "drop", message)]
+        decisions = {review.draft.id: review.decision for review in reviews if review.decision}
+        current = {name: as_decided(found, decisions) for name, found in written.items()}
+        steps = self._annotations(draft.clip) if draft.clip in self._folder.clips() else []
+        return check_draft(edited or draft, steps, current)
+
+    def _annotations(self, clip: str) -> list[Annotation]:
+        return [annotation for annotation in self._folder.annotations.all() if annotation.clip == clip]
+
+    def _told(self, reviews: Sequence[Review], review: Review) -> dict[str, Any]:
+        """What the page shows of an item."""
+        draft = review.draft
+        edited = review.decision.edited if review.decision else None
+        routes = sorted(self._annotations(draft.clip), key=lambda a: a.annotator != draft.annotator)
+        return {
+            "id": draft.id,
+            "way": draft.way,
+            "scene": SCENE_WORDS[draft.scene],
+            "writer": draft.writer,
+            "clip": _clip(self._folder.clips().get(draft.clip)),
+            "reasons": [{"name": name, "message": message} for name, message in review.reasons],
+            "draft": _content(draft),
+            "edited": _content(edited) if edited else None,
+            "problems": [asdict(f) for f in self._check(reviews, draft, edited)] if edited else [],
+            "routes": [
+                {"annotator": a.annotator, "steps": [asdict(step) for step in a.steps(draft.way)]}
+                for a in routes
+            ],
+            "state": state_of(review),
+            "revision": review.revision,
+        }
+
+
+def _place(reviews: Sequence[Review], request: web.Request) -> int:
+    asked = request.match_info["id"]
+    for place, review in enumerate(reviews):
+        if review.draft.id == asked:
+            return place
+    raise web.HTTPNotFound(text=f"there is no item {asked!r} to decide on.")
+
+
+def _clip(row: ClipRow | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {
+        "clip": row.clip,
+        "duration_s": row.duration_s,
+        "frames_a_second": float(Fraction(row.rate)),
+    }
+
+
+def _content(draft: Draft) -> dict[str, Any]:
+    """What a person may change of a draft."""
+    return {
+        "question": draft.question,
+        "options": [asdict(option) for option in draft.options],
+        "answer": draft.answer,
+    }
+
+
+def _edited(draft: Draft, sent: object) -> Draft:
+    """A draft with what a person made of it; anything else than texts for all its parts is answered by status 400."""
+    if not isinstance(sent, Mapping) or not isinstance(sent.get("options"), list):
+        raise web.HTTPBadRequest(text="an edit needs a question, options and an answer.")
+    options = tuple(_option(option) for option in sent["options"])
+    if len(options) != len(draft.options):
+        raise web.HTTPBadRequest(
+            text=f"the edit has {len(options)} options; the question has {len(draft.options)}."
+        )
+    answer = _text(sent.get("answer"), "the answer")
+    if options and answer not in LETTERS[: len(options)]:
+        raise web.HTTPBadRequest(
+            text=f"the right letter is {answer!r}; expected one of {LETTERS[: len(options)]}."
+        )
+    return replace(
+        draft, question=_text(sent.get("question"), "the question"), options=options, answer=answer
+    )
+
+
+def _option(sent: object) -> Option:
+    if not isinstance(sent, Mapping) or not isinstance(sent.get("items"), list):
+        raise web.HTTPBadRequest(text="an option needs its text and the things that it says.")
+    return Option(
+        _text(sent.get("text"), "an option"),
+        tuple(_text(item, "a thing that an option says") for item in sent["items"]),
+    )
+
+
+def _text(sent: object, what: str) -> str:
+    # A lone surrogate is a character that no file can hold.
+    if not isinstance(sent, str) or not sent.strip() or any("\ud800" <= c <= "\udfff" for c in sent):
+        raise web.HTTPBadRequest(text=f"{what} is {sent!r}; expected a text.")
+    return sent.strip()
