@@ -268,9 +268,10 @@ def test_a_server_that_ends_while_it_starts(tmp_path: Path, code: str, message: 
 
 
 WATCHER = """
-import sys
+import signal, sys
 from pathlib import Path
 from model_adapters.server_process import ServerProcess, end_like_ctrl_c
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup, which ignores it
 end_like_ctrl_c()
 code, port, log = sys.argv[1:]
 with ServerProcess([sys.executable, "-c", code, port], f"http://127.0.0.1:{port}", Path(log), print) as server:
