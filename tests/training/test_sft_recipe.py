@@ -186,7 +186,8 @@ def test_the_7b_recipes_are_table_6(config: Path) -> None:
 
 def test_a_dry_run_shows_what_would_be_taught(flags: list[str], world: World, tmp_path: Path) -> None:
     _, config, *rest = flags
-    command = ["train", "sft", config, *rest, "--max_steps", "-1", *LORA, "--dry-run"]
+    one_epoch = ["--max_steps", "-1", "--num_train_epochs", "1"]
+    command = ["train", "sft", config, *rest, *one_epoch, *LORA, "--dry-run"]
     result = CliRunner().invoke(egost.app, command)
     assert result.exit_code == 0, result.output
     assert "optimizer steps: 3 of 1 x 1 rows on 1 process(es)" in result.output
