@@ -22,7 +22,7 @@ from egost_tasks.frames import parse_protocol
 from egost_tasks.judge import chosen_judge
 from egost_tasks.prompts import load_prompt
 from egost_tasks.release import Release, open_release
-from training.checkpoint_manifest import CheckpointManifest, new_manifest
+from training.checkpoint_manifest import CheckpointManifest
 from training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
 from training.rewards import Rewards
 from training.row_clips import row_clips
@@ -172,27 +172,11 @@ def make_trainer(
 
 def train(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> None:
     """Train, going on where a run of the same recipe was cut off, and write `final/`."""
-    from training.whole_run import check_same_run, train_whole
+    from training.whole_run import check_same_run, run_manifest, train_whole
 
-    record = manifest(recipe, args, model, data)
+    record = run_manifest("grpo", recipe, args, model, data.rows, data.release)
     check_same_run(Path(args.output_dir), record)
     train_whole(make_trainer(recipe, args, model, data, record), record)
-
-
-def manifest(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> CheckpointManifest:
-    """What a checkpoint of this run was made of: its rows, its base, and every setting that changes the result."""
-    from training.whole_run import run_settings
-
-    return new_manifest(
-        "grpo",
-        model.model_name_or_path,
-        model.model_revision,
-        data.rows,
-        world=recipe.world,
-        release_revision=data.release.revision,
-        seed=args.seed,
-        settings=run_settings("grpo", recipe, args, model),
-    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from egost_tasks.frames import parse_protocol
 from egost_tasks.prompts import load_prompt
 from egost_tasks.release import Release, open_release
 from training.answer_mask import TaughtSample, answer_ids, batch
-from training.checkpoint_manifest import CheckpointManifest, new_manifest
+from training.checkpoint_manifest import CheckpointManifest
 from training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
 from training.row_clips import row_clips
 from training.training_rows import TrainingRow, read_training_rows
@@ -174,27 +174,11 @@ def make_trainer(recipe: SftRecipe, args: Any, model: Any, data: SftData, record
 
 def train(recipe: SftRecipe, args: Any, model: Any, data: SftData) -> None:
     """Train, going on where a run of the same recipe was cut off, and write `final/`."""
-    from training.whole_run import check_same_run, train_whole
+    from training.whole_run import check_same_run, run_manifest, train_whole
 
-    record = manifest(recipe, args, model, data)
+    record = run_manifest("sft", recipe, args, model, data.rows, data.release)
     check_same_run(Path(args.output_dir), record)
     train_whole(make_trainer(recipe, args, model, data, record), record)
-
-
-def manifest(recipe: SftRecipe, args: Any, model: Any, data: SftData) -> CheckpointManifest:
-    """What a checkpoint of this run was made of: its rows, its base, and every setting that changes the result."""
-    from training.whole_run import run_settings
-
-    return new_manifest(
-        "sft",
-        model.model_name_or_path,
-        model.model_revision,
-        data.rows,
-        world=recipe.world,
-        release_revision=data.release.revision,
-        seed=args.seed,
-        settings=run_settings("sft", recipe, args, model),
-    )
 
 
 if __name__ == "__main__":

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedModel
 
-from training.checkpoint_manifest import CheckpointManifest, read_manifest
+from egost_tasks.release import Release
+from training.checkpoint_manifest import CheckpointManifest, new_manifest, read_manifest
 from training.csv_log import LOG_FILE
 from training.recipe import RecipeError, RowsRecipe
+from training.training_rows import TrainingRow
 from training.whole_checkpoints import remove_unfinished, whole_checkpoints
 
 FINAL = "final"
@@ -38,16 +41,33 @@ _WITHOUT_EFFECT = frozenset(
 """Settings that say where and how often things are written, or hold a secret; a run may go on with others."""
 
 
-def run_settings(method: str, recipe: RowsRecipe, args: Any, model: Any) -> dict[str, Any]:
-    """What changes a run's result, for its manifest: the recipe, TRL's ModelConfig, and its trainer's settings.
+def run_manifest(
+    method: Literal["sft", "grpo"],
+    recipe: RowsRecipe,
+    args: Any,
+    model: Any,
+    rows: Sequence[TrainingRow],
+    release: Release,
+) -> CheckpointManifest:
+    """What a checkpoint of a run is made of: its rows, its base, and every setting that changes the result.
 
-    The rows stand in the manifest themselves, so that their file may be moved.
+    method: `sft` or `grpo`. args: the trainer's settings. model: TRL's ModelConfig. The rows stand in the manifest
+    themselves, so that their file may be moved.
     """
-    return {
-        **{k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("rows", "dry_run")},
-        "model": {k: v for k, v in dataclasses.asdict(model).items() if v is not None},
-        method: {name: value for name, value in args.to_dict().items() if name not in _WITHOUT_EFFECT},
-    }
+    return new_manifest(
+        method,
+        model.model_name_or_path,
+        model.model_revision,
+        rows,
+        world=recipe.world,
+        release_revision=release.revision,
+        seed=args.seed,
+        settings={
+            **{k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("rows", "dry_run")},
+            "model": {k: v for k, v in dataclasses.asdict(model).items() if v is not None},
+            method: {name: value for name, value in args.to_dict().items() if name not in _WITHOUT_EFFECT},
+        },
+    )
 
 
 def check_same_run(output: Path, record: CheckpointManifest) -> None:

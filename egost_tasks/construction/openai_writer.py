@@ -7,7 +7,6 @@ no wrong one is right as well, says what another one says, or is no list of the 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ from string import Template
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from egost_tasks.construction.annotations import DIRECTIONS, LONGEST_TEXT
 from egost_tasks.construction.drafts import Items
@@ -36,6 +34,7 @@ from egost_tasks.openai_judge.endpoint import Endpoint, find_key, parse_endpoint
 from egost_tasks.openai_judge.pacing import Pacing
 from egost_tasks.openai_judge.prompt import Message, encodable
 from egost_tasks.openai_judge.usage import Tally
+from egost_tasks.versioned_prompt import VersionedPrompt
 
 _WRONG = 3
 """Wrong options that a model is asked for: most questions of the real data have four options."""
@@ -44,25 +43,11 @@ _TURN_WORDS = tuple(direction for direction in DIRECTIONS if direction != "strai
 _ROLE = Role("The writer", "What was written is kept", "--writer", WriterStopped)
 
 
-class StepPrompt(BaseModel):
+class StepPrompt(VersionedPrompt):
     """Instructions with a version, kept as data; `$request` in `user` stands for the JSON of a question."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    version: PositiveInt
     system: str
     user: str
-
-    @property
-    def label(self) -> str:
-        """Name and version as they are recorded, for example `option-writer-1`."""
-        return f"{self.name}-{self.version}"
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the whole content, hexadecimal."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def messages(self, request: dict[str, Any]) -> list[Message]:
         """The chat messages that ask about a question."""

@@ -14,10 +14,10 @@ from typing import Literal
 
 import yaml
 from openai.types.chat import ChatCompletionSystemMessageParam, ChatCompletionUserMessageParam
-from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from egost_tasks.judge import RouteItem
 from egost_tasks.sample import Way
+from egost_tasks.versioned_prompt import VersionedPrompt
 
 ReplyForm = Literal["json", "dictionary"]
 Message = ChatCompletionSystemMessageParam | ChatCompletionUserMessageParam
@@ -30,30 +30,16 @@ _WAY_WORDS: dict[Way, str] = {
 }
 
 
-class JudgePrompt(BaseModel):
+class JudgePrompt(VersionedPrompt):
     """The instructions of a judge.
 
     reply: form of the reply, `json` (scores and reasons) or `dictionary` (the reference code's form).
     system, user: templates with `$way`, `$question`, `$reference`, `$prediction` and `$fence`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    version: PositiveInt
     reply: ReplyForm
     system: str
     user: str
-
-    @property
-    def label(self) -> str:
-        """Name and version as they are recorded, for example `route-judge-1`."""
-        return f"{self.name}-{self.version}"
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the whole content, hexadecimal, which tells two prompts of one label apart."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def messages(self, item: RouteItem) -> list[Message]:
         """The chat messages that ask about an item; the same item gives the same messages."""

@@ -7,7 +7,6 @@ module. The wording is this project's own: the paper uses 'the default cue for e
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_
 
 from egost_tasks.errors import PromptError
 from egost_tasks.sample import Sample
+from egost_tasks.versioned_prompt import VersionedPrompt
 
 SHIPPED = ("direct", "think")
 DEFAULT = "direct"
@@ -33,17 +33,13 @@ class _Room(BaseModel):
     route: PositiveInt
 
 
-class Prompt(BaseModel):
+class Prompt(VersionedPrompt):
     """A wording for both kinds of question.
 
     choice, route: templates with `$question`, and for a choice `$options` (one a line, with its letter)
     and `$letters` (`A, B, C or D`).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    version: PositiveInt
     choice: str
     route: str
     max_new_tokens: _Room
@@ -63,16 +59,6 @@ class Prompt(BaseModel):
         if unknown := names - allowed:
             raise ValueError(f"names the unknown ${', $'.join(sorted(unknown))}")
         return template
-
-    @property
-    def label(self) -> str:
-        """Name and version as they are recorded, for example `direct-1`."""
-        return f"{self.name}-{self.version}"
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the prompt's whole content, which tells two prompts of one label apart."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def render(self, sample: Sample) -> str:
         """The text that goes to the model with the clip."""

@@ -10,6 +10,7 @@ from video_runs import World
 
 from training import sft
 from training.training_rows import write_training_rows
+from training.whole_run import run_manifest
 
 CONFIGS = Path(sft.__file__).parent / "configs"
 
@@ -45,4 +46,5 @@ def make(flags: list[str]) -> tuple[Any, sft.SftData]:
     """The trainer of a recipe and its data, before the first step."""
     recipe, args, model = sft.parse(flags)
     data = sft.load_data(recipe, model.model_name_or_path)
-    return sft.make_trainer(recipe, args, model, data, sft.manifest(recipe, args, model, data)), data
+    record = run_manifest("sft", recipe, args, model, data.rows, data.release)
+    return sft.make_trainer(recipe, args, model, data, record), data

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from headless_chromium import chromium_page, needs_chromium
+from local_page import served_page
 from mini_annotations import annotation_of, scene_of
 
 from egost_tasks.construction.annotations import Step, check, propose_reverse
@@ -56,22 +52,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, truths: list[ClipTruth]) ->
 
 @pytest.fixture(scope="module")
 def address(folder: WorkFolder) -> Iterator[str]:
-    command = "from egost_commands.construct import construct_app; construct_app()"
-    server = subprocess.Popen(
-        [sys.executable, "-u", "-c", command, "annotate", str(folder.root), "--annotator", "ana"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    assert server.stdout
-    try:
-        said = server.stdout.readline()
-        found = re.fullmatch(r"annotate as ana: (http://127\.0\.0\.1:\d+)/\n", said)
-        assert found, said
-        yield found[1]
-    finally:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+    with served_page(
+        "annotate", str(folder.root), "--annotator", "ana", announced="annotate as ana"
+    ) as found:
+        yield found
 
 
 @pytest.fixture

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from headless_chromium import chromium_page, needs_chromium
+from local_page import served_page
 from mini_annotations import annotated_folder
 
 from egost_tasks.construction.calibration import calibrate
@@ -72,22 +68,8 @@ def items(folder: WorkFolder) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def address(folder: WorkFolder) -> Iterator[str]:
     calibrate(folder)
-    command = "from egost_commands.construct import construct_app; construct_app()"
-    server = subprocess.Popen(
-        [sys.executable, "-u", "-c", command, "review", str(folder.root)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    assert server.stdout
-    try:
-        said = server.stdout.readline()
-        found = re.fullmatch(r"review: (http://127\.0\.0\.1:\d+)/\n", said)
-        assert found, said
-        yield found[1]
-    finally:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+    with served_page("review", str(folder.root), announced="review") as found:
+        yield found
 
 
 @pytest.fixture
