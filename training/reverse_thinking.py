@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from collections.abc import Sequence
 
 from egost_tasks.route_text import Turn, read_route
 from egost_tasks.sample import LETTERS, Sample, Way
 
 OTHER_WAY: dict[Way, Way] = {"forward": "reverse", "reverse": "forward"}
 
-_OPENINGS: dict[Way, tuple[str, ...]] = {
+OPENINGS: dict[Way, tuple[str, ...]] = {
     "forward": (
         "I think of the way back first, from the end of the walk to its start.",
         "Let me go through this walk in reverse, from where it ends to where it begins.",
@@ -28,7 +29,7 @@ _OPENINGS: dict[Way, tuple[str, ...]] = {
         "Before I answer, I follow the walk from its first moment to its last.",
     ),
 }
-_TURNED: dict[str, tuple[str, ...]] = {
+TURNED: dict[str, tuple[str, ...]] = {
     "direction": (
         "For the way that is asked about, the order is turned round, and left and right change places.",
         "The question asks about the opposite way: last comes first, and every left is a right.",
@@ -46,9 +47,13 @@ _TURNED: dict[str, tuple[str, ...]] = {
         "Now the opposite way: I begin where this one ends, and every left becomes a right.",
     ),
 }
-_TURNS = (
+TURNS_TOLD = (
     "Its turns: {}. Turned round: {}.",
     "There I turn {}; the opposite way, that is {}.",
+)
+PLACES = (
+    "That way, in order: {}. Turned round: {}.",
+    "There it is {}; the opposite way, that is {}.",
 )
 _ENDINGS = (
     "So what happens, in order: {}",
@@ -57,12 +62,18 @@ _ENDINGS = (
 )
 
 THOUGHTS = (
-    *(text for texts in (*_OPENINGS.values(), *_TURNED.values()) for text in texts),
-    *(part.strip() for text in (*_TURNS, *_ENDINGS) for part in text.split("{}") if len(part.strip()) > 1),
+    *(text for texts in (*OPENINGS.values(), *TURNED.values()) for text in texts),
+    *(
+        part.strip()
+        for text in (*TURNS_TOLD, *PLACES, *_ENDINGS)
+        for part in text.split("{}")
+        if len(part.strip()) > 1
+    ),
 )
 """The fixed sentences, and fixed parts of sentences, of all reasoning."""
 
 _MIRROR: dict[Turn, Turn] = {"left": "right", "right": "left", "around": "around", "up": "down", "down": "up"}
+_BETWEEN = re.compile(r",? (?:and |after that |then )+|[,;] (?:after that |then )?|\s*(?:->|→)\s*")
 _SIDE = re.compile(r"\b(left|right|around)\b", re.IGNORECASE)
 _POINT = re.compile(
     r"\b(?P<before>(?i:at|to|from|reach|towards?|leave|until|and|of|is)) (?:the )?(?:point )?(?P<letter>[AB])\b"
@@ -83,16 +94,18 @@ def think(sample: Sample, other: Sample, seed: int) -> str:
         raise ValueError(f"{other.id} is not the other way's route of {sample.id}")
     digest = hashlib.sha256(f"{seed} {sample.id}".encode()).digest()
     draw = random.Random(digest)
-    parts = [draw.choice(_OPENINGS[sample.way]), without_point_names(other.answer)]
+    parts = [draw.choice(OPENINGS[sample.way]), without_point_names(other.answer)]
     if sample.task == "route":
-        return " ".join([*parts, draw.choice(_TURNED["route"])])
+        return " ".join([*parts, draw.choice(TURNED["route"])])
     told = sample.options[sample.letters.index(sample.answer)]
-    parts.append(draw.choice(_TURNED[sample.task]))
+    parts.append(draw.choice(TURNED[sample.task]))
     there = read_route(other.answer).turns
     turned = tuple(_MIRROR[turn] for turn in reversed(there))
-    # People's annotations of the two ways do not always agree turn by turn; then the route alone is retold.
+    # People's annotations of the two ways do not always agree; then the route alone is retold.
     if sample.task == "direction" and turned and turned == _sides(told):
-        parts.append(draw.choice(_TURNS).format(", then ".join(there), ", then ".join(turned)))
+        parts.append(_both_ways(draw.choice(TURNS_TOLD), there, turned))
+    elif (places := _places(told)) and _stand_in_order(places[::-1], other.answer):
+        parts.append(_both_ways(draw.choice(PLACES), places[::-1], places))
     return " ".join([*parts, _sentence(draw.choice(_ENDINGS).format(told))])
 
 
@@ -136,6 +149,27 @@ def names_an_option(text: str, options: int) -> str | None:
 
 def _sides(option: str) -> tuple[str, ...]:
     return tuple(side.lower() for side in _SIDE.findall(option))
+
+
+def _places(option: str) -> tuple[str, ...]:
+    """What an option names, one after the other, where it says where one ends."""
+    named = tuple(part.removeprefix("the ").strip() for part in _BETWEEN.split(option.rstrip(".")))
+    return named if len(named) > 1 else ()
+
+
+def _stand_in_order(places: Sequence[str], route: str) -> bool:
+    """Whether a route names all of them, word by word and in this order."""
+    at = 0
+    for place in places:
+        found = re.search(rf"\b{re.escape(place)}\b", route[at:], re.IGNORECASE)
+        if not found:
+            return False
+        at += found.end()
+    return True
+
+
+def _both_ways(form: str, there: Sequence[str], back: Sequence[str]) -> str:
+    return form.format(", then ".join(there), ", then ".join(back))
 
 
 def _sentence(text: str) -> str:

@@ -20,11 +20,19 @@ from egost_tasks.mini_world.steps import LANDMARKS
 from egost_tasks.mini_world.walks import plan_clip
 from training.mini import films
 from training.mini.architecture import fresh_model, make_processor
+from training.mini.batches import Recipe
 from training.mini.forward import read, see
-from training.mini.lessons import film_lesson, notes_lesson, options_lesson, retelling_lesson
+from training.mini.lessons import (
+    film_lesson,
+    listing_lesson,
+    notes_lesson,
+    options_lesson,
+    retelling_lesson,
+    turning_lesson,
+)
 from training.mini.packing import collate, pack, token_grid
 from training.mini.perception import KINDS, frame_labels, frame_order
-from training.mini.pretrain import PretrainError, Recipe, pretrain
+from training.mini.pretrain import PretrainError, pretrain
 from training.mini.vocabulary import make_tokenizer
 
 QUICK = Recipe(text=3, sight=2, both=4, echoes=2, texts=6, texts_beside=3, films=1, pool=4, warm_up=2, fall=2)
@@ -57,7 +65,7 @@ def test_a_packed_branch_is_computed_as_if_it_stood_alone(tokenizer: Any, tmp_pa
     for number in (0, 3):
         frames = films.film(tmp_path, number)
         lesson = film_lesson(
-            np.random.default_rng(number), films.plan(number).truth, number, direct=2, in_words=2
+            np.random.default_rng(number), films.plan(number).truth, number, direct=2, in_words=2, listed=1
         )
         row = pack(tokenizer, lesson, token_grid(frames), video)
         batch = collate([row], tokenizer.pad_token_id)
@@ -98,7 +106,7 @@ def test_the_words_of_an_answer_are_those_of_its_letter() -> None:
 
 def test_each_item_of_an_option_is_bound_to_letter_and_place(tokenizer: Any) -> None:
     truth = films.plan(0).truth
-    lesson = film_lesson(np.random.default_rng(1), truth, 0, direct=1, in_words=0)
+    lesson = film_lesson(np.random.default_rng(1), truth, 0, direct=1, in_words=0, listed=0)
     row = pack(tokenizer, lesson, (4, 4), tokenizer.convert_tokens_to_ids("<|video_pad|>"))
     options = [line.split(". ", 1) for line in lesson.branches[-1][0].text.splitlines() if line[1:3] == ". "]
     answer = lesson.branches[-1][-1].text[0]
@@ -117,6 +125,32 @@ def test_each_item_of_an_option_is_bound_to_letter_and_place(tokenizer: Any) -> 
         assert all(item in text for item in items)
 
 
+def test_what_is_listed_is_what_the_route_tells_and_is_counted(tokenizer: Any) -> None:
+    for seed in range(20):
+        lesson = listing_lesson(np.random.default_rng(seed))
+        route = lesson.opening[-1].text
+        turns, turns_back, panels, panels_back = (
+            re.findall(kind, branch[-1].text)
+            for branch, kind in zip(
+                lesson.branches, 2 * ["left|right|around"] + 2 * [r"\w+ \w+ panel"], strict=False
+            )
+        )
+        assert panels == panels_back[::-1]
+        mirror = {"left": "right", "right": "left", "around": "around"}
+        assert turns == [mirror[turn] for turn in reversed(turns_back)]
+        assert set(re.findall(r"\w+ \w+ panel", route)) == set(panels)
+        assert re.findall("left|right|around", route) in (turns, turns_back)
+        row = pack(tokenizer, lesson, None, -1)
+        told = row.branch == 0
+        assert sorted(row.bound[told & (row.bound[:, 1] >= 0), 1]) == sorted(
+            [
+                *range(len(turns)),
+                *range(len(panels)),
+                *range(len(lesson.branches) // 2 - 2 and 4 - len(turns)),
+            ]
+        )
+
+
 def test_no_lesson_reasons() -> None:
     rng = np.random.default_rng(0)
     for number in range(40):
@@ -124,7 +158,9 @@ def test_no_lesson_reasons() -> None:
             options_lesson(rng, alike=True),
             notes_lesson(rng),
             retelling_lesson(rng),
-            film_lesson(rng, films.plan(number).truth, number, 1, 1),
+            film_lesson(rng, films.plan(number).truth, number, 1, 1, 1),
+            listing_lesson(rng),
+            turning_lesson(rng),
         ]
         texts = [piece.text for lesson in lessons for branch in lesson.branches for piece in branch]
         assert not any("<think>" in text for text in texts)

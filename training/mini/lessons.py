@@ -1,16 +1,21 @@
 """What pre-training teaches: conversations about a walk, as text with marked answers.
 
 A lesson is one opening (the walk's film, or nothing) and branches that each go on from it and see nothing of each
-other, so that one film is encoded once for all of its questions. There are four kinds:
+other, so that one film is encoded once for all of its questions. There are seven kinds:
 
-- film: the routes there and back, a multiple-choice question answered by its letter at once, and others answered by
-  the right option's words and then its letter;
+- film: the routes there and back, questions without options, and multiple-choice ones, some answered by the letter
+  at once and others by the right option's words and then its letter;
 - options: some options, of which one is said in words, to be answered by its letter, or the other way round;
-- notes: a multiple-choice question and then, in a second message, a route in words, there or back; the answer is
-  the option that it makes right, in words, and then its letter;
-- retelling: a route in words, which is to be told again, there and back.
+- notes: a multiple-choice question and then, in a second message, a route in words or what is met on it, there or
+  back; the answer is the option that this makes right, in words, and then its letter;
+- retelling: a route in words, which is to be told again, there and back;
+- listing: a route in words, and questions without options about it, there and back;
+- turning: such a question with its answer, and then the same about the other way;
+- wording: a route in words, and what is met on it, listed there and turned round.
 
-No lesson reasons before it answers: `<think>` never stands in one.
+No lesson reasons before it answers: `<think>` never stands in one, and none tells a route and then answers a question
+by it. But the sentences that reasoning is worded with occur, each with what it means: those that announce a way before
+a route of this way, the others around lists of what is met.
 """
 
 from __future__ import annotations
@@ -45,12 +50,15 @@ from egost_tasks.mini_world.wording import (
 from egost_tasks.prompts import load_prompt
 from egost_tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 from training.mini.vocabulary import IN_WORDS, LEADS, SYSTEM
-from training.reverse_thinking import without_point_names
+from training.reverse_thinking import OPENINGS, OTHER_WAY, PLACES, TURNED, TURNS_TOLD, without_point_names
 
 START = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
 FILM = f"{START}<|vision_start|><|video_pad|><|vision_end|>"
 REPLY = "<|im_end|>\n<|im_start|>assistant\n"
 _NEXT = "<|im_end|>\n<|im_start|>user\n"
+_WORDED = 0.3
+"""Share of answers that open with a sentence that says what follows."""
+
 _TELL: dict[TaskKind, Callable[[np.random.Generator, Sequence[Any]], list[str]]] = {
     "direction": tell_turn_options,
     "landmark": tell_landmark_options,
@@ -62,13 +70,15 @@ _TELL: dict[TaskKind, Callable[[np.random.Generator, Sequence[Any]], list[str]]]
 class Piece:
     """A stretch of text.
 
-    taught: whether the loss counts its tokens. agrees: for each item (panel, turn or action) in the text's order,
+    taught: whether the loss counts its tokens. counted: whether its panels and its turns are each numbered, in the
+    text's order. agrees: for each item (panel, turn or action) in the text's order,
     which of the options have it in this place, in their order; empty where nobody asks. right: place of the
     right one of the options that it holds, where what came before shows it.
     """
 
     text: str
     taught: bool = False
+    counted: bool = False
     agrees: tuple[tuple[bool, ...], ...] = ()
     right: int | None = None
 
@@ -104,10 +114,18 @@ class ChoiceQuestion:
         return LETTERS.index(self.sample.answer)
 
 
-def film_lesson(rng: np.random.Generator, truth: ClipTruth, film: int, direct: int, in_words: int) -> Lesson:
-    """The routes of a film and some of its questions; direct, in_words: how many are answered in each form."""
+def film_lesson(
+    rng: np.random.Generator, truth: ClipTruth, film: int, direct: int, in_words: int, listed: int
+) -> Lesson:
+    """The routes of a film and some of its questions.
+
+    direct, in_words: how many multiple-choice questions are answered in each form. listed: how many have no options.
+    """
     branches = [_route_branch(rng, truth, way) for way in WAYS]
     asked = [(task, way) for task in _tasks(truth) for way in WAYS]
+    for index in rng.permutation(len(asked))[:listed]:
+        task, way = asked[int(index)]
+        branches.append((Piece(ask(rng, task, way) + REPLY), _listed(truth, task, way, taught=True)))
     for place, index in enumerate(rng.permutation(len(asked))[: direct + in_words]):
         question = _question(rng, truth, *asked[int(index)])
         if place < direct:
@@ -139,14 +157,15 @@ def options_lesson(rng: np.random.Generator, alike: bool) -> Lesson:
 
 
 def notes_lesson(rng: np.random.Generator, routes: int = 2) -> Lesson:
-    """A question, and for some of its options the route that makes it right, told there or back."""
+    """A question, and for some of its options what makes it right: the route or what is met on it, there or back."""
     task = _some_task(rng)
     question = _question(rng, imagined_walk(rng, task), task, WAYS[int(rng.integers(2))])
     branches = []
     for place in rng.permutation(len(question.items))[:routes]:
-        route = _told(rng, question.walks[int(place)], WAYS[int(rng.integers(2))])
+        walk, way = question.walks[int(place)], WAYS[int(rng.integers(2))]
+        note = _told(rng, walk, way) if rng.random() < 0.4 else _list(walk, task, way)
         said = _said_in_words(rng, question, int(place))
-        branches.append((Piece(_NEXT), Piece(route), Piece(REPLY), *said))
+        branches.append((Piece(_NEXT), Piece(note, counted=True), Piece(REPLY), *said))
     return Lesson((Piece(START + _asked_in_words(question.sample)),), tuple(branches))
 
 
@@ -155,7 +174,44 @@ def retelling_lesson(rng: np.random.Generator) -> Lesson:
     truth = imagined_walk(rng, _some_task(rng))
     told = _told(rng, truth, WAYS[int(rng.integers(2))])
     branches = [(Piece(_NEXT), *_route_branch(rng, truth, way)) for way in WAYS]
-    return Lesson((Piece(START + told),), tuple(branches))
+    return Lesson((Piece(START), Piece(told, counted=True)), tuple(branches))
+
+
+def listing_lesson(rng: np.random.Generator) -> Lesson:
+    """A route in words, there or back, and what is met on the way there, and on the way back."""
+    truth = imagined_walk(rng, _some_task(rng))
+    told = _told(rng, truth, WAYS[int(rng.integers(2))])
+    branches = [
+        (Piece(f"{_NEXT}{ask(rng, task, way)}{REPLY}"), _listed(truth, task, way, taught=True))
+        for task in _tasks(truth)
+        for way in WAYS
+    ]
+    return Lesson((Piece(START), Piece(told, counted=True)), tuple(branches))
+
+
+def turning_lesson(rng: np.random.Generator) -> Lesson:
+    """What is met on one way, and the question what is met on the other."""
+    task = _some_task(rng)
+    truth = imagined_walk(rng, task)
+    first = int(rng.integers(2))
+    way, other = WAYS[first], WAYS[1 - first]
+    opening = Piece(START + ask(rng, task, way) + REPLY), _listed(truth, task, way)
+    said = Piece(f"{_one_of(rng, TURNED[task])} " if rng.random() < _WORDED else "", taught=True)
+    branch = Piece(_NEXT + ask(rng, task, other) + REPLY), said, _listed(truth, task, other, taught=True)
+    return Lesson(opening, (branch,))
+
+
+def wording_lesson(rng: np.random.Generator) -> Lesson:
+    """A route in words, and what is met on it, listed there and turned round."""
+    truth = imagined_walk(rng, _some_task(rng))
+    told = WAYS[int(rng.integers(2))]
+    branches = []
+    for task in _tasks(truth):
+        there, back = (", then ".join(_named_items(truth, task, way)) for way in (told, OTHER_WAY[told]))
+        form = _one_of(rng, TURNS_TOLD if task == "direction" else PLACES)
+        said = f"{_one_of(rng, TURNED[task])} {form.format(there, back)}"
+        branches.append((Piece(REPLY), Piece(said, taught=True)))
+    return Lesson((Piece(START), Piece(_told(rng, truth, told), counted=True)), tuple(branches))
 
 
 def imagined_walk(rng: np.random.Generator, task: TaskKind) -> ClipTruth:
@@ -205,10 +261,43 @@ def _told(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
 
 def _route_branch(rng: np.random.Generator, truth: ClipTruth, way: Way) -> tuple[Piece, ...]:
     sample = Sample("", "route", way, truth.part, "", ask(rng, "route", way), (), "")
+    # A sentence about the other way's question announces this way.
+    said = _one_of(rng, OPENINGS[OTHER_WAY[way]]) + " " if rng.random() < _WORDED else ""
     return (
         Piece(_asked(sample) + REPLY),
-        Piece(f"{_told(rng, truth, way)}<|im_end|>", taught=True),
+        Piece(f"{said}{_told(rng, truth, way)}<|im_end|>", taught=True, counted=True),
     )
+
+
+def _listed(truth: ClipTruth, task: TaskKind, way: Way, *, taught: bool = False) -> Piece:
+    """The answer to a question without options."""
+    return Piece(f"{_list(truth, task, way)}<|im_end|>", taught=taught, counted=True)
+
+
+def _list(truth: ClipTruth, task: TaskKind, way: Way) -> str:
+    """What is met on a way, all in one form, so that nothing of it is a matter of taste."""
+    return f"{LEADS[-1]} {', then '.join(_named_items(truth, task, way))}."
+
+
+def _named_items(truth: ClipTruth, task: TaskKind, way: Way) -> tuple[str, ...]:
+    items = _items(truth, task)
+    if way == "reverse":
+        items = _reversed(task, items)
+    if task == "action":
+        return tuple(tell_action_options(np.random.default_rng(0), [[item]])[0] for item in items)
+    return tuple(map(str, items))
+
+
+def _one_of(rng: np.random.Generator, texts: Sequence[str]) -> str:
+    return texts[int(rng.integers(len(texts)))]
+
+
+def _items(truth: ClipTruth, task: TaskKind) -> tuple[Any, ...]:
+    return {"direction": truth.turns, "landmark": truth.landmarks, "action": truth.actions}[task]
+
+
+def _reversed(task: TaskKind, items: tuple[Any, ...]) -> tuple[Any, ...]:
+    return way_back(items) if task == "direction" else backwards(items)
 
 
 def _exchange(said: str, reply: str, agrees: tuple[tuple[bool, ...], ...] = ()) -> tuple[Piece, ...]:
@@ -256,7 +345,7 @@ def _question(rng: np.random.Generator, truth: ClipTruth, task: TaskKind, way: W
     order = [int(k) for k in rng.permutation(len(walks))]
     walks, items = [walks[k] for k in order], [items[k] for k in order]
     if way == "reverse":
-        items = [way_back(item) if task == "direction" else backwards(item) for item in items]
+        items = [_reversed(task, item) for item in items]
     letter = LETTERS[walks.index(truth)]
     told = tuple(_TELL[task](rng, items))
     sample = Sample("", task, way, truth.part, "", ask(rng, task, way), told, letter)

@@ -6,7 +6,8 @@ to the opening and to itself alone, so that each branch is computed as if it sto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from egost_tasks.mini_world.steps import ACTIONS, LANDMARKS, TURNS
 from egost_tasks.mini_world.wording import tell_action_options
+from egost_tasks.sample import TaskKind
 from training.mini.lessons import Lesson, Piece
 
 OPTIONS = 4
@@ -34,7 +36,8 @@ class Row:
     tokens, branch (0: opening), taught: shape (n,); positions: shape (3, n); film: number or None.
     taught marks the tokens that the loss counts. agrees, shape (n, 4): 1 where an option has the item that the token
     names in the same place, 0 where it does not, -1 where nobody asks. bound, shape (n, 2): for the items of options
-    the number of the option and the item's place in it, for those of `agrees` the place alone; -1 elsewhere. true,
+    the number of the option and the item's place in it, for those of `agrees` and of what is counted the place alone;
+    -1 elsewhere. true,
     shape (n,): for the items of options, where it is known which is the right one, whether that has this item in this
     place; -1 elsewhere.
     """
@@ -167,11 +170,19 @@ def patches(film: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 @cache
-def item_tokens(tokenizer: Any) -> frozenset[int]:
-    """The tokens that name a panel, a turn or an action, each by itself."""
+def item_tokens(tokenizer: Any) -> dict[int, TaskKind]:
+    """The tokens that name a panel, a turn or an action, each by itself, with the task that asks about these."""
     actions = [tell_action_options(np.random.default_rng(0), [[action]])[0] for action in ACTIONS]
-    names = [*map(str, LANDMARKS), *TURNS, *actions, *(action.capitalize() for action in actions)]
-    return frozenset(tokenizer.convert_tokens_to_ids(tokenizer.tokenize(f" {name}"))[0] for name in names)
+    names: dict[TaskKind, Sequence[str]] = {
+        "landmark": [*map(str, LANDMARKS)],
+        "direction": TURNS,
+        "action": [*actions, *(action.capitalize() for action in actions)],
+    }
+    return {
+        tokenizer.convert_tokens_to_ids(tokenizer.tokenize(f" {name}"))[0]: kind
+        for kind, some in names.items()
+        for name in some
+    }
 
 
 @cache
@@ -190,7 +201,9 @@ def _encode(tokenizer: Any, pieces: Sequence[Piece]) -> tuple[Ints, npt.NDArray[
     agrees, bound = np.full((len(tokens), OPTIONS), -1), np.full((len(tokens), 2), -1)
     start = 0
     for piece, row in zip(pieces, rows, strict=True):
-        if piece.agrees:
+        if piece.counted:
+            _count_items(row, items, bound[start : start + len(row)])
+        elif piece.agrees:
             places = [start + k for k, token in enumerate(row) if token in items]
             for order, (place, options) in enumerate(zip(places, piece.agrees, strict=True)):
                 agrees[place, : len(options)] = options
@@ -211,7 +224,16 @@ def _truths(tokens: Ints, bound: Ints, right: Sequence[int]) -> Ints:
     return true
 
 
-def _bind_options(tokenizer: Any, row: Sequence[int], items: frozenset[int], bound: Ints) -> None:
+def _count_items(row: Sequence[int], items: Mapping[int, TaskKind], bound: Ints) -> None:
+    """Write into `bound` the place of each panel, turn and action among those of its kind."""
+    met: Counter[TaskKind] = Counter()
+    for k, token in enumerate(row):
+        if token in items:
+            bound[k, 1] = met[items[token]]
+            met[items[token]] += 1
+
+
+def _bind_options(tokenizer: Any, row: Sequence[int], items: Collection[int], bound: Ints) -> None:
     """Write into `bound` the option and the place of each item that a line such as `B. left, then right` names."""
     letters, stop, ends = _lines(tokenizer)
     option, place = -1, 0

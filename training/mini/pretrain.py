@@ -16,13 +16,10 @@ import csv
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from rich.console import Console
@@ -31,16 +28,14 @@ from egost_tasks.errors import EgostError
 from egost_tasks.mini_world.steps import LANDMARKS, PATTERNS, TURNS
 from egost_tasks.mini_world.walks import ClipPlan
 from training.mini.architecture import fresh_model, make_processor
-from training.mini.films import film, plan
-from training.mini.forward import Film, answer_losses, read, see
-from training.mini.lessons import film_lesson, notes_lesson, options_lesson, retelling_lesson
-from training.mini.packing import OPTIONS, Row, collate, echo, pack, token_grid
+from training.mini.batches import Batch, Lessons, Recipe, batches_ahead
+from training.mini.films import plan
+from training.mini.forward import answer_losses, read, see
+from training.mini.packing import OPTIONS, item_tokens, token_grid
 from training.mini.perception import (
     FrameHead,
     agreement_loss,
     binding_loss,
-    frame_labels,
-    frame_order,
     groups,
     likeness_loss,
     naming_loss,
@@ -52,128 +47,9 @@ from training.mini.vocabulary import make_tokenizer
 MAPS = "pretraining_maps.txt"
 """File of a checkpoint that names the map of each film that it was taught with, one a line (see `map_mark`)."""
 
-Stage = Literal["text", "sight", "both"]
-
 
 class PretrainError(EgostError):
     """Pre-training cannot go on; the message says why."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that the weights follow from.
-
-    text, sight, both: steps of each stage. echoes: steps of which every other one is repeated tokens. texts, films:
-    lessons without and with film in a step; in the last stage there are texts_beside. pool: films that exist.
-    direct, in_words: questions of a film that are answered by the letter at once, and in words before it.
-    rate: highest learning rate. warm_up, fall: steps in which it rises and, at the end, falls.
-    naming: weight of the heads' loss in the last stage.
-    """
-
-    seed: int = 0
-    text: int = 700
-    sight: int = 150
-    both: int = 3200
-    echoes: int = 200
-    texts: int = 40
-    texts_beside: int = 8
-    films: int = 8
-    pool: int = 5800
-    direct: int = 3
-    in_words: int = 2
-    rate: float = 2e-3
-    warm_up: int = 50
-    fall: int = 600
-    naming: float = 0.3
-    weight_decay: float = 0.01
-    gradient_norm: float = 1.0
-
-    @property
-    def steps(self) -> int:
-        return self.text + self.sight + self.both
-
-    def stage(self, step: int) -> Stage:
-        """The stage that a step, counted from 0, belongs to."""
-        if step < self.text:
-            return "text"
-        return "sight" if step < self.text + self.sight else "both"
-
-    def rate_at(self, step: int) -> float:
-        """Learning rate of a step: up in a line, level, and down in a line over the last steps.
-
-        Level rather than a cosine, so that the stages can be made longer while a run goes on.
-        """
-        rising, falling = (step + 1) / self.warm_up, (self.steps - step) / self.fall
-        return self.rate * max(0.02, min(1.0, rising, falling))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The lessons of a step: rows of text, sorted by length, and rows with their films."""
-
-    texts: list[dict[str, torch.Tensor]]
-    film_rows: dict[str, torch.Tensor] | None
-    films: list[Film]
-    labels: torch.Tensor | None
-    order: torch.Tensor | None
-
-
-class Lessons:
-    """Makes the batch of a step; the same for the same recipe and step."""
-
-    def __init__(self, recipe: Recipe, tokenizer: Any, folder: Path) -> None:
-        self._recipe, self._tokenizer, self._folder = recipe, tokenizer, folder
-        self._pad = tokenizer.pad_token_id
-        self._video = tokenizer.convert_tokens_to_ids("<|video_pad|>")
-        letters = tokenizer.convert_tokens_to_ids([*"ABCD"])
-        self._echoed = np.setdiff1d(np.arange(len(tokenizer)), letters)
-
-    def batch(self, step: int) -> Batch:
-        recipe, stage = self._recipe, self._recipe.stage(step)
-        rng = np.random.default_rng([recipe.seed, step])
-        if step < recipe.echoes and step % 2:
-            return Batch([echo(rng, self._echoed, 2 * recipe.texts)], None, [], None, None)
-        count = {"text": recipe.texts, "sight": 0, "both": recipe.texts_beside}[stage]
-        texts = self._texts(rng, step, count) if count else []
-        if stage == "text":
-            return Batch(texts, None, [], None, None)
-        count = recipe.films * (3 if stage == "sight" else 1)
-        numbers = [int(n) for n in rng.choice(recipe.pool, count, replace=False)]
-        films = [film(self._folder, number) for number in numbers]
-        truths = [plan(number).truth for number in numbers]
-        lessons = [
-            film_lesson(rng, truth, number, recipe.direct, recipe.in_words)
-            for truth, number in zip(truths, numbers, strict=True)
-        ]
-        rows = [
-            pack(
-                self._tokenizer,
-                lesson if stage == "both" else lesson.unasked(),
-                token_grid(frames),
-                self._video,
-            )
-            for lesson, frames in zip(lessons, films, strict=True)
-        ]
-        labels = torch.from_numpy(np.concatenate([frame_labels(truth) for truth in truths]))
-        order = torch.from_numpy(np.concatenate([frame_order(truth) for truth in truths]))
-        return Batch(texts, collate(rows, self._pad), films, labels, order)
-
-    def _texts(self, rng: np.random.Generator, step: int, count: int) -> list[dict[str, torch.Tensor]]:
-        """Batches of rows of like lengths.
-
-        Options that are unlike are the more frequent ones at first: there a single item gives the letter.
-        """
-        alike = min(0.9, 0.3 + step / self._recipe.text)
-        rows: list[Row] = []
-        for k in range(count):
-            if k % 2 == 0:
-                lesson = options_lesson(rng, bool(rng.random() < alike))
-            else:
-                lesson = retelling_lesson(rng) if k % 8 == 1 else notes_lesson(rng)
-            rows.append(pack(self._tokenizer, lesson, None, self._video))
-        rows.sort(key=lambda row: len(row.tokens))
-        part = -(-len(rows) // (3 if count > 20 else 2))
-        return [collate(rows[k : k + part], self._pad) for k in range(0, len(rows), part)]
 
 
 class Trainer:
@@ -205,6 +81,7 @@ class Trainer:
         self.parameters = parameters
         letters = [self.tokenizer.convert_tokens_to_ids(letter) for letter in "ABCD"]
         self._letters = torch.tensor(letters)
+        self._items = torch.tensor(list(item_tokens(self.tokenizer)))
         self._words = {
             kind: torch.tensor([self.tokenizer.encode(f" {name}")[0] for name in names])
             for kind, names in (("panel", LANDMARKS), ("turn", TURNS))
@@ -289,19 +166,24 @@ class Trainer:
         first: torch.Tensor,
         figures: dict[str, float],
     ) -> torch.Tensor:
-        """The means over the letters that stand alone, those after words and the words: many do not drown few."""
+        """The means over the letters that stand alone, those after words, what is named and the wording.
+
+        So that many do not drown few.
+        """
         letters = torch.isin(wanted, self._letters)
         total = torch.zeros(())
-        for name, part in (
-            ("letters", letters & first),
-            ("letters_after", letters & ~first),
-            ("words", ~letters),
+        items = torch.isin(wanted, self._items)
+        for name, part, weight in (
+            ("letters", letters & first, 1.0),
+            ("letters_after", letters & ~first, 1.0),
+            ("items", items, 1.0),
+            ("words", ~letters & ~items, self.recipe.wording),
         ):
             if part.any():
                 mean = losses[part].mean()
                 figures[f"{kind}_{name}_loss"] = float(mean.detach())
                 figures[f"{kind}_{name}"] = float((wanted == said)[part].float().mean())
-                total = total + mean
+                total = total + weight * mean
         return total
 
     def save(self) -> None:
@@ -325,7 +207,17 @@ class Trainer:
         if not path.is_file():
             return
         state = torch.load(path, weights_only=True)
-        lengths = {"text", "sight", "both", "texts_beside", "direct", "in_words"}
+        lengths = {
+            "text",
+            "sight",
+            "both",
+            "texts_beside",
+            "films",
+            "direct",
+            "in_words",
+            "listed",
+            "wording",
+        }
         mine, other = asdict(self.recipe), state["recipe"]
         if differing := [name for name in mine if name not in lengths and mine[name] != other.get(name)]:
             raise PretrainError(
@@ -365,7 +257,7 @@ class Log:
         *(
             f"{kind}_{name}"
             for kind in ("text", "film")
-            for part in ("letters", "letters_after", "words")
+            for part in ("letters", "letters_after", "items", "words")
             for name in (f"{part}_loss", part)
         ),
         *("text_agreement", "text_binding", "film_agreement", "film_binding", "text_truth", "film_truth"),
@@ -402,7 +294,7 @@ def pretrain(recipe: Recipe, folder: Path, films: Path, every: int = 25) -> Path
     log = Log(folder / "log.csv", trainer.step)
     console = Console(stderr=True, soft_wrap=True)
     pace = 0.0
-    for batch in _ahead(lessons, trainer.step, recipe.steps):
+    for batch in batches_ahead(lessons, trainer.step, recipe.steps):
         step, began = trainer.step, time.monotonic()
         figures = trainer.learn(batch)
         seconds = time.monotonic() - began
@@ -420,16 +312,6 @@ def pretrain(recipe: Recipe, folder: Path, films: Path, every: int = 25) -> Path
             trainer.save()
     trainer.save()
     return trainer.export()
-
-
-def _ahead(lessons: Lessons, start: int, end: int) -> Iterator[Batch]:
-    """The batches from `start` up to `end`, the next one made while the last one is learnt."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = [pool.submit(lessons.batch, step) for step in range(start, min(start + 2, end))]
-        for step in range(start, end):
-            if step + 2 < end:
-                coming.append(pool.submit(lessons.batch, step + 2))
-            yield coming.pop(0).result()
 
 
 def main(
