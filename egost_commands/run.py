@@ -29,7 +29,7 @@ class Engine(str, Enum):
 @says_what_to_do
 def run(
     model: Annotated[
-        str, typer.Argument(help="Short name (egost models), hub id, folder, mini-base or tiny.")
+        str, typer.Argument(help="Short name (egost models), hub id, folder, mini-base, mini-st-r1 or tiny.")
     ],
     extra: Annotated[
         list[str] | None, typer.Argument(help="Behind '--': further arguments of lmms-eval.")

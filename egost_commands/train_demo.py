@@ -22,6 +22,7 @@ AIM = 60.0
 
 GAINS = (
     ("mini-base", "SFT"),
+    ("mini-base", "ST-CoT"),
     ("SFT", "SFT+GRPO"),
     ("ST-CoT", "ST-R1"),
     ("mini-base", "ST-R1"),

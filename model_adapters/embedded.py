@@ -9,5 +9,8 @@ _CHECKPOINTS = Path(__file__).parent / "checkpoints"
 MINI_BASE = _CHECKPOINTS / "mini_base"
 """A Qwen2-VL that sees the mini world; what ST-R1 is trained from there."""
 
-EMBEDDED = {"mini-base": MINI_BASE}
+MINI_ST_R1 = _CHECKPOINTS / "mini_st_r1"
+"""What `make train-demo` made of it: fine-tuned on reverse thinking, then GRPO."""
+
+EMBEDDED = {"mini-base": MINI_BASE, "mini-st-r1": MINI_ST_R1}
 """Short names, as `egost run` and `egost serve` take them. They are no known models: only the mini world is theirs."""

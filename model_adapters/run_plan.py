@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from egost_tasks.prompts import SHIPPED
 from egost_tasks.registration import ONLY_OURS
+from egost_tasks.trained_on import MANIFEST
 from model_adapters.asking import AdapterError
 from model_adapters.checkpoints import checkpoint_identity
 from model_adapters.embedded import EMBEDDED
@@ -16,7 +19,7 @@ from model_adapters.known_models import EngineName, KnownModel, UnknownModelErro
 from model_adapters.tiny_checkpoint import tiny_checkpoint
 
 TINY = "tiny"
-"""Name of the embedded checkpoint, which is no known model: nobody's figures are compared with its."""
+"""Name of the untrained checkpoint, which is no known model: nobody's figures are compared with its."""
 
 
 class RunPlanError(AdapterError):
@@ -65,6 +68,8 @@ class RunOptions:
 
 def model_named(name: str) -> KnownModel:
     """The known model of a name; else what a checkpoint's own config says: a folder, or a hub id on this disk.
+
+    A checkpoint that was trained here is asked with the prompt that it was trained with.
 
     Raises UnknownModelError where it is neither, AdapterError where the checkpoint cannot be read or is of a family
     that nobody has said how to ask.
@@ -123,8 +128,20 @@ def _of_checkpoint(name_or_folder: str, short: str) -> KnownModel:
             f"one of {', '.join(known_models().families)}. Run lmms-eval with an adapter of its own for it."
         )
     return KnownModel(
-        name=short, model=name_or_folder, family=checkpoint.model_type, **family.model_dump(mode="python")
+        name=short,
+        model=name_or_folder,
+        family=checkpoint.model_type,
+        **{**family.model_dump(mode="python"), **_as_taught(checkpoint.folder)},
     )
+
+
+def _as_taught(folder: Path) -> dict[str, str]:
+    """The prompt that a checkpoint of this project was trained with, where it is one of those that ship."""
+    try:
+        prompt = json.loads((folder / MANIFEST).read_bytes())["settings"]["prompt"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # Not trained here; a broken manifest is refused when the tasks are read.
+    return {"prompt": prompt} if prompt in SHIPPED else {}
 
 
 def _engine(model: KnownModel, options: RunOptions) -> EngineName:

@@ -72,6 +72,7 @@ def make_tokenizer() -> Any:
         pad_token="<|endoftext|>",
         unk_token="<|endoftext|>",
         additional_special_tokens=list(SPECIAL[1:]),
+        padding_side="left",  # as Qwen2-VL's: lmms-eval generates in batches with it
     )
     tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases()])
     return tokenizer

@@ -1,0 +1,71 @@
+"""The shipped checkpoint `mini-st-r1`: it reasons from the film by the other way's route, and says what taught it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+
+from egost_tasks.mini_world import write_mini_release
+from egost_tasks.mini_world.walks import plan_clip
+from egost_tasks.release import Release
+from egost_tasks.sample import Sample
+from egost_tasks.scores import Response, score_choice
+from egost_tasks.trained_on import MANIFEST, read_manifest
+from model_adapters.embedded import MINI_BASE, MINI_ST_R1
+from model_adapters.run_plan import RunOptions, model_named, plan_run
+from training.demo import FULL, TRAIN_SEED
+from training.mini.evaluate import Asker
+from training.mini.pretrain import MAPS, map_mark
+
+ASKED = 24
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    root = tmp_path_factory.mktemp("mini") / "release"
+    write_mini_release(root, clips=ASKED, seed=4243, split="test", progress=False)
+    return Release("mini", (root,), "test")
+
+
+def test_it_says_what_it_was_trained_on() -> None:
+    manifest = json.loads((MINI_ST_R1 / MANIFEST).read_text())
+    rows = read_manifest(MINI_ST_R1 / MANIFEST).rows
+    assert manifest["method"] == "grpo"
+    assert len({row.sample for row in rows}) == FULL.rows[1]
+    assert {row.revision for row in rows} == {f"mini-1 train seed {TRAIN_SEED} clips {FULL.train_clips}"}
+    assert not Path(manifest["settings"]["model"]["model_name_or_path"]).is_absolute()
+
+
+def test_its_walks_are_not_those_of_its_base() -> None:
+    seen = set((MINI_BASE / MAPS).read_text().split())
+    walked = {map_mark(plan_clip(TRAIN_SEED, "train", number)) for number in range(FULL.train_clips)}
+    assert len(walked) == FULL.train_clips and seen.isdisjoint(walked)
+
+
+def test_it_is_asked_as_it_was_taught() -> None:
+    prompts = {
+        name: plan_run(model_named(name), RunOptions("egost_mini"), {}).settings["EGOST_PROMPT"]
+        for name in ("mini-base", "mini-st-r1")
+    }
+    assert prompts == {"mini-base": "direct", "mini-st-r1": "think"}
+
+
+@pytest.mark.parametrize("kind", ["direction", "landmark"])
+def test_it_answers_from_the_film_by_the_other_way(release: Release, kind: str) -> None:
+    asker = Asker(MINI_ST_R1, release, "think", choice_tokens=192)
+    samples = release.samples(kind, "forward")[:ASKED] + release.samples(kind, "reverse")[:ASKED]
+    seen, blind = (asker.replies(samples, control) for control in ("seen", "blind"))
+    assert sum(reply.startswith("<think>") and "</think>" in reply for reply in seen) >= 0.9 * len(seen)
+    chance = sum(1 / len(sample.options) for sample in samples) / len(samples)
+    assert binomtest(_right(samples, seen), len(samples), chance, "greater").pvalue < 1e-4
+    assert binomtest(_right(samples, blind), len(samples), chance, "greater").pvalue > 1e-3
+
+
+def _right(samples: list[Sample], replies: list[str]) -> int:
+    return sum(
+        score_choice(sample, Response(reply)).percent == 100.0
+        for sample, reply in zip(samples, replies, strict=True)
+    )
