@@ -110,7 +110,7 @@ class TestQuickDemo:
             assert row["whole"]["n"] == 4 * QUICK.test_clips and row["whole"]["unscored"] == 0
             assert 0 <= row["controls"]["blind"]["value"] <= 100
         assert set(rows["ST-R1"]["controls"]) == {"blind", "other"}
-        assert len(report["targets"]) == 16
+        assert len(report["targets"]) == 17
         for label in rows:
             assert re.search(rf"^ *{re.escape(label)} ", done.said, re.MULTILINE), label
         assert "Missed: " in done.said and "(published)" in done.said
