@@ -9,7 +9,7 @@ import numpy as np
 from egost_tasks.mini_world.steps import Action, ClipTruth, Landmark, Step, Turn, way_back
 from egost_tasks.sample import TaskKind, Way
 
-_ACTION_WORDS: dict[Action, str] = {
+ACTION_WORDS: dict[Action, str] = {
     "crouch": "crouch down",
     "tiptoe": "stretch up on tiptoe",
     "look_up": "look up at the ceiling",
@@ -93,7 +93,7 @@ def tell_landmark_options(rng: np.random.Generator, options: Sequence[Sequence[L
 
 def tell_action_options(rng: np.random.Generator, options: Sequence[Sequence[Action]]) -> list[str]:
     """Texts of sequences of actions, all in one form."""
-    return joined(rng, [[_ACTION_WORDS[action] for action in option] for option in options])
+    return joined(rng, [[ACTION_WORDS[action] for action in option] for option in options])
 
 
 def tell_route(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
@@ -138,7 +138,7 @@ def _turn_sentence(rng: np.random.Generator, step: Step, turn: Turn) -> str:
 
 def _action_sentence(rng: np.random.Generator, step: Step) -> str:
     assert step.action is not None
-    words = _ACTION_WORDS[step.action]
+    words = ACTION_WORDS[step.action]
     return one_of(rng, f"On the way, {words}.", f"As you walk on, {words}.", f"{words.capitalize()} here.")
 
 

@@ -41,7 +41,9 @@ from egost_tasks.mini_world.steps import (
 )
 from egost_tasks.mini_world.walks import ACTION_PART
 from egost_tasks.mini_world.wording import (
+    ACTION_WORDS,
     ask,
+    one_of,
     tell_action_options,
     tell_landmark_options,
     tell_route,
@@ -149,7 +151,7 @@ def options_lesson(rng: np.random.Generator, alike: bool) -> Lesson:
         question = _any_options(rng, task)
     branches = []
     for place, (letter, text) in enumerate(zip(LETTERS, question.sample.options, strict=False)):
-        lead = LEADS[int(rng.integers(len(LEADS)))]
+        lead = one_of(rng, *LEADS)
         branches.append(_exchange(f"{lead} {text}", letter, _agreement(question, place)))
     place = int(rng.integers(len(question.items)))
     branches.append(_exchange(LETTERS[place], f"{LEADS[0]} {question.sample.options[place]}"))
@@ -193,10 +195,10 @@ def turning_lesson(rng: np.random.Generator) -> Lesson:
     """What is met on one way, and the question what is met on the other."""
     task = _some_task(rng)
     truth = imagined_walk(rng, task)
-    first = int(rng.integers(2))
-    way, other = WAYS[first], WAYS[1 - first]
+    way = WAYS[int(rng.integers(2))]
+    other = OTHER_WAY[way]
     opening = Piece(START + ask(rng, task, way) + REPLY), _listed(truth, task, way)
-    said = Piece(f"{_one_of(rng, TURNED[task])} " if rng.random() < _WORDED else "", taught=True)
+    said = Piece(f"{one_of(rng, *TURNED[task])} " if rng.random() < _WORDED else "", taught=True)
     branch = Piece(_NEXT + ask(rng, task, other) + REPLY), said, _listed(truth, task, other, taught=True)
     return Lesson(opening, (branch,))
 
@@ -208,8 +210,8 @@ def wording_lesson(rng: np.random.Generator) -> Lesson:
     branches = []
     for task in _tasks(truth):
         there, back = (", then ".join(_named_items(truth, task, way)) for way in (told, OTHER_WAY[told]))
-        form = _one_of(rng, TURNS_TOLD if task == "direction" else PLACES)
-        said = f"{_one_of(rng, TURNED[task])} {form.format(there, back)}"
+        form = one_of(rng, *(TURNS_TOLD if task == "direction" else PLACES))
+        said = f"{one_of(rng, *TURNED[task])} {form.format(there, back)}"
         branches.append((Piece(REPLY), Piece(said, taught=True)))
     return Lesson((Piece(START), Piece(_told(rng, truth, told), counted=True)), tuple(branches))
 
@@ -262,7 +264,7 @@ def _told(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
 def _route_branch(rng: np.random.Generator, truth: ClipTruth, way: Way) -> tuple[Piece, ...]:
     sample = Sample("", "route", way, truth.part, "", ask(rng, "route", way), (), "")
     # A sentence about the other way's question announces this way.
-    said = _one_of(rng, OPENINGS[OTHER_WAY[way]]) + " " if rng.random() < _WORDED else ""
+    said = one_of(rng, *OPENINGS[OTHER_WAY[way]]) + " " if rng.random() < _WORDED else ""
     return (
         Piece(_asked(sample) + REPLY),
         Piece(f"{said}{_told(rng, truth, way)}<|im_end|>", taught=True, counted=True),
@@ -284,12 +286,8 @@ def _named_items(truth: ClipTruth, task: TaskKind, way: Way) -> tuple[str, ...]:
     if way == "reverse":
         items = _reversed(task, items)
     if task == "action":
-        return tuple(tell_action_options(np.random.default_rng(0), [[item]])[0] for item in items)
+        return tuple(ACTION_WORDS[action] for action in items)
     return tuple(map(str, items))
-
-
-def _one_of(rng: np.random.Generator, texts: Sequence[str]) -> str:
-    return texts[int(rng.integers(len(texts)))]
 
 
 def _items(truth: ClipTruth, task: TaskKind) -> tuple[Any, ...]:
@@ -306,7 +304,7 @@ def _exchange(said: str, reply: str, agrees: tuple[tuple[bool, ...], ...] = ()) 
 
 
 def _said_in_words(rng: np.random.Generator, question: ChoiceQuestion, place: int) -> tuple[Piece, ...]:
-    lead = LEADS[int(rng.integers(len(LEADS)))]
+    lead = one_of(rng, *LEADS)
     words = f"{lead} {question.sample.options[place]}"
     return (
         Piece(words, taught=True, agrees=_agreement(question, place)),

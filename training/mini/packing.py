@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from egost_tasks.mini_world.steps import ACTIONS, LANDMARKS, TURNS
-from egost_tasks.mini_world.wording import tell_action_options
+from egost_tasks.mini_world.steps import LANDMARKS, TURNS
+from egost_tasks.mini_world.wording import ACTION_WORDS
 from egost_tasks.sample import TaskKind
 from training.mini.lessons import Lesson, Piece
 
@@ -172,7 +172,7 @@ def patches(film: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 @cache
 def item_tokens(tokenizer: Any) -> dict[int, TaskKind]:
     """The tokens that name a panel, a turn or an action, each by itself, with the task that asks about these."""
-    actions = [tell_action_options(np.random.default_rng(0), [[action]])[0] for action in ACTIONS]
+    actions = ACTION_WORDS.values()
     names: dict[TaskKind, Sequence[str]] = {
         "landmark": [*map(str, LANDMARKS)],
         "direction": TURNS,

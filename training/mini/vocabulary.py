@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from egost_tasks.mini_world.question_files import question_files
-from egost_tasks.mini_world.steps import ACTIONS, LANDMARKS, TURNS, ClipTruth
+from egost_tasks.mini_world.steps import LANDMARKS, TURNS, ClipTruth
 from egost_tasks.mini_world.walks import plan_clip
-from egost_tasks.mini_world.wording import QUESTIONS, tell_action_options, tell_route
+from egost_tasks.mini_world.wording import ACTION_WORDS, QUESTIONS, tell_route
 from egost_tasks.prompts import SHIPPED, load_prompt
 from egost_tasks.sample import WAYS
 from training.reverse_thinking import THOUGHTS, without_point_names
@@ -90,7 +90,7 @@ def phrases() -> list[str]:
         *LEADS,
     }
     rng = np.random.default_rng(0)
-    actions = [tell_action_options(rng, [[action]])[0] for action in ACTIONS]
+    actions = ACTION_WORDS.values()
     items = [f" {item}" for item in (*LANDMARKS, *actions, *(words.capitalize() for words in actions))]
     parts = _route_parts(rng, _walks(), [*items, *(f" {turn}" for turn in TURNS)])
     longer = {phrase for phrase in sentences | parts if len(phrase) > 1}
