@@ -8,6 +8,7 @@ a letter, and letters in bold. It works on tidied text (`tidy`), and reports sev
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from string import ascii_lowercase, ascii_uppercase
@@ -200,7 +201,7 @@ _DENIED = re.compile(
 )
 _LETTER_BEFORE = re.compile(r"[A-Z]\)?,? (?:or|and) (?:option )?\(?$")
 _REACH = 16_000
-_MOST_LEADS = 2_000
+_MOST_LEADS = 1_000
 """How many characters, from the end, and how many leads are searched: bounds on the time, not rules."""
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
@@ -212,8 +213,10 @@ def last_declaration(text: str, options: Sequence[str]) -> Mark | None:
     lowered = text.translate(_LOWER)
     places: list[tuple[int, Callable[[], Mark | None]]] = [*_lone_lines(text), *_bold(text)]
     for leads, weak in ((_LEADS, False), (_WEAK_LEADS, True)):
-        places += ((m.end(), partial(_led, text, m.span(), weak, options)) for m in leads.finditer(lowered))
-    places += ((m.start(), partial(_claimed, text, m.start(), m["x"])) for m in _IS_CORRECT.finditer(text))
+        found = deque(leads.finditer(lowered), maxlen=_MOST_LEADS)
+        places += ((m.end(), partial(_led, text, m.span(), weak, options)) for m in found)
+    claims = deque(_IS_CORRECT.finditer(text), maxlen=_MOST_LEADS)
+    places += ((m.start(), partial(_claimed, text, m.start(), m["x"])) for m in claims)
     places.sort(key=lambda place: place[0], reverse=True)
     return next((mark for _, read in places[:_MOST_LEADS] if (mark := read())), None)
 
