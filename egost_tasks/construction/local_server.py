@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from aiohttp import web
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from egost_tasks.construction.workfolder import ClipRow, WorkFolder
 from egost_tasks.errors import EgostError
@@ -141,16 +142,21 @@ def asked_clip(folder: WorkFolder, request: web.Request) -> ClipRow:
 
 
 def page_routes(name: str) -> list[web.RouteDef]:
-    """A page of `pages/` at `/`, with its style and script, and what all pages share, beside it."""
+    """A page of `pages/` at `/`, made of `page.html`; its style and script, and what all pages share, beside it."""
     folder = files("egost_tasks.construction") / "pages"
 
-    def route(path: str, file: str) -> web.RouteDef:
-        content = (folder / file).read_bytes()
+    def read(file: str) -> str:
+        return (folder / file).read_text(encoding="utf-8")
 
+    def route(path: str, content: str, kind: str) -> web.RouteDef:
         async def reply(_: web.Request) -> web.Response:
-            return web.Response(body=content, content_type=_TYPES[file.split(".")[1]], charset="utf-8")
+            return web.Response(text=content, content_type=_TYPES[kind])
 
         return web.get(path, reply)
 
-    parts = [f"{part}.{kind}" for part in ("page", name) for kind in ("css", "js")]
-    return [route("/", f"{name}.html"), *(route(f"/{part}", part) for part in parts)]
+    pages = Environment(
+        loader=FunctionLoader(read), autoescape=True, trim_blocks=True, undefined=StrictUndefined
+    )
+    page = pages.get_template(f"{name}.html").render(name=name)
+    parts = [(f"{part}.{kind}", kind) for part in ("page", name) for kind in ("css", "js")]
+    return [route("/", page, "html"), *(route(f"/{file}", read(file), kind) for file, kind in parts)]
