@@ -103,17 +103,9 @@ async function open(line) {
     told = { error: error.message };
   }
   if (line !== wanted) return;
-  stop();
-  pointAt(setup.clips, line);
   document.title = `${line.clip}: routes`;
-  at("name").textContent = line.clip;
-  at("facts").textContent = `${line.scene}; ${line.duration_s.toFixed(1)} s`;
-  at("broken").textContent = told.error ?? "";
-  at("desk").hidden = Boolean(told.error);
-  at("work").hidden = false;
-  say("");
+  showHead(setup.clips, line, `${line.scene}; ${line.duration_s.toFixed(1)} s`, told.error);
   desk = undefined;
-  shown = undefined;
   if (told.error) return;
   desk = { ...told, clip: line.clip, line };
   showClip(line);
@@ -121,11 +113,6 @@ async function open(line) {
   draw("reverse");
   showProblems();
   showTime();
-}
-
-function neighbour(by) {
-  const other = setup.clips[setup.clips.findIndex((line) => line === wanted) + by];
-  if (other) location.hash = encodeURIComponent(other.clip);
 }
 
 // ---- The steps
@@ -236,30 +223,18 @@ function showProblems() {
 
 function fieldKey(event, field) {
   const row = field.closest(".step");
-  if (event.key !== "Escape" && event.key !== "Enter") return;
+  if (isHeld(event) || (event.key !== "Escape" && event.key !== "Enter")) return;
   event.preventDefault();
   const next = event.key === "Enter" && row && { direction: "landmark", landmark: "action" }[field.className];
   if (next) row.querySelector(`.${next}`).focus();
   else field.blur();
 }
 
-addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || at("keys").open) return;
-  const field = event.target.closest("input:not([type=range]), select");
-  if (field) {
-    fieldKey(event, field);
-    return;
-  }
-  if ((event.key === " " || event.key === "Enter") && event.target.closest("button, a")) return;
-  const direction = LETTERS[event.key.toLowerCase()];
-  let act = PLAYER_KEYS[event.key];
-  if (direction) act = () => add(event.shiftKey ? "reverse" : "forward", direction);
-  if (!desk) act = undefined;
-  if (event.key === "n" || event.key === "p") act = () => neighbour(event.key === "n" ? 1 : -1);
-  if (event.key === "?") act = () => at("keys").showModal();
-  if (!act) return;
-  event.preventDefault();
-  act();
+takeKeys("input:not([type=range]), select", fieldKey, ({ key, shiftKey }) => {
+  if (key === "n" || key === "p") return () => goToNeighbour(setup.clips, wanted, key === "n" ? 1 : -1);
+  if (!desk) return undefined;
+  const direction = LETTERS[key.toLowerCase()];
+  return direction ? () => add(shiftKey ? "reverse" : "forward", direction) : PLAYER_KEYS[key];
 });
 
 at("propose").addEventListener("click", () => {

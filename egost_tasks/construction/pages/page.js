@@ -1,6 +1,6 @@
 "use strict";
 
-// What the local pages share: questions to the server, the list on the left, and the player.
+// What the local pages share: questions to the server, the list on the left, the player, and the keys.
 
 const ARROWS = { left: "←", right: "→", around: "↺", up: "↑", down: "↓", straight: "·" };
 const NEAR_S = 0.25;
@@ -55,9 +55,23 @@ function markLine(line, state, text) {
   line.shown.className = `state ${state}`;
 }
 
-function pointAt(lines, line) {
+// The head of a line's clip or item, with nothing in the player; error: why there is nothing to show.
+function showHead(lines, line, facts, error = "") {
+  stop();
+  shown = undefined;
   for (const other of lines) other.link.toggleAttribute("aria-current", other === line);
   line.link.scrollIntoView({ block: "nearest" });
+  at("name").textContent = line.link.title;
+  at("facts").textContent = facts;
+  at("broken").textContent = error;
+  at("desk").hidden = Boolean(error);
+  at("work").hidden = false;
+  say("");
+}
+
+function goToNeighbour(lines, line, by) {
+  const other = lines[lines.indexOf(line) + by];
+  if (other) location.hash = other.link.hash;
 }
 
 // ---- The player
@@ -162,7 +176,28 @@ at("before").addEventListener("click", PLAYER_KEYS[","]);
 at("after").addEventListener("click", PLAYER_KEYS["."]);
 at("seek").addEventListener("input", (event) => { stop(); goTo(event.target.valueAsNumber); });
 
-// ---- The dialog of keys
+// ---- Keys
 
-at("help").addEventListener("click", () => at("keys").showModal());
+const showKeys = () => at("keys").showModal();
+const isHeld = (event) => event.ctrlKey || event.metaKey || event.altKey;
+
+// fields: a selector of what takes its keys itself, by inField; actOf: what any other key does.
+function takeKeys(fields, inField, actOf) {
+  addEventListener("keydown", (event) => {
+    if (at("keys").open) return;
+    const field = event.target.closest(fields);
+    if (field) {
+      inField(event, field);
+      return;
+    }
+    if (isHeld(event)) return;
+    if ((event.key === " " || event.key === "Enter") && event.target.closest("button, a")) return;
+    const act = event.key === "?" ? showKeys : actOf(event);
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+}
+
+at("help").addEventListener("click", showKeys);
 at("close").addEventListener("click", () => at("keys").close());

@@ -57,17 +57,9 @@ async function open(line) {
     told = { error: error.message };
   }
   if (line !== wanted) return;
-  stop();
-  pointAt(setup.items, line);
   document.title = `${line.id}: review`;
-  at("name").textContent = line.id;
-  at("facts").textContent = told.error ? "" : `${told.scene}; wrong options by ${told.writer}`;
-  at("broken").textContent = told.error ?? "";
-  at("desk").hidden = Boolean(told.error);
-  at("work").hidden = false;
-  say("");
+  showHead(setup.items, line, told.error ? "" : `${told.scene}; wrong options by ${told.writer}`, told.error);
   desk = undefined;
-  shown = undefined;
   if (told.error) return;
   desk = { line };
   at("player").hidden = !told.clip;
@@ -75,11 +67,6 @@ async function open(line) {
   else at("broken").textContent = "This clip is not cut any more.";
   take(desk, told);
   at("form").hidden = true;
-}
-
-function neighbour(by) {
-  const other = setup.items[setup.items.findIndex((line) => line === wanted) + by];
-  if (other) location.hash = encodeURIComponent(other.id);
 }
 
 // ---- One item
@@ -221,26 +208,18 @@ const KEYS = {
   a: () => decide("accept"),
   e: edit,
   x: () => decide("reject"),
-  j: () => neighbour(1),
-  k: () => neighbour(-1),
+  j: () => goToNeighbour(setup.items, wanted, 1),
+  k: () => goToNeighbour(setup.items, wanted, -1),
 };
 
-addEventListener("keydown", (event) => {
-  if (at("keys").open) return;
-  if (!at("form").hidden && at("form").contains(event.target)) {
-    if (event.key === "Escape") leave();
-    if (event.key === "Enter" && event.ctrlKey) decide("edit", typed());
-    return;
-  }
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if ((event.key === " " || event.key === "Enter") && event.target.closest("button, a")) return;
-  if (event.key === "Escape" && desk) leave();
-  let act = KEYS[event.key];
-  if (!shown && event.key in PLAYER_KEYS) act = undefined;
-  if (event.key === "?") act = () => at("keys").showModal();
-  if (!act) return;
-  event.preventDefault();
-  act();
+function formKey(event) {
+  if (event.key === "Escape") leave();
+  if (event.key === "Enter" && event.ctrlKey) decide("edit", typed());
+}
+
+takeKeys("#form:not([hidden])", formKey, ({ key }) => {
+  if (key === "Escape" && desk) leave();
+  return shown || !(key in PLAYER_KEYS) ? KEYS[key] : undefined;
 });
 
 at("accept").addEventListener("click", KEYS.a);
