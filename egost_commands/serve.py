@@ -33,11 +33,21 @@ def serve(
     media: Annotated[
         Path | None, typer.Option(help="Folder whose clips it may read; by default the cache's.")
     ] = None,
+    rollouts: Annotated[
+        bool, typer.Option("--rollouts", help="Sample for `egost train grpo`, which changes the weights.")
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until it is healthy.", min=1)] = 1800,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and start nothing.")] = False,
 ) -> None:
-    """Serve a model with vLLM until Ctrl-C, and say how to evaluate it."""
-    from model_adapters.serve import evaluate_command, in_shell, plan_server, serve_command, serve_environment
+    """Serve a model with vLLM until Ctrl-C, and say how to evaluate it, or train with it."""
+    from model_adapters.serve import (
+        evaluate_command,
+        in_shell,
+        plan_server,
+        serve_command,
+        serve_environment,
+        train_flags,
+    )
 
     plan = plan_server(
         model,
@@ -51,12 +61,14 @@ def serve(
         dtype=dtype,
         max_model_len=max_model_len,
         media=media,
+        rollouts=rollouts,
         extra=extra or (),
     )
-    command, environment = serve_command(plan), serve_environment()
+    command, environment = serve_command(plan), serve_environment(plan)
+    following = f"egost train grpo CONFIG {train_flags(plan)}" if rollouts else evaluate_command(plan)
     typer.echo(in_shell(command, environment))
     if dry_run:
-        typer.echo(f"then: {evaluate_command(plan)}", err=True)
+        typer.echo(f"then: {following}", err=True)
         return
 
     from egost_tasks.cache import cache_root
@@ -74,9 +86,10 @@ def serve(
             _say(f"vLLM starts as process {server.pid}; its log is {log}")
             seconds = server.wait_until_healthy(timeout)
             _say(
-                f"{plan.name} is served at {plan.url} after {seconds:.0f} s; Ctrl-C ends it. Evaluate it with:"
+                f"{plan.name} is served at {plan.url} after {seconds:.0f} s; Ctrl-C ends it. "
+                f"{'Train' if rollouts else 'Evaluate it'} with:"
             )
-            typer.echo(evaluate_command(plan))
+            typer.echo(following)
             server.wait()
     except KeyboardInterrupt:
         _say("the server is stopped")

@@ -115,6 +115,19 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class SampledGroup:
+    """Completions that were sampled of one prompt.
+
+    prompt_ids: token ids of the prompt with its frames. completion_ids: of each completion, its end token included.
+    log_probabilities: of the tokens of each completion, natural, under the distribution that they were drawn from.
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[tuple[int, ...], ...]
+    log_probabilities: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class EngineIdentity:
     """What replies depend on beside the request; part of the journal's key.
 

@@ -29,7 +29,7 @@ from model_adapters.embedded import EMBEDDED
 from model_adapters.families import FAMILIES, FRAMES_A_SECOND, Family, config_overrides, processor_arguments
 from model_adapters.known_models import KnownModel, UnknownModelError, find_model, gpus_that_hold
 from model_adapters.run_plan import TINY
-from model_adapters.served_settings import as_served_name
+from model_adapters.served_settings import ROLLOUTS, as_served_name
 from model_adapters.server_engine import AT_ONCE
 from model_adapters.tiny_checkpoint import tiny_checkpoint
 from model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
@@ -65,6 +65,8 @@ _OURS = (
 )
 """Arguments that the plan says; vLLM would take the second of two without a word."""
 
+# The probabilities that tokens are drawn with, which weight the loss; and the recipe's limit of pixels.
+_FOR_ROLLOUTS = ("--logprobs-mode", "processed_logprobs", "--trust-request-mm-kwargs")
 _SECRETS = ("--api-key", "--hf-token")
 _LORA = ("--enable-lora", "--lora-modules", "--default-mm-loras")
 
@@ -84,8 +86,8 @@ class ServerPlan:
 
     source: hub id or folder, for vLLM. name: under which it is served. revision: commit of the hub or `sha256:` of
     the folder; None where it is not known. model_type: the family's name. media: folder whose files it may read.
-    prompt, protocol: values of `EGOST_PROMPT` and `EGOST_PROTOCOL` that fit the model. extra: more arguments of
-    vLLM's, as they are.
+    prompt, protocol: values of `EGOST_PROMPT` and `EGOST_PROTOCOL` that fit the model. rollouts: whether it samples
+    for a training, which changes its weights. extra: more arguments of vLLM's, as they are.
     """
 
     source: str
@@ -101,6 +103,7 @@ class ServerPlan:
     prompt: str
     protocol: str
     trust_remote_code: bool
+    rollouts: bool
     extra: tuple[str, ...]
 
     @property
@@ -131,6 +134,7 @@ def plan_server(
     dtype: str = "auto",
     max_model_len: int | None = None,
     media: Path | None = None,
+    rollouts: bool = False,
     extra: Sequence[str] = (),
 ) -> ServerPlan:
     """The server for a short name, known, embedded or `tiny`, a hub id or a folder; None leaves a choice to the plan.
@@ -167,7 +171,8 @@ def plan_server(
         prompt=known.prompt if known else DEFAULT_PROMPT,
         protocol=known.protocol if known else DEFAULT_PROTOCOL,
         trust_remote_code=bool(known and known.trust_remote_code),
-        extra=_checked(extra),
+        rollouts=rollouts,
+        extra=_checked(extra, (*_OURS, *_FOR_ROLLOUTS) if rollouts else _OURS),
     )
 
 
@@ -219,14 +224,22 @@ def serve_command(plan: ServerPlan) -> list[str]:
         *("--allowed-local-media-path", str(plan.media)),
         *("--enable-prefix-caching", "--enable-prompt-tokens-details"),
         *(["--trust-remote-code"] if plan.trust_remote_code else []),
+        *(_FOR_ROLLOUTS if plan.rollouts else []),
         *plan.extra,
     ]
 
 
-def serve_environment() -> dict[str, str]:
-    """What vLLM's environment is to hold beside what it holds already; nothing on a GPU."""
+def serve_environment(plan: ServerPlan) -> dict[str, str]:
+    """What vLLM's environment is to hold beside what it holds already."""
     memory = "VLLM_CPU_KVCACHE_SPACE"
-    return {memory: CPU_CACHE} if _is_cpu_build() and memory not in os.environ else {}
+    environment = {memory: CPU_CACHE} if _is_cpu_build() and memory not in os.environ else {}
+    # Lets whoever reaches the server hand it weights.
+    return environment | ({"VLLM_SERVER_DEV_MODE": "1"} if plan.rollouts else {})
+
+
+def train_flags(plan: ServerPlan) -> str:
+    """The flags of `egost train grpo` that let a server for rollouts sample."""
+    return f"--use_vllm true --vllm_mode server --vllm_server_base_url {plan.url}"
 
 
 def evaluate_command(plan: ServerPlan) -> str:
@@ -280,7 +293,7 @@ def _needed(known: KnownModel | None, checkpoint: Checkpoint | None) -> int:
     return gpus_that_hold(sum(path.stat().st_size for path in weights) / 2**30)
 
 
-def _checked(extra: Sequence[str]) -> tuple[str, ...]:
+def _checked(extra: Sequence[str], ours: Sequence[str]) -> tuple[str, ...]:
     given = {name for name, _ in _arguments(extra)}
     if given & set(_SECRETS):
         raise AdapterError(
@@ -292,7 +305,7 @@ def _checked(extra: Sequence[str]) -> tuple[str, ...]:
             "an adapter (LoRA) cannot be served beside its base model: replies are recorded under the base model's "
             "revision. Merge it into the base model, and serve the folder."
         )
-    if clash := sorted(given & set(_OURS)):
+    if clash := sorted(given & set(ours)):
         raise AdapterError(
             f"{', '.join(clash)} cannot stand behind `--`: egost serve says it itself. See egost serve --help."
         )
@@ -303,6 +316,8 @@ def _told(plan: ServerPlan) -> dict[str, str]:
     told = {"family": plan.model_type, "dtype": plan.dtype}
     if plan.revision:
         told["revision"] = plan.revision
+    if plan.rollouts:
+        told[ROLLOUTS] = "yes"
     for name, values in _arguments(plan.extra):
         if name not in CHANGE_NO_REPLY:
             told[name.lstrip("-")] = " ".join(map(_with_content, values))

@@ -11,6 +11,9 @@ from urllib.parse import parse_qsl, urlencode
 
 _MARK = "egost?"
 
+ROLLOUTS = "rollouts"
+"""The setting of a server that samples for a training: its weights are not those that it was started with."""
+
 
 def as_served_name(settings: Mapping[str, str]) -> str:
     """The name that tells the settings; the same for the same settings."""

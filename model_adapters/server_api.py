@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from model_adapters.asking import AdapterError
+from model_adapters.asking import AdapterError, SampledGroup
 from model_adapters.served_settings import own_names, told_settings
+
+T = TypeVar("T")
 
 KEY = "EGOST_SERVER_API_KEY"
 """Environment variable with the key of a server that wants one (`vllm serve --api-key`)."""
@@ -134,6 +137,40 @@ class ServerApi:
         Asked again while the server is busy, in trouble or unreadable, up to `TRIES` times. Raises NoAnswer,
         Refused, and AdapterError where no request can work (key, name of the model, no such interface).
         """
+        return await self._completed(body, _read_completion)
+
+    async def sample(self, body: Mapping[str, Any]) -> SampledGroup:
+        """The completions of one chat-completions request that asks for token ids and log-probabilities.
+
+        Asked again, and raises, as `complete`.
+        """
+        return await self._completed(body, _read_group)
+
+    async def take_weights(self, checkpoint: Path) -> None:
+        """Let the server go on with the weights of a checkpoint's folder, and forget what the old ones made.
+
+        Raises NoAnswer where the server is gone, AdapterError where it takes no weights, or not these.
+        """
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(checkpoint)}}
+        for path, body in (
+            ("/collective_rpc", reload),
+            ("/reset_prefix_cache", None),
+            ("/reset_encoder_cache", None),
+        ):
+            response = await self._sent("POST", path, json=body)
+            if response.status_code == 404:
+                raise AdapterError(
+                    f"{self.url} takes no weights. Start it for that: egost serve MODEL --rollouts."
+                )
+            refused = path == "/reset_prefix_cache" and response.text.replace(" ", "") == '{"success":false}'
+            if response.status_code != 200 or refused:
+                raise AdapterError(
+                    f"{self.url} did not take the weights in {checkpoint}: {path} says: {_said(response)}. It must "
+                    "share the disk, serve the model that is trained, and answer nobody else meanwhile; its log "
+                    "says more."
+                )
+
+    async def _completed(self, body: Mapping[str, Any], read: Callable[[httpx.Response], T]) -> T:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(TRIES),
             wait=wait_random_exponential(self._first_wait_s, _LONGEST_WAIT_S, min=self._first_wait_s / 2),
@@ -142,7 +179,7 @@ class ServerApi:
         )
         async for attempt in retrying:
             with attempt:
-                return _read_completion(await self._post("/v1/chat/completions", body))
+                return read(await self._post("/v1/chat/completions", body))
         raise AssertionError("tenacity ends with a result or an exception")
 
     async def close(self) -> None:
@@ -229,6 +266,22 @@ def _read_completion(response: httpx.Response) -> Completion:
     return Completion(
         text, str(finish_reason), usage.get("prompt_tokens"), usage.get("completion_tokens"), video_tokens
     )
+
+
+def _read_group(response: httpx.Response) -> SampledGroup:
+    """Raises _TryAgain as `_read_completion`."""
+    try:
+        body = response.json()
+        return SampledGroup(
+            prompt_ids=tuple(body["prompt_token_ids"]),
+            completion_ids=tuple(tuple(choice["token_ids"]) for choice in body["choices"]),
+            log_probabilities=tuple(
+                tuple(token["logprob"] for token in choice["logprobs"]["content"])
+                for choice in body["choices"]
+            ),
+        )
+    except (ValueError, KeyError, TypeError):
+        raise _TryAgain("unreadable", f"no completions with their tokens, but: {_said(response)}") from None
 
 
 def _message(response: httpx.Response) -> str:

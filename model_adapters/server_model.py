@@ -9,6 +9,7 @@ from loguru import logger
 from model_adapters.asking import AdapterError, EngineIdentity
 from model_adapters.checkpoints import checkpoint_identity
 from model_adapters.families import FAMILIES, Family
+from model_adapters.served_settings import ROLLOUTS
 from model_adapters.server_api import ServedModel
 
 
@@ -18,8 +19,13 @@ def identity_of(served: ServedModel) -> EngineIdentity:
     The revision and the settings are those that `egost serve` told. A server that somebody else started tells
     none: where it serves a folder of this disk the folder is looked at, else the revision is None, and the record
     says `told: False`, and by `root` where the weights are said to lie. Raises AdapterError where that folder is no
-    whole checkpoint.
+    whole checkpoint, or where the server samples for a training, which changes its weights.
     """
+    if ROLLOUTS in (served.told or {}):
+        raise AdapterError(
+            f"the server of {served.name} was started for the rollouts of a training, so that nobody knows which "
+            "weights it holds. Serve the trained checkpoint: egost serve FOLDER."
+        )
     settings: dict[str, str | bool | None] = {**(served.told or {}), "told": served.told is not None}
     name, revision = served.name, (served.told or {}).get("revision")
     settings.pop("revision", None)

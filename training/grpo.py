@@ -10,6 +10,7 @@ command again goes on from the last whole checkpoint.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from egost_tasks.frames import parse_protocol
 from egost_tasks.judge import chosen_judge
 from egost_tasks.prompts import load_prompt
 from egost_tasks.release import Release, open_release
+from model_adapters.asking import Ask, GenerationArguments
+from model_adapters.checkpoints import checkpoint_identity
+from model_adapters.group_sampling import EngineSampler, GroupSampler, ServerSampler
+from model_adapters.vllm_engine import VllmEngine, VllmSettings, vllm_version
 from training.checkpoint_manifest import CheckpointManifest
 from training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
 from training.rewards import Rewards
@@ -39,6 +44,7 @@ LOG_COLUMNS = {
     "clipped_ratio": "completions/clipped_ratio",
     "kl": "kl",
     "entropy": "entropy",
+    "sampling_gap": "sampling/sampling_logp_difference/mean",
     "learning_rate": "learning_rate",
     "grad_norm": "grad_norm",
     "groups_all_equal": "groups/all_equal",
@@ -50,7 +56,8 @@ LOG_COLUMNS = {
     "steps_left_out": "steps/left_out",
     "step_time": "step_time",
 }
-"""Columns of `log.csv`; counts are means over the steps since the last line."""
+"""Columns of `log.csv`; counts are means over the steps since the last line. sampling_gap: how far vLLM's
+log-probabilities, where it samples, are from the trainer's."""
 
 
 @dataclass
@@ -82,6 +89,12 @@ class GrpoData:
     def show(self, row: int) -> ShownSample:
         return self.renderer.render(self.rows[row].sample, self.clips[row])
 
+    def ask(self, row: int) -> Ask:
+        """The row's prompt and clip, as vLLM is asked."""
+        sample = self.rows[row].sample
+        text = self.renderer.prompt.render(sample)
+        return Ask(f"{self.release.world}/{sample.id}", text, self.clips[row], GenerationArguments(0))
+
     def prompt_lengths(self) -> list[int]:
         """Tokens of each row's prompt with its video."""
         return [
@@ -105,13 +118,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str]) -> tuple[GrpoRecipe, Any, Any]:
-    """The recipe, TRL's GRPOConfig and its ModelConfig that flags and `--config` name. Raises RecipeError."""
+    """The recipe, TRL's GRPOConfig and its ModelConfig that flags and `--config` name.
+
+    Raises RecipeError, and AdapterError where vLLM is asked for and not installed.
+    """
     from trl import GRPOConfig, ModelConfig
 
     recipe, args, model = read_recipe((GrpoRecipe, GRPOConfig, ModelConfig), arguments)
     if recipe.softmax_temperature <= 0:
         raise RecipeError(f"softmax_temperature is {recipe.softmax_temperature}; expected more than 0.")
     args.reward_weights = [1.0, recipe.format_weight, 1.0]
+    if args.use_vllm:
+        check_vllm(args, model)
     return recipe, args, model
 
 
@@ -154,11 +172,14 @@ def make_trainer(
 
     args.model_init_kwargs = model_settings(args, model)
     keep, args.save_total_limit = args.save_total_limit, None
+    vllm = (vllm_sampler(recipe, args, model), data.ask) if args.use_vllm else None
+    args.use_vllm = False
     return VideoGRPOTrainer(
         model=model.model_name_or_path,
         args=args,
         show=data.show,
         softmax_temperature=recipe.softmax_temperature if recipe.advantage == "softmax" else None,
+        vllm=vllm,
         reward_funcs=[data.rewards.accuracy, data.rewards.format, data.rewards.route],
         train_dataset=Dataset.from_list(
             [{"prompt": row.sample.id, "row": place} for place, row in enumerate(data.rows)]
@@ -167,6 +188,53 @@ def make_trainer(
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
         callbacks=[CsvLog(LOG_COLUMNS), WholeCheckpoints(keep, record.write)],
+    )
+
+
+_NOT_WITH_VIDEO = (
+    "vllm_enable_sleep_mode",
+    "vllm_structured_outputs_regex",
+    "vllm_tensor_parallel_size",
+    "vllm_model_impl",
+    "generation_kwargs",
+)
+"""TRL's settings of rollouts by vLLM that these do not know."""
+
+
+def check_vllm(args: Any, model: Any) -> None:
+    """Raise RecipeError for settings under which vLLM cannot sample, AdapterError where it is not installed."""
+    fields = {field.name: field.default for field in dataclasses.fields(args)}
+    if unknown := [name for name in _NOT_WITH_VIDEO if getattr(args, name) != fields[name]]:
+        raise RecipeError(
+            f"use_vllm is set, and {', '.join(unknown)} cannot be honoured with video. Leave it out."
+        )
+    if model.load_in_4bit or model.load_in_8bit:
+        raise RecipeError(
+            "use_vllm is set, and the model is loaded in 4 or 8 bits, which vLLM cannot be handed at each step. Give "
+            "--load_in_4bit false --load_in_8bit false, or leave use_vllm out."
+        )
+    if args.vllm_mode == "colocate":
+        vllm_version()
+        if args.world_size > 1:
+            raise RecipeError(
+                f"use_vllm is set, vllm_mode is colocate, and there are {args.world_size} processes: vLLM samples in "
+                "the process of a single one. Start `egost serve MODEL --rollouts`, and give --vllm_mode server."
+            )
+
+
+def vllm_sampler(recipe: GrpoRecipe, args: Any, model: Any) -> GroupSampler:
+    """vLLM as the arguments of TRL ask for it. Raises AdapterError where no such server is up."""
+    if args.vllm_mode == "server":
+        url = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
+        return ServerSampler(url, recipe.largest_pixels, args.vllm_server_timeout)
+    settings = VllmSettings(
+        dtype=model.dtype or "float32",
+        max_pixels=recipe.largest_pixels,
+        max_model_len=args.vllm_max_model_length or recipe.max_prompt_length + args.max_completion_length,
+        gpu_memory_utilization=None if args.use_cpu else args.vllm_gpu_memory_utilization,
+    )
+    return EngineSampler(
+        VllmEngine(checkpoint_identity(model.model_name_or_path, model.model_revision), settings)
     )
 
 

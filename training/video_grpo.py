@@ -25,15 +25,14 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
 from egost_tasks.errors import EgostError
+from model_adapters.asking import Ask
+from model_adapters.group_sampling import GroupSampler
 from training.clip_encoder import ClipEncoder, check_video_model
 from training.non_finite_steps import NonFiniteSteps
 from training.softmax_weights import all_equal, softmax_weights
 from training.trl_version import check_trl
 from training.video_inputs import ShownSample
-
-
-class VideoRolloutError(EgostError):
-    """The rollouts that were asked for would not show the model its video."""
+from training.vllm_rollouts import VideoRolloutError, VllmRollouts
 
 
 class NonFiniteLoss(EgostError):
@@ -47,10 +46,14 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     apart in logs; what the model is really shown comes from `show`.
 
     show: the sample and clip of a row as the model sees them. softmax_temperature: takes equation 2's weights at
-    this temperature in the place of GRPO's normalised advantage; None keeps the latter.
+    this temperature in the place of GRPO's normalised advantage; None keeps the latter. vllm: who samples in the
+    place of transformers, and the prompt and clip of a row as it is asked.
 
-    Raises TrlVersionError, VideoRolloutError for rollouts by vLLM or by continuous batching, VideoModelError for a
-    model without a video input of the Qwen2-VL kind.
+    rows: places of the completions' rows in the batch at hand; shown: what the model sees of each of them.
+    suppressed: ids of tokens that are never sampled.
+
+    Raises TrlVersionError, VideoRolloutError for rollouts that would have no video or that the model's weights cannot
+    be handed to, VideoModelError for a model without a video input of the Qwen2-VL kind.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         args: GRPOConfig,
         show: Callable[[int], ShownSample],
         softmax_temperature: float | None = None,
+        vllm: tuple[GroupSampler, Callable[[int], Ask]] | None = None,
         **trainer: Any,
     ) -> None:
         check_trl()
@@ -66,8 +70,8 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.show = show
         self.softmax_temperature = softmax_temperature
         self.encoder = ClipEncoder()
-        self._rows: list[int] = []
-        self._shown: dict[int, ShownSample] = {}
+        self.rows: list[int] = []
+        self.shown: dict[int, ShownSample] = {}
         self._rewards = torch.empty(0)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
@@ -76,9 +80,13 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         # FSDP shards the weights around the tower, which are whole only inside the model's own forward pass.
         self.encode_once = not self.is_fsdp_enabled
         # A sampled <|video_pad|> would stand for a piece of a video that is not there.
-        suppressed = special_tokens(self._tokenizer, keep=self.eos_token_ids)
-        self.generation_kwargs["suppress_tokens"] = suppressed
+        self.suppressed = special_tokens(self._tokenizer, keep=self.eos_token_ids)
+        self.generation_kwargs["suppress_tokens"] = self.suppressed
         self.generation_config = GenerationConfig(**self.generation_kwargs, disable_compile=True)
+        if vllm:
+            self._check_weights_can_be_handed_over()
+            # Not through the arguments: TRL's constructor would start a vLLM of its own, which has no video.
+            self.use_vllm, self.vllm_generation, self._last_loaded_step = True, VllmRollouts(self, *vllm), -1
         # TRL makes new lists of metrics whenever it logs.
         self.add_callback(NonFiniteSteps(lambda bad: self._metrics["train"]["steps/left_out"].append(bad)))
 
@@ -90,11 +98,11 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return sampler
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._rows = [example["row"] for example in inputs]
-        self._shown = {row: self.show(row) for row in dict.fromkeys(self._rows)}
+        self.rows = [example["row"] for example in inputs]
+        self.shown = {row: self.show(row) for row in dict.fromkeys(self.rows)}
         self.encoder.forget()
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        output["rows"] = torch.tensor(self._rows, device=output["completion_ids"].device)
+        output["rows"] = torch.tensor(self.rows, device=output["completion_ids"].device)
         if self.softmax_temperature is not None:
             weights = softmax_weights(self._rewards, self.softmax_temperature).flatten()
             first = self.accelerator.process_index * len(inputs)
@@ -102,14 +110,14 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return output
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        self._rows = inputs["rows"].tolist()
+        self.rows = inputs["rows"].tolist()
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         mode = "train" if self.model.training else "eval"
         bad = not torch.isfinite(loss).item()
         self._metrics[mode]["loss/not_finite"].append(float(bad))
         if bad and self.is_deepspeed_enabled:
             raise NonFiniteLoss(
-                f"the loss is {loss.item()} at step {self.state.global_step}, rows {sorted(set(self._rows))}. "
+                f"the loss is {loss.item()} at step {self.state.global_step}, rows {sorted(set(self.rows))}. "
                 "DeepSpeed would write it into the weights before it can be left out. Run the same command again "
                 "to go on from the last whole checkpoint; lower the learning rate if it comes back."
             )
@@ -133,7 +141,7 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         size = batch_size or len(input_ids)
         for first in range(0, len(input_ids), size):
             ids, mask = input_ids[first : first + size], attention_mask[first : first + size]
-            shown = [self._shown[row] for row in self._rows[first : first + size]]
+            shown = [self.shown[row] for row in self.rows[first : first + size]]
             # Only the completion is scored.
             labels = ids.masked_fill(mask == 0, -100)
             labels[:, :-logits_to_keep] = -100
@@ -192,6 +200,15 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             video["second_per_grid_ts"] = torch.cat(seconds).to(ids.device)
         return video
 
+    def _check_weights_can_be_handed_over(self) -> None:
+        plugin = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
+        spread = self.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3)
+        if spread and hasattr(self.accelerator.unwrap_model(self.model), "merge_adapter"):
+            raise VideoRolloutError(
+                "use_vllm is set, and an adapter is trained whose base is spread over processes (ZeRO-3, FSDP): it "
+                "cannot be merged for vLLM. Launch with zero2.yaml, train all weights, or leave use_vllm out."
+            )
+
     def _plain(self, model: Any) -> PreTrainedModel:
         """The transformers model inside accelerate's and peft's wrappers."""
         unwrapped = self.accelerator.unwrap_model(model)
@@ -199,11 +216,13 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
 
 def _rollout(prompts: list[str], trainer: VideoGRPOTrainer) -> dict[str, Any]:
-    """TRL's `rollout_func`: one completion for each prompt of the batch, sampled by transformers.
+    """TRL's `rollout_func`: one completion for each prompt of the batch, sampled by transformers or by vLLM.
 
     Returns lists of token ids of prompts and completions; a completion ends with its first end token, if it has one.
     """
-    shown = [trainer._shown[row] for row in trainer._rows]
+    if trainer.use_vllm:
+        return trainer.vllm_generation.sample()
+    shown = [trainer.shown[row] for row in trainer.rows]
     prompt_ids = [list(sample.prompt_ids) for sample in shown]
     device = trainer.accelerator.device
     tensors = [torch.tensor(ids) for ids in prompt_ids]
@@ -244,8 +263,8 @@ def check_rollouts(args: GRPOConfig) -> None:
     """Raise VideoRolloutError for a way of sampling that has no video."""
     if args.use_vllm:
         raise VideoRolloutError(
-            "use_vllm is set, but TRL hands vLLM the prompt's tokens and images only: the completions would be "
-            "written without seeing the clip. Leave it out; transformers samples, with each clip encoded once."
+            "use_vllm is set in the arguments of TRL, which hands vLLM the prompt's tokens and images only: the "
+            "completions would be written without seeing the clip. Give the trainer vllm=(sampler, ask) instead."
         )
     if args.use_transformers_continuous_batching:
         raise VideoRolloutError(

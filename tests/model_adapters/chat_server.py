@@ -54,6 +54,7 @@ class ChatServer:
     """script: names the behaviour for each request (see `Handler.act`); probes of the adapter go by it too.
 
     keeps: the most frames that are kept of a video by file, and inline. tells: whether token counts are told.
+    weights: what it says to new weights, as `STATUS BODY`; None where it takes none. taken: folders that it was given.
     asks: all requests so far with the behaviour that each met. most_at_once: the most requests in work at once.
     """
 
@@ -64,6 +65,8 @@ class ChatServer:
     takes_files: bool = True
     keeps: tuple[int, int] = (8, 8)
     tells: bool = True
+    weights: str | None = None
+    taken: list[str] = field(default_factory=list)
     latency_s: float = 0.0
     healthy: bool = True
     key: str | None = None
@@ -111,7 +114,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         server = self.of
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "null")
+        if self.path != "/v1/chat/completions":
+            return self.take_weights(body)
         with server.lock:
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
@@ -122,6 +127,16 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with server.lock:
                 server.at_once -= 1
+
+    def take_weights(self, body: Any) -> None:
+        if self.of.weights is None:
+            self.error(404, "Not Found")
+            return
+        if body:
+            assert (self.path, body["method"]) == ("/collective_rpc", "reload_weights")
+            self.of.taken.append(body["kwargs"]["weights_path"])
+        status, _, said = self.of.weights.partition(" ")
+        self.raw(said.encode(), status=int(status))
 
     def answer(self, body: dict[str, Any]) -> None:
         server = self.of
@@ -186,7 +201,19 @@ class Handler(BaseHTTPRequestHandler):
         if self.of.tells:
             usage["prompt_tokens_details"] = {"multimodal_tokens": {kind: seen} if seen else None}
         message = {"role": "assistant", "content": what_it_says(ask.text, ask.frames)}
-        return {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
+        if not ask.body.get("return_token_ids"):
+            return {"choices": [choice], "usage": usage}
+        seed = ask.body["seed"]
+        choices = [
+            {
+                **choice,
+                "token_ids": [seed, place],
+                "logprobs": {"content": [{"logprob": -1.0}, {"logprob": -0.5}]},
+            }
+            for place in range(ask.body["n"])
+        ]
+        return {"choices": choices, "usage": usage, "prompt_token_ids": [1, 2, seen]}
 
     def reply(self, content: dict[str, Any]) -> None:
         self.raw(json.dumps(content).encode())

@@ -19,7 +19,15 @@ from typer.testing import CliRunner
 from egost import app
 from egost_tasks.frames import N_FRAMES
 from model_adapters.asking import AdapterError
-from model_adapters.serve import Parallel, evaluate_command, plan_server, serve_command, share_gpus
+from model_adapters.serve import (
+    Parallel,
+    evaluate_command,
+    plan_server,
+    serve_command,
+    serve_environment,
+    share_gpus,
+    train_flags,
+)
 from model_adapters.served_settings import as_served_name, told_settings
 from model_adapters.server_process import ServerProcess, check_port
 
@@ -135,6 +143,23 @@ def test_whatever_may_change_a_reply_is_told(folder: Path, tmp_path: Path, own_c
         template.write_text(content)
         told.append(told_of(folder, "--chat-template", str(template)))
     assert told[0] != told[1] and told[0]["chat-template"].startswith(f"{template} sha256:")
+
+
+def test_a_server_for_rollouts(folder: Path) -> None:
+    plan = plan_server(str(folder), port=8123, rollouts=True)
+    command = serve_command(plan)
+    assert (
+        value(command, "--logprobs-mode") == "processed_logprobs" and "--trust-request-mm-kwargs" in command
+    )
+    assert serve_environment(plan)["VLLM_SERVER_DEV_MODE"] == "1"
+    told = told_settings(command)
+    assert told is not None and told["rollouts"] == "yes"
+    flags = "--use_vllm true --vllm_mode server --vllm_server_base_url http://127.0.0.1:8123"
+    assert train_flags(plan) == flags
+    with pytest.raises(AdapterError, match="--logprobs-mode cannot stand behind"):
+        plan_server(str(folder), rollouts=True, extra=["--logprobs-mode", "raw_logits"])
+    plain = plan_server(str(folder), extra=["--logprobs-mode", "raw_logits"])
+    assert "VLLM_SERVER_DEV_MODE" not in serve_environment(plain)
 
 
 def test_told_settings_come_back_as_they_were() -> None:

@@ -18,6 +18,7 @@ from video_runs import World
 
 import egost
 from egost_tasks.release import open_release
+from model_adapters.asking import AdapterError
 from training import grpo
 from training.checkpoint_manifest import MANIFEST
 from training.csv_log import LOG_FILE, read_log
@@ -158,12 +159,37 @@ def test_a_dry_run_says_what_would_be_done(flags: list[str], tmp_path: Path) -> 
         (["--max_prompt_length", "100"], "2 of 2 prompts are longer than max_prompt_length"),
         (["--softmax_temperature", "0"], "softmax_temperature is 0.0"),
         (["--config", "nowhere.yaml"], "the recipe cannot be read"),
+        (
+            ["--use_vllm", "true", "--vllm_enable_sleep_mode", "true"],
+            "vllm_enable_sleep_mode cannot be honoured",
+        ),
+        (
+            ["--use_vllm", "true", "--load_in_4bit", "true", "--dry_run", "true"],
+            "which vLLM cannot be handed",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_named(flags: list[str], extra: list[str], says: str) -> None:
     kept = flags[2:] if extra[0] == "--config" else flags
     with pytest.raises(RecipeError, match=says):
         grpo.main([*kept, *extra])
+
+
+def test_rollouts_without_a_vllm_are_named(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as absent:
+        absent.setattr("importlib.util.find_spec", lambda _: None)
+        with pytest.raises(AdapterError, match="vLLM is not installed"):
+            grpo.parse([*flags, "--use_vllm", "true"])
+    nowhere = [
+        "--vllm_mode",
+        "server",
+        "--vllm_server_base_url",
+        "http://127.0.0.1:9",
+        "--vllm_server_timeout",
+        "0.2",
+    ]
+    with pytest.raises(AdapterError, match=r"no server is up at http://127\.0\.0\.1:9 "):
+        grpo.main([*flags, "--use_vllm", "true", *nowhere])
 
 
 def test_a_clip_that_is_not_the_rows_own_is_named(flags: list[str], world: World, tmp_path: Path) -> None:

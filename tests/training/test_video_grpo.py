@@ -68,7 +68,7 @@ def test_log_probabilities_are_computed_with_the_video(world: World, tmp_path: P
         expected = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
         torch.testing.assert_close(logps[i, : len(tokens)], expected, rtol=1e-4, atol=1e-5)
 
-    trainer._shown = {0: world.shown[1]}
+    trainer.shown = {0: world.shown[1]}
     trainer.encoder.forget()
     other, other_entropy = scored()
     assert (other - logps).abs().max() > 1e-4

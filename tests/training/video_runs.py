@@ -65,6 +65,7 @@ def make_trainer(
     softmax_temperature: float | None = None,
     checkpoint: Path | None = None,
     callbacks: Sequence[Any] = (),
+    vllm: Any = None,
     **settings: Any,
 ) -> Any:
     """A GRPO trainer of groups of 4 short completions, float32, one group a step."""
@@ -101,6 +102,7 @@ def make_trainer(
         args=args,
         show=world.shown.__getitem__,
         softmax_temperature=softmax_temperature,
+        vllm=vllm,
         reward_funcs=reward,
         train_dataset=Dataset.from_list([{"prompt": world.rows[i].sample.id, "row": i} for i in rows]),
         processing_class=world.processor,

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from lmms_eval_command import environment, lmms_eval, saved
+from egost_serve import Served, start_serving
+from lmms_eval_command import lmms_eval, saved
 
 from egost_tasks.frames import N_FRAMES
 from egost_tasks.mini_world import write_mini_release
@@ -32,40 +28,6 @@ pytestmark = [
 
 TASKS = ["egost_mini_direction_reverse", "egost_mini_landmark_forward", "egost_mini_route_forward"]
 TOKENS = 48
-READY_S = 900.0
-
-
-@dataclass
-class Served:
-    """An `egost serve` under way. process: the command itself; pid: of vLLM, once it is known."""
-
-    process: subprocess.Popen[str]
-    lines: list[str] = field(default_factory=list)
-    ready: threading.Event = field(default_factory=threading.Event)
-    url: str = ""
-    pid: int = 0
-
-    def read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-            if started := re.search(r"as process (\d+)", line):
-                self.pid = int(started[1])
-            if served := re.search(r"is served at (\S+) after", line):
-                self.url = served[1]
-                self.ready.set()
-        self.ready.set()
-
-    @property
-    def text(self) -> str:
-        return "".join(self.lines)
-
-    def answered(self) -> float:
-        """Requests that vLLM counts as answered."""
-        found = re.findall(
-            r"^vllm:request_success_total\{.*\} (\S+)$", httpx.get(f"{self.url}/metrics").text, re.M
-        )
-        return sum(map(float, found))
 
 
 @pytest.fixture(scope="module")
@@ -79,51 +41,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def servers(cache: Path) -> Iterator[list[Served]]:
     """Started at once, since a start is mostly waiting for imports."""
     checkpoint = tiny_checkpoint(cache / "checkpoints" / "tiny")
-    started = [_serve(checkpoint, cache) for _ in range(2)]
+    started = [start_serving(checkpoint, cache) for _ in range(2)]
     try:
         for served in started:
-            assert served.ready.wait(READY_S) and served.url, served.text
+            served.wait_until_ready()
         yield started
     finally:
         for served in started:
-            served.process.send_signal(signal.SIGINT)
-        for served in started:
-            served.process.wait(60)
-
-
-def _serve(checkpoint: Path, cache: Path) -> Served:
-    command = [
-        str(Path(sys.executable).with_name("egost")),
-        "serve",
-        str(checkpoint),
-        "--port",
-        str(_free_port()),
-    ]
-    settings = [
-        "--dtype",
-        "float32",
-        "--max-model-len",
-        "2048",
-        "--",
-        "--enforce-eager",
-        "--skip-mm-profiling",
-    ]
-    process = subprocess.Popen(
-        [*command, *settings],
-        env={**environment(cache), "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    served = Served(process)
-    threading.Thread(target=served.read, daemon=True).start()
-    return served
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+            served.stop()
 
 
 def _evaluate(servers: list[Served], cache: Path, folder: Path, *more: str) -> dict[str, dict[int, str]]:

@@ -1,0 +1,116 @@
+"""GRPO whose rollouts a real vLLM server samples, by the real commands; a run that is killed goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from egost_serve import Served, start_serving
+from lmms_eval_command import environment
+from video_runs import World
+
+from model_adapters.asking import AdapterError
+from model_adapters.server_engine import ServerEngine
+from training import grpo
+from training.csv_log import LOG_FILE, read_log
+from training.training_rows import write_training_rows
+from training.whole_checkpoints import whole_checkpoints
+
+pytestmark = pytest.mark.slow
+
+PROCESS = Path(__file__).parents[1] / "grpo_process.py"
+CONFIG = Path(grpo.__file__).parent / "configs" / "mini_grpo.yaml"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared") / "cache"
+
+
+@pytest.fixture(scope="module")
+def server(world: World, cache: Path) -> Iterator[Served]:
+    served = start_serving(world.checkpoint, cache, "--rollouts")
+    try:
+        served.wait_until_ready()
+        yield served
+    finally:
+        served.stop()
+
+
+@pytest.fixture
+def flags(world: World, tmp_path: Path, server: Served) -> list[str]:
+    """Flags of a run of 4 steps on two rows, saved every 2 steps."""
+    write_training_rows(tmp_path / "rows.jsonl", world.rows[:2])
+    settings = {
+        "config": CONFIG,
+        "model_name_or_path": world.checkpoint,
+        "rows": tmp_path / "rows.jsonl",
+        "output_dir": tmp_path / "run",
+        "num_generations": 4,
+        "per_device_train_batch_size": 4,
+        "max_completion_length": 6,
+        "learning_rate": 1e-3,
+        "max_steps": 4,
+        "save_steps": 2,
+        "use_vllm": "true",
+        "vllm_mode": "server",
+        "vllm_server_base_url": server.url,
+    }
+    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+
+
+def run(
+    cache: Path, world: World, *arguments: str, launch: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *launch, str(PROCESS), *arguments],
+        capture_output=True,
+        text=True,
+        env={**environment(cache), "OMP_NUM_THREADS": "1", "EGOST_MINI_DATA": str(world.root)},
+        timeout=600,
+    )
+
+
+def test_a_killed_run_goes_on_as_the_unbroken_one(
+    flags: list[str], cache: Path, world: World, server: Served, tmp_path: Path
+) -> None:
+    unbroken = run(cache, world, "0", "never", *flags, "--output_dir", str(tmp_path / "unbroken"))
+    assert unbroken.returncode == 0, unbroken.stderr[-3000:] + server.text[-3000:]
+    assert run(cache, world, "3", "step", *flags).returncode == -signal.SIGKILL
+    assert [folder.name for folder in whole_checkpoints(tmp_path / "run")] == ["checkpoint-2"]
+    last = run(cache, world, "0", "never", *flags)
+    assert last.returncode == 0, last.stderr[-3000:]
+    whole, broken = (read_log(tmp_path / name / LOG_FILE) for name in ("unbroken", "run"))
+    assert [row["step"] for row in broken] == ["1", "2", "3", "4"]
+    for name in ("loss", "reward", "kl", "grad_norm", "sampling_gap"):
+        assert [float(row[name]) for row in broken] == pytest.approx(
+            [float(row[name]) for row in whole], rel=1e-4, abs=1e-6
+        ), name
+    # Under the policy but for the tokens that are never sampled: the server had the weights of each step.
+    assert max(float(row["sampling_gap"]) for row in whole) < 0.05
+    assert len({row["reward"] for row in whole}) > 1
+
+
+def test_two_processes_share_a_server(
+    flags: list[str], cache: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = (
+        *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+    )
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+    done = run(cache, world, "0", "never", *flags, "--max_steps", "2", "--save_strategy", "no", launch=launch)
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Both rows in each step, one in each process; the weights of the second step have arrived.
+    log = read_log(tmp_path / "run" / LOG_FILE)
+    assert [float(row["epoch"]) for row in log] == [1.0, 2.0]
+    assert max(float(row["sampling_gap"]) for row in log) < 0.05
+
+
+def test_its_server_is_not_evaluated(server: Served) -> None:
+    with pytest.raises(AdapterError, match="started for the rollouts of a training"):
+        ServerEngine([server.url])

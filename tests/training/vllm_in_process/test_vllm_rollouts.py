@@ -1,0 +1,114 @@
+"""Rollouts by the real vLLM in the trainer's process: of the same prompt, with its clip, by the weights of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig
+from video_runs import World, logged, make_trainer
+
+from egost_tasks.clips import Clip, get_clip
+from egost_tasks.frames import parse_protocol
+from egost_tasks.prompts import load_prompt
+from egost_tasks.release import Release
+from model_adapters.asking import Ask, GenerationArguments
+from model_adapters.checkpoints import checkpoint_identity
+from model_adapters.group_sampling import EngineSampler
+from model_adapters.vllm_engine import VllmEngine, VllmSettings
+from training.video_grpo import _rollout
+from training.vllm_rollouts import VideoRolloutError
+
+LORA = LoraConfig(r=8, lora_alpha=64, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
+
+
+@pytest.fixture(scope="module")
+def clips(world: World, tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    release, protocol = Release("mini", (world.root,), "test"), parse_protocol("uniform8")
+    cache = tmp_path_factory.mktemp("cache")
+    return [get_clip(release.clip_path(row.sample), protocol, cache=cache) for row in world.rows]
+
+
+@pytest.fixture(scope="module")
+def engine(world: World) -> Iterator[VllmEngine]:
+    settings = VllmSettings(dtype="float32", enforce_eager=True, max_num_seqs=8, max_model_len=1024)
+    started = VllmEngine(checkpoint_identity(world.checkpoint), settings)
+    yield started
+    started.close()
+
+
+def asked(world: World, clips: list[Clip]) -> Callable[[int], Ask]:
+    def ask(row: int) -> Ask:
+        sample = world.rows[row].sample
+        return Ask(sample.id, load_prompt("think").render(sample), clips[row], GenerationArguments(0))
+
+    return ask
+
+
+def gap(trainer: Any, world: World) -> float:
+    """How far the log-probabilities that vLLM tells are from those of the trainer's model with the video, at most."""
+    trainer.rows, trainer.shown = [0, 0, 1, 1], {row: world.shown[row] for row in (0, 1)}
+    trainer.encoder.forget()
+    sampled = _rollout([], trainer)
+    gaps = []
+    for row, prompt, ids, told in zip(
+        trainer.rows, sampled["prompt_ids"], sampled["completion_ids"], sampled["logprobs"], strict=True
+    ):
+        whole = torch.tensor([prompt + ids])
+        video = trainer._video(trainer.model, [world.shown[row]], whole)
+        with torch.no_grad():
+            logits = trainer.model(input_ids=whole, attention_mask=torch.ones_like(whole), **video).logits
+        logits = logits[0, len(prompt) - 1 : -1] / trainer.args.temperature
+        logits[:, trainer.suppressed] = -torch.inf
+        own = logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None])[:, 0]
+        gaps.append((own - torch.tensor(told)).abs().max().item())
+    return max(gaps)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_it_samples_by_the_weights_of_the_step(
+    world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path, lora: LoraConfig | None
+) -> None:
+    trainer = make_trainer(
+        world,
+        tmp_path,
+        rows=(0, 1),
+        vllm=(EngineSampler(engine), asked(world, clips)),
+        peft_config=lora,
+        max_steps=3,
+        learning_rate=5e-3,
+        temperature=0.7,
+    )
+    trainer.train()
+    # As the trainer's own log has it: what differs are the tokens that are never sampled.
+    assert max(logged(trainer, "sampling/sampling_logp_difference/mean")) < 0.05
+    assert 0.8 < min(logged(trainer, "sampling/importance_sampling_ratio/min")) < 1
+
+    assert gap(trainer, world) > 0.1, "the weights of the last step are not handed over yet"
+    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    trainer.vllm_generation.sync_weights()
+    assert gap(trainer, world) < 1e-3
+    for name, weight in trainer.model.state_dict().items():
+        assert torch.equal(weight, before[name]), f"{name} is not as it was before it was handed over"
+
+
+def test_it_sees_the_clip(world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path) -> None:
+    wrong = [clips[1], clips[0], clips[2]]
+    trainer = make_trainer(world, tmp_path, vllm=(EngineSampler(engine), asked(world, wrong)))
+    trainer.vllm_generation.sync_weights()
+    assert gap(trainer, world) > 1e-2
+
+
+def test_another_prompt_than_the_trainer_s_is_refused(
+    world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path
+) -> None:
+    trainer = make_trainer(world, tmp_path, vllm=(EngineSampler(engine), asked(world, clips)))
+    trainer.vllm_generation.sync_weights()
+    shown = world.shown[0]
+    trainer.rows, trainer.shown = [0], {0: replace(shown, prompt_ids=(*shown.prompt_ids, 7))}
+    with pytest.raises(VideoRolloutError, match=f"another prompt of {world.rows[0].sample.id}"):
+        _rollout([], trainer)
