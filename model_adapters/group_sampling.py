@@ -41,6 +41,9 @@ class GroupSampler(Protocol):
     def sample(self, wanted: Wanted) -> list[SampledGroup]:
         """One group for each ask, in their order. Raises AdapterError."""
 
+    def close(self) -> None:
+        """Stop what was started, and close the connections."""
+
 
 class EngineSampler:
     """A `GroupSampler` over vLLM in this process, which starts with the first call."""
@@ -77,6 +80,9 @@ class EngineSampler:
             for output in outputs
         ]
 
+    def close(self) -> None:
+        self._engine.close()
+
 
 class ServerSampler:
     """A `GroupSampler` over a server that `egost serve MODEL --rollouts` started, on a disk shared with it.
@@ -110,6 +116,10 @@ class ServerSampler:
 
     def sample(self, wanted: Wanted) -> list[SampledGroup]:
         return self._run(self._groups(wanted))
+
+    def close(self) -> None:
+        self._run(self._api.close())
+        self._loop.close()
 
     async def _groups(self, wanted: Wanted) -> list[SampledGroup]:
         clip = next((ask.clip for ask, _ in wanted if ask.clip), None)

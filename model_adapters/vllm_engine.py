@@ -47,7 +47,7 @@ class VllmSettings:
     max_model_len: tokens of prompt and reply together; by default CONTEXT, or the model's own where that is less.
     max_num_seqs: requests worked on at once. gpu_memory_utilization: share from 0 to 1.
     prefix_caching: whether questions on a clip share what was computed of it.
-    trust_remote_code: let Python code of the checkpoint run.
+    trust_remote_code: let Python code of the checkpoint run. load_bar: draw a bar while weights are read.
     """
 
     dtype: str = "auto"
@@ -62,6 +62,7 @@ class VllmSettings:
     enforce_eager: bool = False
     prefix_caching: bool = True
     trust_remote_code: bool = False
+    load_bar: bool = True
 
 
 class VllmEngine:
@@ -321,6 +322,7 @@ def _start(checkpoint: Checkpoint, family: Family, settings: VllmSettings, argum
         "enforce_eager": settings.enforce_eager,
         "enable_prefix_caching": settings.prefix_caching,
         "trust_remote_code": settings.trust_remote_code,
+        "use_tqdm_on_load": settings.load_bar,
         # Where log-probabilities are asked for: those that decide, with a checkpoint's penalty in them.
         "logprobs_mode": "processed_logprobs",
         **{name: value for name, value in optional.items() if value is not None},

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,8 @@ def parse(arguments: Sequence[str]) -> tuple[GrpoRecipe, Any, Any]:
 
     Raises RecipeError, and AdapterError where vLLM is asked for and not installed.
     """
+    # Said of rollouts that TRL would make by vLLM itself, which these are not.
+    warnings.filterwarnings("ignore", message="TRL currently supports vLLM")
     from trl import GRPOConfig, ModelConfig
 
     recipe, args, model = read_recipe((GrpoRecipe, GRPOConfig, ModelConfig), arguments)
@@ -227,15 +230,16 @@ def vllm_sampler(recipe: GrpoRecipe, args: Any, model: Any) -> GroupSampler:
     if args.vllm_mode == "server":
         url = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
         return ServerSampler(url, recipe.largest_pixels, args.vllm_server_timeout)
+    name = model.model_name_or_path
+    checkpoint = checkpoint_identity(name, None if Path(name).is_dir() else model.model_revision)
     settings = VllmSettings(
         dtype=model.dtype or "float32",
         max_pixels=recipe.largest_pixels,
         max_model_len=args.vllm_max_model_length or recipe.max_prompt_length + args.max_completion_length,
         gpu_memory_utilization=None if args.use_cpu else args.vllm_gpu_memory_utilization,
+        load_bar=False,
     )
-    return EngineSampler(
-        VllmEngine(checkpoint_identity(model.model_name_or_path, model.model_revision), settings)
-    )
+    return EngineSampler(VllmEngine(checkpoint, settings))
 
 
 def train(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> None:

@@ -183,6 +183,12 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         metrics["completions/empty"].append(self.accelerator.gather(empty).sum().item())
         return rewards
 
+    def end(self) -> None:
+        """As transformers' Trainer; vLLM is stopped too."""
+        if self.use_vllm:
+            self.vllm_generation.close()
+        super().end()
+
     def _video(self, model: Any, shown: Sequence[ShownSample], ids: torch.Tensor) -> dict[str, Any]:
         """The arguments that show each sequence its video; ids: int64 [sequences, tokens], prompts first."""
         plain = self._plain(model)

@@ -8,10 +8,14 @@ rollouts by vLLM.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from transformers.utils import logging as hf_logging
 
 from egost_tasks.errors import EgostError
 from model_adapters.asking import Ask
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
     from training.video_grpo import VideoGRPOTrainer
 
 WEIGHTS = "rollout_weights"
-"""Folder of a run through which vLLM gets the weights of each step; it may be deleted after the run."""
+"""Folder of a run through which vLLM gets the weights of each step, while the run lasts."""
 
 
 class VideoRolloutError(EgostError):
@@ -36,21 +40,22 @@ class VllmRollouts:
 
     def __init__(self, trainer: VideoGRPOTrainer, sampler: GroupSampler, ask: Callable[[int], Ask]) -> None:
         self._trainer, self._sampler, self._ask = trainer, sampler, ask
+        self._folder = Path(trainer.args.output_dir) / WEIGHTS
 
     def sync_weights(self) -> None:
         """Let vLLM go on with the weights of this step. Raises AdapterError where it does not take them."""
         trainer = self._trainer
-        folder = Path(trainer.args.output_dir) / WEIGHTS
         model = trainer.accelerator.unwrap_model(trainer.model)
-        if not hasattr(model, "merge_adapter"):
-            # By all processes: where they share the weights, these are gathered.
-            trainer.save_model(str(folder))
-        elif trainer.args.should_save:
-            _save_merged(model, folder)
-            # vLLM takes the folder for the model from now on, and looks for its processor there.
-            trainer.processing_class.save_pretrained(folder)
+        with _no_bars():
+            if not hasattr(model, "merge_adapter"):
+                # By all processes: where they share the weights, these are gathered.
+                trainer.save_model(str(self._folder))
+            elif trainer.args.should_save:
+                _save_merged(model, self._folder)
+                # vLLM takes the folder for the model from now on, and looks for its processor there.
+                trainer.processing_class.save_pretrained(self._folder)
         if trainer.args.should_save:
-            self._sampler.take_weights(folder)
+            self._sampler.take_weights(self._folder)
         trainer.accelerator.wait_for_everyone()
 
     def sample(self) -> dict[str, Any]:
@@ -78,6 +83,12 @@ class VllmRollouts:
             "logprobs": [list(of) for group in sampled for of in group.log_probabilities],
         }
 
+    def close(self) -> None:
+        """Stop what samples, and delete the weights that it was handed."""
+        self._sampler.close()
+        if self._trainer.args.should_save:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
     def _sampling(self, row: int, n: int) -> dict[str, Any]:
         trainer, args = self._trainer, self._trainer.args
         return {
@@ -94,6 +105,18 @@ class VllmRollouts:
             "seed": hash((args.seed, trainer.state.global_step, trainer.accelerator.process_index, row))
             % 2**31,
         }
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep transformers' bars out of the run's own, at every step."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
 
 
 def _save_merged(model: Any, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""GRPO whose rollouts a real vLLM server samples, by the real commands; a run that is killed goes on."""
+"""GRPO whose rollouts the real vLLM samples, by the real commands: in the process, and by a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from model_adapters.server_engine import ServerEngine
 from training import grpo
 from training.csv_log import LOG_FILE, read_log
 from training.training_rows import write_training_rows
+from training.vllm_rollouts import WEIGHTS
 from training.whole_checkpoints import whole_checkpoints
+from training.whole_run import FINAL
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +44,7 @@ def server(world: World, cache: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
-def flags(world: World, tmp_path: Path, server: Served) -> list[str]:
+def flags(world: World, tmp_path: Path) -> list[str]:
     """Flags of a run of 4 steps on two rows, saved every 2 steps."""
     write_training_rows(tmp_path / "rows.jsonl", world.rows[:2])
     settings = {
@@ -57,8 +59,6 @@ def flags(world: World, tmp_path: Path, server: Served) -> list[str]:
         "max_steps": 4,
         "save_steps": 2,
         "use_vllm": "true",
-        "vllm_mode": "server",
-        "vllm_server_base_url": server.url,
     }
     return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
 
@@ -75,14 +75,30 @@ def run(
     )
 
 
+@pytest.fixture
+def by_server(flags: list[str], server: Served) -> list[str]:
+    return [*flags, "--vllm_mode", "server", "--vllm_server_base_url", server.url]
+
+
+def test_a_run_with_vllm_in_the_process(flags: list[str], cache: Path, world: World, tmp_path: Path) -> None:
+    lora = ["--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", "2"]
+    done = run(cache, world, "0", "never", *flags, *lora)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr and "Loading safetensors" not in done.stderr
+    log = read_log(tmp_path / "run" / LOG_FILE)
+    assert max(float(row["sampling_gap"]) for row in log) < 0.05
+    assert (tmp_path / "run" / FINAL / "model.safetensors").is_file()
+    assert not (tmp_path / "run" / WEIGHTS).exists()
+
+
 def test_a_killed_run_goes_on_as_the_unbroken_one(
-    flags: list[str], cache: Path, world: World, server: Served, tmp_path: Path
+    by_server: list[str], cache: Path, world: World, server: Served, tmp_path: Path
 ) -> None:
-    unbroken = run(cache, world, "0", "never", *flags, "--output_dir", str(tmp_path / "unbroken"))
+    unbroken = run(cache, world, "0", "never", *by_server, "--output_dir", str(tmp_path / "unbroken"))
     assert unbroken.returncode == 0, unbroken.stderr[-3000:] + server.text[-3000:]
-    assert run(cache, world, "3", "step", *flags).returncode == -signal.SIGKILL
+    assert run(cache, world, "3", "step", *by_server).returncode == -signal.SIGKILL
     assert [folder.name for folder in whole_checkpoints(tmp_path / "run")] == ["checkpoint-2"]
-    last = run(cache, world, "0", "never", *flags)
+    last = run(cache, world, "0", "never", *by_server)
     assert last.returncode == 0, last.stderr[-3000:]
     whole, broken = (read_log(tmp_path / name / LOG_FILE) for name in ("unbroken", "run"))
     assert [row["step"] for row in broken] == ["1", "2", "3", "4"]
@@ -96,14 +112,16 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(
 
 
 def test_two_processes_share_a_server(
-    flags: list[str], cache: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by_server: list[str], cache: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = (
         *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
         *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
     )
     monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
-    done = run(cache, world, "0", "never", *flags, "--max_steps", "2", "--save_strategy", "no", launch=launch)
+    done = run(
+        cache, world, "0", "never", *by_server, "--max_steps", "2", "--save_strategy", "no", launch=launch
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     # Both rows in each step, one in each process; the weights of the second step have arrived.
     log = read_log(tmp_path / "run" / LOG_FILE)
