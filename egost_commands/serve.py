@@ -67,6 +67,10 @@ def serve(
     command, environment = serve_command(plan), serve_environment(plan)
     following = f"egost train grpo CONFIG {train_flags(plan)}" if rollouts else evaluate_command(plan)
     typer.echo(in_shell(command, environment))
+    if rollouts and host not in ("127.0.0.1", "localhost"):
+        _say(
+            f"whoever reaches {plan.url} can give it other weights: a server for rollouts takes them from anyone"
+        )
     if dry_run:
         typer.echo(f"then: {following}", err=True)
         return

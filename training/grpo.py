@@ -27,7 +27,7 @@ from egost_tasks.release import Release, open_release
 from model_adapters.asking import Ask, GenerationArguments
 from model_adapters.checkpoints import checkpoint_identity
 from model_adapters.group_sampling import EngineSampler, GroupSampler, ServerSampler
-from model_adapters.vllm_engine import VllmEngine, VllmSettings, vllm_version
+from model_adapters.vllm_engine import VllmEngine, VllmSettings
 from training.checkpoint_manifest import CheckpointManifest
 from training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
 from training.rewards import Rewards
@@ -119,10 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str]) -> tuple[GrpoRecipe, Any, Any]:
-    """The recipe, TRL's GRPOConfig and its ModelConfig that flags and `--config` name.
-
-    Raises RecipeError, and AdapterError where vLLM is asked for and not installed.
-    """
+    """The recipe, TRL's GRPOConfig and its ModelConfig that flags and `--config` name. Raises RecipeError."""
     # Said of rollouts that TRL would make by vLLM itself, which these are not.
     warnings.filterwarnings("ignore", message="TRL currently supports vLLM")
     from trl import GRPOConfig, ModelConfig
@@ -205,7 +202,7 @@ _NOT_WITH_VIDEO = (
 
 
 def check_vllm(args: Any, model: Any) -> None:
-    """Raise RecipeError for settings under which vLLM cannot sample, AdapterError where it is not installed."""
+    """Raise RecipeError for settings under which vLLM cannot sample."""
     fields = {field.name: field.default for field in dataclasses.fields(args)}
     if unknown := [name for name in _NOT_WITH_VIDEO if getattr(args, name) != fields[name]]:
         raise RecipeError(
@@ -216,20 +213,22 @@ def check_vllm(args: Any, model: Any) -> None:
             "use_vllm is set, and the model is loaded in 4 or 8 bits, which vLLM cannot be handed at each step. Give "
             "--load_in_4bit false --load_in_8bit false, or leave use_vllm out."
         )
-    if args.vllm_mode == "colocate":
-        vllm_version()
-        if args.world_size > 1:
-            raise RecipeError(
-                f"use_vllm is set, vllm_mode is colocate, and there are {args.world_size} processes: vLLM samples in "
-                "the process of a single one. Start `egost serve MODEL --rollouts`, and give --vllm_mode server."
-            )
+    if args.vllm_mode == "colocate" and args.world_size > 1:
+        raise RecipeError(
+            f"use_vllm is set, vllm_mode is colocate, and there are {args.world_size} processes: vLLM samples in the "
+            "process of a single one. Start `egost serve MODEL --rollouts`, and give --vllm_mode server."
+        )
+
+
+def vllm_server(args: Any) -> str:
+    """URL of the server that TRL's arguments name."""
+    return args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
 
 
 def vllm_sampler(recipe: GrpoRecipe, args: Any, model: Any) -> GroupSampler:
-    """vLLM as the arguments of TRL ask for it. Raises AdapterError where no such server is up."""
+    """vLLM as TRL's arguments ask for it. Raises AdapterError where it is not installed, or no such server is up."""
     if args.vllm_mode == "server":
-        url = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
-        return ServerSampler(url, recipe.largest_pixels, args.vllm_server_timeout)
+        return ServerSampler(vllm_server(args), recipe.largest_pixels, args.vllm_server_timeout)
     name = model.model_name_or_path
     checkpoint = checkpoint_identity(name, None if Path(name).is_dir() else model.model_revision)
     settings = VllmSettings(

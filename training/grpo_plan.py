@@ -23,6 +23,7 @@ def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
             f"rows: {len(data.rows)} of {recipe.world} ({data.release.revision})",
             f"optimizer steps: {optimizer_steps(args, len(data.rows))} ({per_step} prompts x {args.num_generations} "
             f"completions sampled at a time)",
+            f"sampled by: {_sampler(args)}",
             f"prompt tokens: {min(lengths)} to {max(lengths)}, mean {sum(lengths) / len(lengths):.0f} "
             f"(limit {recipe.max_prompt_length}); a completion at most {args.max_completion_length}",
             f"tokens an epoch, at most: "
@@ -36,6 +37,16 @@ def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
             row.solution,
         ]
     )
+
+
+def _sampler(args: Any) -> str:
+    from training.grpo import vllm_server
+
+    if not args.use_vllm:
+        return "transformers"
+    if args.vllm_mode == "server":
+        return f"vLLM at {vllm_server(args)}"
+    return f"vLLM in this process, with {args.vllm_gpu_memory_utilization:.0%} of its GPU's memory"
 
 
 def optimizer_steps(args: Any, rows: int) -> int:

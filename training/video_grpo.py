@@ -8,6 +8,7 @@ are a rollout through TRL's `rollout_func`, and overrides, most of which carry a
     _get_per_token_logps_and_entropies   gives the model the video; without it, log-probabilities would be blind
     _calculate_rewards                counts what has no reward
     _get_train_sampler                orders the rows of an epoch by its number, so that a killed run goes on exactly
+    use_vllm, vllm_generation         where vLLM samples: TRL hands weights to the latter, and corrects the loss
 
 TRL calls these by convention, not by contract, so the version is checked and a test pins what is relied on.
 """

@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+from trl import GRPOConfig
 from typer.testing import CliRunner
 from video_runs import World
 
@@ -175,11 +177,37 @@ def test_a_wrong_recipe_is_named(flags: list[str], extra: list[str], says: str) 
         grpo.main([*kept, *extra])
 
 
+def test_vllm_in_one_of_several_processes_is_refused(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GRPOConfig, "world_size", 2)
+    with pytest.raises(RecipeError, match=r"there are 2 processes.*--vllm_mode server"):
+        grpo.parse([*flags, "--use_vllm", "true"])
+
+
+def _not_installed(name: str) -> str:
+    raise PackageNotFoundError(name)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ([], "vLLM in this process, with 30% of its GPU's memory"),
+        (["--vllm_mode", "server", "--vllm_server_base_url", "http://a:1"], "vLLM at http://a:1"),
+    ],
+)
+def test_a_dry_run_says_who_samples(
+    flags: list[str], more: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grpo.main([*flags, "--dry_run", "true", "--use_vllm", "true", *more])
+    assert f"sampled by: {says}" in capsys.readouterr().out
+
+
 def test_rollouts_without_a_vllm_are_named(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as absent:
-        absent.setattr("importlib.util.find_spec", lambda _: None)
+        absent.setattr("model_adapters.vllm_engine.version", _not_installed)
         with pytest.raises(AdapterError, match="vLLM is not installed"):
-            grpo.parse([*flags, "--use_vllm", "true"])
+            grpo.main([*flags, "--use_vllm", "true"])
     nowhere = [
         "--vllm_mode",
         "server",

@@ -14,7 +14,8 @@ from trl.trainer import utils
 PINNED = {
     # Takes rollouts from `rollout_func`, and the row's reward, advantages and reference log-probabilities in one order.
     "_generate_and_score_completions": (GRPOTrainer._generate_and_score_completions, "1fa48922792dcd5c"),
-    # Calls `rollout_func` with one prompt for each completion, and allows `logprobs` to be None.
+    # Calls `rollout_func` with one prompt for each completion, and allows `logprobs` to be None. Where `use_vllm` is
+    # set, calls `vllm_generation.sync_weights` first, once a step.
     "_generate": (GRPOTrainer._generate, "2a27fdf8f5e6f356"),
     # Asks for log-probabilities of the sequences in `inputs`, and nothing else of the model.
     "_compute_loss": (GRPOTrainer._compute_loss, "80295546bbdbf6f7"),
