@@ -7,7 +7,8 @@ clip, as token ids and log-probabilities.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -53,18 +54,19 @@ class EngineSampler:
 
     def take_weights(self, checkpoint: Path) -> None:
         llm = self._engine.llm
-        llm.collective_rpc("reload_weights", kwargs={"weights_path": str(checkpoint)})
-        llm.reset_prefix_cache()
-        llm.llm_engine.reset_encoder_cache()
+        with _spoken(f"vLLM does not take the weights in {checkpoint}"):
+            llm.collective_rpc("reload_weights", kwargs={"weights_path": str(checkpoint)})
+            llm.reset_prefix_cache()
+            llm.llm_engine.reset_encoder_cache()
 
     def sample(self, wanted: Wanted) -> list[SampledGroup]:
         from vllm import SamplingParams
 
-        outputs = self._engine.llm.generate(
-            [self._engine.request(ask) for ask, _ in wanted],
-            [SamplingParams(**sampling, logprobs=0, detokenize=False) for _, sampling in wanted],
-            use_tqdm=False,
-        )
+        llm = self._engine.llm
+        requests = [self._engine.request(ask) for ask, _ in wanted]
+        with _spoken("vLLM samples nothing"):
+            params = [SamplingParams(**sampling, logprobs=0, detokenize=False) for _, sampling in wanted]
+            outputs = llm.generate(requests, params, use_tqdm=False)
         return [
             SampledGroup(
                 prompt_ids=tuple(output.prompt_token_ids),
@@ -82,6 +84,18 @@ class EngineSampler:
 
     def close(self) -> None:
         self._engine.close()
+
+
+@contextmanager
+def _spoken(what: str) -> Iterator[None]:
+    """Any fault of vLLM's as an AdapterError that says what did not work."""
+    try:
+        yield
+    except Exception as error:
+        raise AdapterError(
+            f"{what} ({type(error).__name__}: {error}). Where memory ran out, lower per_device_train_batch_size or "
+            "vllm_gpu_memory_utilization. Run the same command again, to go on from the last whole checkpoint."
+        ) from error
 
 
 class ServerSampler:

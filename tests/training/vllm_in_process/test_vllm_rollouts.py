@@ -16,7 +16,7 @@ from egost_tasks.clips import Clip, get_clip
 from egost_tasks.frames import parse_protocol
 from egost_tasks.prompts import load_prompt
 from egost_tasks.release import Release
-from model_adapters.asking import Ask, GenerationArguments
+from model_adapters.asking import AdapterError, Ask, GenerationArguments
 from model_adapters.checkpoints import checkpoint_identity
 from model_adapters.group_sampling import EngineSampler
 from model_adapters.vllm_engine import VllmEngine, VllmSettings
@@ -112,3 +112,13 @@ def test_another_prompt_than_the_trainer_s_is_refused(
     trainer.rows, trainer.shown = [0], {0: replace(shown, prompt_ids=(*shown.prompt_ids, 7))}
     with pytest.raises(VideoRolloutError, match=f"another prompt of {world.rows[0].sample.id}"):
         _rollout([], trainer)
+
+
+def test_what_vllm_refuses_is_named(
+    world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path
+) -> None:
+    sampler = EngineSampler(engine)
+    with pytest.raises(AdapterError, match=r"vLLM samples nothing \(.*greedy.*Run the same command again"):
+        sampler.sample([(asked(world, clips)(0), {"n": 2, "temperature": 0.0})])
+    with pytest.raises(AdapterError, match=f"does not take the weights in {tmp_path}"):
+        sampler.take_weights(tmp_path)
