@@ -7,6 +7,7 @@ clip, as token ids and log-probabilities.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,11 +37,11 @@ Wanted = Sequence[tuple[Ask, Mapping[str, Any]]]
 class GroupSampler(Protocol):
     """Something that samples groups of completions."""
 
-    def take_weights(self, checkpoint: Path) -> None:
-        """Go on with the weights of a checkpoint's folder. Raises AdapterError."""
+    def take_weights(self, checkpoint: Path, name: str) -> None:
+        """Go on with the weights of a checkpoint's folder, under a name of their own. Raises AdapterError."""
 
-    def sample(self, wanted: Wanted) -> list[SampledGroup]:
-        """One group for each ask, in their order. Raises AdapterError."""
+    def sample(self, wanted: Wanted, weights: str) -> list[SampledGroup]:
+        """One group for each ask, in their order, by the weights of a name. Raises AdapterError."""
 
     def close(self) -> None:
         """Stop what was started, and close the connections."""
@@ -52,14 +53,16 @@ class EngineSampler:
     def __init__(self, engine: VllmEngine) -> None:
         self._engine = engine
 
-    def take_weights(self, checkpoint: Path) -> None:
-        llm = self._engine.llm
+    def take_weights(self, checkpoint: Path, name: str) -> None:
+        with _same_randomness():
+            llm = self._engine.llm
         with _spoken(f"vLLM does not take the weights in {checkpoint}"):
             llm.collective_rpc("reload_weights", kwargs={"weights_path": str(checkpoint)})
-            llm.reset_prefix_cache()
+            if not llm.reset_prefix_cache():
+                raise RuntimeError("what it keeps of the old ones is in use")
             llm.llm_engine.reset_encoder_cache()
 
-    def sample(self, wanted: Wanted) -> list[SampledGroup]:
+    def sample(self, wanted: Wanted, weights: str) -> list[SampledGroup]:
         from vllm import SamplingParams
 
         llm = self._engine.llm
@@ -87,14 +90,29 @@ class EngineSampler:
 
 
 @contextmanager
+def _same_randomness() -> Iterator[None]:
+    """Let whoever draws in this process go on as before: on a CPU, vLLM seeds all of it anew when it starts."""
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+@contextmanager
 def _spoken(what: str) -> Iterator[None]:
     """Any fault of vLLM's as an AdapterError that says what did not work."""
     try:
         yield
     except Exception as error:
         raise AdapterError(
-            f"{what} ({type(error).__name__}: {error}). Where memory ran out, lower per_device_train_batch_size or "
-            "vllm_gpu_memory_utilization. Run the same command again, to go on from the last whole checkpoint."
+            f"{what} ({type(error).__name__}: {error}). Where memory ran out, lower vllm_gpu_memory_utilization or "
+            "vllm_max_model_length. Run the same command again, to go on from the last whole checkpoint."
         ) from error
 
 
@@ -125,11 +143,18 @@ class ServerSampler:
         self._pixels = processor_arguments(self._family, max_pixels)
         self._frames = FrameSender(self._family, self._body, "auto", _CLIPS_KEPT)
 
-    def take_weights(self, checkpoint: Path) -> None:
-        self._run(self._api.take_weights(checkpoint.resolve()))
+    def take_weights(self, checkpoint: Path, name: str) -> None:
+        self._run(self._api.take_weights(checkpoint.resolve(), name))
 
-    def sample(self, wanted: Wanted) -> list[SampledGroup]:
-        return self._run(self._groups(wanted))
+    def sample(self, wanted: Wanted, weights: str) -> list[SampledGroup]:
+        groups = self._run(self._groups(wanted))
+        if (found := self._run(self._api.weights())) != weights:
+            raise AdapterError(
+                f"{self._api.url} holds the weights '{found}', and was given '{weights}': another run uses it too, or "
+                "it was started anew. Give each run a server of its own; then run the same command again, to go on "
+                "from the last whole checkpoint."
+            )
+        return groups
 
     def close(self) -> None:
         self._run(self._api.close())
@@ -144,7 +169,14 @@ class ServerSampler:
     async def _group(self, ask: Ask, sampling: Mapping[str, Any]) -> SampledGroup:
         frames = await self._frames.parts(ask.clip, self._way or "inline") if ask.clip else []
         tokens = {"logprobs": True, "return_token_ids": True}
-        return await self._api.sample({**self._body(ask, frames), **sampling, **tokens})
+        body = {**self._body(ask, frames), **sampling, **tokens}
+        try:
+            return await self._api.sample(body)
+        except NoAnswer as error:
+            if error.reason != "connection":
+                raise
+            # There is no other server to ask, and the seed says what is drawn.
+            return await self._api.sample(body)
 
     def _body(self, ask: Ask, frames: Sequence[Part]) -> dict[str, Any]:
         return {**request_body(self._name, self._family, ask, frames), "mm_processor_kwargs": self._pixels}

@@ -146,9 +146,10 @@ class ServerApi:
         """
         return await self._completed(body, _read_group)
 
-    async def take_weights(self, checkpoint: Path) -> None:
+    async def take_weights(self, checkpoint: Path, name: str) -> None:
         """Let the server go on with the weights of a checkpoint's folder, and forget what the old ones made.
 
+        name: by which it knows them from now on.
         Raises NoAnswer where the server is gone, AdapterError where it takes no weights, or not these.
         """
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(checkpoint)}}
@@ -156,6 +157,7 @@ class ServerApi:
             ("/collective_rpc", reload),
             ("/reset_prefix_cache", None),
             ("/reset_encoder_cache", None),
+            ("/update_weight_version", {"new_version": name}),
         ):
             response = await self._sent("POST", path, json=body)
             if response.status_code == 404:
@@ -169,6 +171,10 @@ class ServerApi:
                     "share the disk, serve the model that is trained, and answer nobody else meanwhile; its log "
                     "says more."
                 )
+
+    async def weights(self) -> str:
+        """The name that `take_weights` gave the weights that the server holds. Raises as `served`."""
+        return str((await self._get("/weight_info"))["weight_version"])
 
     async def _completed(self, body: Mapping[str, Any], read: Callable[[httpx.Response], T]) -> T:
         retrying = AsyncRetrying(

@@ -129,7 +129,7 @@ def parse(arguments: Sequence[str]) -> tuple[GrpoRecipe, Any, Any]:
         raise RecipeError(f"softmax_temperature is {recipe.softmax_temperature}; expected more than 0.")
     args.reward_weights = [1.0, recipe.format_weight, 1.0]
     if args.use_vllm:
-        check_vllm(args, model)
+        check_vllm(recipe, args, model)
     return recipe, args, model
 
 
@@ -201,8 +201,9 @@ _NOT_WITH_VIDEO = (
 """TRL's settings of rollouts by vLLM that these do not know."""
 
 
-def check_vllm(args: Any, model: Any) -> None:
+def check_vllm(recipe: GrpoRecipe, args: Any, model: Any) -> None:
     """Raise RecipeError for settings under which vLLM cannot sample."""
+    fewest = RowsRecipe.smallest_pixels
     fields = {field.name: field.default for field in dataclasses.fields(args)}
     if unknown := [name for name in _NOT_WITH_VIDEO if getattr(args, name) != fields[name]]:
         raise RecipeError(
@@ -212,6 +213,18 @@ def check_vllm(args: Any, model: Any) -> None:
         raise RecipeError(
             "use_vllm is set, and the model is loaded in 4 or 8 bits, which vLLM cannot be handed at each step. Give "
             "--load_in_4bit false --load_in_8bit false, or leave use_vllm out."
+        )
+    if recipe.smallest_pixels != fewest:
+        raise RecipeError(
+            f"use_vllm is set, and smallest_pixels is {recipe.smallest_pixels}: vLLM knows {fewest} only. Leave it out."
+        )
+    by_token = ("token_truncate", "token_mask")
+    corrected = args.vllm_importance_sampling_correction
+    # TRL would say so itself, were it told of vLLM.
+    if args.loss_type == "vespo" and corrected and args.vllm_importance_sampling_mode not in by_token:
+        raise RecipeError(
+            f"loss_type is vespo, and vllm_importance_sampling_mode is {args.vllm_importance_sampling_mode}; expected "
+            f"one of {', '.join(by_token)}."
         )
     if args.vllm_mode == "colocate" and args.world_size > 1:
         raise RecipeError(

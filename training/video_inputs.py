@@ -22,6 +22,7 @@ from egost_tasks.errors import EgostError
 from egost_tasks.frames import N_FRAMES
 from egost_tasks.prompts import Prompt
 from egost_tasks.sample import Sample
+from model_adapters.families import VIDEO_METADATA
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,14 @@ class VideoRenderer:
     def render(self, sample: Sample, clip: Clip) -> ShownSample:
         """The sample as the model sees it. Raises CacheError where the clip's frames were changed on disk."""
         text = self.text(sample)
-        inputs = self.processor(text=[text], videos=[self._video(clip)], return_tensors="pt")
+        # As in an evaluation: the frames have the times that vLLM gives them, which Qwen2.5-VL's positions go by.
+        inputs = self.processor(
+            text=[text],
+            videos=[self._video(clip)],
+            video_metadata=[dict(VIDEO_METADATA)],
+            do_sample_frames=False,
+            return_tensors="pt",
+        )
         seconds = inputs.get("second_per_grid_ts")
         return ShownSample(
             text=text,

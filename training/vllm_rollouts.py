@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
 from transformers.utils import logging as hf_logging
 
 from egost_tasks.errors import EgostError
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
     from training.video_grpo import VideoGRPOTrainer
 
 WEIGHTS = "rollout_weights"
-"""Folder of a run through which vLLM gets the weights of each step, while the run lasts."""
+"""Folder of a run through which vLLM gets the weights of each step. The run's end deletes it."""
+
+LEAST_TIMED_SIDE = 26
+"""Patches of a frame's longer side below which transformers 5.19 and vLLM 0.32 place the text behind a timed video
+(Qwen2.5-VL's, 8 frames at 1 a second) differently, as `egost parity` found."""
 
 
 class VideoRolloutError(EgostError):
@@ -40,41 +45,61 @@ class VllmRollouts:
 
     def __init__(self, trainer: VideoGRPOTrainer, sampler: GroupSampler, ask: Callable[[int], Ask]) -> None:
         self._trainer, self._sampler, self._ask = trainer, sampler, ask
-        self._folder = Path(trainer.args.output_dir) / WEIGHTS
+        self._folder = Path(trainer.args.output_dir).resolve() / WEIGHTS
+        self._weights = ""
 
     def sync_weights(self) -> None:
-        """Let vLLM go on with the weights of this step. Raises AdapterError where it does not take them."""
+        """Let vLLM go on with the weights of this step.
+
+        Raises AdapterError where it does not take them, VideoRolloutError where they cannot be written.
+        """
         trainer = self._trainer
         model = trainer.accelerator.unwrap_model(trainer.model)
-        with _no_bars():
-            if not hasattr(model, "merge_adapter"):
-                # By all processes: where they share the weights, these are gathered.
-                trainer.save_model(str(self._folder))
-            elif trainer.args.should_save:
-                _save_merged(model, self._folder)
-                # vLLM takes the folder for the model from now on, and looks for its processor there.
-                trainer.processing_class.save_pretrained(self._folder)
+        try:
+            with _no_bars():
+                if not hasattr(model, "merge_adapter"):
+                    # By all processes: where they share the weights, these are gathered. Nothing goes to a hub.
+                    trainer.save_model(str(self._folder), _internal_call=True)
+                elif trainer.args.should_save:
+                    _save_merged(model, self._folder)
+                    # vLLM takes the folder for the model from now on, and looks for its processor there.
+                    trainer.processing_class.save_pretrained(self._folder)
+        except (OSError, SafetensorError) as error:
+            raise VideoRolloutError(
+                f"the weights for vLLM cannot be written to {self._folder} ({error}). Make room there; then run the "
+                "same command again, to go on from the last whole checkpoint."
+            ) from error
+        self._weights = f"{self._folder} of step {trainer.state.global_step}"
         if trainer.args.should_save:
-            self._sampler.take_weights(self._folder)
+            self._sampler.take_weights(self._folder, self._weights)
         trainer.accelerator.wait_for_everyone()
 
     def sample(self) -> dict[str, Any]:
         """What TRL's `rollout_func` returns: one completion for each row of the batch, in their order.
 
-        Raises VideoRolloutError where vLLM is given another prompt than the trainer's model, AdapterError where it
-        samples nothing.
+        Raises VideoRolloutError where vLLM is given another prompt than the trainer's model, or would place it
+        otherwise; AdapterError where it samples nothing.
         """
         trainer = self._trainer
+        for shown in trainer.shown.values():
+            side = int(shown.video_grid_thw[0, 1:].max())
+            if shown.second_per_grid_ts is not None and side < LEAST_TIMED_SIDE:
+                raise VideoRolloutError(
+                    f"the frames are {side} patches long, and vLLM places the text behind them as the trainer does "
+                    f"from {LEAST_TIMED_SIDE} on only (Qwen2.5-VL). Leave use_vllm out and give another "
+                    "--output_dir."
+                )
         groups = [(row, len(list(same))) for row, same in groupby(trainer.rows)]
-        sampled = self._sampler.sample([(self._ask(row), self._sampling(row, n)) for row, n in groups])
+        wanted = [(self._ask(row), self._sampling(row, n)) for row, n in groups]
+        sampled = self._sampler.sample(wanted, self._weights)
         prompts: list[list[int]] = []
         for (row, n), group in zip(groups, sampled, strict=True):
             expected = trainer.shown[row].prompt_ids
             if group.prompt_ids != tuple(expected):
                 raise VideoRolloutError(
                     f"vLLM makes another prompt of {self._ask(row).sample} ({len(group.prompt_ids)} tokens) than the "
-                    f"trainer ({len(expected)}): its completions would be about something else. Leave use_vllm out, or "
-                    "use the versions that requirements-vllm.lock names."
+                    f"trainer ({len(expected)}): its completions would be about something else. Use the versions "
+                    "that requirements-vllm.lock names, or leave use_vllm out and give another --output_dir."
                 )
             prompts += [list(expected)] * n
         return {
@@ -132,9 +157,9 @@ def _save_merged(model: Any, folder: Path) -> None:
     model.merge_adapter()
     try:
         weights = {
-            name.replace(".base_layer.", "."): weight
+            name.replace(".base_layer.", ".").replace(".modules_to_save.default.", "."): weight
             for name, weight in base.state_dict().items()
-            if ".lora_" not in name
+            if ".lora_" not in name and ".original_module." not in name
         }
         base.save_pretrained(folder, state_dict=weights)
     finally:

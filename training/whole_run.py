@@ -36,9 +36,16 @@ _WITHOUT_EFFECT = frozenset(
         "push_to_hub",
         "hub_token",
         "hub_model_id",
+        "vllm_server_base_url",
+        "vllm_server_host",
+        "vllm_server_port",
+        "vllm_server_timeout",
+        "vllm_gpu_memory_utilization",
+        "vllm_max_model_length",
     }
 )
-"""Settings that say where and how often things are written, or hold a secret; a run may go on with others."""
+"""Settings that say where and how often things are written or where vLLM has room, or hold a secret; a run may go on
+with others."""
 
 
 def run_manifest(

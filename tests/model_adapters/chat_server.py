@@ -54,7 +54,8 @@ class ChatServer:
     """script: names the behaviour for each request (see `Handler.act`); probes of the adapter go by it too.
 
     keeps: the most frames that are kept of a video by file, and inline. tells: whether token counts are told.
-    weights: what it says to new weights, as `STATUS BODY`; None where it takes none. taken: folders that it was given.
+    weights: what it says to new weights, as `STATUS BODY`; None where it takes none. taken: folders that it was given;
+    holds: the name of the weights.
     asks: all requests so far with the behaviour that each met. most_at_once: the most requests in work at once.
     """
 
@@ -67,6 +68,7 @@ class ChatServer:
     tells: bool = True
     weights: str | None = None
     taken: list[str] = field(default_factory=list)
+    holds: str = "default"
     latency_s: float = 0.0
     healthy: bool = True
     key: str | None = None
@@ -107,6 +109,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/models":
             cards = [{"id": name, "root": server.root, "max_model_len": 4096} for name in server.names]
             self.reply({"object": "list", "data": cards})
+        elif self.path == "/weight_info":
+            self.reply({"weight_version": server.holds})
         elif self.path == "/version" and server.version:
             self.reply({"version": server.version})
         else:
@@ -132,7 +136,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.of.weights is None:
             self.error(404, "Not Found")
             return
-        if body:
+        if self.path == "/update_weight_version":
+            self.of.holds = body["new_version"]
+        elif body:
             assert (self.path, body["method"]) == ("/collective_rpc", "reload_weights")
             self.of.taken.append(body["kwargs"]["weights_path"])
         status, _, said = self.of.weights.partition(" ")

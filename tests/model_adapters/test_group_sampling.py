@@ -33,7 +33,7 @@ def asks(tmp_path_factory: pytest.TempPathFactory) -> list[Ask]:
 
 def sampled(server: ChatServer, asks: Sequence[Ask], **sampling: Any) -> list[SampledGroup]:
     sampler = ServerSampler(server.url, PIXELS, wait_s=1.0)
-    return sampler.sample([(ask, {"n": 3, "seed": i, **sampling}) for i, ask in enumerate(asks)])
+    return sampler.sample([(ask, {"n": 3, "seed": i, **sampling}) for i, ask in enumerate(asks)], "default")
 
 
 def test_groups_come_in_the_order_of_the_asks(asks: list[Ask]) -> None:
@@ -85,8 +85,26 @@ def test_a_server_that_samples_nothing_ends_the_run(
 
 def test_weights_are_handed_over_by_their_folder(tmp_path: Path) -> None:
     with serve_chat(names=NAMES, weights='200 {"success":true}') as server:
-        ServerSampler(server.url, PIXELS, wait_s=1.0).take_weights(tmp_path)
-        assert server.taken == [str(tmp_path)]
+        ServerSampler(server.url, PIXELS, wait_s=1.0).take_weights(tmp_path, "step 1")
+        assert (server.taken, server.holds) == ([str(tmp_path)], "step 1")
+
+
+def test_weights_of_another_run_are_noticed(asks: list[Ask], tmp_path: Path) -> None:
+    with serve_chat(names=NAMES, weights='200 {"success":true}') as server:
+        one, other = (ServerSampler(server.url, PIXELS, wait_s=1.0) for _ in range(2))
+        one.take_weights(tmp_path, "one")
+        assert one.sample([(asks[0], {"n": 1, "seed": 0})], "one")
+        other.take_weights(tmp_path, "other")
+        with pytest.raises(AdapterError, match="holds the weights 'other', and was given 'one'"):
+            one.sample([(asks[0], {"n": 1, "seed": 0})], "one")
+
+
+def test_a_broken_line_is_tried_once_more(asks: list[Ask]) -> None:
+    def script(ask: ChatAsk) -> str:
+        return "cut" if not ask.probe and ask.number == 0 else "ok"
+
+    with serve_chat(names=NAMES, script=script) as server:
+        assert len(sampled(server, asks)) == 2
 
 
 @pytest.mark.parametrize(
@@ -99,7 +117,7 @@ def test_weights_are_handed_over_by_their_folder(tmp_path: Path) -> None:
 )
 def test_weights_that_are_not_taken(tmp_path: Path, weights: str | None, says: str) -> None:
     with serve_chat(names=NAMES, weights=weights) as server, pytest.raises(AdapterError, match=says):
-        ServerSampler(server.url, PIXELS, wait_s=1.0).take_weights(tmp_path)
+        ServerSampler(server.url, PIXELS, wait_s=1.0).take_weights(tmp_path, "step 1")
 
 
 def test_a_server_for_evaluation_is_no_server_for_rollouts() -> None:

@@ -29,7 +29,7 @@ from training.rows import RowError
 from training.training_rows import write_training_rows
 from training.trl_version import TrlVersionError
 from training.whole_checkpoints import MARK, whole_checkpoints
-from training.whole_run import FINAL
+from training.whole_run import FINAL, run_manifest
 
 CONFIGS = Path(grpo.__file__).parent / "configs"
 PROCESS = Path(__file__).with_name("grpo_process.py")
@@ -169,12 +169,24 @@ def test_a_dry_run_says_what_would_be_done(flags: list[str], tmp_path: Path) -> 
             ["--use_vllm", "true", "--load_in_4bit", "true", "--dry_run", "true"],
             "which vLLM cannot be handed",
         ),
+        (["--use_vllm", "true", "--smallest_pixels", "784"], "vLLM knows 3136 only"),
+        (["--use_vllm", "true", "--loss_type", "vespo"], "expected one of token_truncate, token_mask"),
     ],
 )
 def test_a_wrong_recipe_is_named(flags: list[str], extra: list[str], says: str) -> None:
     kept = flags[2:] if extra[0] == "--config" else flags
     with pytest.raises(RecipeError, match=says):
         grpo.main([*kept, *extra])
+
+
+def test_a_run_goes_on_with_a_server_elsewhere(flags: list[str]) -> None:
+    records = []
+    for url in ("http://a:1", "http://b:2"):
+        server = ["--use_vllm", "true", "--vllm_mode", "server", "--vllm_server_base_url", url]
+        recipe, args, model = grpo.parse([*flags, *server])
+        data = grpo.load_data(recipe, model.model_name_or_path)
+        records.append(run_manifest("grpo", recipe, args, model, data.rows, data.release))
+    assert not records[0].differs_from(records[1])
 
 
 def test_vllm_in_one_of_several_processes_is_refused(

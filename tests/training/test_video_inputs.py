@@ -95,7 +95,8 @@ def test_qwen2_5_vl_is_trained_too(world: World, tmp_path: Path) -> None:
     clip = get_clip(write_video(tmp_path / "clip.mp4", 24), parse_protocol("uniform8"))
     shown = renderer.render(world.rows[0].sample, clip)
     assert shown.second_per_grid_ts is not None
-    assert shown.second_per_grid_ts.shape == (1,)
+    # 8 frames at 1 a second, two to a step, as vLLM and `egost run --engine hf` count.
+    assert shown.second_per_grid_ts.tolist() == [2.0]
 
     theirs = World(world.root, checkpoint, world.rows[:1], (shown,), processor)
     trainer = make_trainer(theirs, tmp_path / "run")

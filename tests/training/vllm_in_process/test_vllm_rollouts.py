@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,12 @@ from model_adapters.vllm_engine import VllmEngine, VllmSettings
 from training.video_grpo import _rollout
 from training.vllm_rollouts import VideoRolloutError
 
-LORA = LoraConfig(r=8, lora_alpha=64, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
+ADAPTERS = {
+    "full": None,
+    "lora": LoraConfig(r=8, lora_alpha=64, target_modules=TARGETS),
+    "lora and a whole module": LoraConfig(r=8, target_modules=TARGETS, modules_to_save=["merger"]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +43,9 @@ def clips(world: World, tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 def engine(world: World) -> Iterator[VllmEngine]:
     settings = VllmSettings(dtype="float32", enforce_eager=True, max_num_seqs=8, max_model_len=1024)
     started = VllmEngine(checkpoint_identity(world.checkpoint), settings)
+    states = random.getstate(), torch.get_rng_state()
+    EngineSampler(started).take_weights(world.checkpoint, "")
+    assert random.getstate() == states[0] and torch.equal(torch.get_rng_state(), states[1])
     yield started
     started.close()
 
@@ -69,7 +78,7 @@ def gap(trainer: Any, world: World) -> float:
     return max(gaps)
 
 
-@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", ADAPTERS.values(), ids=ADAPTERS)
 def test_it_samples_by_the_weights_of_the_step(
     world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path, lora: LoraConfig | None
 ) -> None:
@@ -114,11 +123,21 @@ def test_another_prompt_than_the_trainer_s_is_refused(
         _rollout([], trainer)
 
 
+def test_a_timed_video_that_vllm_would_place_otherwise_is_refused(
+    world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path
+) -> None:
+    trainer = make_trainer(world, tmp_path, vllm=(EngineSampler(engine), asked(world, clips)))
+    trainer.rows = [0]
+    trainer.shown = {0: replace(world.shown[0], second_per_grid_ts=torch.tensor([2.0]))}
+    with pytest.raises(VideoRolloutError, match=r"8 patches long.*from 26 on only"):
+        _rollout([], trainer)
+
+
 def test_what_vllm_refuses_is_named(
     world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path
 ) -> None:
     sampler = EngineSampler(engine)
     with pytest.raises(AdapterError, match=r"vLLM samples nothing \(.*greedy.*Run the same command again"):
-        sampler.sample([(asked(world, clips)(0), {"n": 2, "temperature": 0.0})])
+        sampler.sample([(asked(world, clips)(0), {"n": 2, "temperature": 0.0})], "")
     with pytest.raises(AdapterError, match=f"does not take the weights in {tmp_path}"):
-        sampler.take_weights(tmp_path)
+        sampler.take_weights(tmp_path, "")
