@@ -24,13 +24,10 @@ from model_adapters.group_sampling import GroupSampler
 
 if TYPE_CHECKING:
     from training.video_grpo import VideoGRPOTrainer
+    from training.video_inputs import ShownSample
 
 WEIGHTS = "rollout_weights"
 """Folder of a run through which vLLM gets the weights of each step. The run's end deletes it."""
-
-LEAST_TIMED_SIDE = 26
-"""Patches of a frame's longer side below which transformers 5.19 and vLLM 0.32 place the text behind a timed video
-(Qwen2.5-VL's, 8 frames at 1 a second) differently, as `egost parity` found."""
 
 
 class VideoRolloutError(EgostError):
@@ -82,13 +79,7 @@ class VllmRollouts:
         """
         trainer = self._trainer
         for shown in trainer.shown.values():
-            side = int(shown.video_grid_thw[0, 1:].max())
-            if shown.second_per_grid_ts is not None and side < LEAST_TIMED_SIDE:
-                raise VideoRolloutError(
-                    f"the frames are {side} patches long, and vLLM places the text behind them as the trainer does "
-                    f"from {LEAST_TIMED_SIDE} on only (Qwen2.5-VL). Leave use_vllm out and give another "
-                    "--output_dir."
-                )
+            _check_placed_alike(shown, trainer.model.config.vision_config)
         groups = [(row, len(list(same))) for row, same in groupby(trainer.rows)]
         wanted = [(self._ask(row), self._sampling(row, n)) for row, n in groups]
         sampled = self._sampler.sample(wanted, self._weights)
@@ -130,6 +121,24 @@ class VllmRollouts:
             "seed": hash((args.seed, trainer.state.global_step, trainer.accelerator.process_index, row))
             % 2**31,
         }
+
+
+def _check_placed_alike(shown: ShownSample, vision: Any) -> None:
+    """Raise VideoRolloutError where vLLM would place the text behind a timed video (Qwen2.5-VL's) otherwise.
+
+    Text stands behind the greatest position of the video. Where that is the time of its last frames, and not their
+    width or height, transformers 5.19 and vLLM 0.32 differ, as `egost parity` found.
+    """
+    if shown.second_per_grid_ts is None:
+        return
+    steps, height, width = shown.video_grid_thw[0].tolist()
+    last = (steps - 1) * shown.second_per_grid_ts.item() * vision.tokens_per_second
+    longest = (last + 1) * vision.spatial_merge_size
+    if max(height, width) < longest:
+        raise VideoRolloutError(
+            f"the frames are {width} x {height} patches, and vLLM places the text behind their video as the trainer "
+            f"does from {longest:.0f} patches on only. Leave use_vllm out and give another --output_dir."
+        )
 
 
 @contextmanager

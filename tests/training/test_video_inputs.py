@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import torch
 from video_files import write_video
-from video_runs import World, make_trainer
+from video_runs import World, make_trainer, tiny_qwen2_5_vl
 
 from egost_tasks.clips import get_clip
 from egost_tasks.frames import parse_protocol
 from egost_tasks.prompts import load_prompt
-from model_adapters.tiny_checkpoint import tiny_checkpoint
 from training.video_inputs import PixelLimits, ProcessorError, VideoRenderer, load_processor
 
 
@@ -89,7 +88,7 @@ def test_a_checkpoint_without_a_processor_is_named(tmp_path: Path) -> None:
 
 def test_qwen2_5_vl_is_trained_too(world: World, tmp_path: Path) -> None:
     """Its positions ask how many seconds a step of the grid lasts; one encoding gives the plain repeat's loss."""
-    checkpoint = _tiny_qwen2_5_vl(tmp_path / "tiny25")
+    checkpoint = tiny_qwen2_5_vl(tmp_path / "tiny25")
     processor = load_processor(checkpoint, PixelLimits())
     renderer = VideoRenderer(processor, load_prompt("think"), PixelLimits())
     clip = get_clip(write_video(tmp_path / "clip.mp4", 24), parse_protocol("uniform8"))
@@ -108,50 +107,3 @@ def test_qwen2_5_vl_is_trained_too(world: World, tmp_path: Path) -> None:
         losses.append(trainer.compute_loss(trainer.model, batch).item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5, abs=1e-6)
     trainer.train()
-
-
-def _tiny_qwen2_5_vl(folder: Path) -> Path:
-    from transformers import (
-        AutoProcessor,
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-    )
-
-    other = AutoProcessor.from_pretrained(tiny_checkpoint(folder / "qwen2"))
-    tokenizer = other.tokenizer
-    token = tokenizer.convert_tokens_to_ids
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": len(tokenizer),
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
-        },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 64,
-            "out_hidden_size": 64,
-            "intermediate_size": 128,
-            "num_heads": 4,
-            "fullatt_block_indexes": [1],
-        },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-    )
-    torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    model.generation_config.eos_token_id = [token("<|im_end|>")]
-    model.save_pretrained(folder)
-    Qwen2_5_VLProcessor(
-        image_processor=other.image_processor,
-        tokenizer=tokenizer,
-        video_processor=other.video_processor,
-        chat_template=other.chat_template,
-    ).save_pretrained(folder)
-    return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from video_runs import World, logged, make_trainer
+from release_files import write_video
+from video_runs import World, logged, make_trainer, tiny_qwen2_5_vl
 
 from egost_tasks.clips import Clip, get_clip
 from egost_tasks.frames import parse_protocol
@@ -22,6 +24,7 @@ from model_adapters.checkpoints import checkpoint_identity
 from model_adapters.group_sampling import EngineSampler
 from model_adapters.vllm_engine import VllmEngine, VllmSettings
 from training.video_grpo import _rollout
+from training.video_inputs import PixelLimits, VideoRenderer, load_processor
 from training.vllm_rollouts import VideoRolloutError
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -123,14 +126,31 @@ def test_another_prompt_than_the_trainer_s_is_refused(
         _rollout([], trainer)
 
 
-def test_a_timed_video_that_vllm_would_place_otherwise_is_refused(
-    world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path
-) -> None:
-    trainer = make_trainer(world, tmp_path, vllm=(EngineSampler(engine), asked(world, clips)))
-    trainer.rows = [0]
-    trainer.shown = {0: replace(world.shown[0], second_per_grid_ts=torch.tensor([2.0]))}
-    with pytest.raises(VideoRolloutError, match=r"8 patches long.*from 26 on only"):
-        _rollout([], trainer)
+def test_a_timed_video_is_placed_where_the_trainer_has_it(world: World, tmp_path: Path) -> None:
+    checkpoint = tiny_qwen2_5_vl(tmp_path / "tiny25")
+    processor = load_processor(checkpoint, PixelLimits())
+    renderer = VideoRenderer(processor, load_prompt("think"), PixelLimits())
+    protocol = parse_protocol("uniform8")
+    settings = VllmSettings(dtype="float32", enforce_eager=True, max_num_seqs=8, max_model_len=2048)
+
+    def trained_on(side: int) -> tuple[Any, World]:
+        paths = [write_video(tmp_path / f"{side}-{i}.mp4", size=(side, side), seed=i) for i in range(2)]
+        clips = [get_clip(path, protocol, tmp_path) for path in paths]
+        rows = world.rows[:2]
+        shown = tuple(renderer.render(row.sample, clip) for row, clip in zip(rows, clips, strict=True))
+        timed = World(world.root, checkpoint, rows, shown, processor)
+        vllm = (EngineSampler(engine), asked(timed, clips))
+        return make_trainer(timed, tmp_path / str(side), rows=(0, 1), vllm=vllm), timed
+
+    with closing(VllmEngine(checkpoint_identity(checkpoint), settings)) as engine:
+        trainer, timed = trained_on(364)
+        trainer.vllm_generation.sync_weights()
+        assert gap(trainer, timed) < 1e-3
+        other = tuple(replace(shown, second_per_grid_ts=torch.tensor([1 / 12])) for shown in timed.shown)
+        assert gap(trainer, replace(timed, shown=other)) > 0.05, "other times are told apart"
+        trainer, timed = trained_on(336)
+        with pytest.raises(VideoRolloutError, match=r"24 x 24 patches.*from 26 patches on only"):
+            gap(trainer, timed)
 
 
 def test_what_vllm_refuses_is_named(
