@@ -13,10 +13,23 @@ import pytest
 from release_files import choice_entry, write_video
 
 from egost_tasks import release as release_module
+from model_adapters.asking import AdapterError
+from model_adapters.vllm_engine import vllm_version
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and commands that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs the real vLLM where it is not installed."""
+    for_vllm = [item for item in items if item.path.parent.name == "vllm_in_process"]
+    try:
+        if for_vllm:
+            vllm_version()
+    except AdapterError as error:
+        for item in for_vllm:
+            item.add_marker(pytest.mark.skip(reason=str(error)))
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from grpo_runs import CONFIGS, PROCESS, grpo_flags
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 from trl import GRPOConfig
 from typer.testing import CliRunner
@@ -26,13 +27,9 @@ from training.checkpoint_manifest import MANIFEST
 from training.csv_log import LOG_FILE, read_log
 from training.recipe import RecipeError
 from training.rows import RowError
-from training.training_rows import write_training_rows
 from training.trl_version import TrlVersionError
 from training.whole_checkpoints import MARK, whole_checkpoints
 from training.whole_run import FINAL, run_manifest
-
-CONFIGS = Path(grpo.__file__).parent / "configs"
-PROCESS = Path(__file__).with_name("grpo_process.py")
 
 
 @pytest.fixture
@@ -40,20 +37,7 @@ def flags(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
     """Flags of a run of 5 steps on two rows, saved every 2 steps."""
     monkeypatch.setenv("EGOST_MINI_DATA", str(world.root))
     open_release.cache_clear()
-    write_training_rows(tmp_path / "rows.jsonl", world.rows[:2])
-    settings = {
-        "config": CONFIGS / "mini_grpo.yaml",
-        "model_name_or_path": world.checkpoint,
-        "rows": tmp_path / "rows.jsonl",
-        "output_dir": tmp_path / "run",
-        "num_generations": 4,
-        "per_device_train_batch_size": 4,
-        "max_completion_length": 6,
-        "learning_rate": 1e-3,
-        "max_steps": 5,
-        "save_steps": 2,
-    }
-    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return grpo_flags(world, tmp_path)
 
 
 def run(kill_at: int, when: str, flags: list[str]) -> subprocess.CompletedProcess[str]:

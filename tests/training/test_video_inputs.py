@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from family_checkpoints import family_checkpoint
 from video_files import write_video
-from video_runs import World, make_trainer, tiny_qwen2_5_vl
+from video_runs import World, make_trainer
 
 from egost_tasks.clips import get_clip
 from egost_tasks.frames import parse_protocol
@@ -88,7 +89,7 @@ def test_a_checkpoint_without_a_processor_is_named(tmp_path: Path) -> None:
 
 def test_qwen2_5_vl_is_trained_too(world: World, tmp_path: Path) -> None:
     """Its positions ask how many seconds a step of the grid lasts; one encoding gives the plain repeat's loss."""
-    checkpoint = tiny_qwen2_5_vl(tmp_path / "tiny25")
+    checkpoint = family_checkpoint("qwen2_5_vl", tmp_path)
     processor = load_processor(checkpoint, PixelLimits())
     renderer = VideoRenderer(processor, load_prompt("think"), PixelLimits())
     clip = get_clip(write_video(tmp_path / "clip.mp4", 24), parse_protocol("uniform8"))

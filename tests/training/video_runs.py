@@ -50,61 +50,6 @@ def make_world(folder: Path) -> World:
     return World(root, checkpoint, tuple(rows), tuple(shown), processor)
 
 
-def tiny_qwen2_5_vl(folder: Path) -> Path:
-    """An untrained checkpoint of Qwen2.5-VL, whose positions go by the times of the frames."""
-    import torch
-    from transformers import (
-        AutoProcessor,
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-    )
-
-    other = AutoProcessor.from_pretrained(tiny_checkpoint(folder / "qwen2"))
-    tokenizer = other.tokenizer
-    token = tokenizer.convert_tokens_to_ids
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "vocab_size": len(tokenizer),
-            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0},
-        },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 64,
-            "out_hidden_size": 64,
-            "intermediate_size": 128,
-            "num_heads": 4,
-            "fullatt_block_indexes": [1],
-            "tokens_per_second": 2,
-        },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-    )
-    torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                # So that positions matter to an untrained model.
-                weight.mul_(5)
-    model.generation_config.eos_token_id = [token("<|im_end|>")]
-    model.save_pretrained(folder)
-    Qwen2_5_VLProcessor(
-        image_processor=other.image_processor,
-        tokenizer=tokenizer,
-        video_processor=other.video_processor,
-        chat_template=other.chat_template,
-    ).save_pretrained(folder)
-    return folder
-
-
 def even_share(*, completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float | None]:
     """A reward that differs between completions of an untrained model: the share of even token ids."""
     return [sum(token % 2 == 0 for token in ids) / len(ids) for ids in completion_ids]

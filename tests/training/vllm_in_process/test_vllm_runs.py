@@ -10,22 +10,18 @@ from pathlib import Path
 
 import pytest
 from egost_serve import Served, start_serving
+from grpo_runs import PROCESS, grpo_flags
 from lmms_eval_command import environment
 from video_runs import World
 
 from model_adapters.asking import AdapterError
 from model_adapters.server_engine import ServerEngine
-from training import grpo
 from training.csv_log import LOG_FILE, read_log
-from training.training_rows import write_training_rows
 from training.vllm_rollouts import WEIGHTS
 from training.whole_checkpoints import whole_checkpoints
 from training.whole_run import FINAL
 
 pytestmark = pytest.mark.slow
-
-PROCESS = Path(__file__).parents[1] / "grpo_process.py"
-CONFIG = Path(grpo.__file__).parent / "configs" / "mini_grpo.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +42,7 @@ def server(world: World, cache: Path) -> Iterator[Served]:
 @pytest.fixture
 def flags(world: World, tmp_path: Path) -> list[str]:
     """Flags of a run of 4 steps on two rows, saved every 2 steps."""
-    write_training_rows(tmp_path / "rows.jsonl", world.rows[:2])
-    settings = {
-        "config": CONFIG,
-        "model_name_or_path": world.checkpoint,
-        "rows": tmp_path / "rows.jsonl",
-        "output_dir": tmp_path / "run",
-        "num_generations": 4,
-        "per_device_train_batch_size": 4,
-        "max_completion_length": 6,
-        "learning_rate": 1e-3,
-        "max_steps": 4,
-        "save_steps": 2,
-        "use_vllm": "true",
-    }
-    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return grpo_flags(world, tmp_path, max_steps=4, use_vllm="true")
 
 
 def run(
