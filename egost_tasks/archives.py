@@ -17,8 +17,8 @@ from typing import IO
 
 from filelock import FileLock
 
-from egost_tasks.errors import ArchiveError, CacheError
-from egost_tasks.hub import download_command
+from egost.tasks.errors import ArchiveError, CacheError
+from egost.tasks.hub import download_command
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from egost_tasks.declarations import (
+from egost.tasks.declarations import (
     Mark,
     contradicts,
     dressed_letter,
@@ -29,7 +29,7 @@ from egost_tasks.declarations import (
     option_that_opens,
     tidy,
 )
-from egost_tasks.sample import LETTERS
+from egost.tasks.sample import LETTERS
 
 Found = Literal["answer_tag", "declaration", "letter", "option_text"]
 Invalid = Literal["empty", "truncated_think", "no_declaration", "letter_not_offered", "ambiguous"]

@@ -8,9 +8,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from egost_tasks.cache import write_whole
-from egost_tasks.errors import ClipError
-from egost_tasks.hub import download_command
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import ClipError
+from egost.tasks.hub import download_command
 
 _known: dict[tuple[Path, tuple[int, int]], str] = {}
 

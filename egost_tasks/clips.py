@@ -17,15 +17,15 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from egost_tasks.cache import cache_root
-from egost_tasks.clip_manifest import ClipManifest
-from egost_tasks.clip_sources import source_sha256
-from egost_tasks.decode_process import DecodePool, decode_settings
-from egost_tasks.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
-from egost_tasks.decoders import DECODING_VERSION
-from egost_tasks.errors import CacheError, ClipError
-from egost_tasks.frames import Protocol
-from egost_tasks.lossless import ENCODER, Frames, pixels_sha256, read_lossless
+from egost.tasks.cache import cache_root
+from egost.tasks.clip_manifest import ClipManifest
+from egost.tasks.clip_sources import source_sha256
+from egost.tasks.decode_process import DecodePool, decode_settings
+from egost.tasks.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
+from egost.tasks.decoders import DECODING_VERSION
+from egost.tasks.errors import CacheError, ClipError
+from egost.tasks.frames import Protocol
+from egost.tasks.lossless import ENCODER, Frames, pixels_sha256, read_lossless
 
 
 @dataclass(frozen=True)

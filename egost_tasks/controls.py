@@ -20,14 +20,14 @@ from typing import Literal, get_args
 
 from filelock import FileLock
 
-from egost_tasks.cache import cache_root
-from egost_tasks.clips import Clip
-from egost_tasks.decode_worker import CLIP_FILE, MANIFEST_FILE
-from egost_tasks.errors import CacheError, EgostError
-from egost_tasks.frames import N_FRAMES
-from egost_tasks.generations import Generation
-from egost_tasks.lossless import ENCODER, pixels_sha256, write_lossless
-from egost_tasks.sample import Sample, World
+from egost.tasks.cache import cache_root
+from egost.tasks.clips import Clip
+from egost.tasks.decode_worker import CLIP_FILE, MANIFEST_FILE
+from egost.tasks.errors import CacheError, EgostError
+from egost.tasks.frames import N_FRAMES
+from egost.tasks.generations import Generation
+from egost.tasks.lossless import ENCODER, pixels_sha256, write_lossless
+from egost.tasks.sample import Sample, World
 
 FrameControl = Literal["shuffled", "reversed", "middle"]
 Control = Literal["blind", FrameControl, "rotated"]

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple
 
-from egost_tasks.sample import LETTERS
+from egost.tasks.sample import LETTERS
 
 _LATEX_FONT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit)\s?\{([^{}]{0,200})\}")
 _BOLD_LETTER = re.compile(r"\*\*\s?[(\[]?([A-Z])[)\].:]{0,2}\s?\*\*")

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from egost_tasks.errors import EgostError
+from egost.tasks.errors import EgostError
 
 N_FRAMES = 8
 """Frames of a clip that every model sees (paper, appendix A.2)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from egost_tasks.sample import World
+from egost.tasks.sample import World
 
 
 @dataclass(frozen=True)

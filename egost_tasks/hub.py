@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.cache import cache_root, write_whole
-from egost_tasks.errors import CacheError, ReleaseError
+from egost.tasks.cache import cache_root, write_whole
+from egost.tasks.errors import CacheError, ReleaseError
 
 QUESTIONS_REPO = "openinterx/Ego-ST-bench"
 QUESTIONS_REVISION = "54971f7"

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from egost_tasks.errors import EgostError
-from egost_tasks.sample import Way, World
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import Way, World
 
 if TYPE_CHECKING:
-    from egost_tasks.openai_judge.usage import JudgeUsage
+    from egost.tasks.openai_judge.usage import JudgeUsage
 
 BEST = 5
 """Highest score of each of the three aspects (paper, section 5.1)."""
@@ -53,7 +53,7 @@ class Judgement:
     empty: the prediction held no text, so that all three are 0 by rule.
     snapshot: the model that the judge's server says it is; empty for a judge without a server.
     repeats: where a sample is judged several times, (direction, landmark, semantic) of each judgement that could
-        be read. The first is the one above and counts; `egost_tasks.openai_judge.noise` tells how far they
+        be read. The first is the one above and counts; `egost.tasks.openai_judge.noise` tells how far they
         differ.
 
     Raises JudgeError when a score is not a whole number from 0 to 5.
@@ -126,7 +126,7 @@ def judge_empty(item: RouteItem, judge: str) -> Judgement | None:
 
 
 def _offline() -> Judge:
-    from egost_tasks.rubric import OfflineRubric
+    from egost.tasks.rubric import OfflineRubric
 
     return OfflineRubric()
 
@@ -135,7 +135,7 @@ JUDGES: dict[str, Callable[[], Judge]] = {"offline": _offline}
 """The judges without a server, by the name that a user asks for."""
 
 SERVER_FORMS = "gpt-4o, gpt-SNAPSHOT, openai:MODEL@BASE_URL, azure:DEPLOYMENT@ENDPOINT"
-"""How a user names a judge behind a server (see `egost_tasks.openai_judge.endpoint`)."""
+"""How a user names a judge behind a server (see `egost.tasks.openai_judge.endpoint`)."""
 
 
 def chosen_judge(world: World, repeats: int | None = None) -> Judge:
@@ -165,7 +165,7 @@ def get_judge(spec: str, repeats: int | None = None) -> Judge:
     if spec in JUDGES:
         return JUDGES[spec]()
     if spec.startswith(("gpt-", "openai:", "azure:")):
-        from egost_tasks.openai_judge.client import shared_judge
+        from egost.tasks.openai_judge.client import shared_judge
 
         return shared_judge(spec, _chosen_repeats() if repeats is None else repeats)
     told = "of that form" if "@" in spec else repr(spec)

@@ -11,7 +11,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from egost_tasks.errors import ClipError
+from egost.tasks.errors import ClipError
 
 
 @dataclass(frozen=True)

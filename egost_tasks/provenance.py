@@ -5,13 +5,13 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from egost_tasks.frames import chosen_protocol
-from egost_tasks.judge import Judge, chosen_judge
-from egost_tasks.machine import commit, machine
-from egost_tasks.prompts import chosen_prompt, load_prompt
-from egost_tasks.release import open_release
-from egost_tasks.sample import World
-from egost_tasks.trained_on import overlap_metadata
+from egost.tasks.frames import chosen_protocol
+from egost.tasks.judge import Judge, chosen_judge
+from egost.tasks.machine import commit, machine
+from egost.tasks.prompts import chosen_prompt, load_prompt
+from egost.tasks.release import open_release
+from egost.tasks.sample import World
+from egost.tasks.trained_on import overlap_metadata
 
 TASK_VERSION = "1-B"
 """N-X: N changes whenever figures stop being comparable (prompt, data, scoring), X with the interface."""

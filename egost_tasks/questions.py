@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.errors import ReleaseError
-from egost_tasks.hub import download_command
-from egost_tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
+from egost.tasks.errors import ReleaseError
+from egost.tasks.hub import download_command
+from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 
 PARTS = (1, 2, 3, 4)
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from egost_tasks.archives import ARCHIVE_SUFFIXES, unpack
-from egost_tasks.cache import cache_root
-from egost_tasks.errors import ClipError, ReleaseError
-from egost_tasks.hub import cached_snapshots, download_command, recorded_revision
-from egost_tasks.questions import QUESTION_FILES, is_question_file
-from egost_tasks.sample import Sample, World
-from egost_tasks.sample_index import SampleIndex, read_samples
+from egost.tasks.archives import ARCHIVE_SUFFIXES, unpack
+from egost.tasks.cache import cache_root
+from egost.tasks.errors import ClipError, ReleaseError
+from egost.tasks.hub import cached_snapshots, download_command, recorded_revision
+from egost.tasks.questions import QUESTION_FILES, is_question_file
+from egost.tasks.sample import Sample, World
+from egost.tasks.sample_index import SampleIndex, read_samples
 
 PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
 """Clip folder of each part, as the reference code names them."""
@@ -193,7 +193,7 @@ def open_release(world: World) -> Release:
         manifest = root / "egost_mini.json"
         if not manifest.is_file():
             raise ReleaseError(f"there is no mini world in {root}. Run: egost data mini")
-        from egost_tasks.mini_world import mini_revision
+        from egost.tasks.mini_world import mini_revision
 
         return Release("mini", (root,), mini_revision(root))
     if folder := os.environ.get("EGOST_DATA"):

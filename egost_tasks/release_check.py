@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from egost_tasks.choices import chance_level
-from egost_tasks.clips import build_clips
-from egost_tasks.errors import ClipError
-from egost_tasks.frames import Protocol
-from egost_tasks.questions import QUESTION_FILES
-from egost_tasks.release import PART_FOLDERS, Release
-from egost_tasks.sample import TASK_KINDS, WAYS, Sample
+from egost.tasks.choices import chance_level
+from egost.tasks.clips import build_clips
+from egost.tasks.errors import ClipError
+from egost.tasks.frames import Protocol
+from egost.tasks.questions import QUESTION_FILES
+from egost.tasks.release import PART_FOLDERS, Release
+from egost.tasks.sample import TASK_KINDS, WAYS, Sample
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from egost_tasks.cache import cache_root, write_whole
-from egost_tasks.errors import CacheError
-from egost_tasks.questions import Excluded, read_questions
-from egost_tasks.sample import Sample
+from egost.tasks.cache import cache_root, write_whole
+from egost.tasks.errors import CacheError
+from egost.tasks.questions import Excluded, read_questions
+from egost.tasks.sample import Sample
 
 INDEX_VERSION = 1
 """Raised whenever the same files would give other samples."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from egost_tasks.choices import (
+from egost.tasks.choices import (
     Choice,
     chance_level,
     compat_choice,
@@ -19,11 +19,11 @@ from egost_tasks.choices import (
     outside_think,
     strict_choice,
 )
-from egost_tasks.clips import Clip
-from egost_tasks.errors import ClipError
-from egost_tasks.generations import Generation
-from egost_tasks.judge import Judge, JudgeFailure, Judgement, RouteItem
-from egost_tasks.sample import Sample
+from egost.tasks.clips import Clip
+from egost.tasks.errors import ClipError
+from egost.tasks.generations import Generation
+from egost.tasks.judge import Judge, JudgeFailure, Judgement, RouteItem
+from egost.tasks.sample import Sample
 
 GENERATION_FAILED = ("[GENERATION_FAILED]", "[LMMS_EVAL_REQUEST_FAILED")
 """How a reply begins that an adapter returns in the place of one that it could not get."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from egost_tasks.errors import EgostError
-from egost_tasks.sample import TASK_KINDS, WAYS, TaskKind, Way, World
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way, World
 
 _GROUPS: Mapping[str, tuple[TaskKind, ...]] = {
     "": TASK_KINDS,

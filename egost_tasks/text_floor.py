@@ -22,8 +22,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
 from sklearn.preprocessing import StandardScaler
 
-from egost_tasks.errors import EgostError
-from egost_tasks.sample import Sample
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import Sample
 
 FOLDS = 10
 WEIGHT = 10.0

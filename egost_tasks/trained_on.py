@@ -7,7 +7,7 @@ A checkpoint that this project trains carries `egost_training.json`, which lists
 
 A row of an earlier stage may name its own `world` and `release_revision`.
 
-`note_model` is told the model's arguments before the tasks are read (see `egost_tasks.registration`); the tasks ask
+`note_model` is told the model's arguments before the tasks are read (see `egost.tasks.registration`); the tasks ask
 `without_trained_on` for the samples that may be evaluated.
 """
 
@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from egost_tasks.cache import cache_root
-from egost_tasks.clip_sources import source_sha256
-from egost_tasks.errors import ClipError, EgostError
-from egost_tasks.release import Release
-from egost_tasks.sample import Sample
+from egost.tasks.cache import cache_root
+from egost.tasks.clip_sources import source_sha256
+from egost.tasks.errors import ClipError, EgostError
+from egost.tasks.release import Release
+from egost.tasks.sample import Sample
 
 MANIFEST = "egost_training.json"
 TRAINED_ON = "EGOST_TRAINED_ON"

@@ -18,20 +18,20 @@ from datasets import Dataset
 from lmms_eval.api.filter import Filter
 from loguru import logger
 
-from egost_tasks import account, provenance
-from egost_tasks.aggregates import count_with_reason as count_with_reason
-from egost_tasks.aggregates import count_without_reason as count_without_reason
-from egost_tasks.aggregates import mean_of_scored as mean_of_scored
-from egost_tasks.aggregates import total as total
-from egost_tasks.clips import Clip, get_clip
-from egost_tasks.errors import CacheError, ClipError, EgostError, PromptError, exits_with_message
-from egost_tasks.frames import chosen_protocol
-from egost_tasks.generations import noted_generation
-from egost_tasks.judge import JudgeStopped, chosen_judge
-from egost_tasks.prompts import Prompt, chosen_prompt, load_prompt
-from egost_tasks.release import open_release
-from egost_tasks.sample import Sample, Way, World
-from egost_tasks.scores import (
+from egost.tasks import account, provenance
+from egost.tasks.aggregates import count_with_reason as count_with_reason
+from egost.tasks.aggregates import count_without_reason as count_without_reason
+from egost.tasks.aggregates import mean_of_scored as mean_of_scored
+from egost.tasks.aggregates import total as total
+from egost.tasks.clips import Clip, get_clip
+from egost.tasks.errors import CacheError, ClipError, EgostError, PromptError, exits_with_message
+from egost.tasks.frames import chosen_protocol
+from egost.tasks.generations import noted_generation
+from egost.tasks.judge import JudgeStopped, chosen_judge
+from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt
+from egost.tasks.release import open_release
+from egost.tasks.sample import Sample, Way, World
+from egost.tasks.scores import (
     NO_REPLY,
     Response,
     as_metrics,
@@ -40,7 +40,7 @@ from egost_tasks.scores import (
     score_choice,
     score_route,
 )
-from egost_tasks.trained_on import without_trained_on
+from egost.tasks.trained_on import without_trained_on
 
 
 def official_docs(placeholder: Dataset) -> Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from model_adapters.asking import AdapterError
+from egost.model_adapters.asking import AdapterError
 
 OTHER_KEY = "EGOST_API_KEY"
 """Environment variable with the key of a server that is none of the makers': their own keys go to no other."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from egost_tasks.openai_judge.prices import PRICES_OF, price_usd
-from model_adapters.asking import AdapterError
+from egost.model_adapters.asking import AdapterError
+from egost.tasks.openai_judge.prices import PRICES_OF, price_usd
 
 CLOSED_PRICES_OF = "2026-03"
 """The month of the prices below: the makers' list prices as public pages give them, for prompts of up to 200,000

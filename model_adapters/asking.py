@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from egost_tasks.clips import Clip
-from egost_tasks.errors import EgostError
+from egost.tasks.clips import Clip
+from egost.tasks.errors import EgostError
 
 _KNOWN = {"max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "until", "seed", "num_beams"}
 

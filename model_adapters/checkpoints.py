@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.cache import cache_root
-from egost_tasks.clip_sources import source_sha256
-from egost_tasks.errors import ClipError
-from model_adapters.asking import AdapterError
+from egost.model_adapters.asking import AdapterError
+from egost.tasks.cache import cache_root
+from egost.tasks.clip_sources import source_sha256
+from egost.tasks.errors import ClipError
 
 _COUNTS = re.compile(
     r"(config|generation_config|adapter_config|processor_config|(video_)?preprocessor_config|special_tokens_map"

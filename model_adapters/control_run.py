@@ -16,20 +16,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from egost_tasks.clips import Clip, build_clips
-from egost_tasks.controls import FRAME_CONTROLS, Answer, Control, ControlError, altered_clip, rotated
-from egost_tasks.frames import chosen_protocol
-from egost_tasks.generations import noted_generation
-from egost_tasks.prompts import chosen_prompt, load_prompt
-from egost_tasks.release import Release, open_release
-from egost_tasks.sample import Sample
-from egost_tasks.task_names import named_tasks, task_name
-from egost_tasks.trained_on import note_model, without_trained_on
-from model_adapters.asking import AdapterError, Ask, GenerationArguments
-from model_adapters.host_model import EngineModel
-from model_adapters.registration import CLASSES
-from model_adapters.requests import SampleRequest
-from model_adapters.run_plan import RunPlan
+from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
+from egost.model_adapters.host_model import EngineModel
+from egost.model_adapters.registration import CLASSES
+from egost.model_adapters.requests import SampleRequest
+from egost.model_adapters.run_plan import RunPlan
+from egost.tasks.clips import Clip, build_clips
+from egost.tasks.controls import FRAME_CONTROLS, Answer, Control, ControlError, altered_clip, rotated
+from egost.tasks.frames import chosen_protocol
+from egost.tasks.generations import noted_generation
+from egost.tasks.prompts import chosen_prompt, load_prompt
+from egost.tasks.release import Release, open_release
+from egost.tasks.sample import Sample
+from egost.tasks.task_names import named_tasks, task_name
+from egost.tasks.trained_on import note_model, without_trained_on
 
 _BATCH_SIZE = 1
 """As `egost run` has it: part of the journal's key where lmms-eval's own adapters answer."""

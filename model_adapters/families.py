@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from egost_tasks.frames import N_FRAMES
-from model_adapters.asking import AdapterError
-from model_adapters.checkpoints import Checkpoint, read_config
+from egost.model_adapters.asking import AdapterError
+from egost.model_adapters.checkpoints import Checkpoint, read_config
+from egost.tasks.frames import N_FRAMES
 
 FRAMES_A_SECOND = 1.0
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from egost_tasks.errors import exits_with_message
-from model_adapters.api_calls import DEFAULT_PACING
-from model_adapters.gemini_engine import THINKING_ROOM, GeminiEngine
-from model_adapters.host_model import EngineModel
+from egost.model_adapters.api_calls import DEFAULT_PACING
+from egost.model_adapters.gemini_engine import THINKING_ROOM, GeminiEngine
+from egost.model_adapters.host_model import EngineModel
+from egost.tasks.errors import exits_with_message
 
 
 class EgostGemini(EngineModel):

@@ -9,17 +9,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from egost_tasks.frames import N_FRAMES
-from egost_tasks.openai_judge.endpoint import is_this_machine
-from egost_tasks.openai_judge.faults import redacted
-from egost_tasks.openai_judge.paced_calls import Faulted
-from egost_tasks.openai_judge.pacing import Pacing
-from model_adapters.api_calls import DEFAULT_PACING, Called, answer_all, check_pacing, wording
-from model_adapters.api_endpoint import OTHER_KEY, check_url
-from model_adapters.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
-from model_adapters.api_spending import CallBound, Spending
-from model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
-from model_adapters.gemini_replies import EMPTY_BODY, Place, gemini_fault, read_reply
+from egost.model_adapters.api_calls import DEFAULT_PACING, Called, answer_all, check_pacing, wording
+from egost.model_adapters.api_endpoint import OTHER_KEY, check_url
+from egost.model_adapters.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
+from egost.model_adapters.api_spending import CallBound, Spending
+from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.model_adapters.gemini_replies import EMPTY_BODY, Place, gemini_fault, read_reply
+from egost.tasks.frames import N_FRAMES
+from egost.tasks.openai_judge.endpoint import is_this_machine
+from egost.tasks.openai_judge.faults import redacted
+from egost.tasks.openai_judge.paced_calls import Faulted
+from egost.tasks.openai_judge.pacing import Pacing
 
 if TYPE_CHECKING:
     from google.genai import types

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from egost_tasks.openai_judge.faults import Fault, retry_after
-from model_adapters.api_calls import Called, bare_failure
-from model_adapters.asking import Failure, Reply
+from egost.model_adapters.api_calls import Called, bare_failure
+from egost.model_adapters.asking import Failure, Reply
+from egost.tasks.openai_judge.faults import Fault, retry_after
 
 if TYPE_CHECKING:
     from google.genai import errors, types

@@ -15,15 +15,15 @@ from typing import Any, Protocol, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from egost_tasks.errors import CacheError
-from model_adapters.asking import AdapterError, Ask, SampledGroup
-from model_adapters.families import processor_arguments
-from model_adapters.served_settings import ROLLOUTS
-from model_adapters.server_api import NoAnswer, Refused, ServedModel, ServerApi
-from model_adapters.server_frames import FrameSender
-from model_adapters.server_model import family_served
-from model_adapters.server_requests import Part, Way, request_body
-from model_adapters.vllm_engine import VllmEngine
+from egost.model_adapters.asking import AdapterError, Ask, SampledGroup
+from egost.model_adapters.families import processor_arguments
+from egost.model_adapters.served_settings import ROLLOUTS
+from egost.model_adapters.server_api import NoAnswer, Refused, ServedModel, ServerApi
+from egost.model_adapters.server_frames import FrameSender
+from egost.model_adapters.server_model import family_served
+from egost.model_adapters.server_requests import Part, Way, request_body
+from egost.model_adapters.vllm_engine import VllmEngine
+from egost.tasks.errors import CacheError
 
 T = TypeVar("T")
 

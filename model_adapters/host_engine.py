@@ -11,8 +11,8 @@ import torch
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from loguru import logger
 
-from egost_tasks.scores import GENERATION_FAILED
-from model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.tasks.scores import GENERATION_FAILED
 
 _TASK, _SPLIT = "egost", "asks"
 

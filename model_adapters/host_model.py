@@ -15,14 +15,14 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import simple_parse_args_string
 
-from egost_tasks.errors import exits_with_message
-from egost_tasks.generations import Generation, note_generation
-from egost_tasks.scores import failed_reply
-from egost_tasks.trained_on import note_model
-from model_adapters.asking import AdapterError, Ask, Engine, EngineIdentity, Failure, Reply
-from model_adapters.journal import Entry, Journal, request_key
-from model_adapters.progress import AskingProgress
-from model_adapters.requests import SampleRequest, read_requests
+from egost.model_adapters.asking import AdapterError, Ask, Engine, EngineIdentity, Failure, Reply
+from egost.model_adapters.journal import Entry, Journal, request_key
+from egost.model_adapters.progress import AskingProgress
+from egost.model_adapters.requests import SampleRequest, read_requests
+from egost.tasks.errors import exits_with_message
+from egost.tasks.generations import Generation, note_generation
+from egost.tasks.scores import failed_reply
+from egost.tasks.trained_on import note_model
 
 NO_CLIP = Failure("no_clip", "the clip has no frames, so that the model was not asked")
 

@@ -22,9 +22,9 @@ from typing import Any
 from filelock import FileLock
 from loguru import logger
 
-from egost_tasks.cache import cache_root
-from egost_tasks.errors import CacheError
-from model_adapters.asking import Ask, EngineIdentity, Reply
+from egost.model_adapters.asking import Ask, EngineIdentity, Reply
+from egost.tasks.cache import cache_root
+from egost.tasks.errors import CacheError
 
 JOURNAL_VERSION = 1
 """Raised whenever our code would give a model something else for the same request; part of every key."""

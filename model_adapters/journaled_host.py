@@ -18,11 +18,11 @@ from typing import Any
 
 from lmms_eval.models import get_model, list_available_models
 
-from model_adapters.asking import AdapterError, EngineIdentity
-from model_adapters.checkpoints import checkpoint_identity
-from model_adapters.host_engine import HostEngine
-from model_adapters.host_model import EngineModel
-from model_adapters.registration import CLASSES
+from egost.model_adapters.asking import AdapterError, EngineIdentity
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.host_engine import HostEngine
+from egost.model_adapters.host_model import EngineModel
+from egost.model_adapters.registration import CLASSES
 
 _NAMES_A_MODEL = ("pretrained", "model_version", "model_name", "model_path", "model")
 _SECRET = re.compile(

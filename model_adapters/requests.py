@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.clips import Clip
-from egost_tasks.sample import World
-from model_adapters.asking import AdapterError, Ask, GenerationArguments
+from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
+from egost.tasks.clips import Clip
+from egost.tasks.sample import World
 
 
 @dataclass(frozen=True)

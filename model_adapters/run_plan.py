@@ -9,14 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from egost_tasks.prompts import SHIPPED
-from egost_tasks.registration import ONLY_OURS
-from egost_tasks.trained_on import MANIFEST
-from model_adapters.asking import AdapterError
-from model_adapters.checkpoints import checkpoint_identity
-from model_adapters.embedded import EMBEDDED
-from model_adapters.known_models import EngineName, KnownModel, UnknownModelError, find_model, known_models
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.asking import AdapterError
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.embedded import EMBEDDED
+from egost.model_adapters.known_models import (
+    EngineName,
+    KnownModel,
+    UnknownModelError,
+    find_model,
+    known_models,
+)
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.prompts import SHIPPED
+from egost.tasks.registration import ONLY_OURS
+from egost.tasks.trained_on import MANIFEST
 
 TINY = "tiny"
 """Name of the untrained checkpoint, which is no known model: nobody's figures are compared with its."""

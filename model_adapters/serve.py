@@ -20,19 +20,25 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.cache import cache_root
-from egost_tasks.frames import DEFAULT_PROTOCOL, N_FRAMES
-from egost_tasks.prompts import DEFAULT as DEFAULT_PROMPT
-from model_adapters.asking import AdapterError
-from model_adapters.checkpoints import Checkpoint, checkpoint_identity
-from model_adapters.embedded import EMBEDDED
-from model_adapters.families import FAMILIES, FRAMES_A_SECOND, Family, config_overrides, processor_arguments
-from model_adapters.known_models import KnownModel, UnknownModelError, find_model, gpus_that_hold
-from model_adapters.run_plan import TINY
-from model_adapters.served_settings import ROLLOUTS, as_served_name
-from model_adapters.server_engine import AT_ONCE
-from model_adapters.tiny_checkpoint import tiny_checkpoint
-from model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
+from egost.model_adapters.asking import AdapterError
+from egost.model_adapters.checkpoints import Checkpoint, checkpoint_identity
+from egost.model_adapters.embedded import EMBEDDED
+from egost.model_adapters.families import (
+    FAMILIES,
+    FRAMES_A_SECOND,
+    Family,
+    config_overrides,
+    processor_arguments,
+)
+from egost.model_adapters.known_models import KnownModel, UnknownModelError, find_model, gpus_that_hold
+from egost.model_adapters.run_plan import TINY
+from egost.model_adapters.served_settings import ROLLOUTS, as_served_name
+from egost.model_adapters.server_engine import AT_ONCE
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
+from egost.tasks.cache import cache_root
+from egost.tasks.frames import DEFAULT_PROTOCOL, N_FRAMES
+from egost.tasks.prompts import DEFAULT as DEFAULT_PROMPT
 
 ANY_HOST = "0.0.0.0"
 

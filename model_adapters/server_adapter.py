@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import cast, get_args
 
-from egost_tasks.errors import exits_with_message
-from model_adapters.asking import AdapterError
-from model_adapters.host_model import EngineModel
-from model_adapters.server_engine import AT_ONCE, ServerEngine
-from model_adapters.server_frames import Media
+from egost.model_adapters.asking import AdapterError
+from egost.model_adapters.host_model import EngineModel
+from egost.model_adapters.server_engine import AT_ONCE, ServerEngine
+from egost.model_adapters.server_frames import Media
+from egost.tasks.errors import exits_with_message
 
 
 class EgostServer(EngineModel):

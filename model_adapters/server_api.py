@@ -12,8 +12,8 @@ import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from model_adapters.asking import AdapterError, SampledGroup
-from model_adapters.served_settings import own_names, told_settings
+from egost.model_adapters.asking import AdapterError, SampledGroup
+from egost.model_adapters.served_settings import own_names, told_settings
 
 T = TypeVar("T")
 

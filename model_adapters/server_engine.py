@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 
 from loguru import logger
 
-from egost_tasks.clips import Clip
-from egost_tasks.errors import CacheError
-from model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, Reply
-from model_adapters.server_api import NoAnswer, Refused, ServedModel, ServerApi
-from model_adapters.server_frames import FrameSender, Media
-from model_adapters.server_model import family_served, identity_of
-from model_adapters.server_requests import Way, by_clip, request_body
-from model_adapters.work_sharing import SharedWork
+from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, Reply
+from egost.model_adapters.server_api import NoAnswer, Refused, ServedModel, ServerApi
+from egost.model_adapters.server_frames import FrameSender, Media
+from egost.model_adapters.server_model import family_served, identity_of
+from egost.model_adapters.server_requests import Way, by_clip, request_body
+from egost.model_adapters.work_sharing import SharedWork
+from egost.tasks.clips import Clip
+from egost.tasks.errors import CacheError
 
 T = TypeVar("T")
 Outcome = tuple[int, Reply | Failure]

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from loguru import logger
 
-from egost_tasks.clips import Clip
-from egost_tasks.frames import N_FRAMES
-from model_adapters.asking import AdapterError, Ask, GenerationArguments
-from model_adapters.families import Family
-from model_adapters.server_api import NoAnswer, Refused, ServerApi
-from model_adapters.server_requests import ClipParts, Part, Way, pixel_parts, probe_frames
+from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
+from egost.model_adapters.families import Family
+from egost.model_adapters.server_api import NoAnswer, Refused, ServerApi
+from egost.model_adapters.server_requests import ClipParts, Part, Way, pixel_parts, probe_frames
+from egost.tasks.clips import Clip
+from egost.tasks.frames import N_FRAMES
 
 Media = Literal["auto", "file", "inline"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from loguru import logger
 
-from model_adapters.asking import AdapterError, EngineIdentity
-from model_adapters.checkpoints import checkpoint_identity
-from model_adapters.families import FAMILIES, Family
-from model_adapters.served_settings import ROLLOUTS
-from model_adapters.server_api import ServedModel
+from egost.model_adapters.asking import AdapterError, EngineIdentity
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.families import FAMILIES, Family
+from egost.model_adapters.served_settings import ROLLOUTS
+from egost.model_adapters.server_api import ServedModel
 
 
 def identity_of(served: ServedModel) -> EngineIdentity:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from model_adapters.asking import AdapterError
+from egost.model_adapters.asking import AdapterError
 
 _SHOWN_LINES = 12
 _SAY_EVERY_S = 15.0

@@ -19,10 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from egost_tasks.clips import Clip
-from egost_tasks.lossless import Frames
-from model_adapters.asking import Ask, GenerationArguments
-from model_adapters.families import FRAME_WORDS, Family
+from egost.model_adapters.asking import Ask, GenerationArguments
+from egost.model_adapters.families import FRAME_WORDS, Family
+from egost.tasks.clips import Clip
+from egost.tasks.lossless import Frames
 
 Way = Literal["file", "inline"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from model_adapters.asking import AdapterError, Ask, EngineIdentity
-from model_adapters.checkpoints import checkpoint_identity, read_config
-from model_adapters.hf_engine import trace_of
-from model_adapters.traces import Trace
+from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity
+from egost.model_adapters.checkpoints import checkpoint_identity, read_config
+from egost.model_adapters.hf_engine import trace_of
+from egost.model_adapters.traces import Trace
 
 _ADAPTERS = ("qwen2_vl", "qwen2_5_vl")
 """By the `model_type` of config.json, which is the adapter's name too."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from egost_tasks.cache import cache_root
-from egost_tasks.errors import CacheError
-from egost_tasks.prompts import SHIPPED, load_prompt
+from egost.tasks.cache import cache_root
+from egost.tasks.errors import CacheError
+from egost.tasks.prompts import SHIPPED, load_prompt
 
 TINY_VERSION = 1
 """Raised whenever the same seed would give other weights or another vocabulary."""
@@ -154,8 +154,8 @@ def _tokenizer() -> Any:
 
 def _corpus() -> list[str]:
     """The texts that its vocabulary comes from: prompts, and questions and routes of the mini world."""
-    from egost_tasks.mini_world.question_files import question_files
-    from egost_tasks.mini_world.walks import plan_clip
+    from egost.tasks.mini_world.question_files import question_files
+    from egost.tasks.mini_world.walks import plan_clip
 
     walks = [plan_clip(0, "train", number).truth for number in range(_CORPUS_WALKS)]
     prompts = [load_prompt(name) for name in SHIPPED]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from model_adapters.asking import Ask, EngineIdentity
+from egost.model_adapters.asking import Ask, EngineIdentity
 
 TOP = 20
 """Likeliest tokens of each step that are kept; the most that vLLM gives by default."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from model_adapters.asking import AdapterError
-from model_adapters.checkpoints import checkpoint_identity
-from model_adapters.host_model import EngineModel
-from model_adapters.vllm_engine import VllmEngine, VllmSettings
+from egost.model_adapters.asking import AdapterError
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.host_model import EngineModel
+from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
 
 
 class EgostVllm(EngineModel):

@@ -12,19 +12,18 @@ from typing import Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from egost_tasks.clips import Clip
-from egost_tasks.errors import CacheError
-from egost_tasks.frames import N_FRAMES
-from model_adapters.asking import (
-    AdapterError,
-    Ask,
-    EngineIdentity,
-    Failure,
-    GenerationArguments,
-    Reply,
+from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.model_adapters.checkpoints import Checkpoint, read_config
+from egost.model_adapters.families import (
+    MOST_PATCHES,
+    VIDEO_METADATA,
+    Family,
+    config_overrides,
+    prompt_renderer,
 )
-from model_adapters.checkpoints import Checkpoint, read_config
-from model_adapters.families import MOST_PATCHES, VIDEO_METADATA, Family, config_overrides, prompt_renderer
+from egost.tasks.clips import Clip
+from egost.tasks.errors import CacheError
+from egost.tasks.frames import N_FRAMES
 
 CONTEXT = 8192
 """Tokens: 8 frames of at most 768 patches are 3,072, and a prompt and a reasoned reply need less than the rest."""

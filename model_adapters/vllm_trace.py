@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from egost_tasks.lossless import pixels_sha256
-from model_adapters.asking import AdapterError, Ask, EngineIdentity
-from model_adapters.traces import TOP, Step, Trace, video_reach, video_signature
-from model_adapters.vllm_engine import VllmEngine
+from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity
+from egost.model_adapters.traces import TOP, Step, Trace, video_reach, video_signature
+from egost.model_adapters.vllm_engine import VllmEngine
+from egost.tasks.lossless import pixels_sha256
 
 
 class TracingVllm:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from egost_tasks.errors import EgostError
-from results.records import SampleRecord, our_tasks, read_records
-from results.recount import GROUP_METRICS, Figures, recount, recount_group, same_figure
-from results.run import OUR_NAMES, Run
+from egost.results.records import SampleRecord, our_tasks, read_records
+from egost.results.recount import GROUP_METRICS, Figures, recount, recount_group, same_figure
+from egost.results.run import OUR_NAMES, Run
+from egost.tasks.errors import EgostError
 
 WHOLE_REPLY = 1000
 """Characters. Of a longer reply a baseline keeps the beginning and the hash, so that 5,000 replies of a model that
@@ -24,7 +24,7 @@ SETTINGS = (
     *("release_revision", "release_sha256", "sampling_protocol", "prompt", "prompt_sha256"),
     *("judge", "judge_model_asked", "judge_prompt", "judge_prompt_sha256", "version"),
 )
-"""What the results JSON says of a task that its figures depend on (`egost_tasks.provenance`)."""
+"""What the results JSON says of a task that its figures depend on (`egost.tasks.provenance`)."""
 
 
 class BaselineError(EgostError):

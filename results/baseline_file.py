@@ -18,13 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from egost_tasks.cache import write_whole
-from egost_tasks.choices import Choice, Found, Invalid
-from egost_tasks.clip_manifest import ClipManifest
-from egost_tasks.errors import EgostError
-from egost_tasks.judge import JudgeFailure, Judgement
-from egost_tasks.sample import Sample
-from results.baseline import (
+from egost.results.baseline import (
     Baseline,
     BaselineError,
     GroupFigures,
@@ -33,8 +27,14 @@ from results.baseline import (
     miscounts,
     wording,
 )
-from results.records import SampleRecord, task_of
-from results.recount import Figures
+from egost.results.records import SampleRecord, task_of
+from egost.results.recount import Figures
+from egost.tasks.cache import write_whole
+from egost.tasks.choices import Choice, Found, Invalid
+from egost.tasks.clip_manifest import ClipManifest
+from egost.tasks.errors import EgostError
+from egost.tasks.judge import JudgeFailure, Judgement
+from egost.tasks.sample import Sample
 
 FORMAT = 1
 """Raised whenever older files cannot be read any more."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from egost_tasks.controls import Answer
-from egost_tasks.judge import Judge
-from egost_tasks.scores import Response, Score, score_choice, score_route
-from results.records import SampleRecord
+from egost.results.records import SampleRecord
+from egost.tasks.controls import Answer
+from egost.tasks.judge import Judge
+from egost.tasks.scores import Response, Score, score_choice, score_route
 
 
 def scored(answers: Sequence[Answer], judge: Judge | None) -> list[SampleRecord]:

@@ -21,15 +21,15 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from egost_tasks.cache import write_whole
-from egost_tasks.controls import ControlError
-from egost_tasks.sample import Sample
-from egost_tasks.text_floor import FOLDS, linear_guesser, longest_option
-from results.control_words import circular_meaning, consistency_meaning, gap_meaning, turned_meaning
-from results.records import SampleRecord
-from results.run import Run
-from results.statistics import Difference, Estimate, estimate, paired
-from results.text_only import Subject, release_of
+from egost.results.control_words import circular_meaning, consistency_meaning, gap_meaning, turned_meaning
+from egost.results.records import SampleRecord
+from egost.results.run import Run
+from egost.results.statistics import Difference, Estimate, estimate, paired
+from egost.results.text_only import Subject, release_of
+from egost.tasks.cache import write_whole
+from egost.tasks.controls import ControlError
+from egost.tasks.sample import Sample
+from egost.tasks.text_floor import FOLDS, linear_guesser, longest_option
 
 CONTROLS_FILE = "controls.json"
 """Name of the file in a run's folder."""

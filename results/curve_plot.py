@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.cache import write_whole
-from results.published_tables import published_table
-from results.text_only import CurvePoint, TextOnlyError
+from egost.results.published_tables import published_table
+from egost.results.text_only import CurvePoint, TextOnlyError
+from egost.tasks.cache import write_whole
 
 _WIDTH, _HEIGHT, _DPI = 8.0, 5.0, 150
 _INK = {"random": "#0072b2", "nested": "#56b4e9", "forward": "#d55e00", "reverse": "#cc79a7"}

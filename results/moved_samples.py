@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from egost_tasks.judge import JUDGES, JudgeFailure, Judgement, get_judge
-from egost_tasks.scores import Response, Score, score_choice, score_route
-from results.baseline import Baseline, is_whole, wording
-from results.records import SampleRecord
-from results.recount import same_figure
+from egost.results.baseline import Baseline, is_whole, wording
+from egost.results.records import SampleRecord
+from egost.results.recount import same_figure
+from egost.tasks.judge import JUDGES, JudgeFailure, Judgement, get_judge
+from egost.tasks.scores import Response, Score, score_choice, score_route
 
 Stage = Literal["data", "frames", "prompt", "model", "scoring", "aggregation"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

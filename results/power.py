@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from scipy.special import ndtri
 
-from egost_tasks.errors import EgostError
-from results.statistics import LEVEL, Row, clustered_error
+from egost.results.statistics import LEVEL, Row, clustered_error
+from egost.tasks.errors import EgostError
 
 POWER = 0.8
 """Usual share of comparisons in which a difference that is there is seen."""

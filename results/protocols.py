@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from egost_tasks.judge import Judgement
-from results.records import SampleRecord
-from results.run import Run
+from egost.results.records import SampleRecord
+from egost.results.run import Run
+from egost.tasks.judge import Judgement
 
 _TOLD: tuple[tuple[str, str], ...] = (
     ("release", "release_revision"),

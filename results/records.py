@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from egost_tasks.choices import Choice
-from egost_tasks.clip_manifest import ClipManifest
-from egost_tasks.generations import Generation
-from egost_tasks.judge import JudgeFailure, Judgement
-from egost_tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind, Way, World
-from results.run import Run, RunError
+from egost.results.run import Run, RunError
+from egost.tasks.choices import Choice
+from egost.tasks.clip_manifest import ClipManifest
+from egost.tasks.generations import Generation
+from egost.tasks.judge import JudgeFailure, Judgement
+from egost.tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind, Way, World
 
 _TASK = re.compile(rf"egost(_mini)?_({'|'.join(TASK_KINDS)})_({'|'.join(WAYS)})")
 

@@ -1,7 +1,7 @@
 """The figures of tasks and groups, counted again from single samples.
 
 lmms-eval stores the figures and the samples of a run side by side. Where they do not agree, something between them is
-wrong: an aggregation of ours, or the host's. So nothing here is shared with `egost_tasks.aggregates`.
+wrong: an aggregation of ours, or the host's. So nothing here is shared with `egost.tasks.aggregates`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from egost_tasks.choices import chance_level
-from egost_tasks.judge import JudgeFailure, Judgement
-from results.records import SampleRecord
+from egost.results.records import SampleRecord
+from egost.tasks.choices import chance_level
+from egost.tasks.judge import JudgeFailure, Judgement
 
 Figures = Mapping[str, float]
 """Value by metric (`percent`, `compat`, `n_scored`, ...), as in lmms-eval's results; NaN where no sample has one."""

@@ -15,12 +15,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from egost_tasks.errors import EgostError
-from egost_tasks.provenance import MAX_UNSCORED_SHARE
-from results.baseline import Baseline, Miscount, miscounts
-from results.moved_samples import STAGES, Change, MovedSample, Stage, moved_samples, rescored
-from results.recount import same_figure
-from results.statistics import Difference, paired
+from egost.results.baseline import Baseline, Miscount, miscounts
+from egost.results.moved_samples import STAGES, Change, MovedSample, Stage, moved_samples, rescored
+from egost.results.recount import same_figure
+from egost.results.statistics import Difference, paired
+from egost.tasks.errors import EgostError
+from egost.tasks.provenance import MAX_UNSCORED_SHARE
 
 SIGNIFICANT = 0.05
 

@@ -10,14 +10,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
-from egost_tasks.aggregates import count_with_reason, count_without_reason, mean_of_scored
-from egost_tasks.cache import write_whole
-from egost_tasks.judge import Judge, Judgement
-from egost_tasks.openai_judge.noise import judge_noise
-from egost_tasks.provenance import judge_metadata
-from egost_tasks.sample import Sample, Way
-from egost_tasks.scores import Response, Score, judged_metrics, score_record, score_route
-from results.run import Run, RunError
+from egost.results.run import Run, RunError
+from egost.tasks.aggregates import count_with_reason, count_without_reason, mean_of_scored
+from egost.tasks.cache import write_whole
+from egost.tasks.judge import Judge, Judgement
+from egost.tasks.openai_judge.noise import judge_noise
+from egost.tasks.provenance import judge_metadata
+from egost.tasks.sample import Sample, Way
+from egost.tasks.scores import Response, Score, judged_metrics, score_record, score_route
 
 _MEANS = ("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty")
 _GROUP_MEANS = ("percent", "compat", "spatiotemporal")

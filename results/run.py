@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.errors import EgostError
+from egost.tasks.errors import EgostError
 
 
 class RunError(EgostError):

@@ -21,11 +21,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from egost_tasks.cache import write_whole
-from egost_tasks.judge import Judgement
-from egost_tasks.openai_judge.prices import price_usd
-from results.records import SampleRecord, our_tasks, read_records
-from results.run import Run, RunError
+from egost.results.records import SampleRecord, our_tasks, read_records
+from egost.results.run import Run, RunError
+from egost.tasks.cache import write_whole
+from egost.tasks.judge import Judgement
+from egost.tasks.openai_judge.prices import price_usd
 
 Price = Callable[[str, int, int], float | None]
 """US dollars for a snapshot's tokens in and out; None where no price is known."""
@@ -68,7 +68,7 @@ class ModelRecord:
     adapter, arguments: `--model` and `--model_args` of lmms-eval, without paths and secrets. answered: each engine,
     model, revision and settings that a reply names (our adapters alone tell them), with its number of samples.
     snapshots: the models that an API says have replied. trained_on: the checkpoint's training rows, see
-    `egost_tasks.trained_on`; None without.
+    `egost.tasks.trained_on`; None without.
     """
 
     adapter: str
@@ -106,7 +106,7 @@ class RunManifest:
 
     results: name of the results file. date: when the run ended (ISO), as lmms-eval dates it. commit: of our code;
     host_commit: of the folder that lmms-eval was started in, as it says. limit: samples a task (or a share below 1),
-    None for all. packages: versions. machine: see `egost_tasks.machine`.
+    None for all. packages: versions. machine: see `egost.tasks.machine`.
     """
 
     results: str

@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-from egost_tasks.errors import EgostError
-from results.records import SampleRecord
+from egost.results.records import SampleRecord
+from egost.tasks.errors import EgostError
 
 DRAWS = 10_000
 LEVEL = 0.95

@@ -19,10 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from egost_tasks.cache import write_whole
-from egost_tasks.errors import EgostError
-from egost_tasks.sample import Sample
-from egost_tasks.text_floor import (
+from egost.results.records import SampleRecord, our_tasks
+from egost.results.run import Run
+from egost.results.statistics import Estimate, estimate
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import Sample
+from egost.tasks.text_floor import (
     FOLDS,
     FloorError,
     TextFloor,
@@ -33,9 +36,6 @@ from egost_tasks.text_floor import (
     most_like_others,
     trained_guesser,
 )
-from results.records import SampleRecord, our_tasks
-from results.run import Run
-from results.statistics import Estimate, estimate
 
 TEXT_FLOOR = "text_floor.json"
 """Name of the file in a run's folder."""

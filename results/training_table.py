@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from egost_tasks.errors import EgostError
-from egost_tasks.sample import WAYS
-from egost_tasks.text_floor import TextFloor, text_floor
-from results.published_tables import PublishedRow, published_table
-from results.records import SampleRecord
-from results.statistics import Difference, Estimate, estimate, paired
+from egost.results.published_tables import PublishedRow, published_table
+from egost.results.records import SampleRecord
+from egost.results.statistics import Difference, Estimate, estimate, paired
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import WAYS
+from egost.tasks.text_floor import TextFloor, text_floor
 
 Records = tuple[SampleRecord, ...]
 

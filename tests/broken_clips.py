@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from egost_tasks.clips import Clip
-from egost_tasks.lossless import Frames
-from model_adapters.asking import Ask
+from egost.model_adapters.asking import Ask
+from egost.tasks.clips import Clip
+from egost.tasks.lossless import Frames
 
 
 class ReversedClip(Clip):

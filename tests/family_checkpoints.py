@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 
 TEXT: dict[str, Any] = {
     "hidden_size": 64,

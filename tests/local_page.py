@@ -17,7 +17,7 @@ def served_page(*arguments: str, announced: str) -> Iterator[str]:
 
     announced: what stands before the address in its first line.
     """
-    command = "from egost_commands.construct import construct_app; construct_app()"
+    command = "from egost.commands.construct import construct_app; construct_app()"
     server = subprocess.Popen(
         [sys.executable, "-u", "-c", command, *arguments],
         stdout=subprocess.PIPE,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from egost_tasks.clips import get_clip
-from egost_tasks.frames import parse_protocol
-from egost_tasks.prompts import load_prompt
-from egost_tasks.release import Release
-from egost_tasks.sample import Sample
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.clips import get_clip
+from egost.tasks.frames import parse_protocol
+from egost.tasks.prompts import load_prompt
+from egost.tasks.release import Release
+from egost.tasks.sample import Sample
 
 
 def taught_checkpoint(folder: Path, release: Release, steps: int = 160, letter: str | None = None) -> Path:

@@ -15,9 +15,9 @@ import pytest
 from judge_server import SNAPSHOT, Ask, JudgeServer, Triple, scores_of, serve_judge
 from lmms_eval_command import environment, lmms_eval, lmms_eval_on_two_ranks, ranks_of, saved
 
-from egost_tasks.judge import RouteItem
-from egost_tasks.mini_world import write_mini_release
-from egost_tasks.rubric import OfflineRubric
+from egost.tasks.judge import RouteItem
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.rubric import OfflineRubric
 
 KEY = "sk-test-0123456789abcdef"
 REPLY = "Walk straight and turn left at the red plain panel."
@@ -52,7 +52,7 @@ def run_routes(cwd: Path, cache: Path, output: str, **settings: str) -> subproce
 
 def egost(cache: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "import egost; egost.app()", *arguments],
+        [sys.executable, "-c", "from egost.main import app; app()", *arguments],
         env=environment(cache, COLUMNS="200", EGOST_JUDGE_KEY=KEY, **settings),
         capture_output=True,
         text=True,
@@ -222,7 +222,7 @@ def test_the_check_of_a_judge_offline_and_over_http(cache: Path, tmp_path: Path)
 def test_what_the_command_says_when_it_cannot(tmp_path: Path, arguments: list[str], message: str) -> None:
     arguments = [str(tmp_path) if argument == "RUN" else argument for argument in arguments]
     done = subprocess.run(
-        [sys.executable, "-c", "import egost; egost.app()", "judge", *arguments],
+        [sys.executable, "-c", "from egost.main import app; app()", "judge", *arguments],
         env=environment(tmp_path / "cache", OPENAI_API_KEY="", COLUMNS="200"),
         capture_output=True,
         text=True,

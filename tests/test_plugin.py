@@ -17,8 +17,8 @@ import pytest
 from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
 from taught_checkpoint import taught_checkpoint
 
-from egost_tasks.mini_world import write_mini_release
-from egost_tasks.release import Release
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.release import Release
 
 ROOT = Path(__file__).resolve().parent.parent
 TASKS = [
@@ -103,7 +103,7 @@ def test_the_results_say_where_the_figures_come_from(whole_run: tuple[Path, str]
 
 def test_the_summary_of_the_run(whole_run: tuple[Path, str], cache: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import egost; egost.app()", "summary", str(whole_run[0])],
+        [sys.executable, "-c", "from egost.main import app; app()", "summary", str(whole_run[0])],
         env=environment(cache, COLUMNS="80"),
         capture_output=True,
         text=True,
@@ -189,7 +189,7 @@ def environment_with_wheel(folder: Path) -> Path:
     (site / "the_packages_that_egost_needs.pth").write_text(packages)
     python = folder / "env" / "bin" / "python"
     where = subprocess.run(
-        [str(python), "-c", "import egost_tasks; print(egost_tasks.__file__)"],
+        [str(python), "-c", "import egost.tasks; print(egost.tasks.__file__)"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -241,7 +241,7 @@ def test_a_model_that_is_not_there_is_noticed(cache: Path, tmp_path: Path) -> No
         cache=cache,
     )
     done = subprocess.run(
-        [sys.executable, "-c", "import egost; egost.app()", "summary", str(tmp_path / "out")],
+        [sys.executable, "-c", "from egost.main import app; app()", "summary", str(tmp_path / "out")],
         env=environment(cache),
         capture_output=True,
         text=True,

@@ -14,17 +14,17 @@ import pytest
 from lmms_eval.tasks import TaskManager
 from lmms_eval_command import environment, saved
 
-from egost_tasks.mini_world import write_mini_release
-from egost_tasks.registration import register
-from model_adapters.run_plan import RunOptions, RunPlanError, model_named, plan_run
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.run_plan import RunOptions, RunPlanError, model_named, plan_run
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.registration import register
 
 TASK = "egost_mini_direction_forward"
 
 
 def egost(*arguments: str, cwd: Path, cache: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "import egost; egost.app()", *arguments],
+        [sys.executable, "-c", "from egost.main import app; app()", *arguments],
         cwd=cwd,
         env=environment(cache, COLUMNS="200", PYTHONPATH=str(Path(__file__).parents[1]), **settings),
         capture_output=True,

@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.cache import cache_root, write_whole
-from egost_tasks.clip_sources import source_sha256
-from egost_tasks.errors import EgostError
-from egost_tasks.release import Release
-from egost_tasks.sample import Sample, TaskKind
-from training.data_card import data_card, markdown
-from training.reverse_thinking import OTHER_WAY, think
-from training.rows import StR1Row
-from training.splits import By, HoldOut, Split, split_rows
-from training.training_rows import TrainingRow, write_training_rows
+from egost.tasks.cache import cache_root, write_whole
+from egost.tasks.clip_sources import source_sha256
+from egost.tasks.errors import EgostError
+from egost.tasks.release import Release
+from egost.tasks.sample import Sample, TaskKind
+from egost.training.data_card import data_card, markdown
+from egost.training.reverse_thinking import OTHER_WAY, think
+from egost.training.rows import StR1Row
+from egost.training.splits import By, HoldOut, Split, split_rows
+from egost.training.training_rows import TrainingRow, write_training_rows
 
 ROWS = "rows.jsonl"
 CHOICE_TASKS: tuple[TaskKind, ...] = ("direction", "landmark", "action")

@@ -16,12 +16,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from egost_tasks.cache import write_whole
-from egost_tasks.errors import EgostError
-from egost_tasks.sample import World
-from egost_tasks.trained_on import MANIFEST as MANIFEST
-from model_adapters.checkpoints import checkpoint_identity
-from training.training_rows import TrainingRow
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import World
+from egost.tasks.trained_on import MANIFEST as MANIFEST
+from egost.training.training_rows import TrainingRow
 
 _PACKAGES = ("egost", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "deepspeed")
 

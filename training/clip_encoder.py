@@ -13,8 +13,8 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from egost_tasks.errors import EgostError
-from training.video_inputs import ShownSample
+from egost.tasks.errors import EgostError
+from egost.training.video_inputs import ShownSample
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from egost_tasks.cache import write_whole
+from egost.tasks.cache import write_whole
 
 LOG_FILE = "log.csv"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from egost_tasks.cache import write_whole
-from egost_tasks.errors import EgostError
-from training.csv_log import read_log
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import EgostError
+from egost.training.csv_log import read_log
 
 SMOOTH = 10
 """Steps that the strong line is a mean of."""

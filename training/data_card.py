@@ -11,11 +11,11 @@ from itertools import combinations
 from statistics import mean, median
 from typing import Any
 
-from egost_tasks.sample import Sample
-from egost_tasks.text_floor import FOLDS, FloorError, always_first, longest_option, measured, text_floor
-from training.reverse_thinking import names_an_option
-from training.splits import Split, clips_of
-from training.training_rows import TrainingRow
+from egost.tasks.sample import Sample
+from egost.tasks.text_floor import FOLDS, FloorError, always_first, longest_option, measured, text_floor
+from egost.training.reverse_thinking import names_an_option
+from egost.training.splits import Split, clips_of
+from egost.training.training_rows import TrainingRow
 
 NEAR = 0.9
 """Similarity (difflib's ratio) from which two questions about one clip count as near-duplicates."""

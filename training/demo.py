@@ -17,16 +17,16 @@ from typing import Literal
 
 from rich.console import Console
 
-from egost_tasks.errors import EgostError
-from egost_tasks.mini_world.walks import plan_clip
-from egost_tasks.sample import WAYS
-from egost_tasks.trained_on import MANIFEST
-from model_adapters.run_plan import RunOptions, model_named, plan_run
-from training.build_rows import ROWS
-from training.demo_steps import Command, Step, run_steps
-from training.mini.controls import controls_file
-from training.mini.evaluate import Control
-from training.whole_run import FINAL
+from egost.model_adapters.run_plan import RunOptions, model_named, plan_run
+from egost.tasks.errors import EgostError
+from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.sample import WAYS
+from egost.tasks.trained_on import MANIFEST
+from egost.training.build_rows import ROWS
+from egost.training.demo_steps import Command, Step, run_steps
+from egost.training.mini.controls import controls_file
+from egost.training.mini.evaluate import Control
+from egost.training.whole_run import FINAL
 
 KINDS = ("direction", "landmark")
 """What is trained and evaluated: the questions that are asked about every walk."""
@@ -172,7 +172,7 @@ def make_demo(demo: Demo, console: Console) -> dict[str, float]:
 
 def check_maps(demo: Demo) -> None:
     """Raise MapsError where the base checkpoint names a map of its pre-training that is walked here again."""
-    from training.mini.pretrain import MAPS, map_mark
+    from egost.training.mini.pretrain import MAPS, map_mark
 
     named = demo.base / MAPS
     seen = set(named.read_text(encoding="utf-8").split()) if named.is_file() else set()
@@ -274,7 +274,7 @@ def _controls(demo: Demo, seconds: float) -> Step:
         for control in demo.controls_of(p.name)
     ]
     words = (
-        *(sys.executable, "-m", "training.mini.controls", "--walks", str(demo.walks("test"))),
+        *(sys.executable, "-m", "egost.training.mini.controls", "--walks", str(demo.walks("test"))),
         *("--out", str(demo.controls), "--tokens", str(demo.size.reply_tokens)),
         *(word for kind in KINDS for word in ("--task", kind)),
         *asked,

@@ -22,8 +22,8 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from egost_tasks.cache import write_whole
-from egost_tasks.errors import EgostError
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import EgostError
 
 _LOOK_S = 0.2
 _LAST_LINES = 15

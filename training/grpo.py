@@ -1,7 +1,7 @@
 """One run of GRPO with video, from one YAML: `egost train grpo CONFIG [--flag value ...]`.
 
     egost train grpo training/configs/st_r1_7b_grpo.yaml --model_name_or_path runs/sft/final --rows rows.jsonl
-    accelerate launch -m training.grpo --config training/configs/st_r1_7b_grpo.yaml ...
+    accelerate launch -m egost.training.grpo --config training/configs/st_r1_7b_grpo.yaml ...
 
 The YAML holds fields of `GrpoRecipe`, of TRL's GRPOConfig and of its ModelConfig; flags override it. The run's folder
 gets `log.csv`, checkpoints, `egost_training.json`, and at the end `final/`, which `--model qwen2_vl` takes. The same
@@ -18,23 +18,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from egost_tasks.clips import Clip
-from egost_tasks.errors import EgostError
-from egost_tasks.frames import parse_protocol
-from egost_tasks.judge import chosen_judge
-from egost_tasks.prompts import load_prompt
-from egost_tasks.release import Release, open_release
-from model_adapters.asking import Ask, GenerationArguments
-from model_adapters.checkpoints import checkpoint_identity
-from model_adapters.group_sampling import EngineSampler, GroupSampler, ServerSampler
-from model_adapters.vllm_engine import VllmEngine, VllmSettings
-from training.checkpoint_manifest import CheckpointManifest
-from training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
-from training.rewards import Rewards
-from training.row_clips import row_clips
-from training.training_rows import TrainingRow, read_training_rows
-from training.trl_version import check_trl
-from training.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
+from egost.model_adapters.asking import Ask, GenerationArguments
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.group_sampling import EngineSampler, GroupSampler, ServerSampler
+from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
+from egost.tasks.clips import Clip
+from egost.tasks.errors import EgostError
+from egost.tasks.frames import parse_protocol
+from egost.tasks.judge import chosen_judge
+from egost.tasks.prompts import load_prompt
+from egost.tasks.release import Release, open_release
+from egost.training.checkpoint_manifest import CheckpointManifest
+from egost.training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
+from egost.training.rewards import Rewards
+from egost.training.row_clips import row_clips
+from egost.training.training_rows import TrainingRow, read_training_rows
+from egost.training.trl_version import check_trl
+from egost.training.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
 
 LOG_COLUMNS = {
     "epoch": "epoch",
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = load_data(recipe, model.model_name_or_path)
     check_prompt_lengths(data, recipe.max_prompt_length)
     if recipe.dry_run:
-        from training.grpo_plan import plan
+        from egost.training.grpo_plan import plan
 
         print(plan(recipe, args, model, data))
         return
@@ -166,9 +166,9 @@ def make_trainer(
     from datasets import Dataset
     from trl import get_peft_config, get_quantization_config
 
-    from training.csv_log import CsvLog
-    from training.video_grpo import VideoGRPOTrainer
-    from training.whole_checkpoints import WholeCheckpoints
+    from egost.training.csv_log import CsvLog
+    from egost.training.video_grpo import VideoGRPOTrainer
+    from egost.training.whole_checkpoints import WholeCheckpoints
 
     args.model_init_kwargs = model_settings(args, model)
     keep, args.save_total_limit = args.save_total_limit, None
@@ -256,7 +256,7 @@ def vllm_sampler(recipe: GrpoRecipe, args: Any, model: Any) -> GroupSampler:
 
 def train(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> None:
     """Train, going on where a run of the same recipe was cut off, and write `final/`."""
-    from training.whole_run import check_same_run, run_manifest, train_whole
+    from egost.training.whole_run import check_same_run, run_manifest, train_whole
 
     record = run_manifest("grpo", recipe, args, model, data.rows, data.release)
     check_same_run(Path(args.output_dir), record)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from training.memory_plan import plan_memory
+from egost.training.memory_plan import plan_memory
 
 if TYPE_CHECKING:
-    from training.grpo import GrpoData, GrpoRecipe
+    from egost.training.grpo import GrpoData, GrpoRecipe
 
 
 def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
@@ -40,7 +40,7 @@ def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
 
 
 def _sampler(args: Any) -> str:
-    from training.grpo import vllm_server
+    from egost.training.grpo import vllm_server
 
     if not args.use_vllm:
         return "transformers"

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.errors import EgostError
-from model_adapters.checkpoints import Checkpoint, checkpoint_identity
-from training.checkpoint_manifest import CheckpointManifest, read_manifest
+from egost.model_adapters.checkpoints import Checkpoint, checkpoint_identity
+from egost.tasks.errors import EgostError
+from egost.training.checkpoint_manifest import CheckpointManifest, read_manifest
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 

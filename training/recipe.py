@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from egost_tasks.errors import EgostError
+from egost.tasks.errors import EgostError
 
 
 class RecipeError(EgostError):

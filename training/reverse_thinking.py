@@ -12,8 +12,8 @@ import random
 import re
 from collections.abc import Sequence
 
-from egost_tasks.route_text import Turn, read_route
-from egost_tasks.sample import LETTERS, Sample, Way
+from egost.tasks.route_text import Turn, read_route
+from egost.tasks.sample import LETTERS, Sample, Way
 
 OTHER_WAY: dict[Way, Way] = {"forward": "reverse", "reverse": "forward"}
 

@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from egost_tasks.judge import Judge
-from egost_tasks.sample import Sample
-from egost_tasks.scores import Response, score_choice, score_route
-from training.training_rows import TrainingRow
+from egost.tasks.judge import Judge
+from egost.tasks.sample import Sample
+from egost.tasks.scores import Response, score_choice, score_route
+from egost.training.training_rows import TrainingRow
 
 Reward = Callable[..., list[float | None]]
 LogMetric = Callable[[str, float], None]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from egost_tasks.errors import EgostError
-from egost_tasks.release import Release, open_release
-from egost_tasks.sample import TASK_KINDS, World
-from training.build_rows import BuildPlan, Built, build_released, build_rows
-from training.rows import StR1Row, read_rows, released_subset
-from training.splits import By, HoldOut
+from egost.tasks.errors import EgostError
+from egost.tasks.release import Release, open_release
+from egost.tasks.sample import TASK_KINDS, World
+from egost.training.build_rows import BuildPlan, Built, build_released, build_rows
+from egost.training.rows import StR1Row, read_rows, released_subset
+from egost.training.splits import By, HoldOut
 
 T = TypeVar("T", bound=str)
 
@@ -62,7 +62,7 @@ def chosen_rows(asked: RowChoices) -> Built:
         return build_rows(release, plan)
     if not asked.with_think:
         raise ChoiceError("--no-think wants no reasoning, so that there is nothing for --writer to write.")
-    from training.thought_writer import thought_writer, writer_endpoint
+    from egost.training.thought_writer import thought_writer, writer_endpoint
 
     endpoint = writer_endpoint(asked.writer)
     return build_rows(release, plan, thought_writer(endpoint), endpoint.label)
@@ -72,12 +72,12 @@ def _release(world: World, root: Path | None) -> Release:
     if root is None:
         return open_release(world)
     if world == "mini":
-        from egost_tasks.mini_world import mini_revision
+        from egost.tasks.mini_world import mini_revision
 
         return Release("mini", (root,), mini_revision(root))
     if not root.is_dir():
         raise ChoiceError(f"--root {root} is no folder; it must hold the release.")
-    from egost_tasks.hub import recorded_revision
+    from egost.tasks.hub import recorded_revision
 
     return Release("official", (root,), recorded_revision(root))
 

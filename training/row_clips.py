@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from egost_tasks.clips import Clip, build_clips
-from egost_tasks.errors import ClipError
-from egost_tasks.frames import Protocol
-from egost_tasks.release import Release
-from training.rows import RowError
-from training.training_rows import TrainingRow
+from egost.tasks.clips import Clip, build_clips
+from egost.tasks.errors import ClipError
+from egost.tasks.frames import Protocol
+from egost.tasks.release import Release
+from egost.training.rows import RowError
+from egost.training.training_rows import TrainingRow
 
 
 def row_clips(rows: Sequence[TrainingRow], release: Release, protocol: Protocol) -> list[Clip]:

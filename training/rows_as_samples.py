@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from egost_tasks.sample import Sample
-from training.rows import RELEASED_ROWS, RowError, StR1Row, read_rows, released_subset
-from training.splits import SUBSETS
-from training.training_rows import read_training_rows
+from egost.tasks.sample import Sample
+from egost.training.rows import RELEASED_ROWS, RowError, StR1Row, read_rows, released_subset
+from egost.training.splits import SUBSETS
+from egost.training.training_rows import read_training_rows
 
 RELEASED = "st-r1-rows"
 """What the 630 rows are called where a file could stand."""

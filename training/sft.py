@@ -1,7 +1,7 @@
 """One run of fine-tuning with video, from one YAML: `egost train sft CONFIG [--flag value ...]`.
 
     egost train sft training/configs/st_r1_7b_cot_sft.yaml --rows rows.jsonl
-    accelerate launch --config_file training/configs/accelerate/zero2.yaml -m training.sft \\
+    accelerate launch --config_file training/configs/accelerate/zero2.yaml -m egost.training.sft \\
       --config training/configs/st_r1_7b_cot_sft.yaml --rows rows.jsonl
 
 The YAML holds fields of `SftRecipe`, of TRL's SFTConfig and of its ModelConfig; flags override it. The run's folder
@@ -18,18 +18,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.clips import Clip
-from egost_tasks.errors import EgostError
-from egost_tasks.frames import parse_protocol
-from egost_tasks.prompts import load_prompt
-from egost_tasks.release import Release, open_release
-from training.answer_mask import TaughtSample, answer_ids, batch
-from training.checkpoint_manifest import CheckpointManifest
-from training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
-from training.row_clips import row_clips
-from training.training_rows import TrainingRow, read_training_rows
-from training.trl_version import check_trl
-from training.video_inputs import PixelLimits, VideoRenderer, load_processor
+from egost.tasks.clips import Clip
+from egost.tasks.errors import EgostError
+from egost.tasks.frames import parse_protocol
+from egost.tasks.prompts import load_prompt
+from egost.tasks.release import Release, open_release
+from egost.training.answer_mask import TaughtSample, answer_ids, batch
+from egost.training.checkpoint_manifest import CheckpointManifest
+from egost.training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
+from egost.training.row_clips import row_clips
+from egost.training.training_rows import TrainingRow, read_training_rows
+from egost.training.trl_version import check_trl
+from egost.training.video_inputs import PixelLimits, VideoRenderer, load_processor
 
 LOG_COLUMNS = {
     "epoch": "epoch",
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = load_data(recipe, model.model_name_or_path)
     check_lengths(data, args.max_length)
     if recipe.dry_run:
-        from training.sft_plan import print_plan
+        from egost.training.sft_plan import print_plan
 
         print_plan(recipe, args, model, data)
         return
@@ -145,10 +145,10 @@ def make_trainer(recipe: SftRecipe, args: Any, model: Any, data: SftData, record
     from datasets import Dataset
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
-    from training.clip_encoder import check_video_model
-    from training.csv_log import CsvLog
-    from training.non_finite_steps import NonFiniteSteps
-    from training.whole_checkpoints import WholeCheckpoints
+    from egost.training.clip_encoder import check_video_model
+    from egost.training.csv_log import CsvLog
+    from egost.training.non_finite_steps import NonFiniteSteps
+    from egost.training.whole_checkpoints import WholeCheckpoints
 
     args.model_init_kwargs = model_settings(args, model)
     # The collator makes of a row's number what the model takes; TRL would tokenise texts, and drop the number.
@@ -174,7 +174,7 @@ def make_trainer(recipe: SftRecipe, args: Any, model: Any, data: SftData, record
 
 def train(recipe: SftRecipe, args: Any, model: Any, data: SftData) -> None:
     """Train, going on where a run of the same recipe was cut off, and write `final/`."""
-    from training.whole_run import check_same_run, run_manifest, train_whole
+    from egost.training.whole_run import check_same_run, run_manifest, train_whole
 
     record = run_manifest("sft", recipe, args, model, data.rows, data.release)
     check_same_run(Path(args.output_dir), record)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from training.answer_mask import IGNORED, TaughtSample
-from training.memory_plan import plan_memory
+from egost.training.answer_mask import IGNORED, TaughtSample
+from egost.training.memory_plan import plan_memory
 
 if TYPE_CHECKING:
-    from training.sft import SftData, SftRecipe
+    from egost.training.sft import SftData, SftRecipe
 
 
 def print_plan(recipe: SftRecipe, args: Any, model: Any, data: SftData) -> None:

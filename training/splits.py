@@ -15,8 +15,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from egost_tasks.errors import EgostError
-from egost_tasks.sample import Sample
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import Sample
 
 SUBSETS = (63, 126, 252, 378, 504, 630)
 """Numbers of training rows in Table 3."""

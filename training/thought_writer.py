@@ -21,16 +21,16 @@ from typing import Any
 
 import openai
 
-from egost_tasks.cache import cache_root, write_whole
-from egost_tasks.errors import CacheError, EgostError
-from egost_tasks.openai_judge.endpoint import OPENAI_URL, Endpoint, find_key, open_client, parse_endpoint
-from egost_tasks.openai_judge.faults import fault_of, redacted, remedy
-from egost_tasks.openai_judge.paced_calls import Faulted, NoReply, PacedCalls, Wording
-from egost_tasks.openai_judge.pacing import Pacing, chosen_pacing
-from egost_tasks.openai_judge.reading import BrokenBody, Completion, read_completion
-from egost_tasks.sample import Sample
-from training.build_rows import Thinks, Writer
-from training.reverse_thinking import names_an_option, without_point_names
+from egost.tasks.cache import cache_root, write_whole
+from egost.tasks.errors import CacheError, EgostError
+from egost.tasks.openai_judge.endpoint import OPENAI_URL, Endpoint, find_key, open_client, parse_endpoint
+from egost.tasks.openai_judge.faults import fault_of, redacted, remedy
+from egost.tasks.openai_judge.paced_calls import Faulted, NoReply, PacedCalls, Wording
+from egost.tasks.openai_judge.pacing import Pacing, chosen_pacing
+from egost.tasks.openai_judge.reading import BrokenBody, Completion, read_completion
+from egost.tasks.sample import Sample
+from egost.training.build_rows import Thinks, Writer
+from egost.training.reverse_thinking import names_an_option, without_point_names
 
 PROMPT = "reverse-thinking-1"
 """Name and version of the instructions below; part of the key under which a text is kept."""
@@ -76,7 +76,7 @@ class _Failed:
 
 
 def writer_endpoint(spec: str) -> Endpoint:
-    """`gpt-4o`, `gpt-...`, `openai:MODEL` or `openai:MODEL@URL`; see `egost_tasks.openai_judge.endpoint`.
+    """`gpt-4o`, `gpt-...`, `openai:MODEL` or `openai:MODEL@URL`; see `egost.tasks.openai_judge.endpoint`.
 
     Raises JudgeError for another form.
     """

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from egost_tasks.cache import write_whole
-from egost_tasks.sample import TASK_KINDS, WAYS, Sample
-from training.rows import RowError
+from egost.tasks.cache import write_whole
+from egost.tasks.sample import TASK_KINDS, WAYS, Sample
+from egost.training.rows import RowError
 
 _KEYS = {"sample", "think", "clip_sha256"}
 _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)

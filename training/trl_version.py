@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import Version
 
-from egost_tasks.errors import EgostError
+from egost.tasks.errors import EgostError
 
 TESTED_TRL = "1.16"
 """The series of TRL whose private methods our trainers were written against."""

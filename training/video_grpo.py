@@ -25,15 +25,15 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
-from egost_tasks.errors import EgostError
-from model_adapters.asking import Ask
-from model_adapters.group_sampling import GroupSampler
-from training.clip_encoder import ClipEncoder, check_video_model
-from training.non_finite_steps import NonFiniteSteps
-from training.softmax_weights import all_equal, softmax_weights
-from training.trl_version import check_trl
-from training.video_inputs import ShownSample
-from training.vllm_rollouts import VideoRolloutError, VllmRollouts
+from egost.model_adapters.asking import Ask
+from egost.model_adapters.group_sampling import GroupSampler
+from egost.tasks.errors import EgostError
+from egost.training.clip_encoder import ClipEncoder, check_video_model
+from egost.training.non_finite_steps import NonFiniteSteps
+from egost.training.softmax_weights import all_equal, softmax_weights
+from egost.training.trl_version import check_trl
+from egost.training.video_inputs import ShownSample
+from egost.training.vllm_rollouts import VideoRolloutError, VllmRollouts
 
 
 class NonFiniteLoss(EgostError):

@@ -17,12 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from egost_tasks.clips import Clip
-from egost_tasks.errors import EgostError
-from egost_tasks.frames import N_FRAMES
-from egost_tasks.prompts import Prompt
-from egost_tasks.sample import Sample
-from model_adapters.families import VIDEO_METADATA
+from egost.model_adapters.families import VIDEO_METADATA
+from egost.tasks.clips import Clip
+from egost.tasks.errors import EgostError
+from egost.tasks.frames import N_FRAMES
+from egost.tasks.prompts import Prompt
+from egost.tasks.sample import Sample
 
 if TYPE_CHECKING:
     import torch

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from transformers.utils import logging as hf_logging
 
-from egost_tasks.errors import EgostError
-from model_adapters.asking import Ask
-from model_adapters.group_sampling import GroupSampler
+from egost.model_adapters.asking import Ask
+from egost.model_adapters.group_sampling import GroupSampler
+from egost.tasks.errors import EgostError
 
 if TYPE_CHECKING:
-    from training.video_grpo import VideoGRPOTrainer
-    from training.video_inputs import ShownSample
+    from egost.training.video_grpo import VideoGRPOTrainer
+    from egost.training.video_inputs import ShownSample
 
 WEIGHTS = "rollout_weights"
 """Folder of a run through which vLLM gets the weights of each step. The run's end deletes it."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from egost_tasks.cache import write_whole
+from egost.tasks.cache import write_whole
 
 MARK = "egost_whole.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from transformers import PreTrainedModel
 
-from egost_tasks.release import Release
-from training.checkpoint_manifest import CheckpointManifest, new_manifest, read_manifest
-from training.csv_log import LOG_FILE
-from training.recipe import RecipeError, RowsRecipe
-from training.training_rows import TrainingRow
-from training.whole_checkpoints import remove_unfinished, whole_checkpoints
+from egost.tasks.release import Release
+from egost.training.checkpoint_manifest import CheckpointManifest, new_manifest, read_manifest
+from egost.training.csv_log import LOG_FILE
+from egost.training.recipe import RecipeError, RowsRecipe
+from egost.training.training_rows import TrainingRow
+from egost.training.whole_checkpoints import remove_unfinished, whole_checkpoints
 
 FINAL = "final"
 

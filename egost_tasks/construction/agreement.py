@@ -9,8 +9,8 @@ from itertools import combinations
 
 from sklearn.metrics import cohen_kappa_score
 
-from egost_tasks.construction.annotations import Annotation, Step, Steps
-from egost_tasks.construction.normal_words import tells
+from egost.tasks.construction.annotations import Annotation, Step, Steps
+from egost.tasks.construction.normal_words import tells
 
 TOLERANCE_S = 2.0
 """Two steps may be of the same moment when they lie so far apart, in seconds: this project's own rule."""

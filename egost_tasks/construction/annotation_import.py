@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.construction.annotations import Annotation, AnnotationError, check, from_json
-from egost_tasks.construction.workfolder import WorkFolder
-from egost_tasks.sample import WAYS
+from egost.tasks.construction.annotations import Annotation, AnnotationError, check, from_json
+from egost.tasks.construction.workfolder import WorkFolder
+from egost.tasks.sample import WAYS
 
 COLUMNS = ("clip", "annotator", "scene", "way", "time_s", "direction", "landmark", "action")
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from egost_tasks.construction.annotations import (
+from egost.tasks.construction.annotations import (
     DIRECTIONS,
     LONGEST_TEXT,
     Annotation,
@@ -27,16 +27,10 @@ from egost_tasks.construction.annotations import (
     from_json,
     propose_reverse,
 )
-from egost_tasks.construction.drafts import annotation_sha256
-from egost_tasks.construction.local_server import (
-    asked_clip,
-    clip_route,
-    error_reply,
-    read_json,
-    serve_page,
-)
-from egost_tasks.construction.scenes import SCENE_WORDS
-from egost_tasks.construction.workfolder import ClipRow, WorkFolder
+from egost.tasks.construction.drafts import annotation_sha256
+from egost.tasks.construction.local_server import asked_clip, clip_route, error_reply, read_json, serve_page
+from egost.tasks.construction.scenes import SCENE_WORDS
+from egost.tasks.construction.workfolder import ClipRow, WorkFolder
 
 State = Literal["none", "begun", "whole", "problems"]
 """Of one clip: nothing told; something still lacks; nothing is wrong; something contradicts itself or the clip."""

@@ -19,10 +19,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from egost_tasks.cache import write_whole
-from egost_tasks.construction.scenes import SCENES, Scene
-from egost_tasks.errors import EgostError
-from egost_tasks.sample import Way
+from egost.tasks.cache import write_whole
+from egost.tasks.construction.scenes import SCENES, Scene
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import Way
 
 Direction = Literal["left", "right", "around", "up", "down", "straight"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from egost_tasks.construction.drafts import Draft
-from egost_tasks.construction.option_checks import Finding
-from egost_tasks.construction.set_checks import FALSE_ALARMS, Cue, measured_cue
-from egost_tasks.errors import EgostError
-from egost_tasks.sample import Sample
+from egost.tasks.construction.drafts import Draft
+from egost.tasks.construction.option_checks import Finding
+from egost.tasks.construction.set_checks import FALSE_ALARMS, Cue, measured_cue
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import Sample
 
 BY_LUCK = 0.05
 """Blind runs that all answer a question rightly raise a doubt where luck would do so less often than this."""

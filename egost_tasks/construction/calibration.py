@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.construction.agreement import Agreement, agreements
-from egost_tasks.construction.annotations import Annotation
-from egost_tasks.construction.blind_runs import BlindRun, blind_cue, read_blind_run, solved_blind
-from egost_tasks.construction.costs import cost_of
-from egost_tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
-from egost_tasks.construction.option_checks import Finding, check_draft
-from egost_tasks.construction.review import as_decided, decision_on, read_decisions, write_reviews
-from egost_tasks.construction.set_checks import Cue, check_set
-from egost_tasks.construction.workfolder import (
+from egost.tasks.construction.agreement import Agreement, agreements
+from egost.tasks.construction.annotations import Annotation
+from egost.tasks.construction.blind_runs import BlindRun, blind_cue, read_blind_run, solved_blind
+from egost.tasks.construction.costs import cost_of
+from egost.tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
+from egost.tasks.construction.option_checks import Finding, check_draft
+from egost.tasks.construction.review import as_decided, decision_on, read_decisions, write_reviews
+from egost.tasks.construction.set_checks import Cue, check_set
+from egost.tasks.construction.workfolder import (
     WorkFolder,
     WorkFolderError,
     read_lines,
@@ -166,10 +166,10 @@ def _judge(
     if judge is None:
         return {}
     # Here, since the client takes seconds to import and only a judge needs it.
-    from egost_tasks.construction.openai_writer import find_endpoint
-    from egost_tasks.construction.option_judge import judge_choices
-    from egost_tasks.openai_judge.pacing import chosen_pacing
-    from egost_tasks.openai_judge.usage import Tally
+    from egost.tasks.construction.openai_writer import find_endpoint
+    from egost.tasks.construction.option_judge import judge_choices
+    from egost.tasks.openai_judge.pacing import chosen_pacing
+    from egost.tasks.openai_judge.usage import Tally
 
     sound = [d for name, d in current.items() if not any(f.verdict == "drop" for f in findings[name])]
     steps = {(a.clip, a.annotator): a for found in by_clip.values() for a in found}

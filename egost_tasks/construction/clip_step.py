@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from egost_tasks.construction.cutting import CutFailure, cut_clip, made_from
-from egost_tasks.construction.spec import Cut, read_spec
-from egost_tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
-from egost_tasks.processes import in_processes
-from egost_tasks.progress import counted
+from egost.tasks.construction.cutting import CutFailure, cut_clip, made_from
+from egost.tasks.construction.spec import Cut, read_spec
+from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
+from egost.tasks.processes import in_processes
+from egost.tasks.progress import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from importlib.metadata import version
 from statistics import median
 from typing import Any
 
-from egost_tasks.construction.cutting import CUTTING_VERSION
-from egost_tasks.construction.drafts import Draft, drafts_sha256
-from egost_tasks.construction.question_step import TEMPLATES
-from egost_tasks.construction.workfolder import ClipRow
+from egost.tasks.construction.cutting import CUTTING_VERSION
+from egost.tasks.construction.drafts import Draft, drafts_sha256
+from egost.tasks.construction.question_step import TEMPLATES
+from egost.tasks.construction.workfolder import ClipRow
 
 NO_LICENCE = "not given"
 

@@ -12,12 +12,12 @@ from itertools import permutations, product
 
 import numpy as np
 
-from egost_tasks.construction.annotations import MIRROR
-from egost_tasks.construction.drafts import Items
-from egost_tasks.construction.normal_words import normal_words, tells
-from egost_tasks.mini_world.option_sets import MOST_OPTIONS, flipped_options, random_block, swapped
-from egost_tasks.mini_world.steps import TURNS
-from egost_tasks.sample import TaskKind
+from egost.tasks.construction.annotations import MIRROR
+from egost.tasks.construction.drafts import Items
+from egost.tasks.construction.normal_words import normal_words, tells
+from egost.tasks.mini_world.option_sets import MOST_OPTIONS, flipped_options, random_block, swapped
+from egost.tasks.mini_world.steps import TURNS
+from egost.tasks.sample import TaskKind
 
 _MOST_AROUND = 4
 _FEW_NAMES = 4

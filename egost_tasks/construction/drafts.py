@@ -8,17 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from egost_tasks.construction.annotations import (
-    MIRROR,
-    Annotation,
-    actions,
-    landmarks,
-    to_json,
-    turns,
-)
-from egost_tasks.construction.scenes import PART_OF_SCENE, Scene
-from egost_tasks.construction.workfolder import WorkFolderError
-from egost_tasks.sample import LETTERS, Sample, TaskKind, Way
+from egost.tasks.construction.annotations import MIRROR, Annotation, actions, landmarks, to_json, turns
+from egost.tasks.construction.scenes import PART_OF_SCENE, Scene
+from egost.tasks.construction.workfolder import WorkFolderError
+from egost.tasks.sample import LETTERS, Sample, TaskKind, Way
 
 Items = tuple[str, ...]
 """What an option says: directions, landmarks or actions in order."""

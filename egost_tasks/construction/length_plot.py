@@ -11,9 +11,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from egost_tasks.cache import write_whole
-from egost_tasks.construction.scenes import SCENES
-from egost_tasks.construction.workfolder import ClipRow
+from egost.tasks.cache import write_whole
+from egost.tasks.construction.scenes import SCENES
+from egost.tasks.construction.workfolder import ClipRow
 
 _BINS = 12
 

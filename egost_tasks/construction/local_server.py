@@ -18,8 +18,8 @@ from typing import Any
 from aiohttp import web
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from egost_tasks.construction.workfolder import ClipRow, WorkFolder
-from egost_tasks.errors import EgostError
+from egost.tasks.construction.workfolder import ClipRow, WorkFolder
+from egost.tasks.errors import EgostError
 
 HOST = "127.0.0.1"
 
@@ -143,7 +143,7 @@ def asked_clip(folder: WorkFolder, request: web.Request) -> ClipRow:
 
 def page_routes(name: str) -> list[web.RouteDef]:
     """A page of `pages/` at `/`, made of `page.html`; its style and script, and what all pages share, beside it."""
-    folder = files("egost_tasks.construction") / "pages"
+    folder = files("egost.tasks.construction") / "pages"
 
     def read(file: str) -> str:
         return (folder / file).read_text(encoding="utf-8")

@@ -17,24 +17,18 @@ from typing import Any
 
 import yaml
 
-from egost_tasks.construction.annotations import DIRECTIONS, LONGEST_TEXT
-from egost_tasks.construction.drafts import Items
-from egost_tasks.construction.option_checks import wrong_option_problem
-from egost_tasks.construction.structured_calls import Nonsense, Question, ask_all
-from egost_tasks.construction.writers import (
-    ChoiceRequest,
-    Unwritten,
-    WriterError,
-    WriterStopped,
-    Written,
-)
-from egost_tasks.judge import SERVER_FORMS, JudgeError
-from egost_tasks.openai_judge.asking import Role
-from egost_tasks.openai_judge.endpoint import Endpoint, find_key, parse_endpoint
-from egost_tasks.openai_judge.pacing import Pacing
-from egost_tasks.openai_judge.prompt import Message, encodable
-from egost_tasks.openai_judge.usage import Tally
-from egost_tasks.versioned_prompt import VersionedPrompt
+from egost.tasks.construction.annotations import DIRECTIONS, LONGEST_TEXT
+from egost.tasks.construction.drafts import Items
+from egost.tasks.construction.option_checks import wrong_option_problem
+from egost.tasks.construction.structured_calls import Nonsense, Question, ask_all
+from egost.tasks.construction.writers import ChoiceRequest, Unwritten, WriterError, WriterStopped, Written
+from egost.tasks.judge import SERVER_FORMS, JudgeError
+from egost.tasks.openai_judge.asking import Role
+from egost.tasks.openai_judge.endpoint import Endpoint, find_key, parse_endpoint
+from egost.tasks.openai_judge.pacing import Pacing
+from egost.tasks.openai_judge.prompt import Message, encodable
+from egost.tasks.openai_judge.usage import Tally
+from egost.tasks.versioned_prompt import VersionedPrompt
 
 _WRONG = 3
 """Wrong options that a model is asked for: most questions of the real data have four options."""

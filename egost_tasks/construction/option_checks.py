@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from egost_tasks.construction.annotations import Annotation, turns
-from egost_tasks.construction.drafts import (
-    Draft,
-    Items,
-    annotation_sha256,
-    draft_id,
-    truth_of,
-    turned_round,
-)
-from egost_tasks.construction.normal_words import is_part, nearly_same, reads_as, same_items, tells
-from egost_tasks.route_text import read_route
-from egost_tasks.sample import TaskKind
+from egost.tasks.construction.annotations import Annotation, turns
+from egost.tasks.construction.drafts import Draft, Items, annotation_sha256, draft_id, truth_of, turned_round
+from egost.tasks.construction.normal_words import is_part, nearly_same, reads_as, same_items, tells
+from egost.tasks.route_text import read_route
+from egost.tasks.sample import TaskKind
 
 Verdict = Literal["drop", "review"]
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.cache import write_whole
-from egost_tasks.construction.calibration import read_drafts
-from egost_tasks.construction.data_card import card_of, card_text
-from egost_tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
-from egost_tasks.construction.scenes import PART_OF_SCENE
-from egost_tasks.construction.workfolder import (
+from egost.tasks.cache import write_whole
+from egost.tasks.construction.calibration import read_drafts
+from egost.tasks.construction.data_card import card_of, card_text
+from egost.tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
+from egost.tasks.construction.scenes import PART_OF_SCENE
+from egost.tasks.construction.workfolder import (
     ClipRow,
     WorkFolder,
     WorkFolderError,
@@ -25,13 +25,13 @@ from egost_tasks.construction.workfolder import (
     read_object,
     write_object,
 )
-from egost_tasks.errors import EgostError
-from egost_tasks.hub import RELEASE_RECORD
-from egost_tasks.mini_world.question_files import QuestionFiles, choice_entry, file_name, route_entry
-from egost_tasks.progress import counted
-from egost_tasks.questions import QUESTION_FILES
-from egost_tasks.release import CONSTRUCTED, PART_FOLDERS
-from egost_tasks.sample import LETTERS, TASK_KINDS, WAYS
+from egost.tasks.errors import EgostError
+from egost.tasks.hub import RELEASE_RECORD
+from egost.tasks.mini_world.question_files import QuestionFiles, choice_entry, file_name, route_entry
+from egost.tasks.progress import counted
+from egost.tasks.questions import QUESTION_FILES
+from egost.tasks.release import CONSTRUCTED, PART_FOLDERS
+from egost.tasks.sample import LETTERS, TASK_KINDS, WAYS
 
 CARD, CARD_TEXT = "egost_card.json", "README.md"
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from egost_tasks.construction.annotations import Annotation, AnnotationError, check
-from egost_tasks.construction.costs import cost_of
-from egost_tasks.construction.drafts import (
+from egost.tasks.construction.annotations import Annotation, AnnotationError, check
+from egost.tasks.construction.costs import cost_of
+from egost.tasks.construction.drafts import (
     Draft,
     Items,
     Option,
@@ -17,10 +17,10 @@ from egost_tasks.construction.drafts import (
     truth_of,
     turned_round,
 )
-from egost_tasks.construction.scenes import ACTION_SCENE
-from egost_tasks.construction.wording import ask, tell_options, tell_route
-from egost_tasks.construction.workfolder import WorkFolder, write_lines, write_object
-from egost_tasks.construction.writers import (
+from egost.tasks.construction.scenes import ACTION_SCENE
+from egost.tasks.construction.wording import ask, tell_options, tell_route
+from egost.tasks.construction.workfolder import WorkFolder, write_lines, write_object
+from egost.tasks.construction.writers import (
     CHOICE_TASKS,
     ChoiceRequest,
     LeftOut,
@@ -29,8 +29,8 @@ from egost_tasks.construction.writers import (
     Written,
     request_rng,
 )
-from egost_tasks.mini_world.question_files import Letters, shuffled
-from egost_tasks.sample import LETTERS, WAYS, TaskKind, Way
+from egost.tasks.mini_world.question_files import Letters, shuffled
+from egost.tasks.sample import LETTERS, WAYS, TaskKind, Way
 
 TEMPLATES = "templates-1"
 """The writer that a route's description is recorded with."""

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from egost_tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
-from egost_tasks.construction.option_checks import Finding
-from egost_tasks.construction.workfolder import WorkFolder, WorkFolderError, read_lines, write_lines
+from egost.tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
+from egost.tasks.construction.option_checks import Finding
+from egost.tasks.construction.workfolder import WorkFolder, WorkFolderError, read_lines, write_lines
 
 Verdict = Literal["accept", "edit", "reject"]
 

@@ -17,22 +17,15 @@ from typing import Any, Literal, get_args
 
 from aiohttp import web
 
-from egost_tasks.construction.annotations import Annotation
-from egost_tasks.construction.calibration import read_drafts
-from egost_tasks.construction.drafts import Draft, Option, drafts_sha256
-from egost_tasks.construction.local_server import clip_route, error_reply, read_json, serve_page
-from egost_tasks.construction.option_checks import Finding, check_draft
-from egost_tasks.construction.review import (
-    Decision,
-    Review,
-    Verdict,
-    as_decided,
-    read_reviews,
-    write_rows,
-)
-from egost_tasks.construction.scenes import SCENE_WORDS
-from egost_tasks.construction.workfolder import ClipRow, WorkFolder, WorkFolderError
-from egost_tasks.sample import LETTERS
+from egost.tasks.construction.annotations import Annotation
+from egost.tasks.construction.calibration import read_drafts
+from egost.tasks.construction.drafts import Draft, Option, drafts_sha256
+from egost.tasks.construction.local_server import clip_route, error_reply, read_json, serve_page
+from egost.tasks.construction.option_checks import Finding, check_draft
+from egost.tasks.construction.review import Decision, Review, Verdict, as_decided, read_reviews, write_rows
+from egost.tasks.construction.scenes import SCENE_WORDS
+from egost.tasks.construction.workfolder import ClipRow, WorkFolder, WorkFolderError
+from egost.tasks.sample import LETTERS
 
 State = Literal["open", "accepted", "edited", "rejected"]
 """Of one item: nobody decided yet; or what was decided."""

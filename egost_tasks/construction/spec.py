@@ -17,8 +17,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.construction.scenes import SCENES, Scene
-from egost_tasks.errors import EgostError
+from egost.tasks.construction.scenes import SCENES, Scene
+from egost.tasks.errors import EgostError
 
 REQUIRED = ("file", "start", "end", "source", "scene")
 OPTIONAL = ("licence", "name")

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from egost_tasks.cache import write_whole
-from egost_tasks.construction.writers import Unwritten
-from egost_tasks.errors import CacheError
-from egost_tasks.openai_judge.asking import SEED, Asker, Role
-from egost_tasks.openai_judge.endpoint import Endpoint
-from egost_tasks.openai_judge.paced_calls import NoReply
-from egost_tasks.openai_judge.pacing import Pacing
-from egost_tasks.openai_judge.prompt import Message
-from egost_tasks.openai_judge.reading import Completion
-from egost_tasks.openai_judge.usage import Tally
-from egost_tasks.progress import counted
+from egost.tasks.cache import write_whole
+from egost.tasks.construction.writers import Unwritten
+from egost.tasks.errors import CacheError
+from egost.tasks.openai_judge.asking import SEED, Asker, Role
+from egost.tasks.openai_judge.endpoint import Endpoint
+from egost.tasks.openai_judge.paced_calls import NoReply
+from egost.tasks.openai_judge.pacing import Pacing
+from egost.tasks.openai_judge.prompt import Message
+from egost.tasks.openai_judge.reading import Completion
+from egost.tasks.openai_judge.usage import Tally
+from egost.tasks.progress import counted
 
 T = TypeVar("T")
 

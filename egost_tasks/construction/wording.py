@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from egost_tasks.construction.annotations import Step, Steps
-from egost_tasks.construction.drafts import Items
-from egost_tasks.construction.scenes import Scene
-from egost_tasks.mini_world.wording import QUESTIONS, joined, one_of
-from egost_tasks.sample import TaskKind, Way
+from egost.tasks.construction.annotations import Step, Steps
+from egost.tasks.construction.drafts import Items
+from egost.tasks.construction.scenes import Scene
+from egost.tasks.mini_world.wording import QUESTIONS, joined, one_of
+from egost.tasks.sample import TaskKind, Way
 
 ROUTE_QUESTIONS: dict[tuple[Scene, Way], tuple[str, ...]] = {
     ("outdoor_street", "forward"): (

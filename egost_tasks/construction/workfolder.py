@@ -11,10 +11,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from egost_tasks.cache import write_whole
-from egost_tasks.construction.annotations import AnnotationStore
-from egost_tasks.construction.scenes import Scene
-from egost_tasks.errors import EgostError
+from egost.tasks.cache import write_whole
+from egost.tasks.construction.annotations import AnnotationStore
+from egost.tasks.construction.scenes import Scene
+from egost.tasks.errors import EgostError
 
 
 class WorkFolderError(EgostError):

@@ -16,12 +16,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from egost_tasks.construction.annotations import Steps
-from egost_tasks.construction.distractors import wrong_options
-from egost_tasks.construction.drafts import Items
-from egost_tasks.construction.scenes import Scene
-from egost_tasks.errors import EgostError
-from egost_tasks.sample import TaskKind, Way
+from egost.tasks.construction.annotations import Steps
+from egost.tasks.construction.distractors import wrong_options
+from egost.tasks.construction.drafts import Items
+from egost.tasks.construction.scenes import Scene
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import TaskKind, Way
 
 ChoiceTask = Literal["direction", "landmark", "action"]
 CHOICE_TASKS: tuple[ChoiceTask, ...] = ("direction", "landmark", "action")
@@ -126,8 +126,8 @@ def get_writer(spec: str, folder: Path, seed: int) -> Writer:
     if spec == "offline":
         return OfflineWriter(seed)
     # Here, since the client takes seconds to import and the offline writer does without it.
-    from egost_tasks.construction.openai_writer import OpenAIWriter, find_endpoint
-    from egost_tasks.openai_judge.pacing import chosen_pacing
+    from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
+    from egost.tasks.openai_judge.pacing import chosen_pacing
 
     return OpenAIWriter(find_endpoint(spec, "--writer"), folder, chosen_pacing())
 

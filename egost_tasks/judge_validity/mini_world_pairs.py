@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from egost_tasks.judge_validity.bounds import Facts
-from egost_tasks.judge_validity.pairs import ValidityPair, make_pair
-from egost_tasks.mini_world.steps import ClipTruth, Landmark, Step, Turn, way_back
-from egost_tasks.mini_world.walks import plan_clip
-from egost_tasks.mini_world.wording import tell_route
-from egost_tasks.sample import Way
+from egost.tasks.judge_validity.bounds import Facts
+from egost.tasks.judge_validity.pairs import ValidityPair, make_pair
+from egost.tasks.mini_world.steps import ClipTruth, Landmark, Step, Turn, way_back
+from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.mini_world.wording import tell_route
+from egost.tasks.sample import Way
 
 SEED = 1503
 CLIPS = (0, 1, 2, 4, 5, 7)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from egost_tasks.judge import RouteItem
-from egost_tasks.judge_validity.bounds import Facts, Implied, implied_bounds
-from egost_tasks.sample import Way
+from egost.tasks.judge import RouteItem
+from egost.tasks.judge_validity.bounds import Facts, Implied, implied_bounds
+from egost.tasks.sample import Way
 
 Origin = Literal["written", "held_out", "mini_world"]
 """Where a pair comes from: written by hand, the part of these that no judge of ours is tuned on, or rendered walks."""

@@ -7,9 +7,9 @@
 Its numbers are never the benchmark's: its tasks have names of their own (`egost_mini_*`).
 """
 
-from egost_tasks.mini_world.contact_sheet import contact_sheet
-from egost_tasks.mini_world.release_writer import mini_revision, read_truths, write_mini_release
-from egost_tasks.mini_world.steps import ClipTruth, Landmark, Step, backwards, way_back
+from egost.tasks.mini_world.contact_sheet import contact_sheet
+from egost.tasks.mini_world.release_writer import mini_revision, read_truths, write_mini_release
+from egost.tasks.mini_world.steps import ClipTruth, Landmark, Step, backwards, way_back
 
 __all__ = [
     "ClipTruth",

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from egost_tasks.mini_world.film import read_film
-from egost_tasks.mini_world.release_writer import clip_path, read_truths
-from egost_tasks.mini_world.walks import SHOWN, shown_frames
+from egost.tasks.mini_world.film import read_film
+from egost.tasks.mini_world.release_writer import clip_path, read_truths
+from egost.tasks.mini_world.walks import SHOWN, shown_frames
 
 _CELL = 128
 _TEXT_HEIGHT = 30

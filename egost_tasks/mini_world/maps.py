@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from egost_tasks.mini_world.steps import Landmark, Turn
+from egost.tasks.mini_world.steps import Landmark, Turn
 
 Cell = tuple[int, int]
 

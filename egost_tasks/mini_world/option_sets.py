@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from egost_tasks.mini_world.steps import ACTIONS, LANDMARKS, MIRROR, TURNS, Action, Landmark, Turn
+from egost.tasks.mini_world.steps import ACTIONS, LANDMARKS, MIRROR, TURNS, Action, Landmark, Turn
 
 _T = TypeVar("_T")
 

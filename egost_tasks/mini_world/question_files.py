@@ -1,4 +1,4 @@
-"""The 26 question files of a mini release, in the official layout (see `egost_tasks.questions`)."""
+"""The 26 question files of a mini release, in the official layout (see `egost.tasks.questions`)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from egost_tasks.mini_world.option_sets import action_options, landmark_options, turn_options
-from egost_tasks.mini_world.steps import ClipTruth, backwards, way_back
-from egost_tasks.mini_world.walks import ACTION_PART
-from egost_tasks.mini_world.wording import (
+from egost.tasks.mini_world.option_sets import action_options, landmark_options, turn_options
+from egost.tasks.mini_world.steps import ClipTruth, backwards, way_back
+from egost.tasks.mini_world.walks import ACTION_PART
+from egost.tasks.mini_world.wording import (
     ask,
     tell_action_options,
     tell_landmark_options,
     tell_route,
     tell_turn_options,
 )
-from egost_tasks.questions import QUESTION_FILES
-from egost_tasks.sample import LETTERS, WAYS, TaskKind, Way
+from egost.tasks.questions import QUESTION_FILES
+from egost.tasks.sample import LETTERS, WAYS, TaskKind, Way
 
 QuestionFiles = dict[str, dict[str, dict[str, Any]]]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from egost_tasks.mini_world.maps import HEADINGS, WorldMap
-from egost_tasks.mini_world.steps import PATTERNS
-from egost_tasks.mini_world.walks import Camera, ClipPlan
+from egost.tasks.mini_world.maps import HEADINGS, WorldMap
+from egost.tasks.mini_world.steps import PATTERNS
+from egost.tasks.mini_world.walks import Camera, ClipPlan
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]

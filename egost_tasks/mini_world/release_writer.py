@@ -13,17 +13,17 @@ from typing import Any
 
 from filelock import FileLock
 
-from egost_tasks.cache import write_whole
-from egost_tasks.errors import ReleaseError
-from egost_tasks.mini_world.film import write_film
-from egost_tasks.mini_world.question_files import question_files
-from egost_tasks.mini_world.raycast import render
-from egost_tasks.mini_world.steps import ClipTruth, truth_from_json
-from egost_tasks.mini_world.walks import plan_clip
-from egost_tasks.processes import in_processes
-from egost_tasks.progress import counted
-from egost_tasks.questions import QUESTION_FILES
-from egost_tasks.release import PART_FOLDERS
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import ReleaseError
+from egost.tasks.mini_world.film import write_film
+from egost.tasks.mini_world.question_files import question_files
+from egost.tasks.mini_world.raycast import render
+from egost.tasks.mini_world.steps import ClipTruth, truth_from_json
+from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.processes import in_processes
+from egost.tasks.progress import counted
+from egost.tasks.questions import QUESTION_FILES
+from egost.tasks.release import PART_FOLDERS
 
 GENERATOR_VERSION = 1
 """Rises whenever the same seed gives other clips or questions."""

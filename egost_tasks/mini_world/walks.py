@@ -1,7 +1,7 @@
 """Plans a clip: what happens in it, on which map, and where the camera is in each frame.
 
 The walk is timed so that the 8 evenly spaced frames (`linspace(0, n-1, 8)`, truncated; the reference's
-sampling, see `egost_tasks.frames`) show the start, each junction before the turn and in the middle of it,
+sampling, see `egost.tasks.frames`) show the start, each junction before the turn and in the middle of it,
 each action, and the end.
 """
 
@@ -15,10 +15,10 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from egost_tasks.errors import ReleaseError
-from egost_tasks.mini_world.maps import WorldMap, carve
-from egost_tasks.mini_world.option_sets import turn_words
-from egost_tasks.mini_world.steps import (
+from egost.tasks.errors import ReleaseError
+from egost.tasks.mini_world.maps import WorldMap, carve
+from egost.tasks.mini_world.option_sets import turn_words
+from egost.tasks.mini_world.steps import (
     ACTIONS,
     COLOURS,
     PATTERNS,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from egost_tasks.mini_world.steps import Action, ClipTruth, Landmark, Step, Turn, way_back
-from egost_tasks.sample import TaskKind, Way
+from egost.tasks.mini_world.steps import Action, ClipTruth, Landmark, Step, Turn, way_back
+from egost.tasks.sample import TaskKind, Way
 
 ACTION_WORDS: dict[Action, str] = {
     "crouch": "crouch down",

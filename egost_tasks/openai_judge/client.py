@@ -23,17 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.cache import cache_root
-from egost_tasks.errors import CacheError
-from egost_tasks.judge import JudgeError, JudgeFailure, Judgement, JudgeStopped, RouteItem, judge_empty
-from egost_tasks.openai_judge.asking import MAX_TOKENS, SCORES_SCHEMA, SEED, Asker
-from egost_tasks.openai_judge.endpoint import Endpoint, parse_endpoint
-from egost_tasks.openai_judge.judgement_cache import JudgementCache, Kept
-from egost_tasks.openai_judge.paced_calls import NoReply
-from egost_tasks.openai_judge.pacing import Pacing, chosen_pacing
-from egost_tasks.openai_judge.prompt import COMPAT, STRICT, load_judge_prompt
-from egost_tasks.openai_judge.reading import Unreadable, read_scores
-from egost_tasks.openai_judge.usage import JudgeUsage, Tally
+from egost.tasks.cache import cache_root
+from egost.tasks.errors import CacheError
+from egost.tasks.judge import JudgeError, JudgeFailure, Judgement, JudgeStopped, RouteItem, judge_empty
+from egost.tasks.openai_judge.asking import MAX_TOKENS, SCORES_SCHEMA, SEED, Asker
+from egost.tasks.openai_judge.endpoint import Endpoint, parse_endpoint
+from egost.tasks.openai_judge.judgement_cache import JudgementCache, Kept
+from egost.tasks.openai_judge.paced_calls import NoReply
+from egost.tasks.openai_judge.pacing import Pacing, chosen_pacing
+from egost.tasks.openai_judge.prompt import COMPAT, STRICT, load_judge_prompt
+from egost.tasks.openai_judge.reading import Unreadable, read_scores
+from egost.tasks.openai_judge.usage import JudgeUsage, Tally
 
 _POLL_S = 0.2
 _AHEAD = 2

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from egost_tasks.errors import CacheError
-from egost_tasks.openai_judge.reading import Scores
+from egost.tasks.errors import CacheError
+from egost.tasks.openai_judge.reading import Scores
 
 _BUSY_S = 60.0
 

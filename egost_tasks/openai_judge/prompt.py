@@ -15,9 +15,9 @@ from typing import Literal
 import yaml
 from openai.types.chat import ChatCompletionSystemMessageParam, ChatCompletionUserMessageParam
 
-from egost_tasks.judge import RouteItem
-from egost_tasks.sample import Way
-from egost_tasks.versioned_prompt import VersionedPrompt
+from egost.tasks.judge import RouteItem
+from egost.tasks.sample import Way
+from egost.tasks.versioned_prompt import VersionedPrompt
 
 ReplyForm = Literal["json", "dictionary"]
 Message = ChatCompletionSystemMessageParam | ChatCompletionUserMessageParam

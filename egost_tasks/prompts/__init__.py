@@ -16,9 +16,9 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
 
-from egost_tasks.errors import PromptError
-from egost_tasks.sample import Sample
-from egost_tasks.versioned_prompt import VersionedPrompt
+from egost.tasks.errors import PromptError
+from egost.tasks.sample import Sample
+from egost.tasks.versioned_prompt import VersionedPrompt
 
 SHIPPED = ("direct", "think")
 DEFAULT = "direct"

@@ -11,10 +11,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from egost_tasks.sample import World
-from results.records import SampleRecord, our_tasks, read_records
-from results.recount import same_figure
-from results.run import Run, RunError, latest_run
+from egost.results.records import SampleRecord, our_tasks, read_records
+from egost.results.recount import same_figure
+from egost.results.run import Run, RunError, latest_run
+from egost.tasks.sample import World
 
 _SNAPSHOT = re.compile(
     r"(?:^|/)models--(?P<owner>[^/]+)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]{40})/?$"
@@ -29,7 +29,7 @@ _NAMES_A_MODEL = ("pretrained", "model", "model_version", "model_path", "model_n
 class Training:
     """What a run says of the rows that its checkpoint was trained on.
 
-    policy: `refuse`, `leave-out` or `allow` (see `egost_tasks.trained_on`). rows: all of them.
+    policy: `refuse`, `leave-out` or `allow` (see `egost.tasks.trained_on`). rows: all of them.
     overlap: samples of the release that were trained on, by task (`direction_forward`).
     parts: rows of the official release by part, `Part3`; None where the run is older than their recording.
     """

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from egost_tasks.controls import ControlError
-from egost_tasks.text_floor import FloorError
-from results.controls import Arm, Gap, controls_of
-from results.leaderboard.entries import Entry
-from results.records import SampleRecord
-from results.statistics import Estimate, estimate
-from results.text_only import (
+from egost.results.controls import Arm, Gap, controls_of
+from egost.results.leaderboard.entries import Entry
+from egost.results.records import SampleRecord
+from egost.results.statistics import Estimate, estimate
+from egost.results.text_only import (
     Floor,
     TextOnly,
     TextOnlyError,
@@ -22,6 +20,8 @@ from results.text_only import (
     text_only,
     text_only_of,
 )
+from egost.tasks.controls import ControlError
+from egost.tasks.text_floor import FloorError
 
 RELEASED_ROWS_FLOOR = (
     "trained on questions of the benchmark; of the 630 released ones a linear model that sees no frame answers 93 % "

@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from results.leaderboard.sheets import HOW, Field, Sheet, remarks, sheet
-from results.leaderboard.tables import Board, Leaderboard, LeaderboardError
+from egost.results.leaderboard.sheets import HOW, Field, Sheet, remarks, sheet
+from egost.results.leaderboard.tables import Board, Leaderboard, LeaderboardError
 
 Format = Literal["md", "csv", "tex", "html", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -242,7 +242,7 @@ def _without_nan(value: Any) -> Any:
 
 def _html(board: Leaderboard) -> str:
     pages = Environment(
-        loader=PackageLoader("results.leaderboard", "."),
+        loader=PackageLoader("egost.results.leaderboard", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from egost_tasks.frames import ProtocolError, parse_protocol
-from egost_tasks.judge import Judgement
-from egost_tasks.prompts import SHIPPED, load_prompt
-from egost_tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
-from egost_tasks.release import CONSTRUCTED
-from egost_tasks.sample import World
-from results.leaderboard.entries import Entry
-from results.published_tables import TableNumber
+from egost.results.leaderboard.entries import Entry
+from egost.results.published_tables import TableNumber
+from egost.tasks.frames import ProtocolError, parse_protocol
+from egost.tasks.judge import Judgement
+from egost.tasks.prompts import SHIPPED, load_prompt
+from egost.tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
+from egost.tasks.release import CONSTRUCTED
+from egost.tasks.sample import World
 
 PAPER_JUDGE = re.compile(r"gpt-4o(-\d{4}-\d{2}-\d{2})?")
 """Models that the paper's judge, `gpt-4o` without a date, can have been (paper, section 5.1)."""

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from egost_tasks.judge import BEST, Judgement
-from results.leaderboard.entries import Entry
-from results.leaderboard.floors import RELEASED_ROWS_FLOOR, Floors, floors
-from results.leaderboard.rules import (
+from egost.results.leaderboard.entries import Entry
+from egost.results.leaderboard.floors import RELEASED_ROWS_FLOOR, Floors, floors
+from egost.results.leaderboard.rules import (
     PARTS_OF_TEST,
     TELL_BOUNDS_ABOVE,
     Column,
@@ -20,9 +19,10 @@ from results.leaderboard.rules import (
     refusals,
     train_label,
 )
-from results.published_tables import PublishedRow, PublishedTable
-from results.records import SampleRecord
-from results.statistics import Estimate, estimate
+from egost.results.published_tables import PublishedRow, PublishedTable
+from egost.results.records import SampleRecord
+from egost.results.statistics import Estimate, estimate
+from egost.tasks.judge import BEST, Judgement
 
 _ASPECTS = ("direction", "landmark", "semantic")
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from egost_tasks.errors import EgostError
-from egost_tasks.release import CONSTRUCTED
-from egost_tasks.sample import World
-from results.leaderboard.entries import Entry, Found, Unreadable
-from results.leaderboard.rules import Column, whole_release
-from results.leaderboard.table_rows import Cell, Row, published_row, rows_of_run
-from results.published_tables import PublishedTable, TableNumber, published_table
+from egost.results.leaderboard.entries import Entry, Found, Unreadable
+from egost.results.leaderboard.rules import Column, whole_release
+from egost.results.leaderboard.table_rows import Cell, Row, published_row, rows_of_run
+from egost.results.published_tables import PublishedTable, TableNumber, published_table
+from egost.tasks.errors import EgostError
+from egost.tasks.release import CONSTRUCTED
+from egost.tasks.sample import World
 
 LABELS: Mapping[TableNumber, Mapping[str, str]] = {
     1: {},

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from egost_tasks.judge import Judgement
-from egost_tasks.sample import LETTERS
-from results.controls import Consistency, consistency
-from results.records import SampleRecord
-from results.report.sides import Side
+from egost.results.controls import Consistency, consistency
+from egost.results.records import SampleRecord
+from egost.results.report.sides import Side
+from egost.tasks.judge import Judgement
+from egost.tasks.sample import LETTERS
 
 
 @dataclass(frozen=True)

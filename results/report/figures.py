@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from egost_tasks.choices import chance_level
-from egost_tasks.judge import BEST, Judgement
-from egost_tasks.sample import TASK_KINDS, WAYS, TaskKind, Way
-from results.records import SampleRecord
-from results.statistics import DRAWS, Difference, Estimate, Score, estimate, paired, percent
+from egost.results.records import SampleRecord
+from egost.results.statistics import DRAWS, Difference, Estimate, Score, estimate, paired, percent
+from egost.tasks.choices import chance_level
+from egost.tasks.judge import BEST, Judgement
+from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way
 
 Records = Sequence[SampleRecord]
 

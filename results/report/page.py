@@ -18,16 +18,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from results.report.controls_shown import controls_shown
-from results.report.diagnostics import diagnostics
-from results.report.figures import averages, breakdowns, by_task, compat, route_aspects
-from results.report.pictures import charts
-from results.report.sample_rows import frame_hashes, sample_rows
-from results.report.settings import settings
-from results.report.sides import Side, read_sides
-from results.report.statements import statements
-from results.report.thumbnails import Thumbnails, thumbnails
-from results.run import Run
+from egost.results.report.controls_shown import controls_shown
+from egost.results.report.diagnostics import diagnostics
+from egost.results.report.figures import averages, breakdowns, by_task, compat, route_aspects
+from egost.results.report.pictures import charts
+from egost.results.report.sample_rows import frame_hashes, sample_rows
+from egost.results.report.settings import settings
+from egost.results.report.sides import Side, read_sides
+from egost.results.report.statements import statements
+from egost.results.report.thumbnails import Thumbnails, thumbnails
+from egost.results.run import Run
 
 
 @dataclass(frozen=True)

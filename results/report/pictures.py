@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from results.published_tables import PublishedRow, published_table
-from results.report.charts import Bar, Series, bars, radar
-from results.report.figures import TASKS, Line, Table, task_label
-from results.report.sides import Side
+from egost.results.published_tables import PublishedRow, published_table
+from egost.results.report.charts import Bar, Series, bars, radar
+from egost.results.report.figures import TASKS, Line, Table, task_label
+from egost.results.report.sides import Side
 
 _AVERAGES = {"Avg.(Total)": "avg_total", "Avg.(ST)": "avg_st"}
 _COLUMNS = {task_label(kind, way): f"{kind}_{way}" for kind, way in TASKS}

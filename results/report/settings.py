@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from results.run import Run
-from results.run_manifest import run_manifest
+from egost.results.run import Run
+from egost.results.run_manifest import run_manifest
 
 _COUNTS = ("asked", "scored", "unscored")
 """What a manifest tells of a task beside its settings; the report's tables tell it already."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from results.records import SampleRecord, read_records
-from results.run import Run
+from egost.results.records import SampleRecord, read_records
+from egost.results.run import Run
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from results.protocols import unlike
-from results.report.figures import Line, Table
-from results.report.sides import Side
+from egost.results.protocols import unlike
+from egost.results.report.figures import Line, Table
+from egost.results.report.sides import Side
 
 
 @dataclass(frozen=True)

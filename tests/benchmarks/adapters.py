@@ -240,10 +240,10 @@ def large_checkpoint(tiny: Path, folder: Path) -> Path:
 
 def run_all(cache: Path, clips: int, tokens: int, servers: list[int]) -> dict[str, dict[str, Any]]:
     """Each adapter's record, by its name."""
-    from egost_tasks.clips import build_clips
-    from egost_tasks.frames import parse_protocol
-    from egost_tasks.mini_world import write_mini_release
-    from model_adapters.tiny_checkpoint import tiny_checkpoint
+    from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+    from egost.tasks.clips import build_clips
+    from egost.tasks.frames import parse_protocol
+    from egost.tasks.mini_world import write_mini_release
 
     write_mini_release(cache / "mini", clips=clips, seed=1, progress=False)
     build_clips(

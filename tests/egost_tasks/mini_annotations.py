@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
-from egost_tasks.construction.annotations import Annotation, Step
-from egost_tasks.construction.scenes import SCENES, Scene
-from egost_tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
-from egost_tasks.mini_world.steps import ClipTruth
-from egost_tasks.mini_world.walks import plan_clip
+from egost.tasks.construction.annotations import Annotation, Step
+from egost.tasks.construction.scenes import SCENES, Scene
+from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
+from egost.tasks.mini_world.steps import ClipTruth
+from egost.tasks.mini_world.walks import plan_clip
 
 ACTION_WORDS = {
     "crouch": "crouch down",

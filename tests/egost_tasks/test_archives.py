@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from egost_tasks.archives import unpack
-from egost_tasks.errors import ArchiveError, CacheError
+from egost.tasks.archives import unpack
+from egost.tasks.errors import ArchiveError, CacheError
 
 
 def tar_with(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:

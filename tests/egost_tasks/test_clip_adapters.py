@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from video_files import write_video
 
-from egost_tasks.clips import Clip, get_clip
-from egost_tasks.frames import Protocol
+from egost.tasks.clips import Clip, get_clip
+from egost.tasks.frames import Protocol
 
 torch = pytest.importorskip("torch")
 vision = pytest.importorskip("qwen_vl_utils")
@@ -25,7 +25,7 @@ GRID = [[4, 168 // 14, 252 // 14]]
 def processor(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from transformers import AutoProcessor
 
-    from model_adapters.tiny_checkpoint import tiny_checkpoint
+    from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 
     return AutoProcessor.from_pretrained(tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint"))
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from video_files import numbers, write_video
 
-from egost_tasks import clips, decode_process
-from egost_tasks.clips import build_clips, get_clip
-from egost_tasks.decode_process import DecodePool
-from egost_tasks.decode_worker import DecodeRequest
-from egost_tasks.decoders import Decoder, DecoderError
-from egost_tasks.errors import ClipError
-from egost_tasks.frames import Protocol
+from egost.tasks import clips, decode_process
+from egost.tasks.clips import build_clips, get_clip
+from egost.tasks.decode_process import DecodePool
+from egost.tasks.decode_worker import DecodeRequest
+from egost.tasks.decoders import Decoder, DecoderError
+from egost.tasks.errors import ClipError
+from egost.tasks.frames import Protocol
 
 UNIFORM = Protocol()
 ROOT = Path(clips.__file__).parents[1]
@@ -165,7 +165,7 @@ def test_a_child_that_died_while_idle_is_replaced(tmp_path: Path) -> None:
 def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", 9)
     code = (
-        "import sys, os, signal; from pathlib import Path; from egost_tasks import clips, frames\n"
+        "import sys, os, signal; from pathlib import Path; from egost.tasks import clips, frames\n"
         "clips.get_clip(Path(sys.argv[1]), frames.Protocol())\n"
         "print(clips._pool._idle[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -177,7 +177,7 @@ def test_a_child_that_hangs_does_not_outlive_a_killed_parent(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "pipe.mp4")
     code = (
         "import os, signal, sys, threading, time; from pathlib import Path\n"
-        "from egost_tasks.decode_process import DecodePool; from egost_tasks.decode_worker import DecodeRequest\n"
+        "from egost.tasks.decode_process import DecodePool; from egost.tasks.decode_worker import DecodeRequest\n"
         "pool, pipe = DecodePool(), Path(sys.argv[1])\n"
         "request = DecodeRequest(pipe, '', 'uniform8', 'pyav', pipe.parent, 1.0, 4096)\n"
         "threading.Thread(target=pool.write_clip, args=[request], daemon=True).start()\n"

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from egost_tasks.frames import (
+from egost.tasks.frames import (
     Protocol,
     ProtocolError,
     chosen_protocol,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hub_server import Hub, serve
 
-from egost_tasks.hub import CLIPS_REPO, QUESTIONS_REPO, QUESTIONS_REVISION
+from egost.tasks.hub import CLIPS_REPO, QUESTIONS_REPO, QUESTIONS_REVISION
 
 COMMIT = QUESTIONS_REVISION + "0" * (40 - len(QUESTIONS_REVISION))
 CLIPS_COMMIT = "c" * 40
@@ -25,7 +25,7 @@ def hub_with(questions: Path, clip: bytes) -> Hub:
 def egost(hub_url: str, home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     return subprocess.run(
-        [sys.executable, "-c", "import egost; egost.app()", *arguments],
+        [sys.executable, "-c", "from egost.main import app; app()", *arguments],
         env={**online, "HF_ENDPOINT": hub_url, "HF_HOME": str(home), "COLUMNS": "300", **settings},
         capture_output=True,
         text=True,

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from egost_tasks.judge import (
+from egost.tasks.judge import (
     JudgeError,
     JudgeFailure,
     Judgement,
@@ -15,7 +15,7 @@ from egost_tasks.judge import (
     get_judge,
     judge_empty,
 )
-from egost_tasks.sample import World
+from egost.tasks.sample import World
 
 WORLDS: tuple[World, ...] = get_args(World)
 

@@ -14,8 +14,8 @@ from itertools import product
 import pytest
 from rich.console import Console
 
-from egost_tasks.judge import Judge, JudgeError, JudgeFailure, Judgement, RouteItem, get_judge
-from egost_tasks.judge_validity import (
+from egost.tasks.judge import Judge, JudgeError, JudgeFailure, Judgement, RouteItem, get_judge
+from egost.tasks.judge_validity import (
     Facts,
     ValidityPair,
     ValidityReport,
@@ -25,8 +25,8 @@ from egost_tasks.judge_validity import (
     render,
     to_json,
 )
-from egost_tasks.judge_validity.check import TIERS
-from egost_tasks.rubric import OfflineRubric
+from egost.tasks.judge_validity.check import TIERS
+from egost.tasks.rubric import OfflineRubric
 
 Scores = tuple[int, int, int]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from egost_tasks.mini_world.option_sets import action_options, landmark_options, turn_options, turn_words
-from egost_tasks.mini_world.steps import ACTIONS, COLOURS, LANDMARKS, Landmark, Turn
+from egost.tasks.mini_world.option_sets import action_options, landmark_options, turn_options, turn_words
+from egost.tasks.mini_world.steps import ACTIONS, COLOURS, LANDMARKS, Landmark, Turn
 
 Options = Callable[[np.random.Generator, Any], list[Any]]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from egost_tasks.mini_world.maps import WorldMap
-from egost_tasks.mini_world.raycast import render
-from egost_tasks.mini_world.steps import ClipTruth, Landmark
-from egost_tasks.mini_world.walks import Camera, ClipPlan, plan_clip, shown_frames
+from egost.tasks.mini_world.maps import WorldMap
+from egost.tasks.mini_world.raycast import render
+from egost.tasks.mini_world.steps import ClipTruth, Landmark
+from egost.tasks.mini_world.walks import Camera, ClipPlan, plan_clip, shown_frames
 
 RGB = {
     "red": (214, 32, 36),

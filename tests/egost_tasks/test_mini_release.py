@@ -15,8 +15,8 @@ import av
 import pytest
 from PIL import Image
 
-from egost_tasks.errors import ReleaseError
-from egost_tasks.mini_world import (
+from egost.tasks.errors import ReleaseError
+from egost.tasks.mini_world import (
     ClipTruth,
     backwards,
     contact_sheet,
@@ -25,11 +25,11 @@ from egost_tasks.mini_world import (
     way_back,
     write_mini_release,
 )
-from egost_tasks.mini_world.film import read_film
-from egost_tasks.mini_world.release_writer import clip_path
-from egost_tasks.questions import QUESTION_FILES
-from egost_tasks.release import open_release
-from egost_tasks.sample import Sample
+from egost.tasks.mini_world.film import read_film
+from egost.tasks.mini_world.release_writer import clip_path
+from egost.tasks.questions import QUESTION_FILES
+from egost.tasks.release import open_release
+from egost.tasks.sample import Sample
 
 CLIPS = 12
 REPOSITORY = Path(__file__).parents[2]
@@ -155,7 +155,7 @@ def test_a_release_that_is_complete_is_left_alone(mini: Path) -> None:
 def test_a_run_that_was_killed_goes_on(mini: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
     code = (
-        "from pathlib import Path; from egost_tasks.mini_world import write_mini_release; "
+        "from pathlib import Path; from egost.tasks.mini_world import write_mini_release; "
         f"write_mini_release(Path({str(root)!r}), clips={CLIPS}, workers=1, progress=False)"
     )
     process = subprocess.Popen(
@@ -186,7 +186,7 @@ def test_a_clip_that_was_lost_is_made_again(tmp_path: Path) -> None:
 def test_ctrl_c_ends_all_processes_and_the_next_run_goes_on(mini: Path, tmp_path: Path) -> None:
     root = tmp_path / "stopped"
     code = (
-        "from pathlib import Path; from egost_tasks.mini_world import write_mini_release; "
+        "from pathlib import Path; from egost.tasks.mini_world import write_mini_release; "
         f"write_mini_release(Path({str(root)!r}), clips=400, workers=2)"
     )
     process = subprocess.Popen(

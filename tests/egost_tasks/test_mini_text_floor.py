@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from egost_tasks.mini_world.question_files import question_files
-from egost_tasks.mini_world.walks import plan_clip
-from egost_tasks.sample import Sample
-from egost_tasks.text_floor import (
+from egost.tasks.mini_world.question_files import question_files
+from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.sample import Sample
+from egost.tasks.text_floor import (
     FloorError,
     always_first,
     linear_guesser,

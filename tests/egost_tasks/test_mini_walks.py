@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from egost_tasks.errors import ReleaseError
-from egost_tasks.mini_world.option_sets import turn_words
-from egost_tasks.mini_world.steps import way_back
-from egost_tasks.mini_world.walks import SPLITS, ClipPlan, plan_clip, shown_frames
+from egost.tasks.errors import ReleaseError
+from egost.tasks.mini_world.option_sets import turn_words
+from egost.tasks.mini_world.steps import way_back
+from egost.tasks.mini_world.walks import SPLITS, ClipPlan, plan_clip, shown_frames
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from egost_tasks.judge import JudgeError
-from egost_tasks.openai_judge.client import OpenAIJudge
-from egost_tasks.openai_judge.endpoint import find_key, parse_endpoint
-from egost_tasks.openai_judge.faults import redacted
+from egost.tasks.judge import JudgeError
+from egost.tasks.openai_judge.client import OpenAIJudge
+from egost.tasks.openai_judge.endpoint import find_key, parse_endpoint
+from egost.tasks.openai_judge.faults import redacted
 
 
 @pytest.mark.parametrize(

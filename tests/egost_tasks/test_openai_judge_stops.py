@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from judge_server import Ask, JudgeServer, scores_of, serve_judge
 
-from egost_tasks.judge import JudgeFailure, Judgement, JudgeStopped, RouteItem
-from egost_tasks.openai_judge import client
-from egost_tasks.openai_judge.asking import SEED
-from egost_tasks.openai_judge.client import OpenAIJudge, shared_judge
-from egost_tasks.openai_judge.endpoint import parse_endpoint
-from egost_tasks.openai_judge.paced_calls import MOST_BAD_REQUESTS
-from egost_tasks.openai_judge.pacing import Pacing
-from egost_tasks.openai_judge.reading import Completion
-from egost_tasks.openai_judge.usage import Tally
+from egost.tasks.judge import JudgeFailure, Judgement, JudgeStopped, RouteItem
+from egost.tasks.openai_judge import client
+from egost.tasks.openai_judge.asking import SEED
+from egost.tasks.openai_judge.client import OpenAIJudge, shared_judge
+from egost.tasks.openai_judge.endpoint import parse_endpoint
+from egost.tasks.openai_judge.paced_calls import MOST_BAD_REQUESTS
+from egost.tasks.openai_judge.pacing import Pacing
+from egost.tasks.openai_judge.reading import Completion
+from egost.tasks.openai_judge.usage import Tally
 
 PACING = Pacing(timeout_s=10, tries=4, first_wait_s=0.02, longest_wait_s=0.1, lease_s=5)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from egost_tasks.errors import PromptError
-from egost_tasks.prompts import SHIPPED, load_prompt
-from egost_tasks.sample import Sample
+from egost.tasks.errors import PromptError
+from egost.tasks.prompts import SHIPPED, load_prompt
+from egost.tasks.sample import Sample
 
 CHOICE = Sample(
     "Part1/direction_forward/1", "direction", "forward", 1, "1.mp4", "Where to?", ("left", "right"), "A"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from release_files import OPTIONS, choice_entry
 
-from egost_tasks.errors import ReleaseError
-from egost_tasks.questions import QUESTION_FILES, is_question_file, read_questions
-from egost_tasks.sample import Sample
+from egost.tasks.errors import ReleaseError
+from egost.tasks.questions import QUESTION_FILES, is_question_file, read_questions
+from egost.tasks.sample import Sample
 
 NAME = "Part3_forward_mcq.json"
 

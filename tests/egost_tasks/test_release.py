@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from release_files import choice_entry
 
-from egost_tasks.cache import write_whole
-from egost_tasks.errors import CacheError, ClipError, ReleaseError
-from egost_tasks.release import PART_FOLDERS, Release, open_release
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import CacheError, ClipError, ReleaseError
+from egost.tasks.release import PART_FOLDERS, Release, open_release
 
 
 def opened(root: Path) -> Release:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from egost_tasks.frames import Protocol
-from egost_tasks.release import Release
-from egost_tasks.release_check import status, verify
+from egost.tasks.frames import Protocol
+from egost.tasks.release import Release
+from egost.tasks.release_check import status, verify
 
 
 def opened(root: Path) -> Release:

@@ -6,19 +6,12 @@ from pathlib import Path
 import pytest
 from release_files import write_video
 
-from egost_tasks.clips import Clip, get_clip
-from egost_tasks.errors import ClipError
-from egost_tasks.frames import parse_protocol
-from egost_tasks.judge import JudgeFailure, Judgement, RouteItem
-from egost_tasks.sample import Sample
-from egost_tasks.scores import (
-    Response,
-    as_metrics,
-    failed_reply,
-    route_prediction,
-    score_choice,
-    score_route,
-)
+from egost.tasks.clips import Clip, get_clip
+from egost.tasks.errors import ClipError
+from egost.tasks.frames import parse_protocol
+from egost.tasks.judge import JudgeFailure, Judgement, RouteItem
+from egost.tasks.sample import Sample
+from egost.tasks.scores import Response, as_metrics, failed_reply, route_prediction, score_choice, score_route
 
 CHOICE = Sample(
     "Part1/direction_forward/1", "direction", "forward", 1, "1.mp4", "Where to?", ("left", "right", "on"), "B"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from egost_tasks.mini_world import mini_revision, write_mini_release
-from egost_tasks.release import Release
-from egost_tasks.trained_on import (
+from egost.tasks.mini_world import mini_revision, write_mini_release
+from egost.tasks.release import Release
+from egost.tasks.trained_on import (
     TrainedOnError,
     note_model,
     overlap_metadata,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from judge_server import JudgeServer, serve_judge
 
-from egost_tasks import utils
-from egost_tasks.errors import CacheError
-from egost_tasks.mini_world import write_mini_release
+from egost.tasks import utils
+from egost.tasks.errors import CacheError
+from egost.tasks.mini_world import write_mini_release
 
 KWARGS = {"prompt": "direct"}
 

@@ -16,14 +16,14 @@ from closed_model_server import TOKENS_IN, TOKENS_OUT, Asked, ClosedServer, serv
 from PIL import Image
 from release_files import write_video
 
-from egost_tasks.clips import Clip, get_clip
-from egost_tasks.frames import parse_protocol, resize
-from egost_tasks.openai_judge.paced_calls import MOST_BAD_REQUESTS
-from egost_tasks.openai_judge.pacing import Pacing
-from model_adapters.api_frames import png_frames
-from model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
-from model_adapters.gemini_engine import GeminiEngine
-from model_adapters.openai_engine import OpenAIEngine
+from egost.model_adapters.api_frames import png_frames
+from egost.model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
+from egost.model_adapters.gemini_engine import GeminiEngine
+from egost.model_adapters.openai_engine import OpenAIEngine
+from egost.tasks.clips import Clip, get_clip
+from egost.tasks.frames import parse_protocol, resize
+from egost.tasks.openai_judge.paced_calls import MOST_BAD_REQUESTS
+from egost.tasks.openai_judge.pacing import Pacing
 
 KEY = "c3f1a9d25f1d8a7743b94c01e0b6d7aa"
 QUICK = Pacing(concurrency=4, timeout_s=1.0, tries=4, first_wait_s=0.02, longest_wait_s=0.1)

@@ -11,10 +11,10 @@ import pytest
 from closed_model_server import TOKENS_OUT, ClosedServer, serve_closed, what_it_says
 from test_closed_models import KEY, QUICK, answers, asks, make_clip
 
-from egost_tasks.clips import Clip
-from model_adapters.api_frames import png_frames
-from model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
-from model_adapters.gemini_engine import GeminiEngine
+from egost.model_adapters.api_frames import png_frames
+from egost.model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
+from egost.model_adapters.gemini_engine import GeminiEngine
+from egost.tasks.clips import Clip
 
 
 @pytest.fixture(autouse=True)

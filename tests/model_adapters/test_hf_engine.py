@@ -12,11 +12,11 @@ import torch
 from family_checkpoints import family_checkpoint
 from release_files import write_video
 
-from egost_tasks.clips import Clip, get_clip
-from egost_tasks.frames import parse_protocol
-from model_adapters.asking import AdapterError, Ask, GenerationArguments
-from model_adapters.hf_engine import HfEngine
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
+from egost.model_adapters.hf_engine import HfEngine
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.clips import Clip, get_clip
+from egost.tasks.frames import parse_protocol
 
 SHORT = GenerationArguments(max_new_tokens=6)
 

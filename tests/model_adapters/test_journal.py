@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from release_files import write_video
 
-from egost_tasks.clips import Clip, get_clip
-from egost_tasks.errors import CacheError
-from egost_tasks.frames import parse_protocol
-from model_adapters.asking import Ask, EngineIdentity, GenerationArguments, Reply
-from model_adapters.journal import Entry, Journal, request_key
+from egost.model_adapters.asking import Ask, EngineIdentity, GenerationArguments, Reply
+from egost.model_adapters.journal import Entry, Journal, request_key
+from egost.tasks.clips import Clip, get_clip
+from egost.tasks.errors import CacheError
+from egost.tasks.frames import parse_protocol
 
 GREEDY = GenerationArguments(16)
 IDENTITY = EngineIdentity("script 1", "scripted", "abc", {"dtype": "float32", "frames": "video"})
@@ -27,8 +27,8 @@ REPLY = Reply("Turn left. ⟲", "stop", 100, 3, 32)
 WRITER = """
 import sys
 from pathlib import Path
-from model_adapters.asking import Ask, EngineIdentity, GenerationArguments, Reply
-from model_adapters.journal import Journal
+from egost.model_adapters.asking import Ask, EngineIdentity, GenerationArguments, Reply
+from egost.model_adapters.journal import Journal
 
 journal = Journal(Path(sys.argv[1]))
 identity = EngineIdentity("script 1", "scripted", None, {})

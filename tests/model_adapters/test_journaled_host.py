@@ -18,12 +18,12 @@ from lmms_eval_command import lmms_eval, saved
 from scripted_engine import mini_requests
 from tqdm import tqdm
 
-from egost_tasks import release as release_module
-from egost_tasks.generations import noted_generation
-from egost_tasks.mini_world import write_mini_release
-from model_adapters.host_engine import _WithoutBars
-from model_adapters.journaled_host import EgostJournal
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.host_engine import _WithoutBars
+from egost.model_adapters.journaled_host import EgostJournal
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks import release as release_module
+from egost.tasks.generations import noted_generation
+from egost.tasks.mini_world import write_mini_release
 
 TASKS = ("landmark_forward", "direction_reverse")
 ON_CPU = {"device": "cpu", "batch_size": 1}

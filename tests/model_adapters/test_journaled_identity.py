@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from model_adapters.journaled_host import _identity, _shown
+from egost.model_adapters.journaled_host import _identity, _shown
 
 
 class Adapter:

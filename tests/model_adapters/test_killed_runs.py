@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
 
-from egost_tasks.mini_world import write_mini_release
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.mini_world import write_mini_release
 
 pytestmark = pytest.mark.slow
 

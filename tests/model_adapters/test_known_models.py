@@ -10,11 +10,11 @@ import pytest
 from lmms_eval.models import get_model_manifest
 from typer.testing import CliRunner
 
-import egost
-from egost_tasks.frames import ProtocolError, parse_protocol
-from model_adapters import known_models as table_module
-from model_adapters.families import FAMILIES
-from model_adapters.known_models import UnknownModelError, find_model, known_models
+from egost.main import app
+from egost.model_adapters import known_models as table_module
+from egost.model_adapters.families import FAMILIES
+from egost.model_adapters.known_models import UnknownModelError, find_model, known_models
+from egost.tasks.frames import ProtocolError, parse_protocol
 
 TABLE_1 = {
     "Openai-o3-mini": "o3-mini",
@@ -31,7 +31,7 @@ TABLE_1 = {
 
 
 def egost_models(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(egost.app, ["models", *arguments])
+    done = CliRunner().invoke(app, ["models", *arguments])
     return done.exit_code, done.output
 
 
@@ -133,5 +133,5 @@ def test_a_table_with_an_unknown_protocol_is_refused() -> None:
 
 
 def test_the_table_goes_into_the_wheel() -> None:
-    setup = (Path(egost.__file__).parent / "setup.cfg").read_text()
+    setup = (Path(__file__).parents[2] / "setup.cfg").read_text()
     assert "model_adapters = *.yaml" in setup

@@ -10,9 +10,9 @@ import pytest
 from closed_model_server import Asked, ClosedServer, serve_closed
 from test_closed_models import ARGUMENTS, KEY, QUICK, answers, asks, make_clip
 
-from egost_tasks.clips import Clip
-from model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
-from model_adapters.openai_engine import OpenAIEngine
+from egost.model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
+from egost.model_adapters.openai_engine import OpenAIEngine
+from egost.tasks.clips import Clip
 
 
 @pytest.fixture(autouse=True)

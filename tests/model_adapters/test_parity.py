@@ -14,15 +14,15 @@ from broken_clips import ReversedClip, ShortClip, broken
 from family_checkpoints import family_checkpoint
 from typer.testing import CliRunner
 
-import egost
-from egost_tasks.mini_world import write_mini_release
-from model_adapters import hf_engine, parity_run
-from model_adapters.asking import AdapterError, Ask, GenerationArguments
-from model_adapters.hf_engine import HfEngine
-from model_adapters.parity import EXPLAINED_GAP, Parity, QuestionParity, compare
-from model_adapters.parity_run import choose_questions, engine_makers, run_parity, write_report
-from model_adapters.tiny_checkpoint import tiny_checkpoint
-from model_adapters.traces import Step, Trace, video_reach
+from egost.main import app
+from egost.model_adapters import hf_engine, parity_run
+from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
+from egost.model_adapters.hf_engine import HfEngine
+from egost.model_adapters.parity import EXPLAINED_GAP, Parity, QuestionParity, compare
+from egost.model_adapters.parity_run import choose_questions, engine_makers, run_parity, write_report
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.traces import Step, Trace, video_reach
+from egost.tasks.mini_world import write_mini_release
 
 SHORT = GenerationArguments(max_new_tokens=4)
 
@@ -194,7 +194,7 @@ def test_an_unknown_task() -> None:
 
 def test_the_command_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity_run.importlib.util, "find_spec", lambda name: None)
-    done = CliRunner().invoke(egost.app, ["parity", "MODEL"])
+    done = CliRunner().invoke(app, ["parity", "MODEL"])
     assert done.exit_code == 2
     assert "make vllm-cpu" in done.output and ".venv-vllm/bin/egost parity MODEL" in done.output
 
@@ -203,7 +203,7 @@ def test_the_command(checkpoint: Path, mini: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("EGOST_MINI_DATA", str(mini))
     report = tmp_path / "deep" / "report.json"
     task = ["--tasks", "egost_mini_landmark_reverse", "--limit", "1", "-o", str(report)]
-    done = CliRunner().invoke(egost.app, ["parity", str(checkpoint), "--engines", "hf,lmms-eval", *task])
+    done = CliRunner().invoke(app, ["parity", str(checkpoint), "--engines", "hf,lmms-eval", *task])
     assert done.exit_code == 1, done.output
     assert "hf and lmms-eval do NOT agree" in done.output and "landmark_reverse" in done.output
     assert json.loads(report.read_text())["passed"] is False

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from egost_tasks.errors import CacheError
+from egost.tasks.errors import CacheError
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 
 
 def test_it_is_made_once_and_whole(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from results.run import Run, latest_run
+from egost.results.run import Run, latest_run
 
 
 def changed(run: Run, task: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Run:

@@ -14,9 +14,9 @@ from filelock import FileLock
 from lmms_eval_command import lmms_eval
 from taught_checkpoint import taught_checkpoint
 
-from egost_tasks.mini_world import mini_revision, write_mini_release
-from egost_tasks.release import Release
-from results.run import Run, latest_run
+from egost.results.run import Run, latest_run
+from egost.tasks.mini_world import mini_revision, write_mini_release
+from egost.tasks.release import Release
 
 CLIPS = 6
 

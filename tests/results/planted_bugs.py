@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from egost_tasks import decode_process, frames, scores
-from egost_tasks.choices import Choice, last_answer_tag
+from egost.tasks import decode_process, frames, scores
+from egost.tasks.choices import Choice, last_answer_tag
 
 
 def other_frames() -> None:
@@ -28,7 +28,7 @@ def other_frames() -> None:
 
 def other_frames_in_the_decoding_child() -> None:
     decode_process._COMMAND = decode_process._COMMAND.replace(
-        "from egost_tasks", "import planted_bugs; planted_bugs.other_frames(); from egost_tasks"
+        "from egost.tasks", "import planted_bugs; planted_bugs.other_frames(); from egost.tasks"
     )
 
 
@@ -54,7 +54,7 @@ IMPORTED = (
     "lmms_eval.models.simple.qwen2_vl",
     "transformers.models.qwen2_vl.modeling_qwen2_vl",
     "transformers.models.qwen2_vl.processing_qwen2_vl",
-    "model_adapters.journaled_host",
+    "egost.model_adapters.journaled_host",
 )
 """What a run takes its time for, before it looks at a model."""
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from egost_tasks.sample import Sample, TaskKind, Way
-from results.records import SampleRecord
+from egost.results.records import SampleRecord
+from egost.tasks.sample import Sample, TaskKind, Way
 
 TASKS = [
     f"egost_{kind}_{way}"

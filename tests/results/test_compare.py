@@ -11,10 +11,10 @@ import pytest
 from changed_runs import changed, with_results
 from typer.testing import CliRunner
 
-import egost
-from results.compare import CompareError, UnlikeRunsError, compare
-from results.records import our_tasks, read_records
-from results.run import Run
+from egost.main import app
+from egost.results.compare import CompareError, UnlikeRunsError, compare
+from egost.results.records import our_tasks, read_records
+from egost.results.run import Run
 
 TASK = "egost_mini_direction_forward"
 
@@ -37,7 +37,7 @@ def with_scores(run: Run, task: str, scores: dict[int, float | None]) -> Run:
 
 
 def egost_compare(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(egost.app, ["compare", *map(str, arguments)])
+    done = CliRunner().invoke(app, ["compare", *map(str, arguments)])
     return done.exit_code, done.output
 
 

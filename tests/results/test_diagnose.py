@@ -15,10 +15,24 @@ from scripted_engine import ScriptedEngine
 from taught_checkpoint import taught_checkpoint
 from typer.testing import CliRunner
 
-from egost import app
-from egost_commands.diagnose import control_records
-from egost_tasks.clips import Clip
-from egost_tasks.controls import (
+from egost.commands.diagnose import control_records
+from egost.main import app
+from egost.model_adapters.asking import Ask, Failure, Reply
+from egost.model_adapters.control_run import Questions, choose_questions, number_of_requests
+from egost.model_adapters.host_model import EngineModel
+from egost.results.controls import (
+    About,
+    Controls,
+    compare_controls,
+    controls_of,
+    read_controls_file,
+    write_controls,
+)
+from egost.results.records import SampleRecord
+from egost.results.run import Run
+from egost.results.text_only import release_of
+from egost.tasks.clips import Clip
+from egost.tasks.controls import (
     CONTROLS,
     Control,
     ControlError,
@@ -27,25 +41,11 @@ from egost_tasks.controls import (
     read_controls,
     rotated,
 )
-from egost_tasks.judge import get_judge
-from egost_tasks.lossless import pixels_sha256
-from egost_tasks.release import open_release
-from egost_tasks.sample import Sample
-from egost_tasks.task_names import TaskNameError, named_tasks
-from model_adapters.asking import Ask, Failure, Reply
-from model_adapters.control_run import Questions, choose_questions, number_of_requests
-from model_adapters.host_model import EngineModel
-from results.controls import (
-    About,
-    Controls,
-    compare_controls,
-    controls_of,
-    read_controls_file,
-    write_controls,
-)
-from results.records import SampleRecord
-from results.run import Run
-from results.text_only import release_of
+from egost.tasks.judge import get_judge
+from egost.tasks.lossless import pixels_sha256
+from egost.tasks.release import open_release
+from egost.tasks.sample import Sample
+from egost.tasks.task_names import TaskNameError, named_tasks
 
 if TYPE_CHECKING:
     from conftest import DemoHome
@@ -288,10 +288,10 @@ def test_names_that_are_none() -> None:
 def test_groups_hold_what_their_yamls_say() -> None:
     import yaml
 
-    import egost_tasks
+    import egost.tasks
 
     for folder in ("official", "mini"):
-        for path in (Path(egost_tasks.__file__).parent / folder).glob("*.yaml"):
+        for path in (Path(egost.tasks.__file__).parent / folder).glob("*.yaml"):
             told = yaml.load(path.read_text().replace("!function", ""), yaml.SafeLoader)
             if "group" in told:
                 world, tasks = named_tasks(told["group"])
@@ -357,7 +357,7 @@ def test_a_real_checkpoint_that_learned_one_letter(
 
 def test_records_are_those_of_a_run(questions: Questions, demo_run: Run) -> None:
     """A record of a control says the same of its sample as a record of a run."""
-    from results.records import read_records
+    from egost.results.records import read_records
 
     model = EngineModel(ScriptedEngine(lambda ask: Reply("A", "stop")))
     replies, _ = control_records(model, questions, (), None)

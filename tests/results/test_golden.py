@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from egost_tasks import scores
-from egost_tasks.choices import Choice, compat_choice
-from egost_tasks.frames import parse_protocol
-from egost_tasks.prompts import load_prompt
-from results.baseline import Baseline
-from results.baseline_file import read_baseline
-from results.moved_samples import rescored
+from egost.results.baseline import Baseline
+from egost.results.baseline_file import read_baseline
+from egost.results.moved_samples import rescored
+from egost.tasks import scores
+from egost.tasks.choices import Choice, compat_choice
+from egost.tasks.frames import parse_protocol
+from egost.tasks.prompts import load_prompt
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny.jsonl"
 

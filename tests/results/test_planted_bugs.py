@@ -14,8 +14,8 @@ import pytest
 from lmms_eval_command import environment
 from typer.testing import CliRunner
 
-import egost
-from egost_tasks import prompts
+from egost.main import app
+from egost.tasks import prompts
 
 if TYPE_CHECKING:
     from conftest import DemoHome
@@ -26,7 +26,7 @@ SCRIPT = Path(__file__).with_name("planted_bugs.py")
 
 
 def gate(run: Path, baseline: Path, *arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(egost.app, ["regress", str(run), "--baseline", str(baseline), *arguments])
+    done = CliRunner().invoke(app, ["regress", str(run), "--baseline", str(baseline), *arguments])
     return done.exit_code, done.output
 
 

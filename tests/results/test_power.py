@@ -11,9 +11,9 @@ from lmms_eval.api.metrics import power_analysis
 from simulated_runs import MINI, record
 from typer.testing import CliRunner
 
-import egost
-from results.power import PowerError, Spread, assumed_spread, needed, spread_of, visible
-from results.statistics import clustered_error, paired, paired_rows, scored_rows
+from egost.main import app
+from egost.results.power import PowerError, Spread, assumed_spread, needed, spread_of, visible
+from egost.results.statistics import clustered_error, paired, paired_rows, scored_rows
 
 TASK = "egost_direction_forward"
 
@@ -74,8 +74,8 @@ def test_what_gives_no_plan() -> None:
 
 def test_the_command_without_a_run() -> None:
     done = CliRunner().invoke(
-        egost.app,
+        app,
         ["power", "--points", "5", "--sd", "40", "--per-clip", "1", "--correlation", "0", "--agreement", "0"],
     )
     assert done.exit_code == 0 and "1005 samples of 1005 clips show a difference of 5 points" in done.output
-    assert CliRunner().invoke(egost.app, ["power", "--points", "0"]).exit_code == 2
+    assert CliRunner().invoke(app, ["power", "--points", "0"]).exit_code == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from results.published_tables import ROUNDING, TABLES, TableNumber, published_table
+from egost.results.published_tables import ROUNDING, TABLES, TableNumber, published_table
 
 MISPRINTED = {
     ("Qwen2-VL-7B", "avg_forward"),

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import egost
-from egost_tasks import scores
-from egost_tasks.choices import Choice, compat_choice
-from egost_tasks.judge import JudgeFailure, Judgement
-from results.baseline import WHOLE_REPLY, Baseline, BaselineError, baseline_of, kept_reply, miscounts
-from results.baseline_file import read_baseline, write_baseline
-from results.records import SampleRecord
-from results.recount import recount, recount_group
-from results.regression import RegressionError, regression
-from results.run import Run, latest_run
+from egost.main import app
+from egost.results.baseline import WHOLE_REPLY, Baseline, BaselineError, baseline_of, kept_reply, miscounts
+from egost.results.baseline_file import read_baseline, write_baseline
+from egost.results.records import SampleRecord
+from egost.results.recount import recount, recount_group
+from egost.results.regression import RegressionError, regression
+from egost.results.run import Run, latest_run
+from egost.tasks import scores
+from egost.tasks.choices import Choice, compat_choice
+from egost.tasks.judge import JudgeFailure, Judgement
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +82,7 @@ def with_frames(record: SampleRecord, **changes: Any) -> SampleRecord:
 
 
 def gate(*arguments: str | Path) -> tuple[int, str]:
-    done = CliRunner().invoke(egost.app, ["regress", *map(str, arguments)])
+    done = CliRunner().invoke(app, ["regress", *map(str, arguments)])
     return done.exit_code, " ".join(done.output.split())
 
 

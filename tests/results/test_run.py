@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from results.run import RunError, latest_run
+from egost.results.run import RunError, latest_run
 
 
 def write_run(folder: Path, stamp: str = "20260101_000000", **changes: Any) -> Path:

@@ -13,11 +13,11 @@ import pytest
 from changed_runs import changed, with_results
 from typer.testing import CliRunner
 
-import egost
-from egost_tasks.machine import commit, machine
-from egost_tasks.provenance import TASK_VERSION
-from results.run import Run, RunError
-from results.run_manifest import manifest_file, public, run_manifest
+from egost.main import app
+from egost.results.run import Run, RunError
+from egost.results.run_manifest import manifest_file, public, run_manifest
+from egost.tasks.machine import commit, machine
+from egost.tasks.provenance import TASK_VERSION
 
 ROOT = Path(__file__).parents[2]
 TASK = "egost_mini_direction_forward"
@@ -69,7 +69,7 @@ def test_tokens_prices_and_judging_are_added_up(copied_run: Run) -> None:
     assert used.judge == {"calls": 8, "tokens_in": 1800, "usd": 1.0}
     other = run_manifest(run, lambda snapshot, tokens_in, tokens_out: None).usage
     assert other.usd is None and other.unpriced == ("gpt-4o-2024-08-06",)
-    shown = CliRunner().invoke(egost.app, ["show", str(run.results_file)]).output
+    shown = CliRunner().invoke(app, ["show", str(run.results_file)]).output
     assert "3000 in, 30 out, of 3 of" in shown and "0.0078 USD" in shown and "calls=8" in shown
 
 
@@ -91,7 +91,7 @@ def test_no_secret_and_no_path_is_shown(copied_run: Run) -> None:
         "snapshot": "Qwen/Qwen2-VL-7B-Instruct@0123abc",
         "tokenizer": "slow",
     }
-    done = CliRunner().invoke(egost.app, ["show", str(run.results_file), "--json"])
+    done = CliRunner().invoke(app, ["show", str(run.results_file), "--json"])
     assert done.exit_code == 0 and "hunter" not in done.output and "somebody" not in done.output
     assert json.loads(done.output)["results"] == run.results_file.name
     assert public({"max_new_tokens": 8, "hf_token": "x"}) == {"max_new_tokens": 8, "hf_token": "(not shown)"}
@@ -107,7 +107,7 @@ def test_a_run_that_tells_little_has_a_manifest_of_little(copied_run: Run) -> No
     found = run_manifest(with_results(copied_run, forget))
     assert (found.date, found.world, found.commit, found.machine, found.usage.wall_s) == (None,) * 5
     assert found.tasks[TASK].release is None and found.packages == {}
-    assert "task version" not in CliRunner().invoke(egost.app, ["show", str(copied_run.results_file)]).output
+    assert "task version" not in CliRunner().invoke(app, ["show", str(copied_run.results_file)]).output
 
 
 def test_a_run_that_tells_nonsense_says_so(copied_run: Run) -> None:

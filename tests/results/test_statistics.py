@@ -12,8 +12,15 @@ import pytest
 from scipy.stats import bootstrap, sem
 from simulated_runs import MINI, TASKS, record
 
-from results.records import SampleRecord
-from results.statistics import Difference, StatisticsError, clustered_error, estimate, paired, scored_rows
+from egost.results.records import SampleRecord
+from egost.results.statistics import (
+    Difference,
+    StatisticsError,
+    clustered_error,
+    estimate,
+    paired,
+    scored_rows,
+)
 
 TASK, OTHER = "egost_direction_forward", "egost_direction_reverse"
 

@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from egost import app
-from egost_tasks.sample import Sample
-from egost_tasks.text_floor import FloorError, trained_guesser
-from results.records import read_records
-from results.run import Run
-from results.statistics import Estimate, estimate
-from results.text_only import (
+from egost.main import app
+from egost.results.records import read_records
+from egost.results.run import Run
+from egost.results.statistics import Estimate, estimate
+from egost.results.text_only import (
     Floor,
     Subject,
     TextOnly,
@@ -31,8 +29,10 @@ from results.text_only import (
     text_only_of,
     write_text_only,
 )
-from training.rows import RowError
-from training.rows_as_samples import RELEASED, released_subsets, rows_as_samples
+from egost.tasks.sample import Sample
+from egost.tasks.text_floor import FloorError, trained_guesser
+from egost.training.rows import RowError
+from egost.training.rows_as_samples import RELEASED, released_subsets, rows_as_samples
 
 if TYPE_CHECKING:
     from conftest import DemoHome

@@ -8,9 +8,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from egost_tasks.sample import Sample, TaskKind, Way
-from results.records import SampleRecord
-from results.training_table import (
+from egost.results.records import SampleRecord
+from egost.results.training_table import (
     TableError,
     TrainedModel,
     as_json,
@@ -20,6 +19,7 @@ from results.training_table import (
     targets,
     training_table,
 )
+from egost.tasks.sample import Sample, TaskKind, Way
 
 CLIPS = 40
 

@@ -16,8 +16,8 @@ from typing import Any
 from transformers import TrainerCallback
 from video_runs import even_share
 
-from training import grpo
-from training.rewards import Rewards
+from egost.training import grpo
+from egost.training.rewards import Rewards
 
 
 class EvenShare(Rewards):

@@ -10,7 +10,7 @@ from typing import Any
 
 from grpo_process import Kill
 
-from training import sft
+from egost.training import sft
 
 
 def main(step: int, when: str, flags: list[str]) -> None:

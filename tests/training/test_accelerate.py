@@ -13,9 +13,9 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from sft_runs import CONFIGS, sft_flags
 from video_runs import World
 
-from training.checkpoint_manifest import read_manifest
-from training.csv_log import LOG_FILE, read_log
-from training.whole_run import FINAL
+from egost.training.checkpoint_manifest import read_manifest
+from egost.training.csv_log import LOG_FILE, read_log
+from egost.training.whole_run import FINAL
 
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
@@ -26,7 +26,7 @@ def test_accelerate_reads_every_shipped_configuration(config: Path) -> None:
     assert str(loaded.distributed_type).endswith("FSDP" if config.stem == "fsdp" else "DEEPSPEED")
     assert (loaded.num_processes, loaded.mixed_precision, loaded.use_cpu) == (4, "bf16", False)
     # As the command itself reads them.
-    args = launch_command_parser().parse_args(["--config_file", str(config), "-m", "training.sft"])
+    args = launch_command_parser().parse_args(["--config_file", str(config), "-m", "egost.training.sft"])
     args, _, _ = _validate_launch_command(args)
     if config.stem == "fsdp":
         assert args.use_fsdp
@@ -48,7 +48,7 @@ def test_two_processes_train_together(world: World, tmp_path: Path) -> None:
             # Under `--cpu` alone one process starts.
             *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
             *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
-            *("--main_process_port", "0", "-m", "training.sft", *flags),
+            *("--main_process_port", "0", "-m", "egost.training.sft", *flags),
         ],
         capture_output=True,
         text=True,

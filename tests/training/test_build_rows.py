@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from egost import app
-from egost_tasks.mini_world import mini_revision, write_mini_release
-from egost_tasks.questions import QUESTION_FILES
-from egost_tasks.release import PART_FOLDERS, Release
-from egost_tasks.sample import LETTERS
-from training.build_rows import BuildError, BuildPlan, build_released, build_rows, write_rows
-from training.data_card import near_duplicates
-from training.rows import StR1Row, read_rows, released_subset
-from training.splits import SplitError
-from training.training_rows import read_training_rows
+from egost.main import app
+from egost.tasks.mini_world import mini_revision, write_mini_release
+from egost.tasks.questions import QUESTION_FILES
+from egost.tasks.release import PART_FOLDERS, Release
+from egost.tasks.sample import LETTERS
+from egost.training.build_rows import BuildError, BuildPlan, build_released, build_rows, write_rows
+from egost.training.data_card import near_duplicates
+from egost.training.rows import StR1Row, read_rows, released_subset
+from egost.training.splits import SplitError
+from egost.training.training_rows import read_training_rows
 
 KIND = {"direction": "mcq", "landmark": "mcq_landmark", "action": "mcq_action"}
 

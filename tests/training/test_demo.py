@@ -18,15 +18,15 @@ import pytest
 from lmms_eval_command import environment
 from PIL import Image
 
-from egost_tasks.mini_world import mini_revision
-from egost_tasks.mini_world.walks import plan_clip
-from egost_tasks.release import Release
-from egost_tasks.trained_on import TrainedOnError, note_model, without_trained_on
-from model_adapters.run_plan import model_named
-from model_adapters.tiny_checkpoint import tiny_checkpoint
-from training.curves import curve
-from training.demo import QUICK, Demo, MapsError, check_maps, demo_steps
-from training.mini.pretrain import MAPS, map_mark
+from egost.model_adapters.run_plan import model_named
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.mini_world import mini_revision
+from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.release import Release
+from egost.tasks.trained_on import TrainedOnError, note_model, without_trained_on
+from egost.training.curves import curve
+from egost.training.demo import QUICK, Demo, MapsError, check_maps, demo_steps
+from egost.training.mini.pretrain import MAPS, map_mark
 
 EGOST = Path(sys.executable).with_name("egost")
 

@@ -19,17 +19,17 @@ from trl import GRPOConfig
 from typer.testing import CliRunner
 from video_runs import World
 
-import egost
-from egost_tasks.release import open_release
-from model_adapters.asking import AdapterError
-from training import grpo
-from training.checkpoint_manifest import MANIFEST
-from training.csv_log import LOG_FILE, read_log
-from training.recipe import RecipeError
-from training.rows import RowError
-from training.trl_version import TrlVersionError
-from training.whole_checkpoints import MARK, whole_checkpoints
-from training.whole_run import FINAL, run_manifest
+from egost.main import app
+from egost.model_adapters.asking import AdapterError
+from egost.tasks.release import open_release
+from egost.training import grpo
+from egost.training.checkpoint_manifest import MANIFEST
+from egost.training.csv_log import LOG_FILE, read_log
+from egost.training.recipe import RecipeError
+from egost.training.rows import RowError
+from egost.training.trl_version import TrlVersionError
+from egost.training.whole_checkpoints import MARK, whole_checkpoints
+from egost.training.whole_run import FINAL, run_manifest
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_the_7b_recipe_is_table_5() -> None:
 def test_a_dry_run_says_what_would_be_done(flags: list[str], tmp_path: Path) -> None:
     name, config, *rest = flags
     assert name == "--config"
-    result = CliRunner().invoke(egost.app, ["train", "grpo", config, *rest, "--dry-run"])
+    result = CliRunner().invoke(app, ["train", "grpo", config, *rest, "--dry-run"])
     assert result.exit_code == 0, result.output
     assert "optimizer steps: 5 (1 prompts x 4 completions sampled at a time)" in result.output
     assert "<|vision_start|><|video_pad|><|vision_end|>The video was filmed" in result.output
@@ -201,7 +201,7 @@ def test_a_dry_run_says_who_samples(
 
 def test_rollouts_without_a_vllm_are_named(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as absent:
-        absent.setattr("model_adapters.vllm_engine.version", _not_installed)
+        absent.setattr("egost.model_adapters.vllm_engine.version", _not_installed)
         with pytest.raises(AdapterError, match="vLLM is not installed"):
             grpo.main([*flags, "--use_vllm", "true"])
     nowhere = [
@@ -224,6 +224,6 @@ def test_a_clip_that_is_not_the_rows_own_is_named(flags: list[str], world: World
 
 
 def test_another_trl_is_refused(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.trl_version.version", lambda _: "1.17.0")
+    monkeypatch.setattr("egost.training.trl_version.version", lambda _: "1.17.0")
     with pytest.raises(TrlVersionError, match=r"TRL 1\.17\.0 is installed"):
         grpo.main(flags)

@@ -13,17 +13,17 @@ import torch
 import yaml
 from scipy.stats import binomtest
 
-from egost_tasks.judge import get_judge
-from egost_tasks.mini_world import write_mini_release
-from egost_tasks.mini_world.walks import plan_clip
-from egost_tasks.release import Release
-from egost_tasks.sample import Sample
-from egost_tasks.scores import Response, score_route
-from model_adapters.embedded import MINI_BASE
-from training.mini import films
-from training.mini.evaluate import Asker
-from training.mini.pretrain import MAPS, map_mark
-from training.mini.vocabulary import IN_WORDS
+from egost.model_adapters.embedded import MINI_BASE
+from egost.tasks.judge import get_judge
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.release import Release
+from egost.tasks.sample import Sample
+from egost.tasks.scores import Response, score_route
+from egost.training.mini import films
+from egost.training.mini.evaluate import Asker
+from egost.training.mini.pretrain import MAPS, map_mark
+from egost.training.mini.vocabulary import IN_WORDS
 
 CLIPS = 30
 SEED = 4242

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from egost_tasks.mini_world.steps import LANDMARKS
-from egost_tasks.mini_world.walks import plan_clip
-from training.mini import films
-from training.mini.architecture import fresh_model, make_processor
-from training.mini.batches import Recipe
-from training.mini.forward import read, see
-from training.mini.lessons import (
+from egost.tasks.mini_world.steps import LANDMARKS
+from egost.tasks.mini_world.walks import plan_clip
+from egost.training.mini import films
+from egost.training.mini.architecture import fresh_model, make_processor
+from egost.training.mini.batches import Recipe
+from egost.training.mini.forward import read, see
+from egost.training.mini.lessons import (
     film_lesson,
     listing_lesson,
     notes_lesson,
@@ -31,10 +31,10 @@ from training.mini.lessons import (
     turning_lesson,
     wording_lesson,
 )
-from training.mini.packing import collate, pack, token_grid
-from training.mini.perception import KINDS, frame_labels, frame_order
-from training.mini.pretrain import PretrainError, pretrain
-from training.mini.vocabulary import make_tokenizer
+from egost.training.mini.packing import collate, pack, token_grid
+from egost.training.mini.perception import KINDS, frame_labels, frame_order
+from egost.training.mini.pretrain import PretrainError, pretrain
+from egost.training.mini.vocabulary import make_tokenizer
 
 QUICK = Recipe(text=3, sight=2, both=4, echoes=2, texts=6, texts_beside=3, films=1, pool=4, warm_up=2, fall=2)
 
@@ -180,9 +180,9 @@ def test_the_labels_of_the_frames_are_the_truth() -> None:
 
 
 def test_a_film_shows_what_the_clips_file_shows(tmp_path: Path) -> None:
-    from egost_tasks.mini_world.film import read_film, write_film
-    from egost_tasks.mini_world.raycast import render
-    from egost_tasks.mini_world.walks import shown_frames
+    from egost.tasks.mini_world.film import read_film, write_film
+    from egost.tasks.mini_world.raycast import render
+    from egost.tasks.mini_world.walks import shown_frames
 
     walk = next(p for p in map(films.plan, range(20)) if (p.truth.width, p.truth.height) == (112, 112))
     path = tmp_path / "walk.mp4"
@@ -198,7 +198,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole = pretrain(QUICK, tmp_path / "whole", tmp_path / "films", every=1)
     script = (
         "import torch; from pathlib import Path; torch.set_num_threads(1)\n"
-        "from training.mini.pretrain import pretrain, Recipe\n"
+        "from egost.training.mini.pretrain import pretrain, Recipe\n"
         f"pretrain({QUICK!r}, Path({str(tmp_path / 'killed')!r}), Path({str(tmp_path / 'films')!r}), every=1)\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

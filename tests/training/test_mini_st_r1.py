@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from egost_tasks.mini_world import write_mini_release
-from egost_tasks.mini_world.walks import plan_clip
-from egost_tasks.release import Release
-from egost_tasks.sample import Sample
-from egost_tasks.scores import Response, score_choice
-from egost_tasks.trained_on import MANIFEST, read_manifest
-from model_adapters.embedded import MINI_BASE, MINI_ST_R1
-from model_adapters.run_plan import RunOptions, model_named, plan_run
-from training.demo import FULL, TRAIN_SEED
-from training.mini.evaluate import Asker
-from training.mini.pretrain import MAPS, map_mark
+from egost.model_adapters.embedded import MINI_BASE, MINI_ST_R1
+from egost.model_adapters.run_plan import RunOptions, model_named, plan_run
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.release import Release
+from egost.tasks.sample import Sample
+from egost.tasks.scores import Response, score_choice
+from egost.tasks.trained_on import MANIFEST, read_manifest
+from egost.training.demo import FULL, TRAIN_SEED
+from egost.training.mini.evaluate import Asker
+from egost.training.mini.pretrain import MAPS, map_mark
 
 ASKED = 24
 

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from egost_tasks.mini_world.question_files import question_files
-from egost_tasks.mini_world.walks import plan_clip
-from egost_tasks.questions import read_questions
-from egost_tasks.sample import Sample
-from training.reverse_thinking import OTHER_WAY, names_an_option, think, without_point_names
+from egost.tasks.mini_world.question_files import question_files
+from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.questions import read_questions
+from egost.tasks.sample import Sample
+from egost.training.reverse_thinking import OTHER_WAY, names_an_option, think, without_point_names
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from egost_tasks.judge import JudgeFailure, Judgement, RouteItem
-from egost_tasks.rubric import OfflineRubric
-from egost_tasks.sample import Sample
-from egost_tasks.scores import Response, score_choice, score_route
-from training.rewards import Rewards, follows_format
-from training.training_rows import TrainingRow
+from egost.tasks.judge import JudgeFailure, Judgement, RouteItem
+from egost.tasks.rubric import OfflineRubric
+from egost.tasks.sample import Sample
+from egost.tasks.scores import Response, score_choice, score_route
+from egost.training.rewards import Rewards, follows_format
+from egost.training.training_rows import TrainingRow
 
 GOLDEN = Path(__file__).parents[1] / "egost_tasks" / "golden_replies.jsonl"
 

@@ -13,8 +13,8 @@ import torch
 from sft_runs import make, sft_flags
 from video_runs import World, logged, make_world
 
-from egost_tasks.release import open_release
-from training.answer_mask import IGNORED
+from egost.tasks.release import open_release
+from egost.training.answer_mask import IGNORED
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training" / "sft.json"
 FIGURES = ("loss", "grad_norm", "mean_token_accuracy", "entropy", "learning_rate")

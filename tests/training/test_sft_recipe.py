@@ -18,17 +18,17 @@ from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 from typer.testing import CliRunner
 from video_runs import World
 
-import egost
-from egost_tasks.release import open_release
-from model_adapters.checkpoints import checkpoint_identity
-from training import sft
-from training.checkpoint_manifest import MANIFEST, ManifestError, read_manifest
-from training.csv_log import LOG_FILE, read_log
-from training.merge import MergeError, merge
-from training.recipe import RecipeError
-from training.training_rows import TrainingRow, write_training_rows
-from training.whole_checkpoints import MARK, whole_checkpoints
-from training.whole_run import FINAL
+from egost.main import app
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.tasks.release import open_release
+from egost.training import sft
+from egost.training.checkpoint_manifest import MANIFEST, ManifestError, read_manifest
+from egost.training.csv_log import LOG_FILE, read_log
+from egost.training.merge import MergeError, merge
+from egost.training.recipe import RecipeError
+from egost.training.training_rows import TrainingRow, write_training_rows
+from egost.training.whole_checkpoints import MARK, whole_checkpoints
+from egost.training.whole_run import FINAL
 
 PROCESS = Path(__file__).with_name("sft_process.py")
 
@@ -93,7 +93,7 @@ def test_adapters_are_merged_into_a_checkpoint_that_replies_alike(
     assert list(output.rglob("events.out.tfevents*"))
     assert [row["step"] for row in read_log(output / LOG_FILE)] == ["1", "2"]
     adapter = output / "checkpoint-2"
-    result = CliRunner().invoke(egost.app, ["train", "merge", str(adapter), str(target)])
+    result = CliRunner().invoke(app, ["train", "merge", str(adapter), str(target)])
     assert result.exit_code == 0, result.output
 
     base = Qwen2VLForConditionalGeneration.from_pretrained(world.checkpoint)
@@ -188,7 +188,7 @@ def test_a_dry_run_shows_what_would_be_taught(flags: list[str], world: World, tm
     _, config, *rest = flags
     one_epoch = ["--max_steps", "-1", "--num_train_epochs", "1"]
     command = ["train", "sft", config, *rest, *one_epoch, *LORA, "--dry-run"]
-    result = CliRunner().invoke(egost.app, command)
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "optimizer steps: 3 of 1 x 1 rows on 1 process(es)" in result.output
     # 4 pairs of frames of 140 x 112 pixels, 28 x 28 a token.
@@ -232,7 +232,7 @@ def test_a_wrong_recipe_is_named(
 def test_a_config_with_an_unknown_key_ends_with_one_message(flags: list[str], tmp_path: Path) -> None:
     config = tmp_path / "wrong.yaml"
     config.write_text(Path(flags[1]).read_text() + "lora_rank: 8\n")
-    result = CliRunner().invoke(egost.app, ["train", "sft", str(config), *flags[2:]])
+    result = CliRunner().invoke(app, ["train", "sft", str(config), *flags[2:]])
     assert result.exit_code == 2
     assert "egost: the recipe cannot be read" in result.output
     assert "lora_rank" in result.output

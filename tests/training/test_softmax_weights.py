@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from training.softmax_weights import all_equal, normalised_rewards, softmax_weights
+from egost.training.softmax_weights import all_equal, normalised_rewards, softmax_weights
 
 NAN = math.nan
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from egost_tasks.sample import Sample
-from training.rows import read_rows
-from training.splits import SUBSETS, SplitError, split_rows
+from egost.tasks.sample import Sample
+from egost.training.rows import read_rows
+from egost.training.splits import SUBSETS, SplitError, split_rows
 
 
 @pytest.fixture(scope="module")

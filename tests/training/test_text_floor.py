@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from egost_tasks.sample import Sample
-from egost_tasks.text_floor import always_first, linear_guesser, longest_option, measured, most_like_others
-from training.rows import read_rows
+from egost.tasks.sample import Sample
+from egost.tasks.text_floor import always_first, linear_guesser, longest_option, measured, most_like_others
+from egost.training.rows import read_rows
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from egost import app
-from egost_tasks.mini_world import write_mini_release
-from egost_tasks.openai_judge.endpoint import OPENAI_URL
-from egost_tasks.openai_judge.pacing import Pacing
-from egost_tasks.sample import Sample
-from training.thought_writer import WriterError, thought_writer, writer_endpoint
-from training.training_rows import read_training_rows
+from egost.main import app
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.openai_judge.endpoint import OPENAI_URL
+from egost.tasks.openai_judge.pacing import Pacing
+from egost.tasks.sample import Sample
+from egost.training.thought_writer import WriterError, thought_writer, writer_endpoint
+from egost.training.training_rows import read_training_rows
 
 FAST = Pacing(first_wait_s=0.01, longest_wait_s=0.02, tries=3, breaker_s=0.1)
 GOOD = "Going back I turn left; turned round, that is a right."

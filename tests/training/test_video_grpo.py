@@ -10,8 +10,8 @@ import torch
 from transformers import Qwen2VLForConditionalGeneration
 from video_runs import World, logged, make_trainer
 
-from training.clip_encoder import VideoModelError, check_video_model
-from training.video_grpo import VideoRolloutError
+from egost.training.clip_encoder import VideoModelError, check_video_model
+from egost.training.video_grpo import VideoRolloutError
 
 
 def weights(trainer: Any) -> dict[str, torch.Tensor]:

@@ -11,10 +11,10 @@ from family_checkpoints import family_checkpoint
 from video_files import write_video
 from video_runs import World, make_trainer
 
-from egost_tasks.clips import get_clip
-from egost_tasks.frames import parse_protocol
-from egost_tasks.prompts import load_prompt
-from training.video_inputs import PixelLimits, ProcessorError, VideoRenderer, load_processor
+from egost.tasks.clips import get_clip
+from egost.tasks.frames import parse_protocol
+from egost.tasks.prompts import load_prompt
+from egost.training.video_inputs import PixelLimits, ProcessorError, VideoRenderer, load_processor
 
 
 class Recorder:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost_tasks.clips import get_clip
-from egost_tasks.frames import parse_protocol
-from egost_tasks.mini_world import write_mini_release
-from egost_tasks.prompts import load_prompt
-from egost_tasks.release import Release
-from model_adapters.tiny_checkpoint import tiny_checkpoint
-from training.training_rows import TrainingRow
-from training.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.clips import get_clip
+from egost.tasks.frames import parse_protocol
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.prompts import load_prompt
+from egost.tasks.release import Release
+from egost.training.training_rows import TrainingRow
+from egost.training.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
 
 Reward = Callable[..., list[float | None]]
 
@@ -72,7 +72,7 @@ def make_trainer(
     from datasets import Dataset
     from trl import GRPOConfig
 
-    from training.video_grpo import VideoGRPOTrainer
+    from egost.training.video_grpo import VideoGRPOTrainer
 
     args = GRPOConfig(
         **{

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from training.mini.vocabulary import SPECIAL
+from egost.training.mini.vocabulary import SPECIAL
 
 INITIALISER_RANGE = 0.05
 """With the usual 0.02 so thin a model stays at chance for long (measured)."""

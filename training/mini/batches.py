@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from training.mini.films import film, plan
-from training.mini.forward import Film
-from training.mini.lessons import (
+from egost.training.mini.films import film, plan
+from egost.training.mini.forward import Film
+from egost.training.mini.lessons import (
     Lesson,
     film_lesson,
     listing_lesson,
@@ -23,8 +23,8 @@ from training.mini.lessons import (
     turning_lesson,
     wording_lesson,
 )
-from training.mini.packing import Row, collate, echo, pack, token_grid
-from training.mini.perception import frame_labels, frame_order
+from egost.training.mini.packing import Row, collate, echo, pack, token_grid
+from egost.training.mini.perception import frame_labels, frame_order
 
 Stage = Literal["text", "sight", "both"]
 

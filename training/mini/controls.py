@@ -1,6 +1,6 @@
 """What checkpoints answer without the clip, or to another clip: the controls of each figure of a demo.
 
-    python -m training.mini.controls --walks WALKS --out OUT --task direction NAME:direct:blind:FOLDER ...
+    python -m egost.training.mini.controls --walks WALKS --out OUT --task direction NAME:direct:blind:FOLDER ...
 
 The same questions as the evaluation asks, the same prompt and the same scorer; one file of replies for each control.
 """
@@ -17,13 +17,13 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from egost_tasks.cache import write_whole
-from egost_tasks.errors import EgostError
-from egost_tasks.mini_world import mini_revision
-from egost_tasks.release import Release
-from egost_tasks.sample import WAYS
-from egost_tasks.scores import Response, score_choice
-from training.mini.evaluate import Asker, Control
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import EgostError
+from egost.tasks.mini_world import mini_revision
+from egost.tasks.release import Release
+from egost.tasks.sample import WAYS
+from egost.tasks.scores import Response, score_choice
+from egost.training.mini.evaluate import Asker, Control
 
 
 class ControlError(EgostError):

@@ -1,6 +1,6 @@
 """What an embedded checkpoint is worth on walks that it never saw: a table with intervals and controls.
 
-    python -m training.mini.evaluate --checkpoint runs/mini-base/checkpoint --out scores.json
+    python -m egost.training.mini.evaluate --checkpoint runs/mini-base/checkpoint --out scores.json
 
 The questions are a mini release of the split `test`, whose maps no training data shares; replies are generated
 greedily and scored by the benchmark's own functions. Controls: `blind` leaves the film out, `other` shows the film
@@ -26,17 +26,17 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
-from egost_tasks.cache import write_whole
-from egost_tasks.clips import get_clip
-from egost_tasks.frames import parse_protocol
-from egost_tasks.judge import get_judge
-from egost_tasks.mini_world import ClipTruth, read_truths, write_mini_release
-from egost_tasks.mini_world.wording import tell_route
-from egost_tasks.prompts import load_prompt
-from egost_tasks.release import Release
-from egost_tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind
-from egost_tasks.scores import Response, score_choice, score_route
-from training.mini.vocabulary import SYSTEM
+from egost.tasks.cache import write_whole
+from egost.tasks.clips import get_clip
+from egost.tasks.frames import parse_protocol
+from egost.tasks.judge import get_judge
+from egost.tasks.mini_world import ClipTruth, read_truths, write_mini_release
+from egost.tasks.mini_world.wording import tell_route
+from egost.tasks.prompts import load_prompt
+from egost.tasks.release import Release
+from egost.tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind
+from egost.tasks.scores import Response, score_choice, score_route
+from egost.training.mini.vocabulary import SYSTEM
 
 Control = Literal["seen", "blind", "other"]
 CONTROLS: tuple[Control, ...] = ("seen", "blind", "other")
@@ -126,7 +126,7 @@ class Asker:
 
 def open_walks(clips: int, seed: int = SEED) -> tuple[Release, dict[str, ClipTruth]]:
     """A mini release of so many test walks, rendered into the cache when it is not there, and the truth of each."""
-    from egost_tasks.cache import cache_root
+    from egost.tasks.cache import cache_root
 
     root = write_mini_release(
         cache_root() / f"mini-test-{seed}-{clips}", clips=clips, seed=seed, split="test"

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from egost_tasks.cache import write_whole
-from egost_tasks.mini_world.film import read_film, write_film
-from egost_tasks.mini_world.raycast import render
-from egost_tasks.mini_world.walks import SHOWN, Camera, ClipPlan, plan_clip, shown_frames
+from egost.tasks.cache import write_whole
+from egost.tasks.mini_world.film import read_film, write_film
+from egost.tasks.mini_world.raycast import render
+from egost.tasks.mini_world.walks import SHOWN, Camera, ClipPlan, plan_clip, shown_frames
 
 SPLIT = "train"
 SEED = 20_250_316

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import cross_entropy
 
-from training.mini.packing import TEMPORAL, patches, token_grid
+from egost.training.mini.packing import TEMPORAL, patches, token_grid
 
 Film = npt.NDArray[np.uint8]
 

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from egost_tasks.mini_world.option_sets import action_options, landmark_options, turn_options, turn_words
-from egost_tasks.mini_world.steps import (
+from egost.tasks.mini_world.option_sets import action_options, landmark_options, turn_options, turn_words
+from egost.tasks.mini_world.steps import (
     ACTIONS,
     COLOURS,
     LANDMARKS,
@@ -39,8 +39,8 @@ from egost_tasks.mini_world.steps import (
     backwards,
     way_back,
 )
-from egost_tasks.mini_world.walks import ACTION_PART
-from egost_tasks.mini_world.wording import (
+from egost.tasks.mini_world.walks import ACTION_PART
+from egost.tasks.mini_world.wording import (
     ACTION_WORDS,
     ask,
     one_of,
@@ -49,10 +49,17 @@ from egost_tasks.mini_world.wording import (
     tell_route,
     tell_turn_options,
 )
-from egost_tasks.prompts import load_prompt
-from egost_tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
-from training.mini.vocabulary import IN_WORDS, LEADS, SYSTEM
-from training.reverse_thinking import OPENINGS, OTHER_WAY, PLACES, TURNED, TURNS_TOLD, without_point_names
+from egost.tasks.prompts import load_prompt
+from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
+from egost.training.mini.vocabulary import IN_WORDS, LEADS, SYSTEM
+from egost.training.reverse_thinking import (
+    OPENINGS,
+    OTHER_WAY,
+    PLACES,
+    TURNED,
+    TURNS_TOLD,
+    without_point_names,
+)
 
 START = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
 FILM = f"{START}<|vision_start|><|video_pad|><|vision_end|>"

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from egost_tasks.mini_world.steps import LANDMARKS, TURNS
-from egost_tasks.mini_world.wording import ACTION_WORDS
-from egost_tasks.sample import TaskKind
-from training.mini.lessons import Lesson, Piece
+from egost.tasks.mini_world.steps import LANDMARKS, TURNS
+from egost.tasks.mini_world.wording import ACTION_WORDS
+from egost.tasks.sample import TaskKind
+from egost.training.mini.lessons import Lesson, Piece
 
 OPTIONS = 4
 TEMPORAL, PATCH, MERGE = 2, 14, 2

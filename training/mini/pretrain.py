@@ -1,6 +1,6 @@
 """Makes `mini-base` from nothing: reads first, then sees, then both.
 
-    python -m training.mini.pretrain --out runs/mini-base
+    python -m egost.training.mini.pretrain --out runs/mini-base
 
 Three stages. *Text*: options, questions with the route in words, and at first every other batch random tokens that
 come twice, since looking an item up and naming its letter is what so small a model learns last. *Sight*: the heads
@@ -24,15 +24,15 @@ import torch
 import typer
 from rich.console import Console
 
-from egost_tasks.errors import EgostError
-from egost_tasks.mini_world.steps import LANDMARKS, PATTERNS, TURNS
-from egost_tasks.mini_world.walks import ClipPlan
-from training.mini.architecture import fresh_model, make_processor
-from training.mini.batches import Batch, Lessons, Recipe, batches_ahead
-from training.mini.films import plan
-from training.mini.forward import answer_losses, read, see
-from training.mini.packing import OPTIONS, item_tokens, token_grid
-from training.mini.perception import (
+from egost.tasks.errors import EgostError
+from egost.tasks.mini_world.steps import LANDMARKS, PATTERNS, TURNS
+from egost.tasks.mini_world.walks import ClipPlan
+from egost.training.mini.architecture import fresh_model, make_processor
+from egost.training.mini.batches import Batch, Lessons, Recipe, batches_ahead
+from egost.training.mini.films import plan
+from egost.training.mini.forward import answer_losses, read, see
+from egost.training.mini.packing import OPTIONS, item_tokens, token_grid
+from egost.training.mini.perception import (
     FrameHead,
     agreement_loss,
     binding_loss,
@@ -42,7 +42,7 @@ from training.mini.perception import (
     order_loss,
     truth_loss,
 )
-from training.mini.vocabulary import make_tokenizer
+from egost.training.mini.vocabulary import make_tokenizer
 
 MAPS = "pretraining_maps.txt"
 """File of a checkpoint that names the map of each film that it was taught with, one a line (see `map_mark`)."""

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from egost_tasks.mini_world.question_files import question_files
-from egost_tasks.mini_world.steps import LANDMARKS, TURNS, ClipTruth
-from egost_tasks.mini_world.walks import plan_clip
-from egost_tasks.mini_world.wording import ACTION_WORDS, QUESTIONS, tell_route
-from egost_tasks.prompts import SHIPPED, load_prompt
-from egost_tasks.sample import WAYS
-from training.reverse_thinking import THOUGHTS, without_point_names
+from egost.tasks.mini_world.question_files import question_files
+from egost.tasks.mini_world.steps import LANDMARKS, TURNS, ClipTruth
+from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.mini_world.wording import ACTION_WORDS, QUESTIONS, tell_route
+from egost.tasks.prompts import SHIPPED, load_prompt
+from egost.tasks.sample import WAYS
+from egost.training.reverse_thinking import THOUGHTS, without_point_names
 
 SPECIAL = (
     "<|endoftext|>",

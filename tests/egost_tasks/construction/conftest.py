@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from egost_tasks.mini_world.steps import ClipTruth
-from egost_tasks.mini_world.walks import plan_clip
+from egost.tasks.mini_world.steps import ClipTruth
+from egost.tasks.mini_world.walks import plan_clip
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,13 @@ from headless_chromium import chromium_page, needs_chromium
 from local_page import served_page
 from mini_annotations import annotation_of, scene_of
 
-from egost_tasks.construction.annotations import Step, check, propose_reverse
-from egost_tasks.construction.clip_step import build_clips
-from egost_tasks.construction.workfolder import WorkFolder
-from egost_tasks.mini_world.film import write_film
-from egost_tasks.mini_world.raycast import render
-from egost_tasks.mini_world.steps import ClipTruth
-from egost_tasks.mini_world.walks import plan_clip
+from egost.tasks.construction.annotations import Step, check, propose_reverse
+from egost.tasks.construction.clip_step import build_clips
+from egost.tasks.construction.workfolder import WorkFolder
+from egost.tasks.mini_world.film import write_film
+from egost.tasks.mini_world.raycast import render
+from egost.tasks.mini_world.steps import ClipTruth
+from egost.tasks.mini_world.walks import plan_clip
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

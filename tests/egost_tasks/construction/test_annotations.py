@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from egost_tasks.construction.annotations import (
+from egost.tasks.construction.annotations import (
     Annotation,
     AnnotationError,
     AnnotationStore,

@@ -12,24 +12,24 @@ import pytest
 from judge_server import serve_judge
 from mini_annotations import annotated_folder
 
-from egost_tasks.construction.agreement import agreements, matched
-from egost_tasks.construction.annotations import Annotation, Step
-from egost_tasks.construction.blind_runs import BlindRunError
-from egost_tasks.construction.calibration import Calibration, calibrate, read_drafts
-from egost_tasks.construction.drafts import Draft
-from egost_tasks.construction.option_checks import wrong_option_problem
-from egost_tasks.construction.question_step import write_questions
-from egost_tasks.construction.workfolder import (
+from egost.tasks.construction.agreement import agreements, matched
+from egost.tasks.construction.annotations import Annotation, Step
+from egost.tasks.construction.blind_runs import BlindRunError
+from egost.tasks.construction.calibration import Calibration, calibrate, read_drafts
+from egost.tasks.construction.drafts import Draft
+from egost.tasks.construction.option_checks import wrong_option_problem
+from egost.tasks.construction.question_step import write_questions
+from egost.tasks.construction.workfolder import (
     WorkFolder,
     WorkFolderError,
     read_lines,
     read_object,
     write_lines,
 )
-from egost_tasks.construction.writers import ChoiceRequest, OfflineWriter, Unwritten, Written
-from egost_tasks.errors import ClipError
-from egost_tasks.mini_world.steps import ClipTruth
-from egost_tasks.scores import Response, as_metrics, score_choice
+from egost.tasks.construction.writers import ChoiceRequest, OfflineWriter, Unwritten, Written
+from egost.tasks.errors import ClipError
+from egost.tasks.mini_world.steps import ClipTruth
+from egost.tasks.scores import Response, as_metrics, score_choice
 
 Bias = Callable[[Written], Written]
 

@@ -13,9 +13,9 @@ from option_writers import good_reply
 from typer.testing import CliRunner
 from video_files import write_video
 
-from egost_commands.construct import construct_app
-from egost_tasks.construction.workfolder import read_lines, write_lines
-from egost_tasks.mini_world.steps import ClipTruth
+from egost.commands.construct import construct_app
+from egost.tasks.construction.workfolder import read_lines, write_lines
+from egost.tasks.mini_world.steps import ClipTruth
 
 
 def construct(*arguments: object) -> tuple[int, str]:

@@ -14,12 +14,12 @@ import pytest
 from video_files import cut as cut_off
 from video_files import frame_number, numbers, rotate, write_audio, write_video
 
-from egost_tasks.construction.clip_step import build_clips, lengths
-from egost_tasks.construction.cutting import MAX_SIDE, CutFailure, clip_size, cut_clip, steady_rate
-from egost_tasks.construction.length_plot import write_length_plot
-from egost_tasks.construction.spec import Cut, SpecError, read_spec
-from egost_tasks.construction.workfolder import ClipRow, WorkFolder
-from egost_tasks.mini_world.film import read_film
+from egost.tasks.construction.clip_step import build_clips, lengths
+from egost.tasks.construction.cutting import MAX_SIDE, CutFailure, clip_size, cut_clip, steady_rate
+from egost.tasks.construction.length_plot import write_length_plot
+from egost.tasks.construction.spec import Cut, SpecError, read_spec
+from egost.tasks.construction.workfolder import ClipRow, WorkFolder
+from egost.tasks.mini_world.film import read_film
 
 
 def made(tmp_path: Path, video: Path, start: float = 0.0, end: float | None = None) -> tuple[ClipRow, Any]:

@@ -11,16 +11,16 @@ from judge_server import Ask, serve_judge
 from mini_annotations import ACTION_WORDS, annotated_folder
 from option_writers import QUICK, good_reply, told
 
-from egost_tasks.construction.annotations import Annotation, AnnotationError, Step
-from egost_tasks.construction.costs import cost_of
-from egost_tasks.construction.drafts import Draft
-from egost_tasks.construction.openai_writer import OpenAIWriter, find_endpoint
-from egost_tasks.construction.question_step import write_questions
-from egost_tasks.construction.workfolder import WorkFolder
-from egost_tasks.construction.writers import OfflineWriter, WriterError, WriterStopped, get_writer
-from egost_tasks.mini_world.steps import ClipTruth, backwards, way_back
-from egost_tasks.route_text import read_route
-from egost_tasks.text_floor import words
+from egost.tasks.construction.annotations import Annotation, AnnotationError, Step
+from egost.tasks.construction.costs import cost_of
+from egost.tasks.construction.drafts import Draft
+from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
+from egost.tasks.construction.question_step import write_questions
+from egost.tasks.construction.workfolder import WorkFolder
+from egost.tasks.construction.writers import OfflineWriter, WriterError, WriterStopped, get_writer
+from egost.tasks.mini_world.steps import ClipTruth, backwards, way_back
+from egost.tasks.route_text import read_route
+from egost.tasks.text_floor import words
 
 
 def true_items(truth: ClipTruth, draft: Draft) -> tuple[str, ...]:

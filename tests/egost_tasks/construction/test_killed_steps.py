@@ -16,15 +16,15 @@ from mini_annotations import annotated_folder, annotation_of
 from option_writers import QUICK, good_reply
 from video_files import write_video
 
-from egost_tasks.construction.annotations import Annotation, Step
-from egost_tasks.construction.calibration import calibrate
-from egost_tasks.construction.clip_step import build_clips
-from egost_tasks.construction.openai_writer import OpenAIWriter, find_endpoint
-from egost_tasks.construction.publication import publish
-from egost_tasks.construction.question_step import write_questions
-from egost_tasks.construction.workfolder import WorkFolder, WorkFolderError
-from egost_tasks.construction.writers import OfflineWriter
-from egost_tasks.mini_world.steps import ClipTruth
+from egost.tasks.construction.annotations import Annotation, Step
+from egost.tasks.construction.calibration import calibrate
+from egost.tasks.construction.clip_step import build_clips
+from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
+from egost.tasks.construction.publication import publish
+from egost.tasks.construction.question_step import write_questions
+from egost.tasks.construction.workfolder import WorkFolder, WorkFolderError
+from egost.tasks.construction.writers import OfflineWriter
+from egost.tasks.mini_world.steps import ClipTruth
 
 ROUTE = (
     Step("left", "red door", "", 0.2),

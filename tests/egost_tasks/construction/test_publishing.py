@@ -10,22 +10,22 @@ import pytest
 from lmms_eval_command import lmms_eval, on_cpu, saved
 from mini_annotations import annotated_folder, annotation_of, scene_of
 
-from egost_tasks.construction.annotation_import import import_annotations
-from egost_tasks.construction.annotations import AnnotationError, to_json
-from egost_tasks.construction.calibration import calibrate
-from egost_tasks.construction.clip_step import build_clips
-from egost_tasks.construction.publication import CARD, CARD_TEXT, PublishError, publish
-from egost_tasks.construction.question_step import write_questions
-from egost_tasks.construction.workfolder import WorkFolder, read_lines, write_lines
-from egost_tasks.construction.writers import OfflineWriter
-from egost_tasks.frames import parse_protocol
-from egost_tasks.mini_world import read_truths, write_mini_release
-from egost_tasks.mini_world.film import read_film
-from egost_tasks.mini_world.steps import ClipTruth
-from egost_tasks.release import PART_FOLDERS, Release
-from egost_tasks.release_check import status, verify
-from egost_tasks.sample import TASK_KINDS, WAYS
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.construction.annotation_import import import_annotations
+from egost.tasks.construction.annotations import AnnotationError, to_json
+from egost.tasks.construction.calibration import calibrate
+from egost.tasks.construction.clip_step import build_clips
+from egost.tasks.construction.publication import CARD, CARD_TEXT, PublishError, publish
+from egost.tasks.construction.question_step import write_questions
+from egost.tasks.construction.workfolder import WorkFolder, read_lines, write_lines
+from egost.tasks.construction.writers import OfflineWriter
+from egost.tasks.frames import parse_protocol
+from egost.tasks.mini_world import read_truths, write_mini_release
+from egost.tasks.mini_world.film import read_film
+from egost.tasks.mini_world.steps import ClipTruth
+from egost.tasks.release import PART_FOLDERS, Release
+from egost.tasks.release_check import status, verify
+from egost.tasks.sample import TASK_KINDS, WAYS
 
 
 def write_inputs(mini: Path, truths: dict[str, ClipTruth], folder: Path) -> tuple[Path, Path]:

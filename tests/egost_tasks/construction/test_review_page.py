@@ -15,14 +15,14 @@ from headless_chromium import chromium_page, needs_chromium
 from local_page import served_page
 from mini_annotations import annotated_folder
 
-from egost_tasks.construction.calibration import calibrate
-from egost_tasks.construction.question_step import write_questions
-from egost_tasks.construction.workfolder import WorkFolder, WorkFolderError, read_lines, write_lines
-from egost_tasks.construction.writers import OfflineWriter
-from egost_tasks.mini_world.film import write_film
-from egost_tasks.mini_world.raycast import render
-from egost_tasks.mini_world.steps import ClipTruth
-from egost_tasks.mini_world.walks import plan_clip
+from egost.tasks.construction.calibration import calibrate
+from egost.tasks.construction.question_step import write_questions
+from egost.tasks.construction.workfolder import WorkFolder, WorkFolderError, read_lines, write_lines
+from egost.tasks.construction.writers import OfflineWriter
+from egost.tasks.mini_world.film import write_film
+from egost.tasks.mini_world.raycast import render
+from egost.tasks.mini_world.steps import ClipTruth
+from egost.tasks.mini_world.walks import plan_clip
 
 HOSTILE = "<img src=x onerror=alert(1)> Which panels?"
 TASKS = ("landmark_forward", "landmark_reverse", "direction_forward", "route_forward")
@@ -231,7 +231,7 @@ def test_questions_that_were_written_anew_wait_for_the_calibration(
 
 
 def test_without_a_calibration_it_says_what_to_run(tmp_path: Path, truths: list[ClipTruth]) -> None:
-    from egost_tasks.construction.review_server import serve_review
+    from egost.tasks.construction.review_server import serve_review
 
     folder = annotated_folder(tmp_path / "out", 0, truths[:1])
     with pytest.raises(WorkFolderError, match="egost construct calibrate"):

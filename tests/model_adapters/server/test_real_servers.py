@@ -17,9 +17,9 @@ import pytest
 from egost_serve import Served, start_serving
 from lmms_eval_command import lmms_eval, saved
 
-from egost_tasks.frames import N_FRAMES
-from egost_tasks.mini_world import write_mini_release
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.frames import N_FRAMES
+from egost.tasks.mini_world import write_mini_release
 
 pytestmark = [
     pytest.mark.slow,
@@ -91,9 +91,9 @@ def test_the_real_command_evaluates_against_real_servers(
 def test_the_pixels_inline_bring_the_same_replies(
     servers: list[Served], cache: Path, by_file: dict[str, dict[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from egost_tasks.release import open_release
-    from model_adapters.asking import Ask, GenerationArguments, Reply
-    from model_adapters.server_engine import ServerEngine
+    from egost.model_adapters.asking import Ask, GenerationArguments, Reply
+    from egost.model_adapters.server_engine import ServerEngine
+    from egost.tasks.release import open_release
 
     monkeypatch.setenv("EGOST_CACHE", str(cache))
     open_release.cache_clear()
@@ -118,10 +118,10 @@ def test_the_pixels_inline_bring_the_same_replies(
 
 
 def _ask(sample: Any, make: Any, arguments: Any) -> Any:
-    from egost_tasks.clips import get_clip
-    from egost_tasks.frames import parse_protocol
-    from egost_tasks.prompts import load_prompt
-    from egost_tasks.release import open_release
+    from egost.tasks.clips import get_clip
+    from egost.tasks.frames import parse_protocol
+    from egost.tasks.prompts import load_prompt
+    from egost.tasks.release import open_release
 
     clip = get_clip(open_release("mini").clip_path(sample), parse_protocol("uniform8"))
     return make(sample.id, load_prompt("direct").render(sample), clip, arguments)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from egost_tasks.clips import Clip, get_clip
-from egost_tasks.frames import parse_protocol
-from model_adapters.families import FAMILIES, VIDEO_METADATA
-from model_adapters.serve import plan_server, serve_command
-from model_adapters.server_requests import file_part, pixel_parts
+from egost.model_adapters.families import FAMILIES, VIDEO_METADATA
+from egost.model_adapters.serve import plan_server, serve_command
+from egost.model_adapters.server_requests import file_part, pixel_parts
+from egost.tasks.clips import Clip, get_clip
+from egost.tasks.frames import parse_protocol
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,7 +27,7 @@ LOADERS = ("Qwen2VLVideoProcessor", "Qwen3VLVideoProcessor", None)
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """Noise at odd sides: whatever is lost on the way shows."""
-    from egost_tasks.lossless import write_lossless
+    from egost.tasks.lossless import write_lossless
 
     folder = tmp_path_factory.mktemp("clips")
     noise = np.random.default_rng(0).integers(0, 256, (11, 179, 333, 3), dtype=np.uint8)

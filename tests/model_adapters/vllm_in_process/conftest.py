@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from egost_tasks.clips import get_clip
-from egost_tasks.frames import parse_protocol
-from egost_tasks.mini_world import write_mini_release
-from egost_tasks.prompts import load_prompt
-from egost_tasks.release import Release
-from model_adapters.asking import Ask, GenerationArguments
+from egost.model_adapters.asking import Ask, GenerationArguments
+from egost.tasks.clips import get_clip
+from egost.tasks.frames import parse_protocol
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.prompts import load_prompt
+from egost.tasks.release import Release
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from lmms_eval_command import environment, lmms_eval, saved
 
-from model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 
 pytestmark = pytest.mark.slow
 TASKS = "egost_mini_direction_forward,egost_mini_direction_reverse"

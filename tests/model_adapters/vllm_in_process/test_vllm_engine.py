@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from egost_tasks.clips import Clip
-from model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
-from model_adapters.checkpoints import checkpoint_identity
-from model_adapters.tiny_checkpoint import tiny_checkpoint
-from model_adapters.vllm_engine import WAITING, VllmEngine, VllmSettings
+from egost.model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.vllm_engine import WAITING, VllmEngine, VllmSettings
+from egost.tasks.clips import Clip
 
 FEW = GenerationArguments(max_new_tokens=6)
 AT_ONCE = 2

@@ -13,16 +13,16 @@ from family_checkpoints import family_checkpoint
 from taught_checkpoint import taught_checkpoint
 from video_files import write_video
 
-from egost_tasks.clips import Clip, get_clip
-from egost_tasks.frames import parse_protocol
-from egost_tasks.release import Release
-from model_adapters.asking import Ask, GenerationArguments
-from model_adapters.checkpoints import checkpoint_identity
-from model_adapters.hf_engine import HfEngine
-from model_adapters.parity import EXPLAINED_GAP, compare
-from model_adapters.traces import Trace
-from model_adapters.vllm_engine import VllmEngine, VllmSettings
-from model_adapters.vllm_trace import TracingVllm
+from egost.model_adapters.asking import Ask, GenerationArguments
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.hf_engine import HfEngine
+from egost.model_adapters.parity import EXPLAINED_GAP, compare
+from egost.model_adapters.traces import Trace
+from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
+from egost.model_adapters.vllm_trace import TracingVllm
+from egost.tasks.clips import Clip, get_clip
+from egost.tasks.frames import parse_protocol
+from egost.tasks.release import Release
 
 SETTINGS = VllmSettings(dtype="float32", enforce_eager=True, max_num_seqs=2, max_model_len=1024)
 ROOM = GenerationArguments(max_new_tokens=24)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from results.run import Run
+from egost.results.run import Run
 
 Rows = list[dict[str, Any]]
 

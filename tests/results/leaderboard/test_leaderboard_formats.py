@@ -15,11 +15,11 @@ from headless_chromium import chromium_page, needs_chromium
 from official_runs import as_official
 from typer.testing import CliRunner
 
-from egost import app
-from results.leaderboard.entries import find_entries
-from results.leaderboard.formats import FORMATS, format_of, written
-from results.leaderboard.tables import Leaderboard, LeaderboardError, leaderboard
-from results.run import Run
+from egost.main import app
+from egost.results.leaderboard.entries import find_entries
+from egost.results.leaderboard.formats import FORMATS, format_of, written
+from egost.results.leaderboard.tables import Leaderboard, LeaderboardError, leaderboard
+from egost.results.run import Run
 
 HOSTILE = '=cmd|"<script>document.title=1</script>&_#%$*`|{}~^\\end{document}'
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from official_runs import Rows, as_official, unscored
 
-from results.leaderboard.entries import find_entries
-from results.leaderboard.sheets import sheet
-from results.leaderboard.table_rows import Row
-from results.leaderboard.tables import Board, leaderboard
-from results.published_tables import TableNumber
-from results.run import Run
+from egost.results.leaderboard.entries import find_entries
+from egost.results.leaderboard.sheets import sheet
+from egost.results.leaderboard.table_rows import Row
+from egost.results.leaderboard.tables import Board, leaderboard
+from egost.results.published_tables import TableNumber
+from egost.results.run import Run
 
 CHOICES = tuple(
     f"{kind}_{way}" for kind in ("direction", "landmark", "action") for way in ("forward", "reverse")

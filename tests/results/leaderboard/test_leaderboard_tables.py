@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from official_runs import as_official, scored
 
-from results.controls import AS_ASKED, About, compare_controls, write_controls
-from results.leaderboard.entries import find_entries
-from results.leaderboard.sheets import HOW, remarks, sheet
-from results.leaderboard.table_rows import Cell, Row
-from results.leaderboard.tables import LeaderboardError, _with_best, leaderboard
-from results.published_tables import published_table
-from results.records import read_records
-from results.run import Run
-from results.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
+from egost.results.controls import AS_ASKED, About, compare_controls, write_controls
+from egost.results.leaderboard.entries import find_entries
+from egost.results.leaderboard.sheets import HOW, remarks, sheet
+from egost.results.leaderboard.table_rows import Cell, Row
+from egost.results.leaderboard.tables import LeaderboardError, _with_best, leaderboard
+from egost.results.published_tables import published_table
+from egost.results.records import read_records
+from egost.results.run import Run
+from egost.results.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
 
 
 def test_the_paper_alone() -> None:

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from results.run import Run, latest_run
+from egost.results.run import Run, latest_run
 
 HOSTILE = (
     '</script><script>document.title = "owned"</script><!-- <img src="x" onerror="document.title = 1"> '

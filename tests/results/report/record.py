@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from egost_tasks.choices import Choice
-from egost_tasks.clip_manifest import ClipManifest
-from egost_tasks.judge import Judgement
-from egost_tasks.sample import Sample
-from results.records import SampleRecord
+from egost.results.records import SampleRecord
+from egost.tasks.choices import Choice
+from egost.tasks.clip_manifest import ClipManifest
+from egost.tasks.judge import Judgement
+from egost.tasks.sample import Sample
 
 FRAMES = ClipManifest(
     source="x.mp4",

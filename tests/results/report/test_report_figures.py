@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from record import FRAMES, choice_record, route_record
 
-from egost_tasks.choices import Choice
-from egost_tasks.judge import JudgeFailure
-from results.report.diagnostics import diagnostics
-from results.report.figures import averages, breakdowns, by_task, compat, route_aspects
-from results.report.sample_rows import folded, outcome, sample_rows
-from results.report.sides import Side
-from results.run import Run
+from egost.results.report.diagnostics import diagnostics
+from egost.results.report.figures import averages, breakdowns, by_task, compat, route_aspects
+from egost.results.report.sample_rows import folded, outcome, sample_rows
+from egost.results.report.sides import Side
+from egost.results.run import Run
+from egost.tasks.choices import Choice
+from egost.tasks.judge import JudgeFailure
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from headless_chromium import Page, chromium_page, needs_chromium
 from planted_run import HOSTILE, planted
 
-from results.report.page import report_page
-from results.run import Run
+from egost.results.report.page import report_page
+from egost.results.run import Run
 
 if TYPE_CHECKING:
     from conftest import DemoHome

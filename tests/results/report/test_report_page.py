@@ -14,13 +14,13 @@ import pytest
 from planted_run import HOSTILE, REASONS, planted
 from typer.testing import CliRunner
 
-import egost
-from results.controls import AS_ASKED, CONTROLS_FILE, About, compare_controls, write_controls
-from results.published_tables import published_table
-from results.records import read_records
-from results.report.page import report_page
-from results.run import Run, latest_run
-from results.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
+from egost.main import app
+from egost.results.controls import AS_ASKED, CONTROLS_FILE, About, compare_controls, write_controls
+from egost.results.published_tables import published_table
+from egost.results.records import read_records
+from egost.results.report.page import report_page
+from egost.results.run import Run, latest_run
+from egost.results.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
 
 if TYPE_CHECKING:
     from conftest import DemoHome
@@ -184,14 +184,14 @@ def test_the_command(
     monkeypatch.setenv("EGOST_CACHE", str(demo_home.cache))
     target = tmp_path / "deep" / "page.html"
     folder = str(copied_run.results_file.parent)
-    done = CliRunner().invoke(egost.app, ["report", folder, folder, "-o", str(target), "--frames-mb", "0"])
+    done = CliRunner().invoke(app, ["report", folder, folder, "-o", str(target), "--frames-mb", "0"])
     assert done.exit_code == 0, done.output
     assert "0 clips with frames" in done.output
     page = Read(target.read_bytes())
     assert not page.data["frames"]
     assert {"over the limit" in why for why in page.data["absent"].values()} == {True}
     assert {sample["change"] for sample in page.data["samples"]} == {0}
-    assert CliRunner().invoke(egost.app, ["report", str(tmp_path / "nowhere")]).exit_code == 2
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "nowhere")]).exit_code == 2
 
 
 def test_a_run_without_a_score_has_a_page(demo_run: Run, tmp_path: Path, own_cache: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from video_files import write_video
 
-from egost_tasks.clips import Clip, get_clip
-from egost_tasks.frames import parse_protocol
-from results.report.thumbnails import thumbnails
+from egost.results.report.thumbnails import thumbnails
+from egost.tasks.clips import Clip, get_clip
+from egost.tasks.frames import parse_protocol
 
 
 @pytest.fixture

@@ -17,17 +17,17 @@ from release_files import write_video
 from transformers import Qwen2_5_VLForConditionalGeneration
 from video_runs import World, logged, make_trainer
 
-from egost_tasks.clips import Clip, get_clip
-from egost_tasks.frames import parse_protocol
-from egost_tasks.prompts import load_prompt
-from egost_tasks.release import Release
-from model_adapters.asking import AdapterError, Ask, GenerationArguments
-from model_adapters.checkpoints import checkpoint_identity
-from model_adapters.group_sampling import EngineSampler
-from model_adapters.vllm_engine import VllmEngine, VllmSettings
-from training.video_grpo import _rollout
-from training.video_inputs import PixelLimits, VideoRenderer, load_processor
-from training.vllm_rollouts import VideoRolloutError
+from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.group_sampling import EngineSampler
+from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
+from egost.tasks.clips import Clip, get_clip
+from egost.tasks.frames import parse_protocol
+from egost.tasks.prompts import load_prompt
+from egost.tasks.release import Release
+from egost.training.video_grpo import _rollout
+from egost.training.video_inputs import PixelLimits, VideoRenderer, load_processor
+from egost.training.vllm_rollouts import VideoRolloutError
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ADAPTERS = {

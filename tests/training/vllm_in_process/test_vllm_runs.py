@@ -14,12 +14,12 @@ from grpo_runs import PROCESS, grpo_flags
 from lmms_eval_command import environment
 from video_runs import World
 
-from model_adapters.asking import AdapterError
-from model_adapters.server_engine import ServerEngine
-from training.csv_log import LOG_FILE, read_log
-from training.vllm_rollouts import WEIGHTS
-from training.whole_checkpoints import whole_checkpoints
-from training.whole_run import FINAL
+from egost.model_adapters.asking import AdapterError
+from egost.model_adapters.server_engine import ServerEngine
+from egost.training.csv_log import LOG_FILE, read_log
+from egost.training.vllm_rollouts import WEIGHTS
+from egost.training.whole_checkpoints import whole_checkpoints
+from egost.training.whole_run import FINAL
 
 pytestmark = pytest.mark.slow
 

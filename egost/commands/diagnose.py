@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from egost_commands.front import console, says_what_to_do
-from egost_commands.run import Engine
+from egost.commands.front import console, says_what_to_do
+from egost.commands.run import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from egost_tasks.controls import Control
-    from egost_tasks.judge import Judge
-    from model_adapters.control_run import Questions
-    from model_adapters.host_model import EngineModel
-    from model_adapters.run_plan import RunOptions, RunPlan
-    from results.controls import About, Controls, Gap
-    from results.records import SampleRecord
-    from results.statistics import Difference
+    from egost.model_adapters.control_run import Questions
+    from egost.model_adapters.host_model import EngineModel
+    from egost.model_adapters.run_plan import RunOptions, RunPlan
+    from egost.results.controls import About, Controls, Gap
+    from egost.results.records import SampleRecord
+    from egost.results.statistics import Difference
+    from egost.tasks.controls import Control
+    from egost.tasks.judge import Judge
 
 _ALL = "blind,shuffled,reversed,middle,rotated"
 
@@ -63,9 +63,9 @@ def diagnose(
     Writes controls.json (with --text-only text_floor.json), which the leaderboard and the report read. The controls
     share the journal with egost run: what is answered is not asked again, and the same command goes on after a kill.
     """
-    from egost_commands.text_only import measure_text_only
-    from egost_tasks.controls import ControlError, read_controls
-    from model_adapters.run_plan import RunOptions
+    from egost.commands.text_only import measure_text_only
+    from egost.model_adapters.run_plan import RunOptions
+    from egost.tasks.controls import ControlError, read_controls
 
     if text_only:
         measure_text_only(model, tasks, train, output)
@@ -85,11 +85,11 @@ def diagnose(
 def _run_controls(
     name: str, options: RunOptions, wanted: Sequence[Control], limit: int | None, room: int | None
 ) -> None:
-    from egost_tasks.judge import chosen_judge
-    from egost_tasks.task_names import named_tasks
-    from model_adapters.control_run import choose_questions, load_model, note_plan, number_of_requests
-    from model_adapters.run_plan import model_named, plan_run
-    from results.controls import compare_controls, write_controls
+    from egost.model_adapters.control_run import choose_questions, load_model, note_plan, number_of_requests
+    from egost.model_adapters.run_plan import model_named, plan_run
+    from egost.results.controls import compare_controls, write_controls
+    from egost.tasks.judge import chosen_judge
+    from egost.tasks.task_names import named_tasks
 
     named_tasks(options.tasks)  # A wrong name is to be told before a checkpoint is looked at.
     plan = plan_run(model_named(name), options, os.environ)
@@ -121,9 +121,9 @@ def control_records(
     model: EngineModel, questions: Questions, wanted: Sequence[Control], judge: Judge | None
 ) -> tuple[dict[str, list[SampleRecord]], list[list[SampleRecord]]]:
     """What a model is worth as asked and under each control, and with the options moved on by 1, 2, ... places."""
-    from model_adapters.control_run import ask
-    from results.control_records import by_rotation, scored
-    from results.controls import AS_ASKED
+    from egost.model_adapters.control_run import ask
+    from egost.results.control_records import by_rotation, scored
+    from egost.results.controls import AS_ASKED
 
     replies = {AS_ASKED: scored(ask(model, questions, None), judge)}
     for control in wanted:
@@ -136,10 +136,10 @@ def control_records(
 def _about(
     plan: RunPlan, identity: dict[str, Any], questions: Questions, options: RunOptions, judge: str
 ) -> About:
-    from egost_tasks.frames import chosen_protocol
-    from egost_tasks.prompts import chosen_prompt, load_prompt
-    from results.controls import About
-    from results.text_only import Subject
+    from egost.results.controls import About
+    from egost.results.text_only import Subject
+    from egost.tasks.frames import chosen_protocol
+    from egost.tasks.prompts import chosen_prompt, load_prompt
 
     release = questions.release
     return About(

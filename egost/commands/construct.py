@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from egost_commands.front import Workers, console, says_what_to_do
+from egost.commands.front import Workers, console, says_what_to_do
 
 if TYPE_CHECKING:
-    from egost_tasks.construction.calibration import Calibration
-    from egost_tasks.construction.workfolder import WorkFolder
+    from egost.tasks.construction.calibration import Calibration
+    from egost.tasks.construction.workfolder import WorkFolder
 
 construct_app = typer.Typer(
     help="Build such a benchmark from videos: clips, annotate, questions, calibrate, review, publish.",
@@ -37,9 +37,9 @@ def clips(
     workers: Workers = None,
 ) -> None:
     """Cut the videos into clips of one form, on all cores; run it again to go on (exit code 1 when one fails)."""
-    from egost_tasks.construction.clip_step import build_clips, lengths
-    from egost_tasks.construction.length_plot import write_length_plot
-    from egost_tasks.construction.workfolder import WorkFolder
+    from egost.tasks.construction.clip_step import build_clips, lengths
+    from egost.tasks.construction.length_plot import write_length_plot
+    from egost.tasks.construction.workfolder import WorkFolder
 
     folder = WorkFolder(out)
     rows, failures = build_clips(folder, spec, workers=workers)
@@ -69,13 +69,13 @@ def annotate(
     annotator: Annotated[str | None, typer.Option(help="Whose routes; your login name by default.")] = None,
 ) -> None:
     """Tell the routes on a local page in the browser, saved at each change; or take in a file of them."""
-    from egost_tasks.construction.workfolder import WorkFolder
+    from egost.tasks.construction.workfolder import WorkFolder
 
     folder = WorkFolder(out)
     if import_ is not None:
         _import(folder, import_)
         return
-    from egost_tasks.construction.annotation_server import serve_annotation
+    from egost.tasks.construction.annotation_server import serve_annotation
 
     who = annotator or getpass.getuser()
 
@@ -88,7 +88,7 @@ def annotate(
 
 def _import(folder: WorkFolder, file: Path) -> None:
     """All annotations of a file or none."""
-    from egost_tasks.construction.annotation_import import import_annotations
+    from egost.tasks.construction.annotation_import import import_annotations
 
     imported = import_annotations(folder, file)
     done = {annotation.clip for annotation in folder.annotations.all()}
@@ -107,10 +107,10 @@ def questions(
     seed: Annotated[int, typer.Option(min=0, help="Of wordings, rules and right letters.")] = 0,
 ) -> None:
     """Write the questions of the annotated clips; run it again to go on, what a server wrote is kept."""
-    from egost_tasks.construction.costs import cost_of
-    from egost_tasks.construction.question_step import write_questions
-    from egost_tasks.construction.workfolder import WorkFolder
-    from egost_tasks.construction.writers import get_writer
+    from egost.tasks.construction.costs import cost_of
+    from egost.tasks.construction.question_step import write_questions
+    from egost.tasks.construction.workfolder import WorkFolder
+    from egost.tasks.construction.writers import get_writer
 
     folder = WorkFolder(out)
     found = write_questions(folder, get_writer(writer, folder.writer_replies, seed), seed=seed)
@@ -152,8 +152,8 @@ def calibrate(
 
     Exit code 1 where the set gives its answers away, or nothing is left.
     """
-    from egost_tasks.construction.calibration import calibrate as calibrate_folder
-    from egost_tasks.construction.workfolder import WorkFolder
+    from egost.tasks.construction.calibration import calibrate as calibrate_folder
+    from egost.tasks.construction.workfolder import WorkFolder
 
     folder = WorkFolder(out)
     result = calibrate_folder(folder, blind=blind or (), judge=judge)
@@ -171,8 +171,8 @@ def calibrate(
 @says_what_to_do
 def review(out: Out, port: PagePort = 0) -> None:
     """Accept, edit or reject what waits for a person, on a local page in the browser; then calibrate again."""
-    from egost_tasks.construction.review_server import serve_review
-    from egost_tasks.construction.workfolder import WorkFolder
+    from egost.tasks.construction.review_server import serve_review
+    from egost.tasks.construction.workfolder import WorkFolder
 
     folder = WorkFolder(out)
 
@@ -200,8 +200,8 @@ def publish(
     ] = False,
 ) -> None:
     """Write the official layout with a data card; the tasks run on it, `egost data verify` checks it."""
-    from egost_tasks.construction.publication import publish as publish_folder
-    from egost_tasks.construction.workfolder import WorkFolder
+    from egost.tasks.construction.publication import publish as publish_folder
+    from egost.tasks.construction.workfolder import WorkFolder
 
     done = publish_folder(WorkFolder(out), release, name=name, with_findings=with_findings)
     console.print(

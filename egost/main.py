@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from egost_commands import (
+from egost.commands import (
     clips,
     compare,
     construct,

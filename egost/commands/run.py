@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egost_commands.front import console, says_what_to_do
-from egost_commands.show import write_manifest
-from egost_commands.summary import summary
+from egost.commands.front import console, says_what_to_do
+from egost.commands.show import write_manifest
+from egost.commands.summary import summary
 
 if TYPE_CHECKING:
-    from model_adapters.run_plan import RunPlan
+    from egost.model_adapters.run_plan import RunPlan
 
 
 class Engine(str, Enum):
@@ -53,7 +53,7 @@ def run(
     The same command again goes on where a killed run stopped. Exit code 2 when the run did not finish, 1 when too
     many samples are unscored.
     """
-    from model_adapters.run_plan import RunOptions, model_named, plan_run
+    from egost.model_adapters.run_plan import RunOptions, model_named, plan_run
 
     options = RunOptions(
         tasks, engine.value if engine else None, limit, output, fresh, base_url, tuple(extra or ())
@@ -65,7 +65,7 @@ def run(
 
 
 def _run(plan: RunPlan) -> None:
-    from results.run import RunError, latest_run
+    from egost.results.run import RunError, latest_run
 
     started = time.time_ns()
     done = subprocess.run(plan.command, env={**os.environ, **plan.settings}, check=False)

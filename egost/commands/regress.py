@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egost_commands.front import console, says_what_to_do
+from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
-    from results.moved_samples import Change, MovedSample, Stage
-    from results.regression import Drop, Verdict
+    from egost.results.moved_samples import Change, MovedSample, Stage
+    from egost.results.regression import Drop, Verdict
 
 _MEANING: dict[Stage, str] = {
     "data": "other questions, answers or clip files: another release, a changed file, --limit, EGOST_TRAINED_ON.",
@@ -52,10 +52,10 @@ def regress(
     Names data, frames, prompt, model, scoring or aggregation, and the samples. Exit code 0 when nothing has moved, or
     no further than --tolerance allows; 1 when it has; 2 when that cannot be told.
     """
-    from results.baseline import BaselineError, baseline_of
-    from results.baseline_file import read_baseline, write_baseline
-    from results.regression import regression
-    from results.run import latest_run
+    from egost.results.baseline import BaselineError, baseline_of
+    from egost.results.baseline_file import read_baseline, write_baseline
+    from egost.results.regression import regression
+    from egost.results.run import latest_run
 
     now = baseline_of(latest_run(run))
     try:

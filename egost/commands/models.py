@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from egost_commands.front import console, says_what_to_do
+from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
-    from model_adapters.known_models import KnownModel
+    from egost.model_adapters.known_models import KnownModel
 
 
 class Format(str, Enum):
@@ -27,7 +27,7 @@ def models(
     format: Annotated[Format, typer.Option(help="table or json.")] = Format.table,
 ) -> None:
     """List the known models: the paper's ten, ST-R1 and today's; or show one of them."""
-    from model_adapters.known_models import find_model, known_models
+    from egost.model_adapters.known_models import find_model, known_models
 
     chosen = [find_model(name)] if name else list(known_models().models)
     if format is Format.json:
@@ -40,7 +40,7 @@ def models(
 
 
 def _facts(model: KnownModel) -> dict[str, Any]:
-    from model_adapters.known_models import known_models
+    from egost.model_adapters.known_models import known_models
 
     estimated = {
         "weights_gib": model.weights_gib and round(model.weights_gib, 1),
@@ -67,7 +67,7 @@ def _print_one(model: KnownModel) -> None:
 
 
 def _print_all(models: list[KnownModel]) -> None:
-    from model_adapters.known_models import known_models
+    from egost.model_adapters.known_models import known_models
 
     table = Table(box=None, padding=(0, 1, 0, 0))
     for column in ("name", "model", "revision", "engines", "prompt", "frames", "GiB", "GPUs", "paper"):

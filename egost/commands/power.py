@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egost_commands.front import console, says_what_to_do
+from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
-    from results.power import Spread
+    from egost.results.power import Spread
 
 
 @says_what_to_do
@@ -38,7 +38,7 @@ def power(
     ] = 0.1,
 ) -> None:
     """How many samples, of how many clips, two runs need to show a difference (paired, two-sided, 5 %)."""
-    from results.power import assumed_spread, needed, visible
+    from egost.results.power import assumed_spread, needed, visible
 
     spread = _measured(run_a, run_b, task or []) if run_a else assumed_spread(sd, per_clip, correlation)
     source = "assumed" if run_a is None else f"measured on {spread.n} samples of {spread.clips} clips"
@@ -66,10 +66,10 @@ def power(
 
 
 def _measured(run_a: Path, run_b: Path | None, tasks: list[str]) -> Spread:
-    from results.power import PowerError, spread_of
-    from results.records import read_records
-    from results.run import latest_run
-    from results.statistics import paired_rows, scored_rows
+    from egost.results.power import PowerError, spread_of
+    from egost.results.records import read_records
+    from egost.results.run import latest_run
+    from egost.results.statistics import paired_rows, scored_rows
 
     a = read_records(latest_run(run_a))
     rows = scored_rows(a) if run_b is None else paired_rows(a, read_records(latest_run(run_b)))

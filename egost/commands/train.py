@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from egost_commands import train_demo
-from egost_commands.front import console, says_what_to_do
+from egost.commands import train_demo
+from egost.commands.front import console, says_what_to_do
 
 train_app = typer.Typer(help="Make training rows, train, merge adapters.", no_args_is_help=True)
 
@@ -54,8 +54,8 @@ def data(
     import shlex
     import sys
 
-    from training.build_rows import write_rows
-    from training.row_choices import RowChoices, chosen_rows
+    from egost.training.build_rows import write_rows
+    from egost.training.row_choices import RowChoices, chosen_rows
 
     built = chosen_rows(
         RowChoices(world, root, rows, tasks, seed, by, hold_out, not no_think, writer, released)
@@ -87,7 +87,7 @@ def data(
 @says_what_to_do
 def sft(context: typer.Context, config: Config) -> None:
     """Fine-tune with video; any flag of the recipe may follow (--rows FILE, --learning_rate 1e-5, --dry-run)."""
-    from training.sft import main
+    from egost.training.sft import main
 
     main(["--config", str(config), *context.args])
 
@@ -96,7 +96,7 @@ def sft(context: typer.Context, config: Config) -> None:
 @says_what_to_do
 def grpo(context: typer.Context, config: Config) -> None:
     """Train by GRPO with video; any flag of the recipe may follow (--rows FILE, --learning_rate 1e-6, --dry-run)."""
-    from training.grpo import main
+    from egost.training.grpo import main
 
     main(["--config", str(config), *context.args])
 
@@ -111,7 +111,7 @@ def merge(
     ] = None,
 ) -> None:
     """Put LoRA adapters into their base model: a checkpoint that vLLM and --model qwen2_vl take as it is."""
-    from training.merge import merge as merge_adapters
+    from egost.training.merge import merge as merge_adapters
 
     merged = merge_adapters(adapter, out, base)
     console.print(f"Merged: {merged.folder} ({merged.revision[:19]})", soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from egost_commands.front import console, says_what_to_do
+from egost.commands.front import console, says_what_to_do
 
 
 @says_what_to_do
@@ -18,7 +18,7 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
 
     Exit code 2 when it did not finish, 1 when more of a task's samples are unscored than it allows.
     """
-    from results.run import latest_run
+    from egost.results.run import latest_run
 
     found = latest_run(run)
     for name, value in found.settings.items():

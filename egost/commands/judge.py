@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egost_commands.front import console, says_what_to_do
-from egost_commands.show import write_manifest
-from egost_commands.summary import summary
+from egost.commands.front import console, says_what_to_do
+from egost.commands.show import write_manifest
+from egost.commands.summary import summary
 
 if TYPE_CHECKING:
-    from egost_tasks.judge import Judge
+    from egost.tasks.judge import Judge
 
 
 @says_what_to_do
@@ -31,7 +31,7 @@ def judge(
     report: Annotated[Path | None, typer.Option(help="With --check: write the report as JSON, too.")] = None,
 ) -> None:
     """Score a run's routes again with a judge, without the model; or check the judge itself."""
-    from egost_tasks.judge import chosen_judge, get_judge
+    from egost.tasks.judge import chosen_judge, get_judge
 
     if check == (run is not None):
         raise typer.BadParameter("name a run to be judged, or --check to have the judge itself checked")
@@ -49,7 +49,7 @@ def judge(
 def _check_judge(who: Judge, report: Path | None) -> None:
     import json
 
-    from egost_tasks.judge_validity import check, render, to_json
+    from egost.tasks.judge_validity import check, render, to_json
 
     found = check(who)
     console.print(render(found))
@@ -59,8 +59,8 @@ def _check_judge(who: Judge, report: Path | None) -> None:
 
 
 def _rejudge(run: Path, who: Judge) -> None:
-    from results.rejudge import rejudge
-    from results.run import latest_run
+    from egost.results.rejudge import rejudge
+    from egost.results.run import latest_run
 
     written = rejudge(latest_run(run), who)
     console.print(f"written: {written}", soft_wrap=True, highlight=False)

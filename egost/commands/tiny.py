@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from egost_commands.front import says_what_to_do
+from egost.commands.front import says_what_to_do
 
 
 @says_what_to_do
@@ -15,6 +15,6 @@ def tiny(
     folder: Annotated[Path | None, typer.Argument(help="Where to write it; in the cache by default.")] = None,
 ) -> None:
     """Print the folder of the embedded tiny Qwen2-VL checkpoint, which is made at first use."""
-    from model_adapters.tiny_checkpoint import tiny_checkpoint
+    from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 
     typer.echo(tiny_checkpoint(folder))

@@ -11,10 +11,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from egost_commands.front import console, says_what_to_do
+from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
-    from results.compare import Comparison, Flip
+    from egost.results.compare import Comparison, Flip
 
 _SHOWN = 20
 
@@ -38,9 +38,9 @@ def compare(
 
     Refuses runs that differ in more than their model (release, frames, prompt, judge, task version), and says in what.
     """
-    from results.compare import CompareError, as_json, flips_as_csv
-    from results.compare import compare as compared
-    from results.run import latest_run
+    from egost.results.compare import CompareError, as_json, flips_as_csv
+    from egost.results.compare import compare as compared
+    from egost.results.run import latest_run
 
     if output is not None and output.suffix not in (".csv", ".json"):
         raise CompareError(f"--output {output}: expected a name that ends with .csv (flips) or .json (all).")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-from egost_tasks.errors import EgostError
+from egost.tasks.errors import EgostError
 
 if TYPE_CHECKING:
-    from egost_tasks.release import Release
+    from egost.tasks.release import Release
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,6 +38,6 @@ def says_what_to_do(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def asked_release(mini: bool) -> Release:
-    from egost_tasks.release import open_release
+    from egost.tasks.release import open_release
 
     return open_release("mini" if mini else "official")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from egost_commands.front import says_what_to_do
+from egost.commands.front import says_what_to_do
 
 
 class Format(str, Enum):
@@ -56,12 +56,12 @@ def leaderboard(
 
     A figure stands there only if it can be compared: the reasons of all others are told.
     """
-    from egost_tasks.cache import write_whole
-    from model_adapters.known_models import known_models
-    from results.leaderboard.entries import find_entries
-    from results.leaderboard.formats import format_of, written
-    from results.leaderboard.tables import leaderboard as tables_with
-    from results.published_tables import TABLES
+    from egost.model_adapters.known_models import known_models
+    from egost.results.leaderboard.entries import find_entries
+    from egost.results.leaderboard.formats import format_of, written
+    from egost.results.leaderboard.tables import leaderboard as tables_with
+    from egost.results.published_tables import TABLES
+    from egost.tasks.cache import write_whole
 
     paper_rows = {
         name.casefold(): model.paper_row

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from egost_commands.front import console, says_what_to_do
+from egost.commands.front import console, says_what_to_do
 
 
 @says_what_to_do
@@ -25,9 +25,9 @@ def report(
 
     Frames come from the cache (EGOST_CACHE), where the run left them.
     """
-    from egost_tasks.cache import cache_root, write_whole
-    from results.report.page import report_page
-    from results.run import latest_run
+    from egost.results.report.page import report_page
+    from egost.results.run import latest_run
+    from egost.tasks.cache import cache_root, write_whole
 
     runs = [latest_run(path) for path in (run, run_b) if path]
     page = report_page(runs, cache_root(), round(frames_mb * 1e6))

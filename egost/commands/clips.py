@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from egost_commands.front import Mini, Workers, asked_release, console, says_what_to_do
+from egost.commands.front import Mini, Workers, asked_release, console, says_what_to_do
 
 
 @says_what_to_do
 def build(mini: Mini = False, workers: Workers = None) -> None:
     """Decode the 8 frames of all clips into the cache, on all cores; run it again to go on."""
-    from egost_tasks.clips import Clip, build_clips
-    from egost_tasks.frames import chosen_protocol
-    from egost_tasks.release_check import present_samples
+    from egost.tasks.clips import Clip, build_clips
+    from egost.tasks.frames import chosen_protocol
+    from egost.tasks.release_check import present_samples
 
     release = asked_release(mini)
     paths = sorted({release.clip_path(s) for s in present_samples(release)})

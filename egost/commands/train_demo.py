@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from egost_commands.front import console, says_what_to_do
+from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
-    from results.records import SampleRecord
-    from results.training_table import Target, TrainedModel, TrainingTable
-    from training.demo import Demo, Paradigm
+    from egost.results.records import SampleRecord
+    from egost.results.training_table import Target, TrainedModel, TrainingTable
+    from egost.training.demo import Demo, Paradigm
 
 AIM = 60.0
 """Percent that ST-R1 is to reach on each kind of question; guessing gets about 28."""
@@ -43,8 +43,8 @@ def demo(
     ] = None,
 ) -> None:
     """Make ST-R1 on the mini world on a CPU: data, fine-tuning, GRPO, evaluation, Table 3, plots."""
-    from model_adapters.embedded import MINI_BASE
-    from training.demo import FULL, QUICK, Demo, make_demo
+    from egost.model_adapters.embedded import MINI_BASE
+    from egost.training.demo import FULL, QUICK, Demo, make_demo
 
     asked = Demo(out.absolute(), (base or MINI_BASE).absolute(), QUICK if quick else FULL)
     took = make_demo(asked, console)
@@ -57,17 +57,17 @@ def demo(
 
 
 def _table(demo: Demo) -> tuple[TrainingTable, tuple[Target, ...]]:
-    from results.training_table import targets, training_table
+    from egost.results.training_table import targets, training_table
 
     table = training_table([_model(demo, paradigm) for paradigm in demo.paradigms], GAINS)
     return table, targets(table, "mini-base", "ST-R1", AIM)
 
 
 def _model(demo: Demo, paradigm: Paradigm) -> TrainedModel:
-    from results.records import read_records
-    from results.run import latest_run
-    from results.training_table import TrainedModel
-    from training.mini.controls import controls_file
+    from egost.results.records import read_records
+    from egost.results.run import latest_run
+    from egost.results.training_table import TrainedModel
+    from egost.training.mini.controls import controls_file
 
     records = read_records(latest_run(demo.evaluation(paradigm.name)))
     controls: dict[str, tuple[SampleRecord, ...]] = {
@@ -78,7 +78,7 @@ def _model(demo: Demo, paradigm: Paradigm) -> TrainedModel:
 
 
 def _under_control(records: tuple[SampleRecord, ...], path: Path) -> tuple[SampleRecord, ...]:
-    from training.mini.controls import read_replies
+    from egost.training.mini.controls import read_replies
 
     replies = read_replies(path)
     return tuple(
@@ -91,8 +91,8 @@ def _under_control(records: tuple[SampleRecord, ...], path: Path) -> tuple[Sampl
 
 
 def _plots(demo: Demo) -> list[Path]:
-    from training.csv_log import LOG_FILE
-    from training.curves import FINE_TUNING, REWARD, draw
+    from egost.training.csv_log import LOG_FILE
+    from egost.training.curves import FINE_TUNING, REWARD, draw
 
     log = {paradigm.name: demo.run(paradigm.name) / LOG_FILE for paradigm in demo.paradigms}
     fine_tuning, reward = demo.out / "fine_tuning.png", demo.out / "grpo.png"
@@ -108,8 +108,8 @@ def _report(
     plots: list[Path],
     took: dict[str, float],
 ) -> None:
-    from egost_tasks.cache import write_whole
-    from results.training_table import as_json, markdown
+    from egost.results.training_table import as_json, markdown
+    from egost.tasks.cache import write_whole
 
     lines = [
         "# ST-R1 on the mini world",
@@ -133,7 +133,7 @@ def _report(
 
 
 def _show(demo: Demo, table: TrainingTable, aims: tuple[Target, ...]) -> None:
-    from results.training_table import controlled, form, legend
+    from egost.results.training_table import controlled, form, legend
 
     console.print((demo.rows(demo.size.rows[-1]) / "README.md").read_text(encoding="utf-8"), markup=False)
     for head, rows in (form(table), controlled(table)):

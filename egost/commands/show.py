@@ -14,12 +14,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from egost_commands.front import console, says_what_to_do
+from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
-    from results.run import Run
-    from results.run_manifest import RunManifest, TaskRecord, Usage
-    from results.statistics import Estimate
+    from egost.results.run import Run
+    from egost.results.run_manifest import RunManifest, TaskRecord, Usage
+    from egost.results.statistics import Estimate
 
 
 @says_what_to_do
@@ -32,9 +32,9 @@ def show(
 
     `egost run` writes it beside the results; of any other run of lmms-eval it is read from what was saved.
     """
-    from model_adapters.api_spending import usd
-    from results.run import latest_run
-    from results.run_manifest import run_manifest
+    from egost.model_adapters.api_spending import usd
+    from egost.results.run import latest_run
+    from egost.results.run_manifest import run_manifest
 
     found = latest_run(run)
     manifest = run_manifest(found, usd)
@@ -52,8 +52,8 @@ def show(
 
 def write_manifest(run: Run) -> None:
     """Write a run's manifest beside its results."""
-    from model_adapters.api_spending import usd
-    from results.run_manifest import manifest_file, run_manifest
+    from egost.model_adapters.api_spending import usd
+    from egost.results.run_manifest import manifest_file, run_manifest
 
     run_manifest(run, usd).write(manifest_file(run))
 
@@ -91,8 +91,8 @@ def _lines(manifest: RunManifest) -> list[tuple[str, str]]:
 
 
 def _tasks(manifest: RunManifest, run: Run) -> Table:
-    from results.records import read_records
-    from results.statistics import estimate
+    from egost.results.records import read_records
+    from egost.results.statistics import estimate
 
     records = read_records(run)
     table = Table(box=None, padding=(0, 1, 0, 0))
