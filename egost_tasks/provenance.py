@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from egost.tasks.frames import chosen_protocol
+from egost.tasks.clips.clips.protocols import chosen_protocol
 from egost.tasks.judge import Judge, chosen_judge
 from egost.tasks.machine import commit, machine
 from egost.tasks.prompts import chosen_prompt, load_prompt

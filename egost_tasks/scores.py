@@ -19,7 +19,7 @@ from egost.tasks.choices import (
     outside_think,
     strict_choice,
 )
-from egost.tasks.clips import Clip
+from egost.tasks.clips.clips.clips import Clip
 from egost.tasks.errors import ClipError
 from egost.tasks.generations import Generation
 from egost.tasks.judge import Judge, JudgeFailure, Judgement, RouteItem

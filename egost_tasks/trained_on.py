@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from egost.tasks.cache import cache_root
-from egost.tasks.clip_sources import source_sha256
 from egost.tasks.errors import ClipError, EgostError
+from egost.tasks.file_hashes import source_sha256
 from egost.tasks.release import Release
 from egost.tasks.sample import Sample
 

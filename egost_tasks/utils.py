@@ -23,9 +23,9 @@ from egost.tasks.aggregates import count_with_reason as count_with_reason
 from egost.tasks.aggregates import count_without_reason as count_without_reason
 from egost.tasks.aggregates import mean_of_scored as mean_of_scored
 from egost.tasks.aggregates import total as total
-from egost.tasks.clips import Clip, get_clip
+from egost.tasks.clips.clips.clips import Clip, get_clip
+from egost.tasks.clips.clips.protocols import chosen_protocol
 from egost.tasks.errors import CacheError, ClipError, EgostError, PromptError, exits_with_message
-from egost.tasks.frames import chosen_protocol
 from egost.tasks.generations import noted_generation
 from egost.tasks.judge import JudgeStopped, chosen_judge
 from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt

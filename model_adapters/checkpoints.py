@@ -12,8 +12,8 @@ from typing import Any
 
 from egost.model_adapters.asking import AdapterError
 from egost.tasks.cache import cache_root
-from egost.tasks.clip_sources import source_sha256
 from egost.tasks.errors import ClipError
+from egost.tasks.file_hashes import source_sha256
 
 _COUNTS = re.compile(
     r"(config|generation_config|adapter_config|processor_config|(video_)?preprocessor_config|special_tokens_map"

@@ -21,9 +21,16 @@ from egost.model_adapters.host_model import EngineModel
 from egost.model_adapters.registration import CLASSES
 from egost.model_adapters.requests import SampleRequest
 from egost.model_adapters.run_plan import RunPlan
-from egost.tasks.clips import Clip, build_clips
-from egost.tasks.controls import FRAME_CONTROLS, Answer, Control, ControlError, altered_clip, rotated
-from egost.tasks.frames import chosen_protocol
+from egost.tasks.clips.clips.clips import Clip, build_clips
+from egost.tasks.clips.clips.controls import (
+    FRAME_CONTROLS,
+    Answer,
+    Control,
+    ControlError,
+    altered_clip,
+    rotated,
+)
+from egost.tasks.clips.clips.protocols import chosen_protocol
 from egost.tasks.generations import noted_generation
 from egost.tasks.prompts import chosen_prompt, load_prompt
 from egost.tasks.release import Release, open_release

@@ -14,7 +14,7 @@ from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.families import VIDEO_METADATA, prompt_renderer
 from egost.model_adapters.traces import TOP, Step, Trace, video_reach, video_signature
-from egost.tasks.lossless import Frames, pixels_sha256
+from egost.tasks.clips.clips.lossless import Frames, pixels_sha256
 
 
 class HfEngine:

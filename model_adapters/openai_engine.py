@@ -24,7 +24,7 @@ from egost.model_adapters.api_endpoint import OTHER_KEY, check_url
 from egost.model_adapters.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
 from egost.model_adapters.api_spending import CallBound, Spending
 from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
-from egost.tasks.frames import N_FRAMES
+from egost.tasks.clips.clips.protocols import N_FRAMES
 from egost.tasks.judge import JudgeError
 from egost.tasks.openai_judge.endpoint import OPENAI_URL, Endpoint, find_key, open_client
 from egost.tasks.openai_judge.faults import fault_of, redacted, remedy

@@ -18,8 +18,8 @@ from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.parity import Parity, compare
 from egost.model_adapters.traces import Trace, TracingEngine
 from egost.tasks.cache import write_whole
-from egost.tasks.clips import Clip, build_clips
-from egost.tasks.frames import chosen_protocol
+from egost.tasks.clips.clips.clips import Clip, build_clips
+from egost.tasks.clips.clips.protocols import chosen_protocol
 from egost.tasks.prompts import chosen_prompt, load_prompt
 from egost.tasks.release import open_release
 from egost.tasks.sample import TASK_KINDS, WAYS, World

@@ -21,9 +21,9 @@ from egost.model_adapters.families import (
     config_overrides,
     prompt_renderer,
 )
-from egost.tasks.clips import Clip
+from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips.protocols import N_FRAMES
 from egost.tasks.errors import CacheError
-from egost.tasks.frames import N_FRAMES
 
 CONTEXT = 8192
 """Tokens: 8 frames of at most 768 patches are 3,072, and a prompt and a reasoned reply need less than the rest."""

@@ -8,7 +8,7 @@ from typing import Any
 from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity
 from egost.model_adapters.traces import TOP, Step, Trace, video_reach, video_signature
 from egost.model_adapters.vllm_engine import VllmEngine
-from egost.tasks.lossless import pixels_sha256
+from egost.tasks.clips.clips.lossless import pixels_sha256
 
 
 class TracingVllm:

@@ -31,7 +31,7 @@ from egost.results.records import SampleRecord, task_of
 from egost.results.recount import Figures
 from egost.tasks.cache import write_whole
 from egost.tasks.choices import Choice, Found, Invalid
-from egost.tasks.clip_manifest import ClipManifest
+from egost.tasks.clips.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError
 from egost.tasks.judge import JudgeFailure, Judgement
 from egost.tasks.sample import Sample

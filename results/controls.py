@@ -27,7 +27,7 @@ from egost.results.run import Run
 from egost.results.statistics import Difference, Estimate, estimate, paired
 from egost.results.text_only import Subject, release_of
 from egost.tasks.cache import write_whole
-from egost.tasks.controls import ControlError
+from egost.tasks.clips.clips.controls import ControlError
 from egost.tasks.sample import Sample
 from egost.tasks.text_floor import FOLDS, linear_guesser, longest_option
 

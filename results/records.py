@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from egost.results.run import Run, RunError
 from egost.tasks.choices import Choice
-from egost.tasks.clip_manifest import ClipManifest
+from egost.tasks.clips.clips.manifest import ClipManifest
 from egost.tasks.generations import Generation
 from egost.tasks.judge import JudgeFailure, Judgement
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind, Way, World

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from egost.tasks.cache import cache_root, write_whole
-from egost.tasks.clip_sources import source_sha256
 from egost.tasks.errors import EgostError
+from egost.tasks.file_hashes import source_sha256
 from egost.tasks.release import Release
 from egost.tasks.sample import Sample, TaskKind
 from egost.training.data_card import data_card, markdown

@@ -22,9 +22,9 @@ from egost.model_adapters.asking import Ask, GenerationArguments
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.group_sampling import EngineSampler, GroupSampler, ServerSampler
 from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
-from egost.tasks.clips import Clip
+from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import EgostError
-from egost.tasks.frames import parse_protocol
 from egost.tasks.judge import chosen_judge
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release import Release, open_release

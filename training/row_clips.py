@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from egost.tasks.clips import Clip, build_clips
+from egost.tasks.clips.clips.clips import Clip, build_clips
+from egost.tasks.clips.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
-from egost.tasks.frames import Protocol
 from egost.tasks.release import Release
 from egost.training.rows import RowError
 from egost.training.training_rows import TrainingRow

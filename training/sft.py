@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from egost.tasks.clips import Clip
+from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import EgostError
-from egost.tasks.frames import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release import Release, open_release
 from egost.training.answer_mask import TaughtSample, answer_ids, batch

@@ -48,7 +48,7 @@ def status(mini: Mini = False) -> None:
 def verify(mini: Mini = False, workers: Workers = None) -> None:
     """Check every question against its clip, decoding each clip (exit code 1 when one fails)."""
     from egost.tasks import release_check
-    from egost.tasks.frames import chosen_protocol
+    from egost.tasks.clips.clips.protocols import chosen_protocol
 
     release = asked_release(mini)
     found = release_check.status(release)

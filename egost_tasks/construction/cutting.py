@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from egost.tasks.clips.clips.decoders import decoded_frames, upright_rgb
+from egost.tasks.clips.clips.packets import open_video, read_packets
 from egost.tasks.construction.spec import Cut
 from egost.tasks.construction.workfolder import ClipRow
-from egost.tasks.decoders import decoded_frames, upright_rgb
 from egost.tasks.errors import ClipError
 from egost.tasks.mini_world.film import write_film
-from egost.tasks.packets import open_video, read_packets
 
 MAX_SIDE = 1280
 """Most pixels of a clip's longer side: 720p, far more than any evaluated model sees. This project's own rule."""

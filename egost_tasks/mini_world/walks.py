@@ -1,7 +1,7 @@
 """Plans a clip: what happens in it, on which map, and where the camera is in each frame.
 
 The walk is timed so that the 8 evenly spaced frames (`linspace(0, n-1, 8)`, truncated; the reference's
-sampling, see `egost.tasks.frames`) show the start, each junction before the turn and in the middle of it,
+sampling, see `egost.tasks.clips.protocols`) show the start, each junction before the turn and in the middle of it,
 each action, and the end.
 """
 

@@ -20,7 +20,7 @@ from egost.results.text_only import (
     text_only,
     text_only_of,
 )
-from egost.tasks.controls import ControlError
+from egost.tasks.clips.clips.controls import ControlError
 from egost.tasks.text_floor import FloorError
 
 RELEASED_ROWS_FLOOR = (

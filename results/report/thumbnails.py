@@ -12,10 +12,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from egost.tasks.clips import Clip
-from egost.tasks.decode_worker import CLIP_FILE, MANIFEST_FILE
+from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
+from egost.tasks.clips.clips.lossless import Frames
 from egost.tasks.errors import CacheError
-from egost.tasks.lossless import Frames
 
 STEPS = ((224, 70), (160, 60), (112, 50))
 """Largest width in pixels and WebP quality, from the best to the smallest pictures."""

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from video_files import write_audio, write_video
 
-from egost.tasks import clips
-from egost.tasks.clip_manifest import ClipManifest
-from egost.tasks.clips import Clip, build_clips, get_clip
+from egost.tasks.clips.clips import clips
+from egost.tasks.clips.clips.clips import Clip, build_clips, get_clip
+from egost.tasks.clips.clips.lossless import read_lossless
+from egost.tasks.clips.clips.manifest import ClipManifest
+from egost.tasks.clips.clips.protocols import Protocol
 from egost.tasks.errors import CacheError
-from egost.tasks.frames import Protocol
-from egost.tasks.lossless import read_lossless
 
 UNIFORM = Protocol()
 ROOT = Path(clips.__file__).parents[1]
@@ -33,8 +33,8 @@ def test_many_threads_ask_for_the_same_clips(tmp_path: Path) -> None:
 _RACE = """
 import sys, time
 from pathlib import Path
-from egost.tasks.clips import get_clip
-from egost.tasks.frames import Protocol
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.protocols import Protocol
 print("ready", flush=True)
 sys.stdin.readline()
 for source in sys.argv[1:]:
@@ -99,8 +99,8 @@ def test_build_clips_ends_where_the_cache_cannot_be_written(tmp_path: Path) -> N
 _BUILD = """
 import sys
 from pathlib import Path
-from egost.tasks.clips import Clip, build_clips
-from egost.tasks.frames import Protocol
+from egost.tasks.clips.clips import Clip, build_clips
+from egost.tasks.clips.protocols import Protocol
 outcomes = build_clips([Path(source) for source in sys.argv[1:]], Protocol(), workers=1)
 assert all(isinstance(outcome, Clip) for outcome in outcomes)
 """

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from video_files import numbers, write_audio, write_video
 
-from egost.tasks import clip_sources
-from egost.tasks.clips import get_clip
+from egost.tasks import file_hashes as clip_sources
+from egost.tasks.clips.clips.clips import get_clip
+from egost.tasks.clips.clips.lossless import read_lossless, write_lossless
+from egost.tasks.clips.clips.protocols import Protocol
 from egost.tasks.errors import CacheError, ClipError
-from egost.tasks.frames import Protocol
-from egost.tasks.lossless import read_lossless, write_lossless
 
 UNIFORM = Protocol()
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from video_files import cut, numbers, patch, rotate, write_audio, write_video
 
-from egost.tasks.decoders import DecodedClip, Decoder, DecoderError, chosen_decoder, decode_clip
+from egost.tasks.clips.clips.decoders import DecodedClip, Decoder, DecoderError, chosen_decoder, decode_clip
+from egost.tasks.clips.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
-from egost.tasks.frames import Protocol
 
 OTHERS = [
     pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from egost.tasks.frames import (
+from egost.tasks.clips.clips.protocols import (
     Protocol,
     ProtocolError,
     chosen_protocol,

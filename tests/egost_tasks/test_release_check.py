@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from egost.tasks.frames import Protocol
+from egost.tasks.clips.clips.protocols import Protocol
 from egost.tasks.release import Release
 from egost.tasks.release_check import status, verify
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from release_files import write_video
 
-from egost.tasks.clips import Clip, get_clip
+from egost.tasks.clips.clips.clips import Clip, get_clip
+from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import ClipError
-from egost.tasks.frames import parse_protocol
 from egost.tasks.judge import JudgeFailure, Judgement, RouteItem
 from egost.tasks.sample import Sample
 from egost.tasks.scores import Response, as_metrics, failed_reply, route_prediction, score_choice, score_route

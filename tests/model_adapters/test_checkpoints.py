@@ -53,7 +53,7 @@ def test_a_folder_is_known_by_all_that_a_reply_depends_on(tiny: Path, tmp_path: 
 def test_a_hash_is_remembered_between_processes(
     tiny: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egost.tasks.clip_sources._known", {})
+    monkeypatch.setattr("egost.tasks.file_hashes._known", {})
     revision = checkpoint_identity(tiny).revision
     [memo] = [
         path
@@ -62,7 +62,7 @@ def test_a_hash_is_remembered_between_processes(
     ]
     known = json.loads(memo.read_text())
     memo.write_text(json.dumps({**known, "sha256": "0" * 64}))
-    monkeypatch.setattr("egost.tasks.clip_sources._known", {})
+    monkeypatch.setattr("egost.tasks.file_hashes._known", {})
     assert checkpoint_identity(tiny).revision != revision
 
 

@@ -20,8 +20,8 @@ from egost.model_adapters.api_frames import png_frames
 from egost.model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.model_adapters.gemini_engine import GeminiEngine
 from egost.model_adapters.openai_engine import OpenAIEngine
-from egost.tasks.clips import Clip, get_clip
-from egost.tasks.frames import parse_protocol, resize
+from egost.tasks.clips.clips.clips import Clip, get_clip
+from egost.tasks.clips.clips.protocols import parse_protocol, resize
 from egost.tasks.openai_judge.paced_calls import MOST_BAD_REQUESTS
 from egost.tasks.openai_judge.pacing import Pacing
 

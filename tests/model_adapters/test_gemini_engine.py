@@ -14,7 +14,7 @@ from test_closed_models import KEY, QUICK, answers, asks, make_clip
 from egost.model_adapters.api_frames import png_frames
 from egost.model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.model_adapters.gemini_engine import GeminiEngine
-from egost.tasks.clips import Clip
+from egost.tasks.clips.clips.clips import Clip
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from release_files import write_video
 from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.hf_engine import HfEngine
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.clips import Clip, get_clip
-from egost.tasks.frames import parse_protocol
+from egost.tasks.clips.clips.clips import Clip, get_clip
+from egost.tasks.clips.clips.protocols import parse_protocol
 
 SHORT = GenerationArguments(max_new_tokens=6)
 

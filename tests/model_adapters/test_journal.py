@@ -16,9 +16,9 @@ from release_files import write_video
 
 from egost.model_adapters.asking import Ask, EngineIdentity, GenerationArguments, Reply
 from egost.model_adapters.journal import Entry, Journal, request_key
-from egost.tasks.clips import Clip, get_clip
+from egost.tasks.clips.clips.clips import Clip, get_clip
+from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import CacheError
-from egost.tasks.frames import parse_protocol
 
 GREEDY = GenerationArguments(16)
 IDENTITY = EngineIdentity("script 1", "scripted", "abc", {"dtype": "float32", "frames": "video"})

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from egost.tasks import decode_process, frames, scores
+from egost.tasks import scores
 from egost.tasks.choices import Choice, last_answer_tag
+from egost.tasks.clips.clips import decode_process
+from egost.tasks.clips.clips import protocols as frames
 
 
 def other_frames() -> None:

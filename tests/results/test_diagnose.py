@@ -31,8 +31,8 @@ from egost.results.controls import (
 from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.results.text_only import release_of
-from egost.tasks.clips import Clip
-from egost.tasks.controls import (
+from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips.controls import (
     CONTROLS,
     Control,
     ControlError,
@@ -41,8 +41,8 @@ from egost.tasks.controls import (
     read_controls,
     rotated,
 )
+from egost.tasks.clips.clips.lossless import pixels_sha256
 from egost.tasks.judge import get_judge
-from egost.tasks.lossless import pixels_sha256
 from egost.tasks.release import open_release
 from egost.tasks.sample import Sample
 from egost.tasks.task_names import TaskNameError, named_tasks

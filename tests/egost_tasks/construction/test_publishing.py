@@ -11,6 +11,7 @@ from lmms_eval_command import lmms_eval, on_cpu, saved
 from mini_annotations import annotated_folder, annotation_of, scene_of
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.construction.annotation_import import import_annotations
 from egost.tasks.construction.annotations import AnnotationError, to_json
 from egost.tasks.construction.calibration import calibrate
@@ -19,7 +20,6 @@ from egost.tasks.construction.publication import CARD, CARD_TEXT, PublishError, 
 from egost.tasks.construction.question_step import write_questions
 from egost.tasks.construction.workfolder import WorkFolder, read_lines, write_lines
 from egost.tasks.construction.writers import OfflineWriter
-from egost.tasks.frames import parse_protocol
 from egost.tasks.mini_world import read_truths, write_mini_release
 from egost.tasks.mini_world.film import read_film
 from egost.tasks.mini_world.steps import ClipTruth

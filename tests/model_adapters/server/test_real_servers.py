@@ -18,7 +18,7 @@ from egost_serve import Served, start_serving
 from lmms_eval_command import lmms_eval, saved
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.frames import N_FRAMES
+from egost.tasks.clips.clips.protocols import N_FRAMES
 from egost.tasks.mini_world import write_mini_release
 
 pytestmark = [
@@ -118,8 +118,8 @@ def test_the_pixels_inline_bring_the_same_replies(
 
 
 def _ask(sample: Any, make: Any, arguments: Any) -> Any:
-    from egost.tasks.clips import get_clip
-    from egost.tasks.frames import parse_protocol
+    from egost.tasks.clips.clips.clips import get_clip
+    from egost.tasks.clips.clips.protocols import parse_protocol
     from egost.tasks.prompts import load_prompt
     from egost.tasks.release import open_release
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from egost.model_adapters.asking import Ask, GenerationArguments
-from egost.tasks.clips import get_clip
-from egost.tasks.frames import parse_protocol
+from egost.tasks.clips.clips.clips import get_clip
+from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release import Release

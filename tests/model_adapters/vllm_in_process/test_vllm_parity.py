@@ -20,8 +20,8 @@ from egost.model_adapters.parity import EXPLAINED_GAP, compare
 from egost.model_adapters.traces import Trace
 from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
 from egost.model_adapters.vllm_trace import TracingVllm
-from egost.tasks.clips import Clip, get_clip
-from egost.tasks.frames import parse_protocol
+from egost.tasks.clips.clips.clips import Clip, get_clip
+from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.release import Release
 
 SETTINGS = VllmSettings(dtype="float32", enforce_eager=True, max_num_seqs=2, max_model_len=1024)

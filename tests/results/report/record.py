@@ -7,7 +7,7 @@ from typing import Any
 
 from egost.results.records import SampleRecord
 from egost.tasks.choices import Choice
-from egost.tasks.clip_manifest import ClipManifest
+from egost.tasks.clips.clips.manifest import ClipManifest
 from egost.tasks.judge import Judgement
 from egost.tasks.sample import Sample
 

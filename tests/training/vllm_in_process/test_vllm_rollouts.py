@@ -21,8 +21,8 @@ from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.group_sampling import EngineSampler
 from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
-from egost.tasks.clips import Clip, get_clip
-from egost.tasks.frames import parse_protocol
+from egost.tasks.clips.clips.clips import Clip, get_clip
+from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release import Release
 from egost.training.video_grpo import _rollout

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import av
 
-from egost.tasks.clip_manifest import ClipManifest
-from egost.tasks.decoders import DecodedClip, Decoder, decode_clip, decoder_version
+from egost.tasks.clips.clips.decoders import DecodedClip, Decoder, decode_clip, decoder_version
+from egost.tasks.clips.clips.lossless import pixels_sha256, write_lossless
+from egost.tasks.clips.clips.manifest import ClipManifest
+from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import ClipError
-from egost.tasks.frames import parse_protocol
-from egost.tasks.lossless import pixels_sha256, write_lossless
 
 CLIP_FILE = "clip.mp4"
 MANIFEST_FILE = "manifest.json"

@@ -11,8 +11,8 @@ import threading
 from dataclasses import dataclass
 from multiprocessing import Pipe
 
-from egost.tasks.decode_worker import DecodeReply, DecodeRequest
-from egost.tasks.decoders import Decoder, DecoderError, chosen_decoder
+from egost.tasks.clips.clips.decode_worker import DecodeReply, DecodeRequest
+from egost.tasks.clips.clips.decoders import Decoder, DecoderError, chosen_decoder
 from egost.tasks.errors import CacheError, ClipError
 
 TIMEOUT = 30.0
@@ -62,7 +62,7 @@ def _positive_number(variable: str, default: float) -> float:
 
 
 # The child finds its modules where this process does, and is no copy of its main module.
-_COMMAND = "import sys; sys.path[:] = sys.argv[3:]; from egost.tasks.decode_worker import main; main()"
+_COMMAND = "import sys; sys.path[:] = sys.argv[3:]; from egost.tasks.clips.decode_worker import main; main()"
 
 
 class DecodeProcess:

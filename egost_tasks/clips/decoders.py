@@ -16,9 +16,9 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from egost.tasks.clips.clips.packets import Packet, PacketTable, open_video, read_packets, whole_packets
+from egost.tasks.clips.clips.protocols import Protocol, resize
 from egost.tasks.errors import ClipError, EgostError
-from egost.tasks.frames import Protocol, resize
-from egost.tasks.packets import Packet, PacketTable, open_video, read_packets, whole_packets
 
 Decoder = Literal["pyav", "torchcodec", "decord"]
 DEFAULT_DECODER: Decoder = "pyav"

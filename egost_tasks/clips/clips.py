@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from egost.tasks.cache import cache_root
-from egost.tasks.clip_manifest import ClipManifest
-from egost.tasks.clip_sources import source_sha256
-from egost.tasks.decode_process import DecodePool, decode_settings
-from egost.tasks.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
-from egost.tasks.decoders import DECODING_VERSION
+from egost.tasks.clips.clips.decode_process import DecodePool, decode_settings
+from egost.tasks.clips.clips.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
+from egost.tasks.clips.clips.decoders import DECODING_VERSION
+from egost.tasks.clips.clips.lossless import ENCODER, Frames, pixels_sha256, read_lossless
+from egost.tasks.clips.clips.manifest import ClipManifest
+from egost.tasks.clips.clips.protocols import Protocol
 from egost.tasks.errors import CacheError, ClipError
-from egost.tasks.frames import Protocol
-from egost.tasks.lossless import ENCODER, Frames, pixels_sha256, read_lossless
+from egost.tasks.file_hashes import source_sha256
 
 
 @dataclass(frozen=True)
