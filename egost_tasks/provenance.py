@@ -9,9 +9,9 @@ from egost.tasks.clips.clips.protocols import chosen_protocol
 from egost.tasks.judge import Judge, chosen_judge
 from egost.tasks.machine import commit, machine
 from egost.tasks.prompts import chosen_prompt, load_prompt
-from egost.tasks.release import open_release
+from egost.tasks.release.release.release import open_release
+from egost.tasks.release.release.trained_on import overlap_metadata
 from egost.tasks.sample import World
-from egost.tasks.trained_on import overlap_metadata
 
 TASK_VERSION = "1-B"
 """N-X: N changes whenever figures stop being comparable (prompt, data, scoring), X with the interface."""

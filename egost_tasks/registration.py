@@ -24,8 +24,8 @@ from packaging.specifiers import SpecifierSet
 
 from egost.tasks.errors import EgostError
 from egost.tasks.judge import chosen_judge
+from egost.tasks.release.release.trained_on import note_model
 from egost.tasks.sample import World
-from egost.tasks.trained_on import note_model
 
 TESTED_HOST = SpecifierSet(">=0.7.3,<0.8")
 TASK_FOLDER = Path(__file__).resolve().parent

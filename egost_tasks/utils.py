@@ -29,7 +29,8 @@ from egost.tasks.errors import CacheError, ClipError, EgostError, PromptError, e
 from egost.tasks.generations import noted_generation
 from egost.tasks.judge import JudgeStopped, chosen_judge
 from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt
-from egost.tasks.release import open_release
+from egost.tasks.release.release.release import open_release
+from egost.tasks.release.release.trained_on import without_trained_on
 from egost.tasks.sample import Sample, Way, World
 from egost.tasks.scores import (
     NO_REPLY,
@@ -40,7 +41,6 @@ from egost.tasks.scores import (
     score_choice,
     score_route,
 )
-from egost.tasks.trained_on import without_trained_on
 
 
 def official_docs(placeholder: Dataset) -> Dataset:

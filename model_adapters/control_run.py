@@ -33,10 +33,10 @@ from egost.tasks.clips.clips.controls import (
 from egost.tasks.clips.clips.protocols import chosen_protocol
 from egost.tasks.generations import noted_generation
 from egost.tasks.prompts import chosen_prompt, load_prompt
-from egost.tasks.release import Release, open_release
+from egost.tasks.release.release.release import Release, open_release
+from egost.tasks.release.release.trained_on import note_model, without_trained_on
 from egost.tasks.sample import Sample
 from egost.tasks.task_names import named_tasks, task_name
-from egost.tasks.trained_on import note_model, without_trained_on
 
 _BATCH_SIZE = 1
 """As `egost run` has it: part of the journal's key where lmms-eval's own adapters answer."""

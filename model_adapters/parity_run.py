@@ -21,7 +21,7 @@ from egost.tasks.cache import write_whole
 from egost.tasks.clips.clips.clips import Clip, build_clips
 from egost.tasks.clips.clips.protocols import chosen_protocol
 from egost.tasks.prompts import chosen_prompt, load_prompt
-from egost.tasks.release import open_release
+from egost.tasks.release.release.release import open_release
 from egost.tasks.sample import TASK_KINDS, WAYS, World
 
 DTYPES = ("float32", "bfloat16")

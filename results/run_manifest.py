@@ -68,7 +68,7 @@ class ModelRecord:
     adapter, arguments: `--model` and `--model_args` of lmms-eval, without paths and secrets. answered: each engine,
     model, revision and settings that a reply names (our adapters alone tell them), with its number of samples.
     snapshots: the models that an API says have replied. trained_on: the checkpoint's training rows, see
-    `egost.tasks.trained_on`; None without.
+    `egost.tasks.release.trained_on`; None without.
     """
 
     adapter: str

@@ -20,7 +20,7 @@ from typing import Any
 from egost.tasks.cache import cache_root, write_whole
 from egost.tasks.errors import EgostError
 from egost.tasks.file_hashes import source_sha256
-from egost.tasks.release import Release
+from egost.tasks.release.release.release import Release
 from egost.tasks.sample import Sample, TaskKind
 from egost.training.data_card import data_card, markdown
 from egost.training.reverse_thinking import OTHER_WAY, think

@@ -20,8 +20,8 @@ from rich.console import Console
 from egost.model_adapters.run_plan import RunOptions, model_named, plan_run
 from egost.tasks.errors import EgostError
 from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.release.release.trained_on import MANIFEST
 from egost.tasks.sample import WAYS
-from egost.tasks.trained_on import MANIFEST
 from egost.training.build_rows import ROWS
 from egost.training.demo_steps import Command, Step, run_steps
 from egost.training.mini.controls import controls_file

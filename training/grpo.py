@@ -27,7 +27,7 @@ from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import EgostError
 from egost.tasks.judge import chosen_judge
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release import Release, open_release
+from egost.tasks.release.release.release import Release, open_release
 from egost.training.checkpoint_manifest import CheckpointManifest
 from egost.training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
 from egost.training.rewards import Rewards

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from egost.tasks.errors import EgostError
-from egost.tasks.release import Release, open_release
+from egost.tasks.release.release.release import Release, open_release
 from egost.tasks.sample import TASK_KINDS, World
 from egost.training.build_rows import BuildPlan, Built, build_released, build_rows
 from egost.training.rows import StR1Row, read_rows, released_subset
@@ -77,7 +77,7 @@ def _release(world: World, root: Path | None) -> Release:
         return Release("mini", (root,), mini_revision(root))
     if not root.is_dir():
         raise ChoiceError(f"--root {root} is no folder; it must hold the release.")
-    from egost.tasks.hub import recorded_revision
+    from egost.tasks.release.release.hub import recorded_revision
 
     return Release("official", (root,), recorded_revision(root))
 

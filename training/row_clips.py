@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from egost.tasks.clips.clips.clips import Clip, build_clips
 from egost.tasks.clips.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
-from egost.tasks.release import Release
+from egost.tasks.release.release.release import Release
 from egost.training.rows import RowError
 from egost.training.training_rows import TrainingRow
 

@@ -22,7 +22,7 @@ from egost.tasks.clips.clips.clips import Clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import EgostError
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release import Release, open_release
+from egost.tasks.release.release.release import Release, open_release
 from egost.training.answer_mask import TaughtSample, answer_ids, batch
 from egost.training.checkpoint_manifest import CheckpointManifest
 from egost.training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedModel
 
-from egost.tasks.release import Release
+from egost.tasks.release.release.release import Release
 from egost.training.checkpoint_manifest import CheckpointManifest, new_manifest, read_manifest
 from egost.training.csv_log import LOG_FILE
 from egost.training.recipe import RecipeError, RowsRecipe

@@ -12,7 +12,7 @@ def build(mini: Mini = False, workers: Workers = None) -> None:
     """Decode the 8 frames of all clips into the cache, on all cores; run it again to go on."""
     from egost.tasks.clips.clips.clips import Clip, build_clips
     from egost.tasks.clips.clips.protocols import chosen_protocol
-    from egost.tasks.release_check import present_samples
+    from egost.tasks.release.release.check import present_samples
 
     release = asked_release(mini)
     paths = sorted({release.clip_path(s) for s in present_samples(release)})

@@ -73,7 +73,7 @@ def _asked(target: str | None, tasks: str) -> tuple[Sequence[Sample], Subject, P
 
 def _of_release(tasks: str) -> tuple[Sequence[Sample], Subject, Path]:
     from egost.results.text_only import Subject
-    from egost.tasks.release import open_release
+    from egost.tasks.release.release.release import open_release
     from egost.tasks.task_names import named_tasks
 
     world, named = named_tasks(tasks)

@@ -1,4 +1,4 @@
-"""The 26 question files of a mini release, in the official layout (see `egost.tasks.questions`)."""
+"""The 26 question files of a mini release, in the official layout (see `egost.tasks.release.questions`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from egost.tasks.mini_world.wording import (
     tell_route,
     tell_turn_options,
 )
-from egost.tasks.questions import QUESTION_FILES
+from egost.tasks.release.release.questions import QUESTION_FILES
 from egost.tasks.sample import LETTERS, WAYS, TaskKind, Way
 
 QuestionFiles = dict[str, dict[str, dict[str, Any]]]

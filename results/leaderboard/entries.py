@@ -29,7 +29,7 @@ _NAMES_A_MODEL = ("pretrained", "model", "model_version", "model_path", "model_n
 class Training:
     """What a run says of the rows that its checkpoint was trained on.
 
-    policy: `refuse`, `leave-out` or `allow` (see `egost.tasks.trained_on`). rows: all of them.
+    policy: `refuse`, `leave-out` or `allow` (see `egost.tasks.release.trained_on`). rows: all of them.
     overlap: samples of the release that were trained on, by task (`direction_forward`).
     parts: rows of the official release by part, `Part3`; None where the run is older than their recording.
     """

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from egost.tasks.clips.clips.protocols import Protocol
-from egost.tasks.release import Release
-from egost.tasks.release_check import status, verify
+from egost.tasks.release.release.check import status, verify
+from egost.tasks.release.release.release import Release
 
 
 def opened(root: Path) -> Release:

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from egost.main import app
 from egost.tasks.mini_world import mini_revision, write_mini_release
-from egost.tasks.questions import QUESTION_FILES
-from egost.tasks.release import PART_FOLDERS, Release
+from egost.tasks.release.release.questions import QUESTION_FILES
+from egost.tasks.release.release.release import PART_FOLDERS, Release
 from egost.tasks.sample import LETTERS
 from egost.training.build_rows import BuildError, BuildPlan, build_released, build_rows, write_rows
 from egost.training.data_card import near_duplicates

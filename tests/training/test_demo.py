@@ -22,8 +22,8 @@ from egost.model_adapters.run_plan import model_named
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.mini_world import mini_revision
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.release import Release
-from egost.tasks.trained_on import TrainedOnError, note_model, without_trained_on
+from egost.tasks.release.release.release import Release
+from egost.tasks.release.release.trained_on import TrainedOnError, note_model, without_trained_on
 from egost.training.curves import curve
 from egost.training.demo import QUICK, Demo, MapsError, check_maps, demo_steps
 from egost.training.mini.pretrain import MAPS, map_mark

@@ -21,7 +21,7 @@ from video_runs import World
 
 from egost.main import app
 from egost.model_adapters.asking import AdapterError
-from egost.tasks.release import open_release
+from egost.tasks.release.release.release import open_release
 from egost.training import grpo
 from egost.training.checkpoint_manifest import MANIFEST
 from egost.training.csv_log import LOG_FILE, read_log

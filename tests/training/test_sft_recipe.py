@@ -20,7 +20,7 @@ from video_runs import World
 
 from egost.main import app
 from egost.model_adapters.checkpoints import checkpoint_identity
-from egost.tasks.release import open_release
+from egost.tasks.release.release.release import open_release
 from egost.training import sft
 from egost.training.checkpoint_manifest import MANIFEST, ManifestError, read_manifest
 from egost.training.csv_log import LOG_FILE, read_log

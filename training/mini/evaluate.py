@@ -33,7 +33,7 @@ from egost.tasks.judge import get_judge
 from egost.tasks.mini_world import ClipTruth, read_truths, write_mini_release
 from egost.tasks.mini_world.wording import tell_route
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release import Release
+from egost.tasks.release.release.release import Release
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind
 from egost.tasks.scores import Response, score_choice, score_route
 from egost.training.mini.vocabulary import SYSTEM

@@ -23,8 +23,8 @@ from egost.tasks.construction.writers import OfflineWriter
 from egost.tasks.mini_world import read_truths, write_mini_release
 from egost.tasks.mini_world.film import read_film
 from egost.tasks.mini_world.steps import ClipTruth
-from egost.tasks.release import PART_FOLDERS, Release
-from egost.tasks.release_check import status, verify
+from egost.tasks.release.release.check import status, verify
+from egost.tasks.release.release.release import PART_FOLDERS, Release
 from egost.tasks.sample import TASK_KINDS, WAYS
 
 

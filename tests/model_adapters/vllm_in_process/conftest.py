@@ -13,7 +13,7 @@ from egost.tasks.clips.clips.clips import get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release import Release
+from egost.tasks.release.release.release import Release
 
 
 @pytest.fixture(scope="session")

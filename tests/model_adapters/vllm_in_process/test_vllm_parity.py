@@ -22,7 +22,7 @@ from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
 from egost.model_adapters.vllm_trace import TracingVllm
 from egost.tasks.clips.clips.clips import Clip, get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
-from egost.tasks.release import Release
+from egost.tasks.release.release.release import Release
 
 SETTINGS = VllmSettings(dtype="float32", enforce_eager=True, max_num_seqs=2, max_model_len=1024)
 ROOM = GenerationArguments(max_new_tokens=24)

@@ -24,7 +24,7 @@ from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
 from egost.tasks.clips.clips.clips import Clip, get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release import Release
+from egost.tasks.release.release.release import Release
 from egost.training.video_grpo import _rollout
 from egost.training.video_inputs import PixelLimits, VideoRenderer, load_processor
 from egost.training.vllm_rollouts import VideoRolloutError

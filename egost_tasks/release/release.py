@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from egost.tasks.archives import ARCHIVE_SUFFIXES, unpack
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError
-from egost.tasks.hub import cached_snapshots, download_command, recorded_revision
-from egost.tasks.questions import QUESTION_FILES, is_question_file
+from egost.tasks.release.release.archives import ARCHIVE_SUFFIXES, unpack
+from egost.tasks.release.release.hub import cached_snapshots, download_command, recorded_revision
+from egost.tasks.release.release.questions import QUESTION_FILES, is_question_file
+from egost.tasks.release.release.sample_index import SampleIndex, read_samples
 from egost.tasks.sample import Sample, World
-from egost.tasks.sample_index import SampleIndex, read_samples
 
 PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
 """Clip folder of each part, as the reference code names them."""
