@@ -19,20 +19,20 @@ from lmms_eval.api.filter import Filter
 from loguru import logger
 
 from egost.tasks import account, provenance
-from egost.tasks.aggregates import count_with_reason as count_with_reason
-from egost.tasks.aggregates import count_without_reason as count_without_reason
-from egost.tasks.aggregates import mean_of_scored as mean_of_scored
-from egost.tasks.aggregates import total as total
 from egost.tasks.clips.clips.clips import Clip, get_clip
 from egost.tasks.clips.clips.protocols import chosen_protocol
 from egost.tasks.errors import CacheError, ClipError, EgostError, PromptError, exits_with_message
-from egost.tasks.generations import noted_generation
 from egost.tasks.judge import JudgeStopped, chosen_judge
 from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt
 from egost.tasks.release.release.release import open_release
 from egost.tasks.release.release.trained_on import without_trained_on
 from egost.tasks.sample import Sample, Way, World
-from egost.tasks.scores import (
+from egost.tasks.scoring.aggregates import count_with_reason as count_with_reason
+from egost.tasks.scoring.aggregates import count_without_reason as count_without_reason
+from egost.tasks.scoring.aggregates import mean_of_scored as mean_of_scored
+from egost.tasks.scoring.aggregates import total as total
+from egost.tasks.scoring.generation_notes import noted_generation
+from egost.tasks.scoring.scores import (
     NO_REPLY,
     Response,
     as_metrics,

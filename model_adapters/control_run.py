@@ -31,11 +31,11 @@ from egost.tasks.clips.clips.controls import (
     rotated,
 )
 from egost.tasks.clips.clips.protocols import chosen_protocol
-from egost.tasks.generations import noted_generation
 from egost.tasks.prompts import chosen_prompt, load_prompt
 from egost.tasks.release.release.release import Release, open_release
 from egost.tasks.release.release.trained_on import note_model, without_trained_on
 from egost.tasks.sample import Sample
+from egost.tasks.scoring.generation_notes import noted_generation
 from egost.tasks.task_names import named_tasks, task_name
 
 _BATCH_SIZE = 1

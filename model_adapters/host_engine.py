@@ -12,7 +12,7 @@ from lmms_eval.api.instance import Instance, unwrap_generation_output
 from loguru import logger
 
 from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
-from egost.tasks.scores import GENERATION_FAILED
+from egost.tasks.scoring.scores import GENERATION_FAILED
 
 _TASK, _SPLIT = "egost", "asks"
 

@@ -20,9 +20,9 @@ from egost.model_adapters.journal import Entry, Journal, request_key
 from egost.model_adapters.progress import AskingProgress
 from egost.model_adapters.requests import SampleRequest, read_requests
 from egost.tasks.errors import exits_with_message
-from egost.tasks.generations import Generation, note_generation
 from egost.tasks.release.release.trained_on import note_model
-from egost.tasks.scores import failed_reply
+from egost.tasks.scoring.generation_notes import Generation, note_generation
+from egost.tasks.scoring.scores import failed_reply
 
 NO_CLIP = Failure("no_clip", "the clip has no frames, so that the model was not asked")
 

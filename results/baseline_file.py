@@ -30,11 +30,11 @@ from egost.results.baseline import (
 from egost.results.records import SampleRecord, task_of
 from egost.results.recount import Figures
 from egost.tasks.cache import write_whole
-from egost.tasks.choices import Choice, Found, Invalid
 from egost.tasks.clips.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError
 from egost.tasks.judge import JudgeFailure, Judgement
 from egost.tasks.sample import Sample
+from egost.tasks.scoring.choices import Choice, Found, Invalid
 
 FORMAT = 1
 """Raised whenever older files cannot be read any more."""

@@ -10,7 +10,7 @@ from egost.results.baseline import Baseline, is_whole, wording
 from egost.results.records import SampleRecord
 from egost.results.recount import same_figure
 from egost.tasks.judge import JUDGES, JudgeFailure, Judgement, get_judge
-from egost.tasks.scores import Response, Score, score_choice, score_route
+from egost.tasks.scoring.scores import Response, Score, score_choice, score_route
 
 Stage = Literal["data", "frames", "prompt", "model", "scoring", "aggregation"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from egost.results.run import Run, RunError
-from egost.tasks.choices import Choice
 from egost.tasks.clips.clips.manifest import ClipManifest
-from egost.tasks.generations import Generation
 from egost.tasks.judge import JudgeFailure, Judgement
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind, Way, World
+from egost.tasks.scoring.choices import Choice
+from egost.tasks.scoring.generation_notes import Generation
 
 _TASK = re.compile(rf"egost(_mini)?_({'|'.join(TASK_KINDS)})_({'|'.join(WAYS)})")
 

@@ -1,7 +1,7 @@
 """The figures of tasks and groups, counted again from single samples.
 
 lmms-eval stores the figures and the samples of a run side by side. Where they do not agree, something between them is
-wrong: an aggregation of ours, or the host's. So nothing here is shared with `egost.tasks.aggregates`.
+wrong: an aggregation of ours, or the host's. So nothing here is shared with `egost.tasks.scoring.aggregates`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from egost.results.records import SampleRecord
-from egost.tasks.choices import chance_level
 from egost.tasks.judge import JudgeFailure, Judgement
+from egost.tasks.scoring.choices import chance_level
 
 Figures = Mapping[str, float]
 """Value by metric (`percent`, `compat`, `n_scored`, ...), as in lmms-eval's results; NaN where no sample has one."""

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from egost.results.run import Run, RunError
-from egost.tasks.aggregates import count_with_reason, count_without_reason, mean_of_scored
 from egost.tasks.cache import write_whole
 from egost.tasks.judge import Judge, Judgement
 from egost.tasks.openai_judge.noise import judge_noise
 from egost.tasks.provenance import judge_metadata
 from egost.tasks.sample import Sample, Way
-from egost.tasks.scores import Response, Score, judged_metrics, score_record, score_route
+from egost.tasks.scoring.aggregates import count_with_reason, count_without_reason, mean_of_scored
+from egost.tasks.scoring.scores import Response, Score, judged_metrics, score_record, score_route
 
 _MEANS = ("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty")
 _GROUP_MEANS = ("percent", "compat", "spatiotemporal")

@@ -15,7 +15,7 @@ from typing import Any
 
 from egost.tasks.judge import Judge
 from egost.tasks.sample import Sample
-from egost.tasks.scores import Response, score_choice, score_route
+from egost.tasks.scoring.scores import Response, score_choice, score_route
 from egost.training.training_rows import TrainingRow
 
 Reward = Callable[..., list[float | None]]

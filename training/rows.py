@@ -15,9 +15,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from egost.tasks.choices import strict_choice
 from egost.tasks.errors import EgostError
 from egost.tasks.sample import LETTERS, TaskKind, Way, clip_source
+from egost.tasks.scoring.choices import strict_choice
 
 DATA = Path(__file__).parent / "data" / "st_r1"
 RELEASED_ROWS = DATA / "total_test_mcq_630.jsonl"

@@ -26,8 +26,8 @@ from egost.tasks.clips.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
 from egost.tasks.clips.clips.lossless import ENCODER, pixels_sha256, write_lossless
 from egost.tasks.clips.clips.protocols import N_FRAMES
 from egost.tasks.errors import CacheError, EgostError
-from egost.tasks.generations import Generation
 from egost.tasks.sample import Sample, World
+from egost.tasks.scoring.generation_notes import Generation
 
 FrameControl = Literal["shuffled", "reversed", "middle"]
 Control = Literal["blind", FrameControl, "rotated"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from egost.results.records import SampleRecord
 from egost.results.statistics import DRAWS, Difference, Estimate, Score, estimate, paired, percent
-from egost.tasks.choices import chance_level
 from egost.tasks.judge import BEST, Judgement
 from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way
+from egost.tasks.scoring.choices import chance_level
 
 Records = Sequence[SampleRecord]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from egost.tasks.choices import Choice, chance_level, compat_choice, strict_choice
+from egost.tasks.scoring.choices import Choice, chance_level, compat_choice, strict_choice
 
 GOLDEN = [
     json.loads(line)

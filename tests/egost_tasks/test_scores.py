@@ -11,7 +11,14 @@ from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import ClipError
 from egost.tasks.judge import JudgeFailure, Judgement, RouteItem
 from egost.tasks.sample import Sample
-from egost.tasks.scores import Response, as_metrics, failed_reply, route_prediction, score_choice, score_route
+from egost.tasks.scoring.scores import (
+    Response,
+    as_metrics,
+    failed_reply,
+    route_prediction,
+    score_choice,
+    score_route,
+)
 
 CHOICE = Sample(
     "Part1/direction_forward/1", "direction", "forward", 1, "1.mp4", "Where to?", ("left", "right", "on"), "B"

@@ -15,10 +15,10 @@ from scripted_engine import ScriptedEngine, mini_requests, say_where
 from egost.model_adapters.asking import AdapterError, Ask, Failure, Reply
 from egost.model_adapters.host_model import EngineModel
 from egost.tasks import utils
-from egost.tasks.generations import noted_generation
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.release import release as release_module
 from egost.tasks.release.release.release import open_release
+from egost.tasks.scoring.generation_notes import noted_generation
 
 TASKS = ("landmark_forward", "direction_reverse")
 

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from egost.model_adapters.host_engine import _WithoutBars
 from egost.model_adapters.journaled_host import EgostJournal
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.generations import noted_generation
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.release import release as release_module
+from egost.tasks.scoring.generation_notes import noted_generation
 
 TASKS = ("landmark_forward", "direction_reverse")
 ON_CPU = {"device": "cpu", "batch_size": 1}

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from egost.tasks import scores
-from egost.tasks.choices import Choice, last_answer_tag
 from egost.tasks.clips.clips import decode_process
 from egost.tasks.clips.clips import protocols as frames
+from egost.tasks.scoring import scores
+from egost.tasks.scoring.choices import Choice, last_answer_tag
 
 
 def other_frames() -> None:

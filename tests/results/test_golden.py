@@ -9,10 +9,10 @@ import pytest
 from egost.results.baseline import Baseline
 from egost.results.baseline_file import read_baseline
 from egost.results.moved_samples import rescored
-from egost.tasks import scores
-from egost.tasks.choices import Choice, compat_choice
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
+from egost.tasks.scoring import scores
+from egost.tasks.scoring.choices import Choice, compat_choice
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny.jsonl"
 

@@ -19,7 +19,7 @@ from egost.tasks.mini_world import write_mini_release
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release.release import Release
 from egost.tasks.sample import Sample
-from egost.tasks.scores import Response, score_route
+from egost.tasks.scoring.scores import Response, score_route
 from egost.training.mini import films
 from egost.training.mini.evaluate import Asker
 from egost.training.mini.pretrain import MAPS, map_mark

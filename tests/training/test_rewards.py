@@ -11,7 +11,7 @@ import pytest
 from egost.tasks.judge import JudgeFailure, Judgement, RouteItem
 from egost.tasks.rubric import OfflineRubric
 from egost.tasks.sample import Sample
-from egost.tasks.scores import Response, score_choice, score_route
+from egost.tasks.scoring.scores import Response, score_choice, score_route
 from egost.training.rewards import Rewards, follows_format
 from egost.training.training_rows import TrainingRow
 

@@ -35,7 +35,7 @@ from egost.tasks.mini_world.wording import tell_route
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release.release import Release
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind
-from egost.tasks.scores import Response, score_choice, score_route
+from egost.tasks.scoring.scores import Response, score_choice, score_route
 from egost.training.mini.vocabulary import SYSTEM
 
 Control = Literal["seen", "blind", "other"]

@@ -29,7 +29,7 @@ from egost.tasks.construction.workfolder import (
 from egost.tasks.construction.writers import ChoiceRequest, OfflineWriter, Unwritten, Written
 from egost.tasks.errors import ClipError
 from egost.tasks.mini_world.steps import ClipTruth
-from egost.tasks.scores import Response, as_metrics, score_choice
+from egost.tasks.scoring.scores import Response, as_metrics, score_choice
 
 Bias = Callable[[Written], Written]
 

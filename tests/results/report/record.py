@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from egost.results.records import SampleRecord
-from egost.tasks.choices import Choice
 from egost.tasks.clips.clips.manifest import ClipManifest
 from egost.tasks.judge import Judgement
 from egost.tasks.sample import Sample
+from egost.tasks.scoring.choices import Choice
 
 FRAMES = ClipManifest(
     source="x.mp4",

@@ -11,7 +11,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from egost.tasks.choices import (
+from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.errors import ClipError
+from egost.tasks.judge import Judge, JudgeFailure, Judgement, RouteItem
+from egost.tasks.sample import Sample
+from egost.tasks.scoring.choices import (
     Choice,
     chance_level,
     compat_choice,
@@ -19,11 +23,7 @@ from egost.tasks.choices import (
     outside_think,
     strict_choice,
 )
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.errors import ClipError
-from egost.tasks.generations import Generation
-from egost.tasks.judge import Judge, JudgeFailure, Judgement, RouteItem
-from egost.tasks.sample import Sample
+from egost.tasks.scoring.generation_notes import Generation
 
 GENERATION_FAILED = ("[GENERATION_FAILED]", "[LMMS_EVAL_REQUEST_FAILED")
 """How a reply begins that an adapter returns in the place of one that it could not get."""

@@ -18,7 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from egost.tasks.declarations import (
+from egost.tasks.sample import LETTERS
+from egost.tasks.scoring.answer_patterns import (
     Mark,
     contradicts,
     dressed_letter,
@@ -29,7 +30,6 @@ from egost.tasks.declarations import (
     option_that_opens,
     tidy,
 )
-from egost.tasks.sample import LETTERS
 
 Found = Literal["answer_tag", "declaration", "letter", "option_text"]
 Invalid = Literal["empty", "truncated_think", "no_declaration", "letter_not_offered", "ambiguous"]
