@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from egost.tasks.clips.clips.protocols import chosen_protocol
-from egost.tasks.judge import Judge, chosen_judge
+from egost.tasks.judging.judge import Judge, chosen_judge
 from egost.tasks.machine import commit, machine
 from egost.tasks.prompts import chosen_prompt, load_prompt
 from egost.tasks.release.release.release import open_release

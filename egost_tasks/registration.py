@@ -23,7 +23,7 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 
 from egost.tasks.errors import EgostError
-from egost.tasks.judge import chosen_judge
+from egost.tasks.judging.judge import chosen_judge
 from egost.tasks.release.release.trained_on import note_model
 from egost.tasks.sample import World
 

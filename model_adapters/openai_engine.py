@@ -25,12 +25,12 @@ from egost.model_adapters.api_frames import FRAME_SETTINGS, check_chosen_protoco
 from egost.model_adapters.api_spending import CallBound, Spending
 from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.tasks.clips.clips.protocols import N_FRAMES
-from egost.tasks.judge import JudgeError
+from egost.tasks.judging.judge import JudgeError
+from egost.tasks.judging.reading import BrokenBody, Completion, read_completion
 from egost.tasks.openai_judge.endpoint import OPENAI_URL, Endpoint, find_key, open_client
 from egost.tasks.openai_judge.faults import fault_of, redacted, remedy
 from egost.tasks.openai_judge.paced_calls import Faulted
 from egost.tasks.openai_judge.pacing import Pacing
-from egost.tasks.openai_judge.reading import BrokenBody, Completion, read_completion
 
 Detail = Literal["low", "high", "auto"]
 

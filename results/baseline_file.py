@@ -32,7 +32,7 @@ from egost.results.recount import Figures
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError
-from egost.tasks.judge import JudgeFailure, Judgement
+from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.choices import Choice, Found, Invalid
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from egost.results.baseline import Baseline, is_whole, wording
 from egost.results.records import SampleRecord
 from egost.results.recount import same_figure
-from egost.tasks.judge import JUDGES, JudgeFailure, Judgement, get_judge
+from egost.tasks.judging.judge import JUDGES, JudgeFailure, Judgement, get_judge
 from egost.tasks.scoring.scores import Response, Score, score_choice, score_route
 
 Stage = Literal["data", "frames", "prompt", "model", "scoring", "aggregation"]

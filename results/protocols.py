@@ -9,7 +9,7 @@ from typing import Any
 
 from egost.results.records import SampleRecord
 from egost.results.run import Run
-from egost.tasks.judge import Judgement
+from egost.tasks.judging.judge import Judgement
 
 _TOLD: tuple[tuple[str, str], ...] = (
     ("release", "release_revision"),

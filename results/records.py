@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from egost.results.run import Run, RunError
 from egost.tasks.clips.clips.manifest import ClipManifest
-from egost.tasks.judge import JudgeFailure, Judgement
+from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind, Way, World
 from egost.tasks.scoring.choices import Choice
 from egost.tasks.scoring.generation_notes import Generation

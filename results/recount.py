@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from egost.results.records import SampleRecord
-from egost.tasks.judge import JudgeFailure, Judgement
+from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.scoring.choices import chance_level
 
 Figures = Mapping[str, float]

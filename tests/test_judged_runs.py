@@ -15,9 +15,9 @@ import pytest
 from judge_server import SNAPSHOT, Ask, JudgeServer, Triple, scores_of, serve_judge
 from lmms_eval_command import environment, lmms_eval, lmms_eval_on_two_ranks, ranks_of, saved
 
-from egost.tasks.judge import RouteItem
+from egost.tasks.judging.judge import RouteItem
+from egost.tasks.judging.rubric import OfflineRubric
 from egost.tasks.mini_world import write_mini_release
-from egost.tasks.rubric import OfflineRubric
 
 KEY = "sk-test-0123456789abcdef"
 REPLY = "Walk straight and turn left at the red plain panel."

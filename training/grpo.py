@@ -25,7 +25,7 @@ from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
 from egost.tasks.clips.clips.clips import Clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import EgostError
-from egost.tasks.judge import chosen_judge
+from egost.tasks.judging.judge import chosen_judge
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release.release import Release, open_release
 from egost.training.checkpoint_manifest import CheckpointManifest

@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Sequence
 
-from egost.tasks.route_text import Turn, read_route
+from egost.tasks.judging.route_text import Turn, read_route
 from egost.tasks.sample import LETTERS, Sample, Way
 
 OTHER_WAY: dict[Way, Way] = {"forward": "reverse", "reverse": "forward"}

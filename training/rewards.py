@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from egost.tasks.judge import Judge
+from egost.tasks.judging.judge import Judge
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_choice, score_route
 from egost.training.training_rows import TrainingRow

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from egost.results.records import SampleRecord
     from egost.results.statistics import Difference
     from egost.tasks.clips.clips.controls import Control
-    from egost.tasks.judge import Judge
+    from egost.tasks.judging.judge import Judge
 
 _ALL = "blind,shuffled,reversed,middle,rotated"
 
@@ -88,7 +88,7 @@ def _run_controls(
     from egost.model_adapters.control_run import choose_questions, load_model, note_plan, number_of_requests
     from egost.model_adapters.run_plan import model_named, plan_run
     from egost.results.controls import compare_controls, write_controls
-    from egost.tasks.judge import chosen_judge
+    from egost.tasks.judging.judge import chosen_judge
     from egost.tasks.task_names import named_tasks
 
     named_tasks(options.tasks)  # A wrong name is to be told before a checkpoint is looked at.

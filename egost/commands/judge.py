@@ -12,7 +12,7 @@ from egost.commands.show import write_manifest
 from egost.commands.summary import summary
 
 if TYPE_CHECKING:
-    from egost.tasks.judge import Judge
+    from egost.tasks.judging.judge import Judge
 
 
 @says_what_to_do
@@ -31,7 +31,7 @@ def judge(
     report: Annotated[Path | None, typer.Option(help="With --check: write the report as JSON, too.")] = None,
 ) -> None:
     """Score a run's routes again with a judge, without the model; or check the judge itself."""
-    from egost.tasks.judge import chosen_judge, get_judge
+    from egost.tasks.judging.judge import chosen_judge, get_judge
 
     if check == (run is not None):
         raise typer.BadParameter("name a run to be judged, or --check to have the judge itself checked")
@@ -49,7 +49,7 @@ def judge(
 def _check_judge(who: Judge, report: Path | None) -> None:
     import json
 
-    from egost.tasks.judge_validity import check, render, to_json
+    from egost.tasks.judging.validity import check, render, to_json
 
     found = check(who)
     console.print(render(found))

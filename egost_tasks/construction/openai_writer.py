@@ -22,11 +22,11 @@ from egost.tasks.construction.drafts import Items
 from egost.tasks.construction.option_checks import wrong_option_problem
 from egost.tasks.construction.structured_calls import Nonsense, Question, ask_all
 from egost.tasks.construction.writers import ChoiceRequest, Unwritten, WriterError, WriterStopped, Written
-from egost.tasks.judge import SERVER_FORMS, JudgeError
+from egost.tasks.judging.judge import SERVER_FORMS, JudgeError
+from egost.tasks.judging.prompt import Message, encodable
 from egost.tasks.openai_judge.asking import Role
 from egost.tasks.openai_judge.endpoint import Endpoint, find_key, parse_endpoint
 from egost.tasks.openai_judge.pacing import Pacing
-from egost.tasks.openai_judge.prompt import Message, encodable
 from egost.tasks.openai_judge.usage import Tally
 from egost.tasks.versioned_prompt import VersionedPrompt
 

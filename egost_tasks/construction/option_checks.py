@@ -10,7 +10,7 @@ from typing import Literal
 from egost.tasks.construction.annotations import Annotation, turns
 from egost.tasks.construction.drafts import Draft, Items, annotation_sha256, draft_id, truth_of, turned_round
 from egost.tasks.construction.normal_words import is_part, nearly_same, reads_as, same_items, tells
-from egost.tasks.route_text import read_route
+from egost.tasks.judging.route_text import read_route
 from egost.tasks.sample import TaskKind
 
 Verdict = Literal["drop", "review"]

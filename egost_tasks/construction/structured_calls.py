@@ -13,12 +13,12 @@ from typing import Any, Generic, TypeVar
 from egost.tasks.cache import write_whole
 from egost.tasks.construction.writers import Unwritten
 from egost.tasks.errors import CacheError
+from egost.tasks.judging.prompt import Message
+from egost.tasks.judging.reading import Completion
 from egost.tasks.openai_judge.asking import SEED, Asker, Role
 from egost.tasks.openai_judge.endpoint import Endpoint
 from egost.tasks.openai_judge.paced_calls import NoReply
 from egost.tasks.openai_judge.pacing import Pacing
-from egost.tasks.openai_judge.prompt import Message
-from egost.tasks.openai_judge.reading import Completion
 from egost.tasks.openai_judge.usage import Tally
 from egost.tasks.progress import counted
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from openai import AsyncAzureOpenAI, AsyncOpenAI, DefaultAsyncHttpxClient
 
-from egost.tasks.judge import SERVER_FORMS, JudgeError
+from egost.tasks.judging.judge import SERVER_FORMS, JudgeError
 
 PAPER_SNAPSHOT = "gpt-4o-2024-08-06"
 """What `gpt-4o` stood for when the paper was written (March 2025), by public sources; it may be retired."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from egost.tasks.judge import JudgeError
+from egost.tasks.judging.judge import JudgeError
 
 DEFAULT_CONCURRENCY = 32
 

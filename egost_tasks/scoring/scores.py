@@ -13,7 +13,7 @@ from typing import Any
 
 from egost.tasks.clips.clips.clips import Clip
 from egost.tasks.errors import ClipError
-from egost.tasks.judge import Judge, JudgeFailure, Judgement, RouteItem
+from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement, RouteItem
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.choices import (
     Choice,

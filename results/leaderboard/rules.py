@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from egost.results.leaderboard.entries import Entry
 from egost.results.published_tables import TableNumber
 from egost.tasks.clips.clips.protocols import ProtocolError, parse_protocol
-from egost.tasks.judge import Judgement
+from egost.tasks.judging.judge import Judgement
 from egost.tasks.prompts import SHIPPED, load_prompt
 from egost.tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
 from egost.tasks.release.release.release import CONSTRUCTED

@@ -22,7 +22,7 @@ from egost.results.leaderboard.rules import (
 from egost.results.published_tables import PublishedRow, PublishedTable
 from egost.results.records import SampleRecord
 from egost.results.statistics import Estimate, estimate
-from egost.tasks.judge import BEST, Judgement
+from egost.tasks.judging.judge import BEST, Judgement
 
 _ASPECTS = ("direction", "landmark", "semantic")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from egost.results.controls import Consistency, consistency
 from egost.results.records import SampleRecord
 from egost.results.report.sides import Side
-from egost.tasks.judge import Judgement
+from egost.tasks.judging.judge import Judgement
 from egost.tasks.sample import LETTERS
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from egost.results.records import SampleRecord
 from egost.results.statistics import DRAWS, Difference, Estimate, Score, estimate, paired, percent
-from egost.tasks.judge import BEST, Judgement
+from egost.tasks.judging.judge import BEST, Judgement
 from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way
 from egost.tasks.scoring.choices import chance_level
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from egost.results.records import SampleRecord
-from egost.tasks.judge import Judgement
+from egost.tasks.judging.judge import Judgement
 
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.IGNORECASE | re.DOTALL)
 _THINKING_WITHOUT_START = re.compile(r"^(?:(?!<think).)*?</think(?:ing)?>", re.IGNORECASE | re.DOTALL)

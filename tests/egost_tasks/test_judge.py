@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from egost.tasks.judge import (
+from egost.tasks.judging.judge import (
     JudgeError,
     JudgeFailure,
     Judgement,

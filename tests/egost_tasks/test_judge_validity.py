@@ -14,8 +14,9 @@ from itertools import product
 import pytest
 from rich.console import Console
 
-from egost.tasks.judge import Judge, JudgeError, JudgeFailure, Judgement, RouteItem, get_judge
-from egost.tasks.judge_validity import (
+from egost.tasks.judging.judge import Judge, JudgeError, JudgeFailure, Judgement, RouteItem, get_judge
+from egost.tasks.judging.rubric import OfflineRubric
+from egost.tasks.judging.validity import (
     Facts,
     ValidityPair,
     ValidityReport,
@@ -25,8 +26,7 @@ from egost.tasks.judge_validity import (
     render,
     to_json,
 )
-from egost.tasks.judge_validity.check import TIERS
-from egost.tasks.rubric import OfflineRubric
+from egost.tasks.judging.validity.check import TIERS
 
 Scores = tuple[int, int, int]
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from egost.tasks.judge import JudgeError
-from egost.tasks.openai_judge.client import OpenAIJudge
+from egost.tasks.judging.judge import JudgeError
+from egost.tasks.judging.openai_judge import OpenAIJudge
 from egost.tasks.openai_judge.endpoint import find_key, parse_endpoint
 from egost.tasks.openai_judge.faults import redacted
 

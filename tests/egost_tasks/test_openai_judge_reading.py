@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from egost.tasks.judge import RouteItem
-from egost.tasks.openai_judge.prompt import COMPAT, STRICT, fence_code, load_judge_prompt
-from egost.tasks.openai_judge.reading import (
+from egost.tasks.judging.judge import RouteItem
+from egost.tasks.judging.prompt import COMPAT, STRICT, fence_code, load_judge_prompt
+from egost.tasks.judging.reading import (
     BrokenBody,
     Completion,
     Scores,

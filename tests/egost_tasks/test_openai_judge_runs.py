@@ -17,12 +17,12 @@ from typing import Any, Literal
 import pytest
 from judge_server import Ask, JudgeServer, scores_of, serve_judge
 
-from egost.tasks.judge import JudgeFailure, Judgement, RouteItem
-from egost.tasks.openai_judge.client import OpenAIJudge
+from egost.tasks.judging.judge import JudgeFailure, Judgement, RouteItem
+from egost.tasks.judging.judgement_cache import JudgementCache, Kept
+from egost.tasks.judging.openai_judge import OpenAIJudge
+from egost.tasks.judging.reading import Scores
 from egost.tasks.openai_judge.endpoint import parse_endpoint
-from egost.tasks.openai_judge.judgement_cache import JudgementCache, Kept
 from egost.tasks.openai_judge.pacing import Pacing
-from egost.tasks.openai_judge.reading import Scores
 
 N = 1000
 PACING = Pacing(timeout_s=1.0, tries=6, first_wait_s=0.02, longest_wait_s=0.2, lease_s=2)
@@ -92,7 +92,7 @@ def outcome(verdict: Judgement | JudgeFailure) -> list[int] | str:
 _RUN = """
 import json, sys
 from test_openai_judge_runs import PACING, PATIENT, items, outcome
-from egost.tasks.openai_judge.client import OpenAIJudge
+from egost.tasks.judging.openai_judge import OpenAIJudge
 from egost.tasks.openai_judge.endpoint import parse_endpoint
 judge = OpenAIJudge(parse_endpoint(sys.argv[1]), pacing=PATIENT if sys.argv[3] == "patient" else PACING)
 asked = items(int(sys.argv[2]))
@@ -255,7 +255,7 @@ def test_a_claim_lapses_with_its_lease_unless_it_is_renewed(tmp_path: Path) -> N
 def test_a_claim_of_a_killed_process_of_this_machine_lapses_at_once(tmp_path: Path, same_host: bool) -> None:
     code = (
         "import sys, os; from pathlib import Path; "
-        "from egost.tasks.openai_judge.judgement_cache import JudgementCache; "
+        "from egost.tasks.judging.judgement_cache import JudgementCache; "
         "assert JudgementCache(Path(sys.argv[1]), lease_s=60).claim('k'); os.kill(os.getpid(), 9)"
     )
     root = str(Path(__file__).resolve().parents[2])

@@ -19,10 +19,10 @@ from judge_server import SNAPSHOT, Ask, JudgeServer, scores_of, serve_judge, spo
 from loguru import logger
 
 from egost.tasks.errors import CacheError
-from egost.tasks.judge import JudgeError, JudgeFailure, Judgement, JudgeStopped, RouteItem
-from egost.tasks.openai_judge.client import OpenAIJudge
+from egost.tasks.judging.judge import JudgeError, JudgeFailure, Judgement, JudgeStopped, RouteItem
+from egost.tasks.judging.noise import judge_noise
+from egost.tasks.judging.openai_judge import OpenAIJudge
 from egost.tasks.openai_judge.endpoint import parse_endpoint
-from egost.tasks.openai_judge.noise import judge_noise
 from egost.tasks.openai_judge.pacing import Pacing
 
 KEY = "c3f1a9d25f1d8a7743b94c01e0b6d7aa"

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from egost.tasks.route_text import Landmark, read_route
+from egost.tasks.judging.route_text import Landmark, read_route
 
 
 def events(text: str) -> str:

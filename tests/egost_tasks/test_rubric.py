@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from egost.tasks.judge import Judgement, RouteItem
-from egost.tasks.route_text import Landmark, read_route
-from egost.tasks.rubric import OfflineRubric, likeness, whole
+from egost.tasks.judging.judge import Judgement, RouteItem
+from egost.tasks.judging.route_text import Landmark, read_route
+from egost.tasks.judging.rubric import OfflineRubric, likeness, whole
 
 ROWS = Path(__file__).parents[2] / "training" / "data" / "st_r1" / "total_test_mcq_630.jsonl"
 

@@ -9,7 +9,7 @@ from release_files import write_video
 from egost.tasks.clips.clips.clips import Clip, get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import ClipError
-from egost.tasks.judge import JudgeFailure, Judgement, RouteItem
+from egost.tasks.judging.judge import JudgeFailure, Judgement, RouteItem
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import (
     Response,

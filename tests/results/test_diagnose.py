@@ -42,7 +42,7 @@ from egost.tasks.clips.clips.controls import (
     rotated,
 )
 from egost.tasks.clips.clips.lossless import pixels_sha256
-from egost.tasks.judge import get_judge
+from egost.tasks.judging.judge import get_judge
 from egost.tasks.release.release.release import open_release
 from egost.tasks.sample import Sample
 from egost.tasks.task_names import TaskNameError, named_tasks

@@ -18,7 +18,7 @@ from egost.results.records import SampleRecord
 from egost.results.recount import recount, recount_group
 from egost.results.regression import RegressionError, regression
 from egost.results.run import Run, latest_run
-from egost.tasks.judge import JudgeFailure, Judgement
+from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.scoring import scores
 from egost.tasks.scoring.choices import Choice, compat_choice
 

@@ -14,7 +14,7 @@ import yaml
 from scipy.stats import binomtest
 
 from egost.model_adapters.embedded import MINI_BASE
-from egost.tasks.judge import get_judge
+from egost.tasks.judging.judge import get_judge
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release.release import Release

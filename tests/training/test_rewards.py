@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from egost.tasks.judge import JudgeFailure, Judgement, RouteItem
-from egost.tasks.rubric import OfflineRubric
+from egost.tasks.judging.judge import JudgeFailure, Judgement, RouteItem
+from egost.tasks.judging.rubric import OfflineRubric
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_choice, score_route
 from egost.training.rewards import Rewards, follows_format

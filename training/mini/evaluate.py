@@ -29,7 +29,7 @@ from scipy.stats import binomtest
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.clips.clips import get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
-from egost.tasks.judge import get_judge
+from egost.tasks.judging.judge import get_judge
 from egost.tasks.mini_world import ClipTruth, read_truths, write_mini_release
 from egost.tasks.mini_world.wording import tell_route
 from egost.tasks.prompts import load_prompt

@@ -18,8 +18,8 @@ from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
 from egost.tasks.construction.question_step import write_questions
 from egost.tasks.construction.workfolder import WorkFolder
 from egost.tasks.construction.writers import OfflineWriter, WriterError, WriterStopped, get_writer
+from egost.tasks.judging.route_text import read_route
 from egost.tasks.mini_world.steps import ClipTruth, backwards, way_back
-from egost.tasks.route_text import read_route
 from egost.tasks.text_floor import words
 
 

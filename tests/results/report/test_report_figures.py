@@ -12,7 +12,7 @@ from egost.results.report.figures import averages, breakdowns, by_task, compat, 
 from egost.results.report.sample_rows import folded, outcome, sample_rows
 from egost.results.report.sides import Side
 from egost.results.run import Run
-from egost.tasks.judge import JudgeFailure
+from egost.tasks.judging.judge import JudgeFailure
 from egost.tasks.scoring.choices import Choice
 
 

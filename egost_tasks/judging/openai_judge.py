@@ -25,14 +25,21 @@ from typing import Any
 
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import CacheError
-from egost.tasks.judge import JudgeError, JudgeFailure, Judgement, JudgeStopped, RouteItem, judge_empty
+from egost.tasks.judging.judge import (
+    JudgeError,
+    JudgeFailure,
+    Judgement,
+    JudgeStopped,
+    RouteItem,
+    judge_empty,
+)
+from egost.tasks.judging.judgement_cache import JudgementCache, Kept
+from egost.tasks.judging.prompt import COMPAT, STRICT, load_judge_prompt
+from egost.tasks.judging.reading import Unreadable, read_scores
 from egost.tasks.openai_judge.asking import MAX_TOKENS, SCORES_SCHEMA, SEED, Asker
 from egost.tasks.openai_judge.endpoint import Endpoint, parse_endpoint
-from egost.tasks.openai_judge.judgement_cache import JudgementCache, Kept
 from egost.tasks.openai_judge.paced_calls import NoReply
 from egost.tasks.openai_judge.pacing import Pacing, chosen_pacing
-from egost.tasks.openai_judge.prompt import COMPAT, STRICT, load_judge_prompt
-from egost.tasks.openai_judge.reading import Unreadable, read_scores
 from egost.tasks.openai_judge.usage import JudgeUsage, Tally
 
 _POLL_S = 0.2

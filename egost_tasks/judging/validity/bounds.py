@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from egost.tasks.judge import BEST
+from egost.tasks.judging.judge import BEST
 
 
 class Bounds(NamedTuple):

@@ -10,10 +10,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from egost.tasks.judge import Judge, JudgeError, JudgeFailure, Judgement
-from egost.tasks.judge_validity.pair_set import all_pairs
-from egost.tasks.judge_validity.pairs import ValidityPair
-from egost.tasks.judge_validity.report import KindReport, OutOfBounds, RankAgreement, ValidityReport
+from egost.tasks.judging.judge import Judge, JudgeError, JudgeFailure, Judgement
+from egost.tasks.judging.validity.pair_set import all_pairs
+from egost.tasks.judging.validity.pairs import ValidityPair
+from egost.tasks.judging.validity.report import KindReport, OutOfBounds, RankAgreement, ValidityReport
 
 BATCH = 64
 """Pairs that a judge is given at a time: enough to keep a remote one busy, few enough to show progress."""

@@ -53,7 +53,7 @@ class Judgement:
     empty: the prediction held no text, so that all three are 0 by rule.
     snapshot: the model that the judge's server says it is; empty for a judge without a server.
     repeats: where a sample is judged several times, (direction, landmark, semantic) of each judgement that could
-        be read. The first is the one above and counts; `egost.tasks.openai_judge.noise` tells how far they
+        be read. The first is the one above and counts; `egost.tasks.judging.noise` tells how far they
         differ.
 
     Raises JudgeError when a score is not a whole number from 0 to 5.
@@ -126,7 +126,7 @@ def judge_empty(item: RouteItem, judge: str) -> Judgement | None:
 
 
 def _offline() -> Judge:
-    from egost.tasks.rubric import OfflineRubric
+    from egost.tasks.judging.rubric import OfflineRubric
 
     return OfflineRubric()
 
@@ -165,7 +165,7 @@ def get_judge(spec: str, repeats: int | None = None) -> Judge:
     if spec in JUDGES:
         return JUDGES[spec]()
     if spec.startswith(("gpt-", "openai:", "azure:")):
-        from egost.tasks.openai_judge.client import shared_judge
+        from egost.tasks.judging.openai_judge import shared_judge
 
         return shared_judge(spec, _chosen_repeats() if repeats is None else repeats)
     told = "of that form" if "@" in spec else repr(spec)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from egost.tasks.judge import BEST, Judgement
+from egost.tasks.judging.judge import BEST, Judgement
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from egost.tasks.route_words import (
+from egost.tasks.judging.route_words import (
     COLOURS,
     FUNCTION_WORDS,
     ING_NOUNS,

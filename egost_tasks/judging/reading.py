@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from egost.tasks.judge import BEST
-from egost.tasks.openai_judge.prompt import ReplyForm, encodable
+from egost.tasks.judging.judge import BEST
+from egost.tasks.judging.prompt import ReplyForm, encodable
 
 ASPECTS = ("direction", "landmark", "semantic")
 COMPAT_KEYS = ("direction", "landmark", "semantic and logic")

@@ -1,6 +1,6 @@
 """The offline judge of route descriptions: deterministic, no network, no model.
 
-It follows the published rubric (paper, section 5.1 and figure 6) on what `egost.tasks.route_text` reads from the
+It follows the published rubric (paper, section 5.1 and figure 6) on what `egost.tasks.judging.route_text` reads from the
 reference and the prediction. Its numbers are not GPT-4o's and must not be put beside the paper's as if they were;
 therefore its name, with a version, stands in every result. Any change of what it reads or how it counts is a new
 version.
@@ -40,9 +40,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from egost.tasks.judge import BEST, JudgeFailure, Judgement, RouteItem, judge_empty
-from egost.tasks.route_text import Event, Landmark, Route, Turn, read_route
-from egost.tasks.route_words import COLOURS, PATTERNS
+from egost.tasks.judging.judge import BEST, JudgeFailure, Judgement, RouteItem, judge_empty
+from egost.tasks.judging.route_text import Event, Landmark, Route, Turn, read_route
+from egost.tasks.judging.route_words import COLOURS, PATTERNS
 
 NAME = "offline-rubric-2"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from egost.tasks.judge import Judge
+from egost.tasks.judging.judge import Judge
 
 _FIELDS = ("calls", "cached", "retries", "tokens_in", "tokens_out", "usd", "wall_s")
 

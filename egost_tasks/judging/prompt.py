@@ -15,7 +15,7 @@ from typing import Literal
 import yaml
 from openai.types.chat import ChatCompletionSystemMessageParam, ChatCompletionUserMessageParam
 
-from egost.tasks.judge import RouteItem
+from egost.tasks.judging.judge import RouteItem
 from egost.tasks.sample import Way
 from egost.tasks.versioned_prompt import VersionedPrompt
 

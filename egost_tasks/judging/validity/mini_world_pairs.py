@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from egost.tasks.judge_validity.bounds import Facts
-from egost.tasks.judge_validity.pairs import ValidityPair, make_pair
+from egost.tasks.judging.validity.bounds import Facts
+from egost.tasks.judging.validity.pairs import ValidityPair, make_pair
 from egost.tasks.mini_world.steps import ClipTruth, Landmark, Step, Turn, way_back
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.mini_world.wording import tell_route

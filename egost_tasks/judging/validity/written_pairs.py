@@ -9,15 +9,15 @@ from typing import Any
 
 import yaml
 
-from egost.tasks.judge_validity.bounds import Facts
-from egost.tasks.judge_validity.pairs import Origin, ValidityPair, make_pair
+from egost.tasks.judging.validity.bounds import Facts
+from egost.tasks.judging.validity.pairs import Origin, ValidityPair, make_pair
 
 _BLANKS = ("", " \n\t ", "\u00a0\n")
 
 
 def written_pairs() -> list[ValidityPair]:
     """The pairs of the file: first those that may be tuned on, then those that are held out."""
-    text = files("egost.tasks.judge_validity").joinpath("written_pairs.yaml").read_text(encoding="utf-8")
+    text = files("egost.tasks.judging.validity").joinpath("written_pairs.yaml").read_text(encoding="utf-8")
     told = yaml.safe_load(text)
     pairs: list[ValidityPair] = []
     for held_out in (False, True):

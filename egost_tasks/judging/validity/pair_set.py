@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from egost.tasks.judge_validity.mini_world_pairs import mini_world_pairs
-from egost.tasks.judge_validity.pairs import ValidityPair
-from egost.tasks.judge_validity.written_pairs import written_pairs
+from egost.tasks.judging.validity.mini_world_pairs import mini_world_pairs
+from egost.tasks.judging.validity.pairs import ValidityPair
+from egost.tasks.judging.validity.written_pairs import written_pairs
 
 
 @cache

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from egost.tasks.judge import RouteItem
-from egost.tasks.judge_validity.bounds import Facts, Implied, implied_bounds
+from egost.tasks.judging.judge import RouteItem
+from egost.tasks.judging.validity.bounds import Facts, Implied, implied_bounds
 from egost.tasks.sample import Way
 
 Origin = Literal["written", "held_out", "mini_world"]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egost.tasks.errors import CacheError
-from egost.tasks.openai_judge.reading import Scores
+from egost.tasks.judging.reading import Scores
 
 _BUSY_S = 60.0
 
