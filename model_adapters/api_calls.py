@@ -13,9 +13,9 @@ from loguru import logger
 
 from egost.model_adapters.api_spending import CallBound, Spending
 from egost.model_adapters.asking import AdapterError, Ask, Failure, Reply
+from egost.tasks.chat.paced_calls import Faulted, NoReply, PacedCalls, Wording
+from egost.tasks.chat.pacing import Pacing
 from egost.tasks.errors import EgostError
-from egost.tasks.openai_judge.paced_calls import Faulted, NoReply, PacedCalls, Wording
-from egost.tasks.openai_judge.pacing import Pacing
 
 DEFAULT_PACING = Pacing(concurrency=16, timeout_s=300.0)
 """Less at once than for the judge, since each call carries 8 images; more time, since a model may reason."""

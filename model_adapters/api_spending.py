@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from egost.model_adapters.asking import AdapterError
-from egost.tasks.openai_judge.prices import PRICES_OF, price_usd
+from egost.tasks.chat.prices import PRICES_OF, price_usd
 
 CLOSED_PRICES_OF = "2026-03"
 """The month of the prices below: the makers' list prices as public pages give them, for prompts of up to 200,000

@@ -15,11 +15,11 @@ from egost.model_adapters.api_frames import FRAME_SETTINGS, check_chosen_protoco
 from egost.model_adapters.api_spending import CallBound, Spending
 from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.model_adapters.gemini_replies import EMPTY_BODY, Place, gemini_fault, read_reply
+from egost.tasks.chat.endpoint import is_this_machine
+from egost.tasks.chat.faults import redacted
+from egost.tasks.chat.paced_calls import Faulted
+from egost.tasks.chat.pacing import Pacing
 from egost.tasks.clips.clips.protocols import N_FRAMES
-from egost.tasks.openai_judge.endpoint import is_this_machine
-from egost.tasks.openai_judge.faults import redacted
-from egost.tasks.openai_judge.paced_calls import Faulted
-from egost.tasks.openai_judge.pacing import Pacing
 
 if TYPE_CHECKING:
     from google.genai import types

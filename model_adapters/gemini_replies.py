@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from egost.model_adapters.api_calls import Called, bare_failure
 from egost.model_adapters.asking import Failure, Reply
-from egost.tasks.openai_judge.faults import Fault, retry_after
+from egost.tasks.chat.faults import Fault, retry_after
 
 if TYPE_CHECKING:
     from google.genai import errors, types

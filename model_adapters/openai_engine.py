@@ -24,13 +24,13 @@ from egost.model_adapters.api_endpoint import OTHER_KEY, check_url
 from egost.model_adapters.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
 from egost.model_adapters.api_spending import CallBound, Spending
 from egost.model_adapters.asking import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, find_key, open_client
+from egost.tasks.chat.faults import fault_of, redacted, remedy
+from egost.tasks.chat.paced_calls import Faulted
+from egost.tasks.chat.pacing import Pacing
 from egost.tasks.clips.clips.protocols import N_FRAMES
 from egost.tasks.judging.judge import JudgeError
 from egost.tasks.judging.reading import BrokenBody, Completion, read_completion
-from egost.tasks.openai_judge.endpoint import OPENAI_URL, Endpoint, find_key, open_client
-from egost.tasks.openai_judge.faults import fault_of, redacted, remedy
-from egost.tasks.openai_judge.paced_calls import Faulted
-from egost.tasks.openai_judge.pacing import Pacing
 
 Detail = Literal["low", "high", "auto"]
 

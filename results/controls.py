@@ -29,7 +29,7 @@ from egost.results.text_only import Subject, release_of
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.clips.controls import ControlError
 from egost.tasks.sample import Sample
-from egost.tasks.text_floor import FOLDS, linear_guesser, longest_option
+from egost.tasks.text_only_baseline import FOLDS, linear_guesser, longest_option
 
 CONTROLS_FILE = "controls.json"
 """Name of the file in a run's folder."""

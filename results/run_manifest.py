@@ -24,8 +24,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from egost.results.records import SampleRecord, our_tasks, read_records
 from egost.results.run import Run, RunError
 from egost.tasks.cache import write_whole
+from egost.tasks.chat.prices import price_usd
 from egost.tasks.judging.judge import Judgement
-from egost.tasks.openai_judge.prices import price_usd
 
 Price = Callable[[str, int, int], float | None]
 """US dollars for a snapshot's tokens in and out; None where no price is known."""

@@ -25,7 +25,7 @@ from egost.results.statistics import Estimate, estimate
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import EgostError
 from egost.tasks.sample import Sample
-from egost.tasks.text_floor import (
+from egost.tasks.text_only_baseline import (
     FOLDS,
     FloorError,
     TextFloor,

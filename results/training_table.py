@@ -19,7 +19,7 @@ from egost.results.records import SampleRecord
 from egost.results.statistics import Difference, Estimate, estimate, paired
 from egost.tasks.errors import EgostError
 from egost.tasks.sample import WAYS
-from egost.tasks.text_floor import TextFloor, text_floor
+from egost.tasks.text_only_baseline import TextFloor, text_floor
 
 Records = tuple[SampleRecord, ...]
 

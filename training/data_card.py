@@ -12,7 +12,14 @@ from statistics import mean, median
 from typing import Any
 
 from egost.tasks.sample import Sample
-from egost.tasks.text_floor import FOLDS, FloorError, always_first, longest_option, measured, text_floor
+from egost.tasks.text_only_baseline import (
+    FOLDS,
+    FloorError,
+    always_first,
+    longest_option,
+    measured,
+    text_floor,
+)
 from egost.training.reverse_thinking import names_an_option
 from egost.training.splits import Split, clips_of
 from egost.training.training_rows import TrainingRow

@@ -22,12 +22,12 @@ from typing import Any
 import openai
 
 from egost.tasks.cache import cache_root, write_whole
+from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, find_key, open_client, parse_endpoint
+from egost.tasks.chat.faults import fault_of, redacted, remedy
+from egost.tasks.chat.paced_calls import Faulted, NoReply, PacedCalls, Wording
+from egost.tasks.chat.pacing import Pacing, chosen_pacing
 from egost.tasks.errors import CacheError, EgostError
 from egost.tasks.judging.reading import BrokenBody, Completion, read_completion
-from egost.tasks.openai_judge.endpoint import OPENAI_URL, Endpoint, find_key, open_client, parse_endpoint
-from egost.tasks.openai_judge.faults import fault_of, redacted, remedy
-from egost.tasks.openai_judge.paced_calls import Faulted, NoReply, PacedCalls, Wording
-from egost.tasks.openai_judge.pacing import Pacing, chosen_pacing
 from egost.tasks.sample import Sample
 from egost.training.build_rows import Thinks, Writer
 from egost.training.reverse_thinking import names_an_option, without_point_names
@@ -76,7 +76,7 @@ class _Failed:
 
 
 def writer_endpoint(spec: str) -> Endpoint:
-    """`gpt-4o`, `gpt-...`, `openai:MODEL` or `openai:MODEL@URL`; see `egost.tasks.openai_judge.endpoint`.
+    """`gpt-4o`, `gpt-...`, `openai:MODEL` or `openai:MODEL@URL`; see `egost.tasks.chat.endpoint`.
 
     Raises JudgeError for another form.
     """

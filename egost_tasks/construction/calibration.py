@@ -166,10 +166,10 @@ def _judge(
     if judge is None:
         return {}
     # Here, since the client takes seconds to import and only a judge needs it.
+    from egost.tasks.chat.pacing import chosen_pacing
+    from egost.tasks.chat.usage import Tally
     from egost.tasks.construction.openai_writer import find_endpoint
     from egost.tasks.construction.option_judge import judge_choices
-    from egost.tasks.openai_judge.pacing import chosen_pacing
-    from egost.tasks.openai_judge.usage import Tally
 
     sound = [d for name, d in current.items() if not any(f.verdict == "drop" for f in findings[name])]
     steps = {(a.clip, a.annotator): a for found in by_clip.values() for a in found}

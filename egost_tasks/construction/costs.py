@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from egost.tasks.openai_judge.prices import price_usd
+from egost.tasks.chat.prices import price_usd
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,18 +17,18 @@ from typing import Any
 
 import yaml
 
+from egost.tasks.chat.asker import Role
+from egost.tasks.chat.endpoint import Endpoint, find_key, parse_endpoint
+from egost.tasks.chat.pacing import Pacing
+from egost.tasks.chat.structured_calls import Nonsense, Question, ask_all
+from egost.tasks.chat.usage import Tally
 from egost.tasks.construction.annotations import DIRECTIONS, LONGEST_TEXT
 from egost.tasks.construction.drafts import Items
 from egost.tasks.construction.option_checks import wrong_option_problem
-from egost.tasks.construction.structured_calls import Nonsense, Question, ask_all
 from egost.tasks.construction.writers import ChoiceRequest, Unwritten, WriterError, WriterStopped, Written
 from egost.tasks.judging.judge import SERVER_FORMS, JudgeError
 from egost.tasks.judging.prompt import Message, encodable
-from egost.tasks.openai_judge.asking import Role
-from egost.tasks.openai_judge.endpoint import Endpoint, find_key, parse_endpoint
-from egost.tasks.openai_judge.pacing import Pacing
-from egost.tasks.openai_judge.usage import Tally
-from egost.tasks.versioned_prompt import VersionedPrompt
+from egost.tasks.prompts.versioned_prompt import VersionedPrompt
 
 _WRONG = 3
 """Wrong options that a model is asked for: most questions of the real data have four options."""

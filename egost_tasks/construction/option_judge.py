@@ -8,16 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from egost.tasks.chat.asker import Role
+from egost.tasks.chat.endpoint import Endpoint
+from egost.tasks.chat.pacing import Pacing
+from egost.tasks.chat.structured_calls import Nonsense, Question, ask_all
+from egost.tasks.chat.usage import Tally
 from egost.tasks.construction.annotations import Annotation
 from egost.tasks.construction.drafts import Draft
 from egost.tasks.construction.openai_writer import load_step_prompt, object_form
 from egost.tasks.construction.option_checks import Finding
-from egost.tasks.construction.structured_calls import Nonsense, Question, ask_all
 from egost.tasks.construction.writers import Unwritten, WriterStopped
-from egost.tasks.openai_judge.asking import Role
-from egost.tasks.openai_judge.endpoint import Endpoint
-from egost.tasks.openai_judge.pacing import Pacing
-from egost.tasks.openai_judge.usage import Tally
 from egost.tasks.sample import LETTERS
 
 _ROLE = Role("The option judge", "What was judged is kept", "--judge", WriterStopped)

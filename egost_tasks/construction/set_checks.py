@@ -18,7 +18,7 @@ from scipy.stats import chisquare, norm
 from egost.tasks.construction.drafts import Draft
 from egost.tasks.construction.writers import CHOICE_TASKS
 from egost.tasks.sample import LETTERS, Sample
-from egost.tasks.text_floor import FOLDS, linear_guesser, longest_option, measured, most_like_others
+from egost.tasks.text_only_baseline import FOLDS, linear_guesser, longest_option, measured, most_like_others
 
 CueName = Literal[
     "letter_bias", "length_cue", "shortness_cue", "likeness_cue", "text_floor", "blind_above_chance"

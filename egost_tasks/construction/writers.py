@@ -126,8 +126,8 @@ def get_writer(spec: str, folder: Path, seed: int) -> Writer:
     if spec == "offline":
         return OfflineWriter(seed)
     # Here, since the client takes seconds to import and the offline writer does without it.
+    from egost.tasks.chat.pacing import chosen_pacing
     from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
-    from egost.tasks.openai_judge.pacing import chosen_pacing
 
     return OpenAIWriter(find_endpoint(spec, "--writer"), folder, chosen_pacing())
 

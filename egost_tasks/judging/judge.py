@@ -18,7 +18,7 @@ from egost.tasks.errors import EgostError
 from egost.tasks.sample import Way, World
 
 if TYPE_CHECKING:
-    from egost.tasks.openai_judge.usage import JudgeUsage
+    from egost.tasks.chat.usage import JudgeUsage
 
 BEST = 5
 """Highest score of each of the three aspects (paper, section 5.1)."""
@@ -135,7 +135,7 @@ JUDGES: dict[str, Callable[[], Judge]] = {"offline": _offline}
 """The judges without a server, by the name that a user asks for."""
 
 SERVER_FORMS = "gpt-4o, gpt-SNAPSHOT, openai:MODEL@BASE_URL, azure:DEPLOYMENT@ENDPOINT"
-"""How a user names a judge behind a server (see `egost.tasks.openai_judge.endpoint`)."""
+"""How a user names a judge behind a server (see `egost.tasks.chat.endpoint`)."""
 
 
 def chosen_judge(world: World, repeats: int | None = None) -> Judge:

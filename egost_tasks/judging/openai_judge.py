@@ -24,6 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from egost.tasks.cache import cache_root
+from egost.tasks.chat.asker import MAX_TOKENS, SCORES_SCHEMA, SEED, Asker
+from egost.tasks.chat.endpoint import Endpoint, parse_endpoint
+from egost.tasks.chat.paced_calls import NoReply
+from egost.tasks.chat.pacing import Pacing, chosen_pacing
+from egost.tasks.chat.usage import JudgeUsage, Tally
 from egost.tasks.errors import CacheError
 from egost.tasks.judging.judge import (
     JudgeError,
@@ -36,11 +41,6 @@ from egost.tasks.judging.judge import (
 from egost.tasks.judging.judgement_cache import JudgementCache, Kept
 from egost.tasks.judging.prompt import COMPAT, STRICT, load_judge_prompt
 from egost.tasks.judging.reading import Unreadable, read_scores
-from egost.tasks.openai_judge.asking import MAX_TOKENS, SCORES_SCHEMA, SEED, Asker
-from egost.tasks.openai_judge.endpoint import Endpoint, parse_endpoint
-from egost.tasks.openai_judge.paced_calls import NoReply
-from egost.tasks.openai_judge.pacing import Pacing, chosen_pacing
-from egost.tasks.openai_judge.usage import JudgeUsage, Tally
 
 _POLL_S = 0.2
 _AHEAD = 2

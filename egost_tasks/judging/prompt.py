@@ -16,8 +16,8 @@ import yaml
 from openai.types.chat import ChatCompletionSystemMessageParam, ChatCompletionUserMessageParam
 
 from egost.tasks.judging.judge import RouteItem
+from egost.tasks.prompts.versioned_prompt import VersionedPrompt
 from egost.tasks.sample import Way
-from egost.tasks.versioned_prompt import VersionedPrompt
 
 ReplyForm = Literal["json", "dictionary"]
 Message = ChatCompletionSystemMessageParam | ChatCompletionUserMessageParam

@@ -17,8 +17,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
 
 from egost.tasks.errors import PromptError
+from egost.tasks.prompts.versioned_prompt import VersionedPrompt
 from egost.tasks.sample import Sample
-from egost.tasks.versioned_prompt import VersionedPrompt
 
 SHIPPED = ("direct", "think")
 DEFAULT = "direct"

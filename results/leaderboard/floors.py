@@ -21,7 +21,7 @@ from egost.results.text_only import (
     text_only_of,
 )
 from egost.tasks.clips.clips.controls import ControlError
-from egost.tasks.text_floor import FloorError
+from egost.tasks.text_only_baseline import FloorError
 
 RELEASED_ROWS_FLOOR = (
     "trained on questions of the benchmark; of the 630 released ones a linear model that sees no frame answers 93 % "

@@ -22,11 +22,11 @@ from lmms_eval.llm_judge.factory import ProviderFactory
 from rich.console import Console
 from rich.table import Table
 
+from egost.tasks.chat.endpoint import parse_endpoint
+from egost.tasks.chat.pacing import DEFAULT_CONCURRENCY, Pacing
 from egost.tasks.judging.judge import RouteItem
 from egost.tasks.judging.openai_judge import OpenAIJudge
 from egost.tasks.judging.prompt import STRICT, load_judge_prompt
-from egost.tasks.openai_judge.endpoint import parse_endpoint
-from egost.tasks.openai_judge.pacing import DEFAULT_CONCURRENCY, Pacing
 
 SERVER = Path(__file__).parents[1] / "egost_tasks" / "judge_server.py"
 LEAST_RATIO, MOST_OVER_BOUND = 20.0, 1.3

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from egost.tasks.mini_world.question_files import question_files
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.sample import Sample
-from egost.tasks.text_floor import (
+from egost.tasks.text_only_baseline import (
     FloorError,
     always_first,
     linear_guesser,

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from egost.tasks.chat.endpoint import find_key, parse_endpoint
+from egost.tasks.chat.faults import redacted
 from egost.tasks.judging.judge import JudgeError
 from egost.tasks.judging.openai_judge import OpenAIJudge
-from egost.tasks.openai_judge.endpoint import find_key, parse_endpoint
-from egost.tasks.openai_judge.faults import redacted
 
 
 @pytest.mark.parametrize(

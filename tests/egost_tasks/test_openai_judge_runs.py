@@ -17,12 +17,12 @@ from typing import Any, Literal
 import pytest
 from judge_server import Ask, JudgeServer, scores_of, serve_judge
 
+from egost.tasks.chat.endpoint import parse_endpoint
+from egost.tasks.chat.pacing import Pacing
 from egost.tasks.judging.judge import JudgeFailure, Judgement, RouteItem
 from egost.tasks.judging.judgement_cache import JudgementCache, Kept
 from egost.tasks.judging.openai_judge import OpenAIJudge
 from egost.tasks.judging.reading import Scores
-from egost.tasks.openai_judge.endpoint import parse_endpoint
-from egost.tasks.openai_judge.pacing import Pacing
 
 N = 1000
 PACING = Pacing(timeout_s=1.0, tries=6, first_wait_s=0.02, longest_wait_s=0.2, lease_s=2)
@@ -93,7 +93,7 @@ _RUN = """
 import json, sys
 from test_openai_judge_runs import PACING, PATIENT, items, outcome
 from egost.tasks.judging.openai_judge import OpenAIJudge
-from egost.tasks.openai_judge.endpoint import parse_endpoint
+from egost.tasks.chat.endpoint import parse_endpoint
 judge = OpenAIJudge(parse_endpoint(sys.argv[1]), pacing=PATIENT if sys.argv[3] == "patient" else PACING)
 asked = items(int(sys.argv[2]))
 print("ready", flush=True)

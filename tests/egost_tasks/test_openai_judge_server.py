@@ -18,12 +18,12 @@ import pytest
 from judge_server import SNAPSHOT, Ask, JudgeServer, scores_of, serve_judge, spoken
 from loguru import logger
 
+from egost.tasks.chat.endpoint import parse_endpoint
+from egost.tasks.chat.pacing import Pacing
 from egost.tasks.errors import CacheError
 from egost.tasks.judging.judge import JudgeError, JudgeFailure, Judgement, JudgeStopped, RouteItem
 from egost.tasks.judging.noise import judge_noise
 from egost.tasks.judging.openai_judge import OpenAIJudge
-from egost.tasks.openai_judge.endpoint import parse_endpoint
-from egost.tasks.openai_judge.pacing import Pacing
 
 KEY = "c3f1a9d25f1d8a7743b94c01e0b6d7aa"
 QUICK = Pacing(timeout_s=0.5, tries=4, first_wait_s=0.02, longest_wait_s=0.1, lease_s=5)
@@ -383,7 +383,7 @@ def test_a_price_is_known_for_a_snapshot_of_the_table(opened: Open) -> None:
     judge, _ = opened(script=lambda ask: "ok")
     judge(items(1))
     assert judge.usage.usd is None and judge.usage.tokens_in == 900 and judge.usage.tokens_out == 100
-    from egost.tasks.openai_judge.prices import price_usd
+    from egost.tasks.chat.prices import price_usd
 
     assert price_usd("gpt-4o-2024-08-06", 900, 100) == pytest.approx(0.00325)
 

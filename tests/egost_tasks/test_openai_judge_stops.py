@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from judge_server import Ask, JudgeServer, scores_of, serve_judge
 
+from egost.tasks.chat.asker import SEED
+from egost.tasks.chat.endpoint import parse_endpoint
+from egost.tasks.chat.paced_calls import MOST_BAD_REQUESTS
+from egost.tasks.chat.pacing import Pacing
+from egost.tasks.chat.usage import Tally
 from egost.tasks.judging import openai_judge as client
 from egost.tasks.judging.judge import JudgeFailure, Judgement, JudgeStopped, RouteItem
 from egost.tasks.judging.openai_judge import OpenAIJudge, shared_judge
 from egost.tasks.judging.reading import Completion
-from egost.tasks.openai_judge.asking import SEED
-from egost.tasks.openai_judge.endpoint import parse_endpoint
-from egost.tasks.openai_judge.paced_calls import MOST_BAD_REQUESTS
-from egost.tasks.openai_judge.pacing import Pacing
-from egost.tasks.openai_judge.usage import Tally
 
 PACING = Pacing(timeout_s=10, tries=4, first_wait_s=0.02, longest_wait_s=0.1, lease_s=5)
 

@@ -30,7 +30,7 @@ from egost.results.text_only import (
     write_text_only,
 )
 from egost.tasks.sample import Sample
-from egost.tasks.text_floor import FloorError, trained_guesser
+from egost.tasks.text_only_baseline import FloorError, trained_guesser
 from egost.training.rows import RowError
 from egost.training.rows_as_samples import RELEASED, released_subsets, rows_as_samples
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from egost.tasks.sample import Sample
-from egost.tasks.text_floor import always_first, linear_guesser, longest_option, measured, most_like_others
+from egost.tasks.text_only_baseline import (
+    always_first,
+    linear_guesser,
+    longest_option,
+    measured,
+    most_like_others,
+)
 from egost.training.rows import read_rows
 
 

@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from egost.main import app
+from egost.tasks.chat.endpoint import OPENAI_URL
+from egost.tasks.chat.pacing import Pacing
 from egost.tasks.mini_world import write_mini_release
-from egost.tasks.openai_judge.endpoint import OPENAI_URL
-from egost.tasks.openai_judge.pacing import Pacing
 from egost.tasks.sample import Sample
 from egost.training.thought_writer import WriterError, thought_writer, writer_endpoint
 from egost.training.training_rows import read_training_rows

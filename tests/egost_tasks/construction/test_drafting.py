@@ -20,7 +20,7 @@ from egost.tasks.construction.workfolder import WorkFolder
 from egost.tasks.construction.writers import OfflineWriter, WriterError, WriterStopped, get_writer
 from egost.tasks.judging.route_text import read_route
 from egost.tasks.mini_world.steps import ClipTruth, backwards, way_back
-from egost.tasks.text_floor import words
+from egost.tasks.text_only_baseline import words
 
 
 def true_items(truth: ClipTruth, draft: Draft) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from typing import TypeVar
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
+from egost.tasks.chat.faults import Fault
+from egost.tasks.chat.pacing import Breaker, Lanes, Pacing
 from egost.tasks.errors import EgostError
-from egost.tasks.openai_judge.faults import Fault
-from egost.tasks.openai_judge.pacing import Breaker, Lanes, Pacing
 
 T = TypeVar("T")
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from egost.tasks.cache import write_whole
+from egost.tasks.chat.asker import SEED, Asker, Role
+from egost.tasks.chat.endpoint import Endpoint
+from egost.tasks.chat.paced_calls import NoReply
+from egost.tasks.chat.pacing import Pacing
+from egost.tasks.chat.usage import Tally
 from egost.tasks.construction.writers import Unwritten
 from egost.tasks.errors import CacheError
 from egost.tasks.judging.prompt import Message
 from egost.tasks.judging.reading import Completion
-from egost.tasks.openai_judge.asking import SEED, Asker, Role
-from egost.tasks.openai_judge.endpoint import Endpoint
-from egost.tasks.openai_judge.paced_calls import NoReply
-from egost.tasks.openai_judge.pacing import Pacing
-from egost.tasks.openai_judge.usage import Tally
 from egost.tasks.progress import counted
 
 T = TypeVar("T")

@@ -9,15 +9,15 @@ from typing import Any
 import openai
 from loguru import logger
 
+from egost.tasks.chat.endpoint import Endpoint, find_key, open_client
+from egost.tasks.chat.faults import Fault, fault_of, redacted, remedy
+from egost.tasks.chat.paced_calls import Faulted, PacedCalls, Wording
+from egost.tasks.chat.pacing import Pacing
+from egost.tasks.chat.usage import Tally
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.judge import JudgeStopped
 from egost.tasks.judging.prompt import Message
 from egost.tasks.judging.reading import ASPECTS, BrokenBody, Completion, read_completion
-from egost.tasks.openai_judge.endpoint import Endpoint, find_key, open_client
-from egost.tasks.openai_judge.faults import Fault, fault_of, redacted, remedy
-from egost.tasks.openai_judge.paced_calls import Faulted, PacedCalls, Wording
-from egost.tasks.openai_judge.pacing import Pacing
-from egost.tasks.openai_judge.usage import Tally
 
 SEED = 20250312
 """Seed of the first ask, where the interface has one."""

@@ -7,8 +7,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from egost.tasks.chat.prices import PRICES_OF, USD_PER_MILLION, price_usd
 from egost.tasks.judging.reading import Completion
-from egost.tasks.openai_judge.prices import PRICES_OF, USD_PER_MILLION, price_usd
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Literal
 
 import openai
 
+from egost.tasks.chat.endpoint import Endpoint
 from egost.tasks.judging.prompt import encodable
 from egost.tasks.judging.reading import BrokenBody
-from egost.tasks.openai_judge.endpoint import Endpoint
 
 OPTIONAL = ("response_format", "seed", "temperature", "max_completion_tokens")
 """Parameters that a server may not know; a judgement can be made without them."""

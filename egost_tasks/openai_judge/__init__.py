@@ -1,1 +1,0 @@
-"""The judge that asks a model over HTTP: see `client.OpenAIJudge`."""
