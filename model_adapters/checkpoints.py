@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost.model_adapters.asking import AdapterError
+from egost.model_adapters.engine import AdapterError
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError
 from egost.tasks.file_hashes import source_sha256

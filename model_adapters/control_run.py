@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments
-from egost.model_adapters.host_model import EngineModel
+from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
+from egost.model_adapters.lmms_model import EngineModel
+from egost.model_adapters.lmms_requests import SampleRequest
 from egost.model_adapters.registration import CLASSES
-from egost.model_adapters.requests import SampleRequest
 from egost.model_adapters.run_plan import RunPlan
 from egost.tasks.clips.clips.clips import Clip, build_clips
 from egost.tasks.clips.clips.controls import (

@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from egost.model_adapters.asking import AdapterError
 from egost.model_adapters.checkpoints import Checkpoint, read_config
+from egost.model_adapters.engine import AdapterError
 from egost.tasks.clips.clips.protocols import N_FRAMES
 
 FRAMES_A_SECOND = 1.0

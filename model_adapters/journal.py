@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock
 from loguru import logger
 
-from egost.model_adapters.asking import Ask, EngineIdentity, Reply
+from egost.model_adapters.engine import Ask, EngineIdentity, Reply
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import CacheError
 

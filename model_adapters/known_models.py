@@ -13,7 +13,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 
-from egost.model_adapters.asking import AdapterError
+from egost.model_adapters.engine import AdapterError
 from egost.tasks.clips.clips.protocols import parse_protocol
 
 EngineName = Literal["vllm", "server", "hf", "api"]

@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from egost.model_adapters.asking import Failure, Reply
+from egost.model_adapters.engine import Failure, Reply
 
 _LINE_EVERY_S = 60.0
 

@@ -8,11 +8,11 @@ from typing import Any
 from egost.tasks.registration import TESTED_HOST
 
 CLASSES = {
-    "egost_vllm": "egost.model_adapters.vllm_adapter.EgostVllm",
-    "egost_server": "egost.model_adapters.server_adapter.EgostServer",
-    "egost_openai": "egost.model_adapters.openai_adapter.EgostOpenAI",
-    "egost_gemini": "egost.model_adapters.gemini_adapter.EgostGemini",
-    "egost_journal": "egost.model_adapters.journaled_host.EgostJournal",
+    "egost_vllm": "egost.model_adapters.vllm.vllm_adapter.EgostVllm",
+    "egost_server": "egost.model_adapters.server.server_adapter.EgostServer",
+    "egost_openai": "egost.model_adapters.api.openai_adapter.EgostOpenAI",
+    "egost_gemini": "egost.model_adapters.api.gemini_adapter.EgostGemini",
+    "egost_journal": "egost.model_adapters.lmms_own.journaled_model.EgostJournal",
 }
 """Names for `--model`, and the classes behind them, which lmms-eval imports when one is asked for."""
 

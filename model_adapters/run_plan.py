@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from egost.model_adapters.asking import AdapterError
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.embedded import EMBEDDED
+from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.known_models import (
     EngineName,
     KnownModel,

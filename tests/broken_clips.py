@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from egost.model_adapters.asking import Ask
+from egost.model_adapters.engine import Ask
 from egost.tasks.clips.clips.clips import Clip
 from egost.tasks.clips.clips.lossless import Frames
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from release_files import choice_entry, write_video
 
-from egost.model_adapters.asking import AdapterError
-from egost.model_adapters.vllm_engine import vllm_version
+from egost.model_adapters.engine import AdapterError
+from egost.model_adapters.vllm.vllm_engine import vllm_version
 from egost.tasks.release.release import release as release_module
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

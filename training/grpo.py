@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from egost.model_adapters.asking import Ask, GenerationArguments
 from egost.model_adapters.checkpoints import checkpoint_identity
-from egost.model_adapters.group_sampling import EngineSampler, GroupSampler, ServerSampler
-from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
+from egost.model_adapters.engine import Ask, GenerationArguments
+from egost.model_adapters.vllm.group_sampling import EngineSampler, GroupSampler, ServerSampler
+from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
 from egost.tasks.clips.clips.clips import Clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import EgostError

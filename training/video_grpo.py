@@ -25,8 +25,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
-from egost.model_adapters.asking import Ask
-from egost.model_adapters.group_sampling import GroupSampler
+from egost.model_adapters.engine import Ask
+from egost.model_adapters.vllm.group_sampling import GroupSampler
 from egost.tasks.errors import EgostError
 from egost.training.clip_encoder import ClipEncoder, check_video_model
 from egost.training.non_finite_steps import NonFiniteSteps

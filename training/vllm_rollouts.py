@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from transformers.utils import logging as hf_logging
 
-from egost.model_adapters.asking import Ask
-from egost.model_adapters.group_sampling import GroupSampler
+from egost.model_adapters.engine import Ask
+from egost.model_adapters.vllm.group_sampling import GroupSampler
 from egost.tasks.errors import EgostError
 
 if TYPE_CHECKING:

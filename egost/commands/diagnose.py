@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from egost.model_adapters.control_run import Questions
-    from egost.model_adapters.host_model import EngineModel
+    from egost.model_adapters.lmms_model import EngineModel
     from egost.model_adapters.run_plan import RunOptions, RunPlan
     from egost.results.controls import About, Controls, Gap
     from egost.results.records import SampleRecord

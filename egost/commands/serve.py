@@ -40,7 +40,7 @@ def serve(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and start nothing.")] = False,
 ) -> None:
     """Serve a model with vLLM until Ctrl-C, and say how to evaluate it, or train with it."""
-    from egost.model_adapters.serve import (
+    from egost.model_adapters.server.serve import (
         evaluate_command,
         in_shell,
         plan_server,
@@ -75,8 +75,8 @@ def serve(
         typer.echo(f"then: {following}", err=True)
         return
 
-    from egost.model_adapters.server_process import ServerProcess, check_port, end_like_ctrl_c
-    from egost.model_adapters.vllm_engine import vllm_version
+    from egost.model_adapters.server.server_process import ServerProcess, check_port, end_like_ctrl_c
+    from egost.model_adapters.vllm.vllm_engine import vllm_version
     from egost.tasks.cache import cache_root
 
     vllm_version()

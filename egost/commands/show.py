@@ -32,7 +32,7 @@ def show(
 
     `egost run` writes it beside the results; of any other run of lmms-eval it is read from what was saved.
     """
-    from egost.model_adapters.api_spending import usd
+    from egost.model_adapters.api.api_spending import usd
     from egost.results.run import latest_run
     from egost.results.run_manifest import run_manifest
 
@@ -52,7 +52,7 @@ def show(
 
 def write_manifest(run: Run) -> None:
     """Write a run's manifest beside its results."""
-    from egost.model_adapters.api_spending import usd
+    from egost.model_adapters.api.api_spending import usd
     from egost.results.run_manifest import manifest_file, run_manifest
 
     run_manifest(run, usd).write(manifest_file(run))

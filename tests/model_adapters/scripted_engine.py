@@ -7,7 +7,7 @@ from typing import Any
 
 from lmms_eval.api.instance import Instance
 
-from egost.model_adapters.asking import Ask, EngineIdentity, Failure, Reply
+from egost.model_adapters.engine import Ask, EngineIdentity, Failure, Reply
 from egost.tasks import utils
 from egost.tasks.release.release.release import open_release
 

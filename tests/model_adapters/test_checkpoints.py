@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from egost.model_adapters.asking import AdapterError
 from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -16,10 +16,10 @@ from closed_model_server import TOKENS_IN, TOKENS_OUT, Asked, ClosedServer, serv
 from PIL import Image
 from release_files import write_video
 
-from egost.model_adapters.api_frames import png_frames
-from egost.model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
-from egost.model_adapters.gemini_engine import GeminiEngine
-from egost.model_adapters.openai_engine import OpenAIEngine
+from egost.model_adapters.api.api_frames import png_frames
+from egost.model_adapters.api.gemini_engine import GeminiEngine
+from egost.model_adapters.api.openai_engine import OpenAIEngine
+from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.tasks.chat.paced_calls import MOST_BAD_REQUESTS
 from egost.tasks.chat.pacing import Pacing
 from egost.tasks.clips.clips.clips import Clip, get_clip

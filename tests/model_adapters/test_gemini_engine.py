@@ -11,9 +11,9 @@ import pytest
 from closed_model_server import TOKENS_OUT, ClosedServer, serve_closed, what_it_says
 from test_closed_models import KEY, QUICK, answers, asks, make_clip
 
-from egost.model_adapters.api_frames import png_frames
-from egost.model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
-from egost.model_adapters.gemini_engine import GeminiEngine
+from egost.model_adapters.api.api_frames import png_frames
+from egost.model_adapters.api.gemini_engine import GeminiEngine
+from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.tasks.clips.clips.clips import Clip
 
 

@@ -12,9 +12,9 @@ import pytest
 from chat_server import ChatAsk, ChatServer, serve_chat
 from release_files import write_video
 
-from egost.model_adapters.asking import AdapterError, Ask, GenerationArguments, SampledGroup
-from egost.model_adapters.group_sampling import ServerSampler
-from egost.model_adapters.server_api import TRIES
+from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments, SampledGroup
+from egost.model_adapters.server.server_api import TRIES
+from egost.model_adapters.vllm.group_sampling import ServerSampler
 from egost.tasks.clips.clips.clips import get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 
@@ -75,7 +75,7 @@ def test_a_server_in_trouble_is_asked_again(asks: list[Ask]) -> None:
 def test_a_server_that_samples_nothing_ends_the_run(
     asks: list[Ask], behaviour: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egost.model_adapters.server_api.TRIES", 2)
+    monkeypatch.setattr("egost.model_adapters.server.server_api.TRIES", 2)
     with (
         serve_chat(names=NAMES, script=lambda ask: "ok" if ask.probe else behaviour) as server,
         pytest.raises(AdapterError, match=rf"samples nothing: .*{says}.*run the same command again"),

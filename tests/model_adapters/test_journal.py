@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from release_files import write_video
 
-from egost.model_adapters.asking import Ask, EngineIdentity, GenerationArguments, Reply
+from egost.model_adapters.engine import Ask, EngineIdentity, GenerationArguments, Reply
 from egost.model_adapters.journal import Entry, Journal, request_key
 from egost.tasks.clips.clips.clips import Clip, get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
@@ -27,7 +27,7 @@ REPLY = Reply("Turn left. ⟲", "stop", 100, 3, 32)
 WRITER = """
 import sys
 from pathlib import Path
-from egost.model_adapters.asking import Ask, EngineIdentity, GenerationArguments, Reply
+from egost.model_adapters.engine import Ask, EngineIdentity, GenerationArguments, Reply
 from egost.model_adapters.journal import Journal
 
 journal = Journal(Path(sys.argv[1]))

@@ -18,8 +18,8 @@ from lmms_eval_command import lmms_eval, saved
 from scripted_engine import mini_requests
 from tqdm import tqdm
 
-from egost.model_adapters.host_engine import _WithoutBars
-from egost.model_adapters.journaled_host import EgostJournal
+from egost.model_adapters.lmms_own.journaled_model import EgostJournal
+from egost.model_adapters.lmms_own.lmms_engine import _WithoutBars
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.release import release as release_module

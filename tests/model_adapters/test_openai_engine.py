@@ -10,8 +10,8 @@ import pytest
 from closed_model_server import Asked, ClosedServer, serve_closed
 from test_closed_models import ARGUMENTS, KEY, QUICK, answers, asks, make_clip
 
-from egost.model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
-from egost.model_adapters.openai_engine import OpenAIEngine
+from egost.model_adapters.api.openai_engine import OpenAIEngine
+from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.tasks.clips.clips.clips import Clip
 
 

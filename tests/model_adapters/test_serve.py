@@ -17,8 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.model_adapters.asking import AdapterError
-from egost.model_adapters.serve import (
+from egost.model_adapters.engine import AdapterError
+from egost.model_adapters.server.serve import (
     Parallel,
     evaluate_command,
     plan_server,
@@ -27,8 +27,8 @@ from egost.model_adapters.serve import (
     share_gpus,
     train_flags,
 )
-from egost.model_adapters.served_settings import as_served_name, told_settings
-from egost.model_adapters.server_process import ServerProcess, check_port
+from egost.model_adapters.server.served_settings import as_served_name, told_settings
+from egost.model_adapters.server.server_process import ServerProcess, check_port
 from egost.tasks.clips.clips.protocols import N_FRAMES
 
 FOLDER_CONFIG = '{"model_type": "qwen2_5_vl", "max_position_embeddings": 4000}'
@@ -261,7 +261,7 @@ def gone(group: int) -> bool:
 def test_a_server_is_watched_and_ended_with_all_its_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from egost.model_adapters import server_process
+    from egost.model_adapters.server import server_process
 
     monkeypatch.setattr(server_process, "_STOP_S", 0.5)
     said: list[str] = []
@@ -300,7 +300,7 @@ def test_a_server_that_ends_while_it_starts(tmp_path: Path, code: str, message: 
 WATCHER = """
 import signal, sys
 from pathlib import Path
-from egost.model_adapters.server_process import ServerProcess, end_like_ctrl_c
+from egost.model_adapters.server.server_process import ServerProcess, end_like_ctrl_c
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup, which ignores it
 end_like_ctrl_c()
 code, port, log = sys.argv[1:]

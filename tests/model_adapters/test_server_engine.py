@@ -14,9 +14,9 @@ from chat_server import ChatAsk, run_chat, serve_chat, what_it_says
 from loguru import logger
 from release_files import write_video
 
-from egost.model_adapters.asking import AdapterError, Ask, Failure, GenerationArguments, Reply
-from egost.model_adapters.server_adapter import EgostServer
-from egost.model_adapters.server_engine import LOSSES, MOST_FAILED_IN_A_ROW, ServerEngine
+from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
+from egost.model_adapters.server.server_adapter import EgostServer
+from egost.model_adapters.server.server_engine import LOSSES, MOST_FAILED_IN_A_ROW, ServerEngine
 from egost.tasks.clips.clips.clips import Clip, get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 
@@ -219,7 +219,7 @@ def test_many_at_once_and_no_more(asks: list[Ask]) -> None:
 def test_pixels_are_encoded_once_for_all_questions_on_a_clip(
     asks: list[Ask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from egost.model_adapters import server_requests
+    from egost.model_adapters.server import server_requests
 
     encoded: list[tuple[int, ...]] = []
     real = server_requests.pixel_parts

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from egost.commands.diagnose import control_records
 from egost.main import app
-from egost.model_adapters.asking import Ask, Failure, Reply
 from egost.model_adapters.control_run import Questions, choose_questions, number_of_requests
-from egost.model_adapters.host_model import EngineModel
+from egost.model_adapters.engine import Ask, Failure, Reply
+from egost.model_adapters.lmms_model import EngineModel
 from egost.results.controls import (
     About,
     Controls,

@@ -91,8 +91,8 @@ def test_the_real_command_evaluates_against_real_servers(
 def test_the_pixels_inline_bring_the_same_replies(
     servers: list[Served], cache: Path, by_file: dict[str, dict[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from egost.model_adapters.asking import Ask, GenerationArguments, Reply
-    from egost.model_adapters.server_engine import ServerEngine
+    from egost.model_adapters.engine import Ask, GenerationArguments, Reply
+    from egost.model_adapters.server.server_engine import ServerEngine
     from egost.tasks.release.release.release import open_release
 
     monkeypatch.setenv("EGOST_CACHE", str(cache))

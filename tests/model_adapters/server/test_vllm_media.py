@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from egost.model_adapters.families import FAMILIES, VIDEO_METADATA
-from egost.model_adapters.serve import plan_server, serve_command
-from egost.model_adapters.server_requests import file_part, pixel_parts
+from egost.model_adapters.server.serve import plan_server, serve_command
+from egost.model_adapters.server.server_requests import file_part, pixel_parts
 from egost.tasks.clips.clips.clips import Clip, get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 

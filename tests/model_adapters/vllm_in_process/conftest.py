@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from egost.model_adapters.asking import Ask, GenerationArguments
+from egost.model_adapters.engine import Ask, GenerationArguments
 from egost.tasks.clips.clips.clips import get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.mini_world import write_mini_release

@@ -13,13 +13,13 @@ from family_checkpoints import family_checkpoint
 from taught_checkpoint import taught_checkpoint
 from video_files import write_video
 
-from egost.model_adapters.asking import Ask, GenerationArguments
 from egost.model_adapters.checkpoints import checkpoint_identity
-from egost.model_adapters.hf_engine import HfEngine
-from egost.model_adapters.parity import EXPLAINED_GAP, compare
-from egost.model_adapters.traces import Trace
-from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
-from egost.model_adapters.vllm_trace import TracingVllm
+from egost.model_adapters.engine import Ask, GenerationArguments
+from egost.model_adapters.parity.parity.parity import EXPLAINED_GAP, compare
+from egost.model_adapters.parity.parity.traces import Trace
+from egost.model_adapters.parity.parity.transformers_engine import HfEngine
+from egost.model_adapters.parity.parity.vllm_trace import TracingVllm
+from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
 from egost.tasks.clips.clips.clips import Clip, get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.release.release.release import Release

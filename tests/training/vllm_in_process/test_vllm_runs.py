@@ -14,8 +14,8 @@ from grpo_runs import PROCESS, grpo_flags
 from lmms_eval_command import environment
 from video_runs import World
 
-from egost.model_adapters.asking import AdapterError
-from egost.model_adapters.server_engine import ServerEngine
+from egost.model_adapters.engine import AdapterError
+from egost.model_adapters.server.server_engine import ServerEngine
 from egost.training.csv_log import LOG_FILE, read_log
 from egost.training.vllm_rollouts import WEIGHTS
 from egost.training.whole_checkpoints import whole_checkpoints

@@ -1,0 +1,1 @@
+"""Closed models: OpenAI, Gemini, and servers that speak the chat-completions interface."""

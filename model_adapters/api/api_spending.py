@@ -1,0 +1,126 @@
+"""What asking an API has cost so far, and whether the next call is still within the limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from egost.model_adapters.engine import AdapterError
+from egost.tasks.chat.prices import PRICES_OF, price_usd
+
+CLOSED_PRICES_OF = "2026-03"
+"""The month of the prices below: the makers' list prices as public pages give them, for prompts of up to 200,000
+tokens, without any discount."""
+
+USD_PER_MILLION: dict[str, tuple[float, float]] = {
+    "o1-2024-12-17": (15.00, 60.00),
+    "o3-2025-04-16": (2.00, 8.00),
+    "o4-mini-2025-04-16": (1.10, 4.40),
+    "gemini-2.0-flash": (0.10, 0.40),
+    "gemini-2.0-flash-001": (0.10, 0.40),
+    "gemini-2.5-flash": (0.30, 2.50),
+    "gemini-2.5-flash-lite": (0.10, 0.40),
+    "gemini-2.5-pro": (1.25, 10.00),
+}
+"""US dollars for a million tokens in and a million tokens out (hidden reasoning included), by the snapshot that
+an API reports; the models of the judge's own table are not repeated."""
+
+
+def usd(snapshot: str, tokens_in: int, tokens_out: int) -> float | None:
+    """US dollars for so many tokens; None where no table knows the snapshot."""
+    if snapshot in USD_PER_MILLION:
+        price_in, price_out = USD_PER_MILLION[snapshot]
+        return (tokens_in * price_in + tokens_out * price_out) / 1e6
+    return price_usd(snapshot, tokens_in, tokens_out)
+
+
+@dataclass(frozen=True)
+class CallBound:
+    """The most that one call can take: tokens of its frames, of its text, and of its reply."""
+
+    frame_tokens: int
+    text_tokens: int
+    reply_tokens: int
+
+
+class Spending:
+    """The account of one engine; for use within one thread.
+
+    model: as it is asked for. max_usd: limit in US dollars, None for none. Raises AdapterError for a limit that
+    cannot be kept because no price is known.
+    """
+
+    def __init__(self, model: str, max_usd: float | None) -> None:
+        if max_usd is not None and usd(model, 0, 0) is None:
+            raise AdapterError(
+                f"max_usd={max_usd} cannot be kept: no price of '{model}' is known. Name a dated snapshot (known are "
+                f"the prices of gpt-4o-2024-08-06, {', '.join(USD_PER_MILLION)} and others), or leave max_usd out."
+            )
+        if max_usd is not None and max_usd <= 0:
+            raise AdapterError(f"max_usd={max_usd} allows no call at all; expected US dollars above 0.")
+        self._model, self._max_usd = model, max_usd
+        self._held: list[float] = []
+        self._spent = 0.0
+        self._most_in: int | None = None
+        self._calls = self._again = self._tokens_in = self._tokens_out = 0
+        self._unpriced: set[str] = set()
+
+    def hold(self, bound: CallBound) -> float | None:
+        """Set aside what a call can cost at most, in US dollars; None while calls under way hold too much.
+
+        Raises AdapterError when the limit leaves no room for the call whatever becomes of the others, or cannot be
+        kept since a snapshot without a known price has answered.
+        """
+        if self._max_usd is None:
+            self._held.append(0.0)
+            return 0.0
+        if self._unpriced:
+            unpriced = ", ".join(sorted(self._unpriced))
+            raise AdapterError(
+                f"max_usd={self._max_usd} cannot be kept: '{self._model}' was asked, '{unpriced}' answered, and its "
+                "price is not known. What was answered is kept; leave max_usd out to go on."
+            )
+        # A prompt is its frames, always the same number of tokens, and a text of at most a token a byte.
+        frames = bound.frame_tokens if self._most_in is None else self._most_in
+        most = usd(self._model, frames + bound.text_tokens, bound.reply_tokens) or 0.0
+        if self._spent + sum(self._held) + most <= self._max_usd:
+            self._held.append(most)
+            return most
+        if self._held:
+            return None
+        raise AdapterError(
+            f"max_usd={self._max_usd} is reached: {self._spent:.4f} USD are spent, and the next call may cost up to "
+            f"{most:.4f}. What was answered is kept; the same command with a higher max_usd asks for the rest."
+        )
+
+    def called(self, first: bool) -> None:
+        """A call goes out."""
+        self._calls += 1
+        self._again += not first
+
+    def charged(self, held: float, snapshot: str, tokens_in: int, tokens_out: int) -> None:
+        """A call was answered by a snapshot and took so many tokens; gives back what it held."""
+        self._held.remove(held)
+        self._tokens_in += tokens_in
+        self._tokens_out += tokens_out
+        self._most_in = max(self._most_in or 0, tokens_in)
+        if (cost := usd(snapshot, tokens_in, tokens_out)) is None:
+            self._unpriced.add(snapshot)
+        else:
+            self._spent += cost
+
+    def failed(self, held: float, *, billed: bool) -> None:
+        """A call brought nothing. billed: the API may charge it all the same, since it may have worked on it."""
+        self._held.remove(held)
+        self._spent += held if billed else 0.0
+
+    @property
+    def summary(self) -> str:
+        """One line: calls, tokens and US dollars so far."""
+        if self._unpriced:
+            cost = f"price of {', '.join(sorted(self._unpriced))} unknown"
+        else:
+            cost = f"{self._spent:.4f} USD at list prices ({PRICES_OF}, {CLOSED_PRICES_OF})"
+        return (
+            f"{self._model}: {self._calls} calls ({self._again} of them repeated), {self._tokens_in} tokens in, "
+            f"{self._tokens_out} out, {cost}"
+        )

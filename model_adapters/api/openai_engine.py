@@ -1,0 +1,286 @@
+"""GPT-4o, the o-series and any model behind the chat-completions interface, asked with 8 images."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast, get_args
+
+import openai
+
+from egost.model_adapters.api.api_calls import (
+    DEFAULT_PACING,
+    Called,
+    answer_all,
+    bare_failure,
+    check_pacing,
+    wording,
+)
+from egost.model_adapters.api.api_endpoint import OTHER_KEY, check_url
+from egost.model_adapters.api.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
+from egost.model_adapters.api.api_spending import CallBound, Spending
+from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, find_key, open_client
+from egost.tasks.chat.faults import fault_of, redacted, remedy
+from egost.tasks.chat.paced_calls import Faulted
+from egost.tasks.chat.pacing import Pacing
+from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.judging.judge import JudgeError
+from egost.tasks.judging.reading import BrokenBody, Completion, read_completion
+
+Detail = Literal["low", "high", "auto"]
+
+REASONING_ROOM = 25_000
+"""Tokens for hidden reasoning beside the reply's own room: what OpenAI's guide to reasoning models advises to
+leave at first."""
+
+MOST_FRAME_TOKENS = 8500
+"""The most that an image of 224 x 224 is counted for: by GPT-4o mini in high detail (2833 and 5667 tokens)."""
+
+MOST_STOPS = 4
+"""Texts that the interface takes as `stop`."""
+
+_TEXT_ONLY = re.compile(r"o3-mini|o1-mini|o1-preview")
+_REASONING = re.compile(r"o\d|gpt-5(?!.*chat)")
+_DATED = re.compile(r"\d{4}-\d{2}-\d{2}$")
+_CHOSEN_BY = "model= in --model_args"
+
+
+@dataclass(frozen=True)
+class OpenAISettings:
+    """How the model is asked, as far as it changes replies.
+
+    detail: as which size the API looks at an image; 224 x 224 pixels fit the one tile of `low` unscaled.
+    reasoning: whether it reasons before it replies, takes no temperature and needs room for that.
+    reasoning_effort: a word of the API's, for example `low`; None leaves it to the API.
+    reasoning_room: tokens for hidden reasoning beside the reply's own.
+    draw: tells repeated runs of a reasoning model apart, whose replies are drawn by the API; not sent.
+    """
+
+    detail: Detail
+    reasoning: bool
+    reasoning_effort: str | None
+    reasoning_room: int
+    draw: int
+
+
+class OpenAIEngine:
+    """An engine behind the chat-completions interface.
+
+    model: name of the model, or Azure's deployment. base_url: of any server that speaks the interface, by
+    default OpenAI's. azure_endpoint: of Azure OpenAI. reasoning: None goes by the model's name. pacing: how fast.
+    max_usd: no call is made that could bring the cost of this process above so many US dollars.
+    The key is taken from OPENAI_API_KEY, AZURE_OPENAI_API_KEY, or for any other server EGOST_API_KEY.
+
+    Raises AdapterError for settings, a model or a key that cannot work, before anything is spent, and
+    ProtocolError for an unknown EGOST_PROTOCOL.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        azure_endpoint: str | None = None,
+        detail: str = "low",
+        reasoning: bool | None = None,
+        reasoning_effort: str | None = None,
+        reasoning_room: int = REASONING_ROOM,
+        max_usd: float | None = None,
+        pacing: Pacing = DEFAULT_PACING,
+        seed: int = 0,
+    ) -> None:
+        check_chosen_protocol()
+        check_pacing(pacing)
+        if _TEXT_ONLY.match(model):
+            raise AdapterError(
+                f"'{model}' takes no images by its public API, so it cannot be shown the frames. Choose a model that "
+                "does, for example gpt-4o-2024-08-06 or o4-mini-2025-04-16."
+            )
+        reasons = bool(_REASONING.match(model)) if reasoning is None else reasoning
+        if reasoning_effort is not None and not reasons:
+            raise AdapterError(
+                f"reasoning_effort={reasoning_effort} is for models that reason, and '{model}' is taken for one that "
+                "does not. Leave it out, or add reasoning=true."
+            )
+        self._settings = OpenAISettings(
+            detail=_detail(detail),
+            reasoning=reasons,
+            reasoning_effort=reasoning_effort,
+            reasoning_room=reasoning_room,
+            draw=seed,
+        )
+        self._endpoint = _endpoint(model, base_url, azure_endpoint)
+        self._key = _key(self._endpoint)
+        self._pacing = pacing
+        self.spending = Spending(model, max_usd)
+
+    @property
+    def identity(self) -> EngineIdentity:
+        settings: dict[str, str | int | float | bool | None] = {
+            **FRAME_SETTINGS,
+            "url": self._endpoint.url,
+            "detail": self._settings.detail,
+            "reasoning": self._settings.reasoning,
+        }
+        if self._settings.reasoning:
+            settings |= {
+                "reasoning_effort": self._settings.reasoning_effort,
+                "reasoning_room": self._settings.reasoning_room,
+                "draw": self._settings.draw,
+            }
+        dated = _DATED.search(self._endpoint.model)
+        return EngineIdentity(
+            self._endpoint.kind, self._endpoint.model, dated[0] if dated else None, settings
+        )
+
+    def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
+        """Answer all asks, several at once; see `Engine.answer`."""
+        for arguments in {ask.arguments for ask in asks}:
+            self._check(arguments)
+        endpoint = self._endpoint
+        who = wording(f"{endpoint.model} at {endpoint.url}", endpoint.url, remedy(400, endpoint, _CHOSEN_BY))
+
+        def open_api() -> _ChatApi:
+            return _ChatApi(endpoint, self._key, self._settings, self._pacing.timeout_s)
+
+        return answer_all(asks, open_api, who, self._pacing, self.spending)
+
+    def close(self) -> None:
+        """Nothing is held between calls of `answer`."""
+
+    def _check(self, arguments: GenerationArguments) -> None:
+        """Raises AdapterError for what the interface has no parameter for."""
+        wrong = ""
+        if arguments.top_k is not None:
+            wrong = "top_k, which the chat-completions interface does not have"
+        elif len(arguments.stop) > MOST_STOPS:
+            wrong = f"{len(arguments.stop)} texts in until; the interface takes {MOST_STOPS}"
+        elif self._settings.reasoning and (arguments.stop or not arguments.greedy):
+            wrong = "temperature or until, which a model that reasons does not take (reasoning=false if it does not)"
+        if wrong:
+            raise AdapterError(f"--gen_kwargs has {wrong}. Mend --gen_kwargs.")
+
+
+class _ChatApi:
+    """An `Api` of the chat-completions interface."""
+
+    def __init__(
+        self, endpoint: Endpoint, key: str | None, settings: OpenAISettings, timeout_s: float
+    ) -> None:
+        self._endpoint, self._key = endpoint, key
+        self._settings, self._timeout_s = settings, timeout_s
+        self._client = open_client(endpoint, key, timeout_s)
+
+    def bound(self, ask: Ask) -> CallBound:
+        return CallBound(
+            frame_tokens=MOST_FRAME_TOKENS * N_FRAMES if ask.clip else 0,
+            text_tokens=len(ask.prompt.encode("utf-8", "replace")),
+            reply_tokens=self._room(ask),
+        )
+
+    async def call(self, ask: Ask) -> Called:
+        parameters = {**self._parameters(ask), "messages": [await asyncio.to_thread(self._message, ask)]}
+        try:
+            completion = await asyncio.wait_for(self._send(parameters), self._timeout_s)
+        except (openai.APIError, asyncio.TimeoutError, BrokenBody) as error:
+            # The exception holds the request with its key: it ends here.
+            fault = fault_of(error, self._endpoint, frozenset(parameters), _CHOSEN_BY)
+        else:
+            return _called(completion)
+        if fault.action == "without":
+            hint = (
+                "it is too old for this adapter; ask it by --model egost_server if vLLM serves it"
+                if fault.parameter == "max_completion_tokens"
+                else "set reasoning=true in --model_args if it reasons before it replies, reasoning=false if not"
+            )
+            fault = replace(
+                fault, action="stop", text=f"{fault.text}. It does not take {fault.parameter}: {hint}."
+            )
+        raise Faulted(replace(fault, text=redacted(fault.text, self._key)))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _send(self, parameters: dict[str, Any]) -> Completion:
+        # The body is read here and not by the client, which takes any body for a completion.
+        reply = await self._client.chat.completions.with_raw_response.create(**parameters)
+        return read_completion(reply.text, lambda text: redacted(text, self._key))
+
+    def _room(self, ask: Ask) -> int:
+        hidden = self._settings.reasoning_room if self._settings.reasoning else 0
+        return ask.arguments.max_new_tokens + hidden
+
+    def _parameters(self, ask: Ask) -> dict[str, Any]:
+        arguments, settings = ask.arguments, self._settings
+        parameters: dict[str, Any] = {"model": self._endpoint.model, "max_completion_tokens": self._room(ask)}
+        if settings.reasoning:
+            chosen: dict[str, Any] = {"reasoning_effort": settings.reasoning_effort}
+        else:
+            chosen = {
+                "temperature": arguments.temperature,
+                "top_p": arguments.top_p,
+                "seed": arguments.seed,
+                "stop": list(arguments.stop) or None,
+            }
+        return parameters | {name: value for name, value in chosen.items() if value is not None}
+
+    def _message(self, ask: Ask) -> dict[str, Any]:
+        images = [
+            {
+                "type": "image_url",
+                "image_url": {
+                    "url": f"data:image/png;base64,{base64.b64encode(png).decode()}",
+                    "detail": self._settings.detail,
+                },
+            }
+            for png in (png_frames(ask.clip) if ask.clip else ())
+        ]
+        return {"role": "user", "content": [*images, {"type": "text", "text": ask.prompt}]}
+
+
+def _called(completion: Completion) -> Called:
+    refusal = completion.refusal
+    if not refusal and completion.finish == "content_filter":
+        refusal = completion.text or "the content filter took the reply"
+    outcome: Reply | Failure | None = bare_failure(completion.text, completion.finish, refusal)
+    if outcome is None:
+        outcome = Reply(
+            text=completion.text,
+            finish_reason=completion.finish,
+            prompt_tokens=completion.tokens_in or None,
+            completion_tokens=completion.tokens_out or None,
+            snapshot="+".join(filter(None, (completion.snapshot, completion.fingerprint))) or None,
+        )
+    return Called(outcome, completion.snapshot, completion.tokens_in, completion.tokens_out)
+
+
+def _detail(given: str) -> Detail:
+    if given not in get_args(Detail):
+        raise AdapterError(f"detail={given} is none of {', '.join(get_args(Detail))}. Mend --model_args.")
+    return cast(Detail, given)
+
+
+def _endpoint(model: str, base_url: str | None, azure_endpoint: str | None) -> Endpoint:
+    if base_url and azure_endpoint:
+        raise AdapterError("base_url and azure_endpoint name two servers; give one of them in --model_args.")
+    url = (azure_endpoint or base_url or OPENAI_URL).rstrip("/")
+    check_url(url, "AZURE_OPENAI_API_KEY" if azure_endpoint else OTHER_KEY)
+    return Endpoint("azure" if azure_endpoint else "openai", model, url, compat=False, other_key=OTHER_KEY)
+
+
+def _key(endpoint: Endpoint) -> str | None:
+    name = endpoint.key_name
+    if endpoint.needs_key and not os.environ.get(name, "").strip():
+        raise AdapterError(
+            f"'{endpoint.model}' at {endpoint.url} needs a key: set {name}. base_url=URL in --model_args names a "
+            "server of your own."
+        )
+    try:
+        return find_key(endpoint)
+    except JudgeError as error:
+        raise AdapterError(str(error)) from error

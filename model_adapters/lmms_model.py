@@ -1,0 +1,273 @@
+"""Our engines as models of lmms-eval: ordered by clip, journaled one by one, each failure with its reason."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, NoReturn
+
+from accelerate import PartialState
+from lmms_eval.api.instance import GenerationResult, TokenCounts
+from lmms_eval.api.model import lmms
+from lmms_eval.utils import simple_parse_args_string
+
+from egost.model_adapters.engine import AdapterError, Ask, Engine, EngineIdentity, Failure, Reply
+from egost.model_adapters.journal import Entry, Journal, request_key
+from egost.model_adapters.lmms_requests import SampleRequest, read_requests
+from egost.model_adapters.progress import AskingProgress
+from egost.tasks.errors import exits_with_message
+from egost.tasks.release.release.trained_on import note_model
+from egost.tasks.scoring.generation_notes import Generation, note_generation
+from egost.tasks.scoring.scores import failed_reply
+
+NO_CLIP = Failure("no_clip", "the clip has no frames, so that the model was not asked")
+
+
+class EngineModel(lmms):  # type: ignore[misc]
+    """A model of lmms-eval whose requests an engine of ours answers; the base of our adapters.
+
+    seed: of what is drawn; greedy replies do not depend on it. fresh: ask for all, whatever the journal
+    holds; the new replies are journaled all the same, and are what later runs find.
+
+    A request counts as done when its reply is in the journal: after a kill the same command asks for the rest
+    alone. A request that failed comes back as a text that the scorer takes for no reply, and is not journaled.
+    What concerns the whole run (AdapterError, CacheError) ends it as `SystemExit` with one message.
+    """
+
+    is_simple = True
+
+    def __init__(self, engine: Engine, *, seed: int = 0, fresh: bool = False) -> None:
+        super().__init__()
+        self._engine, self._seed, self._fresh = engine, seed, fresh
+
+    @classmethod
+    @exits_with_message
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: dict[str, Any] | None = None
+    ) -> EngineModel:
+        """lmms-eval's way to make an adapter of `--model_args`; a name that the adapter does not know stops it."""
+        try:
+            given = simple_parse_args_string(arg_string)
+        except ValueError as error:
+            raise AdapterError(
+                f"the model_args '{arg_string}' are not of the form NAME=VALUE,NAME=VALUE. Mend --model_args."
+            ) from error
+        host = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        refuse_unknown(cls, {**host, **given})
+        note_model(given)
+        return cls(**{**host, **given})
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """What exactly answers."""
+        return self._engine.identity
+
+    @property
+    def device(self) -> Any:
+        """Where lmms-eval gathers what its ranks count; under torchrun it gives a model no accelerator to ask."""
+        return PartialState().device
+
+    @exits_with_message
+    def generate_until(self, requests: Sequence[Any]) -> list[GenerationResult]:
+        """The replies to lmms-eval's requests, in their order."""
+        try:
+            asked = read_requests(requests, self.task_dict, self._seed)
+            return self.replies(asked, f"rank {self.rank}: " * (self.world_size > 1))
+        except BaseException:
+            self._engine.close()
+            raise
+
+    def replies(self, asked: Sequence[SampleRequest], label: str = "") -> list[GenerationResult]:
+        """The replies to requests of our own, in their order, through the journal. label: put before the progress.
+
+        A request that failed comes back as a text that the scorer takes for no reply. Raises AdapterError, CacheError.
+        """
+        with closing(Journal()) as journal:
+            return _Asking(self._engine, journal, asked, label).all(fresh=self._fresh)
+
+    @exits_with_message
+    def loglikelihood(self, requests: Sequence[Any]) -> NoReturn:
+        """Not offered. Raises AdapterError."""
+        raise _generates_only("log-likelihoods")
+
+    @exits_with_message
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> NoReturn:
+        """Not offered. Raises AdapterError."""
+        raise _generates_only("several rounds")
+
+    def clean(self) -> None:
+        """Called by lmms-eval when all requests are answered: give the engine's memory back to the judge."""
+        self._engine.close()
+        super().clean()
+
+
+def refuse_unknown(adapter: type, given: Mapping[str, object]) -> None:
+    """Raise AdapterError for model_args that the constructor of an adapter does not name, or lacks.
+
+    A constructor that takes any further name (`**rest`) has to look at those by itself.
+    """
+    parameters = inspect.signature(adapter).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    known = [p.name for p in named]
+    takes_any = len(named) < len(parameters)
+    unknown = [] if takes_any else sorted(set(given) - set(known))
+    missing = [p.name for p in named if p.default is p.empty and p.name not in given]
+    if unknown or missing:
+        found = f"does not know {', '.join(unknown)}" if unknown else f"needs {', '.join(missing)}"
+        raise AdapterError(
+            f"{adapter.__name__} {found}; its model_args are {', '.join(known)}. Mend --model_args."
+        )
+
+
+def _generates_only(what: str) -> AdapterError:
+    return AdapterError(
+        f"our adapters generate one reply to a prompt; a task asked for {what}. They evaluate egost tasks only: "
+        "take one of lmms-eval's own adapters for others."
+    )
+
+
+class _Asking:
+    """One call of `generate_until`: what is asked, and what came so far."""
+
+    def __init__(self, engine: Engine, journal: Journal, asked: Sequence[SampleRequest], label: str) -> None:
+        self._engine, self._journal, self._asked = engine, journal, asked
+        self._identity = engine.identity
+        self._keys = [request_key(request.ask, self._identity) for request in asked]
+        self._outcomes: dict[str, Reply | Failure] = {}
+        self._journaled: set[str] = set()
+        # The same request, from two samples or two tasks, is asked once.
+        self._shared: dict[str, list[int]] = {}
+        for place, key in enumerate(self._keys):
+            self._shared.setdefault(key, []).append(place)
+        clips = len({request.ask.clip.path for request in asked if request.ask.clip})
+        self._progress = AskingProgress(len(asked), clips, label)
+
+    def all(self, fresh: bool) -> list[GenerationResult]:
+        """The replies in the order of the requests."""
+        with self._progress:
+            self._look_up(fresh)
+            missing = [key for key in self._by_clip() if key not in self._outcomes]
+            if missing:
+                self._ask(missing)
+        return [self._result(*pair) for pair in zip(self._asked, self._keys, strict=True)]
+
+    def _look_up(self, fresh: bool) -> None:
+        for key, places in self._shared.items():
+            request = self._asked[places[0]]
+            if request.ask.clip is None and not request.blind:
+                self._take(key, NO_CLIP)
+            elif not fresh and (reply := self._journal.get(key)):
+                self._outcomes[key] = reply
+                self._journaled.add(key)
+                self._progress.journaled(len(places))
+
+    def _by_clip(self) -> list[str]:
+        """The keys, all questions on a clip together, clips in the order in which they were met."""
+        groups: dict[Any, list[str]] = {}
+        for key in self._shared:
+            clip = self._ask_of(key).clip
+            groups.setdefault(clip and clip.path, []).append(key)
+        return [key for keys in groups.values() for key in keys]
+
+    def _ask(self, keys: Sequence[str]) -> None:
+        with _Writing(self._journal, self._identity) as writing:
+            for place, outcome in self._timed(keys):
+                key = keys[place]
+                if isinstance(outcome, Failure):
+                    self._take(key, outcome)
+                else:
+                    writing.write(key, self._ask_of(key), outcome)
+                for done, reply in writing.written(wait=False):
+                    self._take(done, reply)
+            for done, reply in writing.written(wait=True):
+                self._take(done, reply)
+        if left := [key for key in keys if key not in self._outcomes]:
+            raise AdapterError(
+                f"{self._identity.engine} ended with {len(left)} of {len(keys)} requests unanswered, the first is "
+                f"{self._ask_of(left[0]).sample}. The others are journaled: the same command goes on."
+            )
+
+    def _timed(self, keys: Sequence[str]) -> Iterator[tuple[int, Reply | Failure]]:
+        answers = iter(self._engine.answer([self._ask_of(key) for key in keys]))
+        while True:
+            start = time.monotonic()
+            answer = next(answers, None)
+            self._progress.waited(time.monotonic() - start)
+            if answer is None:
+                return
+            yield answer
+
+    def _take(self, key: str, outcome: Reply | Failure) -> None:
+        self._outcomes[key] = outcome
+        self._progress.answered(len(self._shared[key]), outcome)
+
+    def _ask_of(self, key: str) -> Ask:
+        return self._asked[self._shared[key][0]].ask
+
+    def _result(self, request: SampleRequest, key: str) -> GenerationResult:
+        outcome = self._outcomes[key]
+        if outcome is not NO_CLIP and request.repetition == 0:
+            generation = _generation(self._identity, outcome, key in self._journaled)
+            note_generation(request.world, request.sample_id, generation)
+        if isinstance(outcome, Failure):
+            return GenerationResult(failed_reply(outcome.reason, outcome.message))
+        counts = TokenCounts(input_tokens=outcome.prompt_tokens, output_tokens=outcome.completion_tokens)
+        return GenerationResult(outcome.text, counts)
+
+
+def _generation(identity: EngineIdentity, outcome: Reply | Failure, journaled: bool) -> Generation:
+    reply = outcome if isinstance(outcome, Reply) else None
+    finish_reason = reply.finish_reason if reply else None
+    return Generation(
+        engine=identity.engine,
+        model=identity.model,
+        revision=identity.revision,
+        settings=dict(identity.settings),
+        finish_reason=finish_reason,
+        truncated=None if finish_reason in (None, "unknown") else finish_reason == "length",
+        prompt_tokens=reply.prompt_tokens if reply else None,
+        completion_tokens=reply.completion_tokens if reply else None,
+        video_tokens=reply.video_tokens if reply else None,
+        journaled=journaled,
+        failure=f"{outcome.reason}: {outcome.message}" if isinstance(outcome, Failure) else None,
+        snapshot=reply.snapshot if reply else None,
+    )
+
+
+class _Writing:
+    """Writes replies into the journal while the model goes on: a disk takes milliseconds to keep something."""
+
+    def __init__(self, journal: Journal, identity: EngineIdentity) -> None:
+        self._journal, self._identity = journal, identity
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="egost-journal")
+        self._waiting: deque[Entry] = deque()
+        self._futures: deque[tuple[Future[None], str, Reply]] = deque()
+
+    def __enter__(self) -> _Writing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Whatever ended the asking, what was answered is kept.
+        self._thread.shutdown()
+
+    def write(self, key: str, ask: Ask, reply: Reply) -> None:
+        """Have a reply written; `written` gives it back when it is on the disk."""
+        self._waiting.append(Entry(key, ask, reply, self._identity))
+        self._futures.append((self._thread.submit(self._flush), key, reply))
+
+    def written(self, *, wait: bool) -> Iterator[tuple[str, Reply]]:
+        """The replies that are on the disk by now, each once. Raises CacheError where they cannot be kept."""
+        while self._futures and (wait or self._futures[0][0].done()):
+            future, key, reply = self._futures.popleft()
+            future.result()
+            yield key, reply
+
+    def _flush(self) -> None:
+        """Write all that waits, at the price of one. What a reply's own flush finds gone, an earlier one wrote."""
+        entries = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if entries:
+            self._journal.put_all(entries)

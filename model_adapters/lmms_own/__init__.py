@@ -1,0 +1,1 @@
+"""lmms-eval's own adapters, run with the response journal."""

@@ -1,0 +1,1 @@
+"""vLLM servers: `egost serve` starts them, the engine shares requests among them."""

