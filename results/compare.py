@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from egost.results.protocols import Unlike, unlike
+from egost.results.comparability import Unlike, unlike
+from egost.results.intervals import DRAWS, Difference, estimate, paired
 from egost.results.records import SampleRecord, our_tasks, read_records
 from egost.results.run import Run
-from egost.results.statistics import DRAWS, Difference, estimate, paired
 from egost.tasks.errors import EgostError
 
 _Records = Mapping[tuple[str, str], SampleRecord]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from scipy.special import ndtri
 
-from egost.results.statistics import LEVEL, Row, clustered_error
+from egost.results.intervals import LEVEL, Row, clustered_error
 from egost.tasks.errors import EgostError
 
 POWER = 0.8

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from egost.results.intervals import Difference, Estimate, estimate, paired
 from egost.results.published_tables import PublishedRow, published_table
 from egost.results.records import SampleRecord
-from egost.results.statistics import Difference, Estimate, estimate, paired
 from egost.tasks.errors import EgostError
 from egost.tasks.sample import WAYS
 from egost.tasks.text_only_baseline import TextFloor, text_floor

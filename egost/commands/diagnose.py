@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from egost.model_adapters.control_run import Questions
     from egost.model_adapters.lmms_model import EngineModel
     from egost.model_adapters.run_plan import RunOptions, RunPlan
-    from egost.results.controls import About, Controls, Gap
+    from egost.results.diagnosis.controls import About, Controls, Gap
+    from egost.results.intervals import Difference
     from egost.results.records import SampleRecord
-    from egost.results.statistics import Difference
     from egost.tasks.clips.clips.controls import Control
     from egost.tasks.judging.judge import Judge
 
@@ -87,7 +87,7 @@ def _run_controls(
 ) -> None:
     from egost.model_adapters.control_run import choose_questions, load_model, note_plan, number_of_requests
     from egost.model_adapters.run_plan import model_named, plan_run
-    from egost.results.controls import compare_controls, write_controls
+    from egost.results.diagnosis.controls import compare_controls, write_controls
     from egost.tasks.judging.judge import chosen_judge
     from egost.tasks.task_names import named_tasks
 
@@ -122,8 +122,8 @@ def control_records(
 ) -> tuple[dict[str, list[SampleRecord]], list[list[SampleRecord]]]:
     """What a model is worth as asked and under each control, and with the options moved on by 1, 2, ... places."""
     from egost.model_adapters.control_run import ask
-    from egost.results.control_records import by_rotation, scored
-    from egost.results.controls import AS_ASKED
+    from egost.results.diagnosis.control_records import by_rotation, scored
+    from egost.results.diagnosis.controls import AS_ASKED
 
     replies = {AS_ASKED: scored(ask(model, questions, None), judge)}
     for control in wanted:
@@ -136,8 +136,8 @@ def control_records(
 def _about(
     plan: RunPlan, identity: dict[str, Any], questions: Questions, options: RunOptions, judge: str
 ) -> About:
-    from egost.results.controls import About
-    from egost.results.text_only import Subject
+    from egost.results.diagnosis.controls import About
+    from egost.results.diagnosis.text_only import Subject
     from egost.tasks.clips.clips.protocols import chosen_protocol
     from egost.tasks.prompts import chosen_prompt, load_prompt
 

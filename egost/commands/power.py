@@ -66,10 +66,10 @@ def power(
 
 
 def _measured(run_a: Path, run_b: Path | None, tasks: list[str]) -> Spread:
+    from egost.results.intervals import paired_rows, scored_rows
     from egost.results.power import PowerError, spread_of
     from egost.results.records import read_records
     from egost.results.run import latest_run
-    from egost.results.statistics import paired_rows, scored_rows
 
     a = read_records(latest_run(run_a))
     rows = scored_rows(a) if run_b is None else paired_rows(a, read_records(latest_run(run_b)))

@@ -12,8 +12,8 @@ import typer
 from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
-    from egost.results.moved_samples import Change, MovedSample, Stage
-    from egost.results.regression import Drop, Verdict
+    from egost.results.gate.moved_samples import Change, MovedSample, Stage
+    from egost.results.gate.regression import Drop, Verdict
 
 _MEANING: dict[Stage, str] = {
     "data": "other questions, answers or clip files: another release, a changed file, --limit, EGOST_TRAINED_ON.",
@@ -52,9 +52,9 @@ def regress(
     Names data, frames, prompt, model, scoring or aggregation, and the samples. Exit code 0 when nothing has moved, or
     no further than --tolerance allows; 1 when it has; 2 when that cannot be told.
     """
-    from egost.results.baseline import BaselineError, baseline_of
-    from egost.results.baseline_file import read_baseline, write_baseline
-    from egost.results.regression import regression
+    from egost.results.gate.baseline import BaselineError, baseline_of
+    from egost.results.gate.baseline_file import read_baseline, write_baseline
+    from egost.results.gate.regression import regression
     from egost.results.run import latest_run
 
     now = baseline_of(latest_run(run))

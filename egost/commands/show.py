@@ -17,9 +17,9 @@ from rich.table import Table
 from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
+    from egost.results.intervals import Estimate
     from egost.results.run import Run
     from egost.results.run_manifest import RunManifest, TaskRecord, Usage
-    from egost.results.statistics import Estimate
 
 
 @says_what_to_do
@@ -91,8 +91,8 @@ def _lines(manifest: RunManifest) -> list[tuple[str, str]]:
 
 
 def _tasks(manifest: RunManifest, run: Run) -> Table:
+    from egost.results.intervals import estimate
     from egost.results.records import read_records
-    from egost.results.statistics import estimate
 
     records = read_records(run)
     table = Table(box=None, padding=(0, 1, 0, 0))

@@ -12,8 +12,8 @@ from rich.table import Table
 from egost.commands.front import console
 
 if TYPE_CHECKING:
+    from egost.results.diagnosis.text_only import CurvePoint, Floor, Subject, TextOnly
     from egost.results.records import SampleRecord
-    from egost.results.text_only import CurvePoint, Floor, Subject, TextOnly
     from egost.tasks.sample import Sample
 
 CURVE_FILE = "learning_curve.png"
@@ -25,8 +25,8 @@ def measure_text_only(target: str | None, tasks: str, train: str | None, output:
     target: a run's folder or results file, `st-r1-rows` or a file of rows; None is the release that the tasks name.
     train: rows that a checkpoint was trained on, as `rows_as_samples` takes them; None for none.
     """
-    from egost.results.curve_plot import draw_curve
-    from egost.results.text_only import TEXT_FLOOR, text_only, write_text_only
+    from egost.results.diagnosis.curve_plot import draw_curve
+    from egost.results.diagnosis.text_only import TEXT_FLOOR, text_only, write_text_only
     from egost.training.rows_as_samples import RELEASED, released_subsets, rows_as_samples
 
     samples, subject, folder, records = _asked(target, tasks)
@@ -54,9 +54,9 @@ def measure_text_only(target: str | None, tasks: str, train: str | None, output:
 
 def _asked(target: str | None, tasks: str) -> tuple[Sequence[Sample], Subject, Path, Sequence[SampleRecord]]:
     """The questions, what they are of, where the floor is written by default, and the records of a run."""
+    from egost.results.diagnosis.text_only import Subject, release_of
     from egost.results.records import read_records
     from egost.results.run import latest_run
-    from egost.results.text_only import Subject, release_of
     from egost.training.rows_as_samples import RELEASED, rows_as_samples, rows_file
 
     if target is None:
@@ -72,7 +72,7 @@ def _asked(target: str | None, tasks: str) -> tuple[Sequence[Sample], Subject, P
 
 
 def _of_release(tasks: str) -> tuple[Sequence[Sample], Subject, Path]:
-    from egost.results.text_only import Subject
+    from egost.results.diagnosis.text_only import Subject
     from egost.tasks.release.release.release import open_release
     from egost.tasks.task_names import named_tasks
 
@@ -122,7 +122,7 @@ def _cells(floor: Floor) -> list[str]:
 
 
 def _curve_table(curve: Sequence[CurvePoint]) -> Table:
-    from egost.results.curve_plot import published_curve
+    from egost.results.diagnosis.curve_plot import published_curve
 
     published = {rows: (forward, reverse) for rows, forward, reverse in published_curve()}
     table = Table(title="learning curve of the text-only guesser", box=None, padding=(0, 1, 0, 0))
@@ -148,8 +148,8 @@ def _curve_table(curve: Sequence[CurvePoint]) -> Table:
 
 def _show_rest(records: Sequence[SampleRecord], found: TextOnly) -> None:
     """What the run scores on all questions, and where text alone fails."""
-    from egost.results.statistics import estimate
-    from egost.results.text_only import against_floor, not_solved_by_text
+    from egost.results.diagnosis.text_only import against_floor, not_solved_by_text
+    from egost.results.intervals import estimate
 
     whole = estimate([record for record in records if record.sample.options])
     rest = not_solved_by_text(records, found)

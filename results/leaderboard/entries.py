@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from egost.results.gate.recount import same_figure
 from egost.results.records import SampleRecord, our_tasks, read_records
-from egost.results.recount import same_figure
 from egost.results.run import Run, RunError, latest_run
 from egost.tasks.sample import World
 

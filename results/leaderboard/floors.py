@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from egost.results.controls import Arm, Gap, controls_of
-from egost.results.leaderboard.entries import Entry
-from egost.results.records import SampleRecord
-from egost.results.statistics import Estimate, estimate
-from egost.results.text_only import (
+from egost.results.diagnosis.controls import Arm, Gap, controls_of
+from egost.results.diagnosis.text_only import (
     Floor,
     TextOnly,
     TextOnlyError,
@@ -20,6 +17,9 @@ from egost.results.text_only import (
     text_only,
     text_only_of,
 )
+from egost.results.intervals import Estimate, estimate
+from egost.results.leaderboard.entries import Entry
+from egost.results.records import SampleRecord
 from egost.tasks.clips.clips.controls import ControlError
 from egost.tasks.text_only_baseline import FloorError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from egost.results.intervals import Estimate
 from egost.results.leaderboard.table_rows import Cell, Details, Row
 from egost.results.leaderboard.tables import Board, Leaderboard
-from egost.results.statistics import Estimate
 
 _REVISION_SHOWN = 12
 """Characters of a commit or hash that are shown; all of them stand in CSV and JSON."""

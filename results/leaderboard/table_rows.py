@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from egost.results.intervals import Estimate, estimate
 from egost.results.leaderboard.entries import Entry
 from egost.results.leaderboard.floors import RELEASED_ROWS_FLOOR, Floors, floors
 from egost.results.leaderboard.rules import (
@@ -21,7 +22,6 @@ from egost.results.leaderboard.rules import (
 )
 from egost.results.published_tables import PublishedRow, PublishedTable
 from egost.results.records import SampleRecord
-from egost.results.statistics import Estimate, estimate
 from egost.tasks.judging.judge import BEST, Judgement
 
 _ASPECTS = ("direction", "landmark", "semantic")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from egost.results.controls import Controls, Gap, controls_of
+from egost.results.diagnosis.controls import Controls, Gap, controls_of
+from egost.results.diagnosis.text_only import Floor, TextOnly, against_floor, not_solved_by_text, text_only_of
+from egost.results.intervals import Difference, Estimate, estimate
 from egost.results.report.diagnostics import PlainTable
 from egost.results.report.sides import Side
 from egost.results.report.statements import Statement
-from egost.results.statistics import Difference, Estimate, estimate
-from egost.results.text_only import Floor, TextOnly, against_floor, not_solved_by_text, text_only_of
 from egost.tasks.errors import EgostError
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from egost.results.controls import Consistency, consistency
+from egost.results.diagnosis.controls import Consistency, consistency
 from egost.results.records import SampleRecord
 from egost.results.report.sides import Side
 from egost.tasks.judging.judge import Judgement

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from egost.results.intervals import DRAWS, Difference, Estimate, Score, estimate, paired, percent
 from egost.results.records import SampleRecord
-from egost.results.statistics import DRAWS, Difference, Estimate, Score, estimate, paired, percent
 from egost.tasks.judging.judge import BEST, Judgement
 from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way
 from egost.tasks.scoring.choices import chance_level

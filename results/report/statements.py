@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from egost.results.protocols import unlike
+from egost.results.comparability import unlike
 from egost.results.report.figures import Line, Table
 from egost.results.report.sides import Side
 

@@ -25,9 +25,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
 from simulated_runs import MINI, OFFICIAL, TASKS, Population
 
+from egost.results.intervals import Estimate, estimate, paired, paired_rows
 from egost.results.power import needed, spread_of
 from egost.results.records import SampleRecord
-from egost.results.statistics import Estimate, estimate, paired, paired_rows
 
 RECORD = Path(__file__).parent / "records" / "coverage.json"
 GAIN = 0.25

@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from egost.results.controls import (
+from egost.results.diagnosis.controls import (
     AS_ASKED,
     SAMPLES_FILE,
     About,
@@ -13,9 +13,9 @@ from egost.results.controls import (
     read_controls_file,
     write_controls,
 )
+from egost.results.diagnosis.text_only import release_of
 from egost.results.records import read_records
 from egost.results.run import Run
-from egost.results.text_only import release_of
 
 
 def test_controls_on_one_clip_are_read_back_as_they_were_written(demo_run: Run, tmp_path: Path) -> None:

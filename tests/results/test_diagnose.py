@@ -20,7 +20,7 @@ from egost.main import app
 from egost.model_adapters.control_run import Questions, choose_questions, number_of_requests
 from egost.model_adapters.engine import Ask, Failure, Reply
 from egost.model_adapters.lmms_model import EngineModel
-from egost.results.controls import (
+from egost.results.diagnosis.controls import (
     About,
     Controls,
     compare_controls,
@@ -28,9 +28,9 @@ from egost.results.controls import (
     read_controls_file,
     write_controls,
 )
+from egost.results.diagnosis.text_only import release_of
 from egost.results.records import SampleRecord
 from egost.results.run import Run
-from egost.results.text_only import release_of
 from egost.tasks.clips.clips.clips import Clip
 from egost.tasks.clips.clips.controls import (
     CONTROLS,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from egost.results.baseline import Baseline
-from egost.results.baseline_file import read_baseline
-from egost.results.moved_samples import rescored
+from egost.results.gate.baseline import Baseline
+from egost.results.gate.baseline_file import read_baseline
+from egost.results.gate.moved_samples import rescored
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.tasks.scoring import scores

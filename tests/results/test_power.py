@@ -12,8 +12,8 @@ from simulated_runs import MINI, record
 from typer.testing import CliRunner
 
 from egost.main import app
+from egost.results.intervals import clustered_error, paired, paired_rows, scored_rows
 from egost.results.power import PowerError, Spread, assumed_spread, needed, spread_of, visible
-from egost.results.statistics import clustered_error, paired, paired_rows, scored_rows
 
 TASK = "egost_direction_forward"
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from changed_runs import changed, with_results
 
+from egost.results.intervals import estimate, paired
 from egost.results.records import our_tasks, read_records
 from egost.results.run import Run, RunError, latest_run
-from egost.results.statistics import estimate, paired
 
 TASK = "egost_mini_direction_forward"
 

@@ -12,11 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.results.baseline import WHOLE_REPLY, Baseline, BaselineError, baseline_of, kept_reply, miscounts
-from egost.results.baseline_file import read_baseline, write_baseline
+from egost.results.gate.baseline import (
+    WHOLE_REPLY,
+    Baseline,
+    BaselineError,
+    baseline_of,
+    kept_reply,
+    miscounts,
+)
+from egost.results.gate.baseline_file import read_baseline, write_baseline
+from egost.results.gate.recount import recount, recount_group
+from egost.results.gate.regression import RegressionError, regression
 from egost.results.records import SampleRecord
-from egost.results.recount import recount, recount_group
-from egost.results.regression import RegressionError, regression
 from egost.results.run import Run, latest_run
 from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.scoring import scores

@@ -12,8 +12,7 @@ import pytest
 from scipy.stats import bootstrap, sem
 from simulated_runs import MINI, TASKS, record
 
-from egost.results.records import SampleRecord
-from egost.results.statistics import (
+from egost.results.intervals import (
     Difference,
     StatisticsError,
     clustered_error,
@@ -21,6 +20,7 @@ from egost.results.statistics import (
     paired,
     scored_rows,
 )
+from egost.results.records import SampleRecord
 
 TASK, OTHER = "egost_direction_forward", "egost_direction_reverse"
 

@@ -13,10 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.results.records import read_records
-from egost.results.run import Run
-from egost.results.statistics import Estimate, estimate
-from egost.results.text_only import (
+from egost.results.diagnosis.text_only import (
     Floor,
     Subject,
     TextOnly,
@@ -29,6 +26,9 @@ from egost.results.text_only import (
     text_only_of,
     write_text_only,
 )
+from egost.results.intervals import Estimate, estimate
+from egost.results.records import read_records
+from egost.results.run import Run
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import FloorError, trained_guesser
 from egost.training.rows import RowError

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from official_runs import as_official, scored
 
-from egost.results.controls import AS_ASKED, About, compare_controls, write_controls
+from egost.results.diagnosis.controls import AS_ASKED, About, compare_controls, write_controls
+from egost.results.diagnosis.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
 from egost.results.leaderboard.entries import find_entries
 from egost.results.leaderboard.sheets import HOW, remarks, sheet
 from egost.results.leaderboard.table_rows import Cell, Row
@@ -19,7 +20,6 @@ from egost.results.leaderboard.tables import LeaderboardError, _with_best, leade
 from egost.results.published_tables import published_table
 from egost.results.records import read_records
 from egost.results.run import Run
-from egost.results.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
 
 
 def test_the_paper_alone() -> None:

@@ -15,12 +15,12 @@ from planted_run import HOSTILE, REASONS, planted
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.results.controls import AS_ASKED, CONTROLS_FILE, About, compare_controls, write_controls
+from egost.results.diagnosis.controls import AS_ASKED, CONTROLS_FILE, About, compare_controls, write_controls
+from egost.results.diagnosis.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
 from egost.results.published_tables import published_table
 from egost.results.records import read_records
 from egost.results.report.page import report_page
 from egost.results.run import Run, latest_run
-from egost.results.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
 
 if TYPE_CHECKING:
     from conftest import DemoHome

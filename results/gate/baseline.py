@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from egost.results.gate.recount import GROUP_METRICS, Figures, recount, recount_group, same_figure
 from egost.results.records import SampleRecord, our_tasks, read_records
-from egost.results.recount import GROUP_METRICS, Figures, recount, recount_group, same_figure
 from egost.results.run import OUR_NAMES, Run
 from egost.tasks.errors import EgostError
 

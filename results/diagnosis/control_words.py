@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from egost.results.statistics import Difference
+from egost.results.intervals import Difference
 
 _CONTROLS = {
     "blind": ("without the video", "uses the video", "can be had without the video"),

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from egost.results.baseline import Baseline, is_whole, wording
+from egost.results.gate.baseline import Baseline, is_whole, wording
+from egost.results.gate.recount import same_figure
 from egost.results.records import SampleRecord
-from egost.results.recount import same_figure
 from egost.tasks.judging.judge import JUDGES, JudgeFailure, Judgement, get_judge
 from egost.tasks.scoring.scores import Response, Score, score_choice, score_route
 

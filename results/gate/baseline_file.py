@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from egost.results.baseline import (
+from egost.results.gate.baseline import (
     Baseline,
     BaselineError,
     GroupFigures,
@@ -27,8 +27,8 @@ from egost.results.baseline import (
     miscounts,
     wording,
 )
+from egost.results.gate.recount import Figures
 from egost.results.records import SampleRecord, task_of
-from egost.results.recount import Figures
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from egost.results.intervals import Estimate, estimate
 from egost.results.records import SampleRecord, our_tasks
 from egost.results.run import Run
-from egost.results.statistics import Estimate, estimate
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import EgostError
 from egost.tasks.sample import Sample

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from egost.results.diagnosis.text_only import CurvePoint, TextOnlyError
 from egost.results.published_tables import published_table
-from egost.results.text_only import CurvePoint, TextOnlyError
 from egost.tasks.cache import write_whole
 
 _WIDTH, _HEIGHT, _DPI = 8.0, 5.0, 150

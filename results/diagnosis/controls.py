@@ -21,11 +21,16 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from egost.results.control_words import circular_meaning, consistency_meaning, gap_meaning, turned_meaning
+from egost.results.diagnosis.control_words import (
+    circular_meaning,
+    consistency_meaning,
+    gap_meaning,
+    turned_meaning,
+)
+from egost.results.diagnosis.text_only import Subject, release_of
+from egost.results.intervals import Difference, Estimate, estimate, paired
 from egost.results.records import SampleRecord
 from egost.results.run import Run
-from egost.results.statistics import Difference, Estimate, estimate, paired
-from egost.results.text_only import Subject, release_of
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.clips.controls import ControlError
 from egost.tasks.sample import Sample

@@ -15,10 +15,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from egost.results.baseline import Baseline, Miscount, miscounts
-from egost.results.moved_samples import STAGES, Change, MovedSample, Stage, moved_samples, rescored
-from egost.results.recount import same_figure
-from egost.results.statistics import Difference, paired
+from egost.results.gate.baseline import Baseline, Miscount, miscounts
+from egost.results.gate.moved_samples import STAGES, Change, MovedSample, Stage, moved_samples, rescored
+from egost.results.gate.recount import same_figure
+from egost.results.intervals import Difference, paired
 from egost.tasks.errors import EgostError
 from egost.tasks.provenance import MAX_UNSCORED_SHARE
 

@@ -1,0 +1,1 @@
+"""The regression gate: has a run moved from its baseline, and what moved?"""
