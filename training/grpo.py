@@ -28,13 +28,13 @@ from egost.tasks.errors import EgostError
 from egost.tasks.judging.judge import chosen_judge
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release.release import Release, open_release
-from egost.training.checkpoint_manifest import CheckpointManifest
 from egost.training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
 from egost.training.rewards import Rewards
-from egost.training.row_clips import row_clips
-from egost.training.training_rows import TrainingRow, read_training_rows
+from egost.training.rows.rows.row_clips import row_clips
+from egost.training.rows.rows.training_rows import TrainingRow, read_training_rows
+from egost.training.runs.checkpoint_manifest import CheckpointManifest
 from egost.training.trl_version import check_trl
-from egost.training.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
+from egost.training.video.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
 
 LOG_COLUMNS = {
     "epoch": "epoch",
@@ -166,9 +166,9 @@ def make_trainer(
     from datasets import Dataset
     from trl import get_peft_config, get_quantization_config
 
-    from egost.training.csv_log import CsvLog
+    from egost.training.runs.complete_checkpoints import WholeCheckpoints
+    from egost.training.runs.csv_log import CsvLog
     from egost.training.video_grpo import VideoGRPOTrainer
-    from egost.training.whole_checkpoints import WholeCheckpoints
 
     args.model_init_kwargs = model_settings(args, model)
     keep, args.save_total_limit = args.save_total_limit, None
@@ -256,7 +256,7 @@ def vllm_sampler(recipe: GrpoRecipe, args: Any, model: Any) -> GroupSampler:
 
 def train(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> None:
     """Train, going on where a run of the same recipe was cut off, and write `final/`."""
-    from egost.training.whole_run import check_same_run, run_manifest, train_whole
+    from egost.training.runs.resumable_run import check_same_run, run_manifest, train_whole
 
     record = run_manifest("grpo", recipe, args, model, data.rows, data.release)
     check_same_run(Path(args.output_dir), record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from egost.training.memory_plan import plan_memory
+from egost.training.runs.memory_plan import plan_memory
 
 if TYPE_CHECKING:
     from egost.training.grpo import GrpoData, GrpoRecipe

@@ -23,13 +23,13 @@ from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.errors import EgostError
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release.release import Release, open_release
-from egost.training.answer_mask import TaughtSample, answer_ids, batch
-from egost.training.checkpoint_manifest import CheckpointManifest
 from egost.training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
-from egost.training.row_clips import row_clips
-from egost.training.training_rows import TrainingRow, read_training_rows
+from egost.training.rows.rows.row_clips import row_clips
+from egost.training.rows.rows.training_rows import TrainingRow, read_training_rows
+from egost.training.runs.checkpoint_manifest import CheckpointManifest
 from egost.training.trl_version import check_trl
-from egost.training.video_inputs import PixelLimits, VideoRenderer, load_processor
+from egost.training.video.answer_mask import TaughtSample, answer_ids, batch
+from egost.training.video.video_inputs import PixelLimits, VideoRenderer, load_processor
 
 LOG_COLUMNS = {
     "epoch": "epoch",
@@ -145,10 +145,10 @@ def make_trainer(recipe: SftRecipe, args: Any, model: Any, data: SftData, record
     from datasets import Dataset
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
-    from egost.training.clip_encoder import check_video_model
-    from egost.training.csv_log import CsvLog
-    from egost.training.non_finite_steps import NonFiniteSteps
-    from egost.training.whole_checkpoints import WholeCheckpoints
+    from egost.training.runs.complete_checkpoints import WholeCheckpoints
+    from egost.training.runs.csv_log import CsvLog
+    from egost.training.runs.non_finite_steps import NonFiniteSteps
+    from egost.training.video.clip_encoder import check_video_model
 
     args.model_init_kwargs = model_settings(args, model)
     # The collator makes of a row's number what the model takes; TRL would tokenise texts, and drop the number.
@@ -174,7 +174,7 @@ def make_trainer(recipe: SftRecipe, args: Any, model: Any, data: SftData, record
 
 def train(recipe: SftRecipe, args: Any, model: Any, data: SftData) -> None:
     """Train, going on where a run of the same recipe was cut off, and write `final/`."""
-    from egost.training.whole_run import check_same_run, run_manifest, train_whole
+    from egost.training.runs.resumable_run import check_same_run, run_manifest, train_whole
 
     record = run_manifest("sft", recipe, args, model, data.rows, data.release)
     check_same_run(Path(args.output_dir), record)

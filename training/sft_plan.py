@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from egost.training.answer_mask import IGNORED, TaughtSample
-from egost.training.memory_plan import plan_memory
+from egost.training.runs.memory_plan import plan_memory
+from egost.training.video.answer_mask import IGNORED, TaughtSample
 
 if TYPE_CHECKING:
     from egost.training.sft import SftData, SftRecipe

@@ -28,11 +28,11 @@ from trl.trainer.utils import pad
 from egost.model_adapters.engine import Ask
 from egost.model_adapters.vllm.group_sampling import GroupSampler
 from egost.tasks.errors import EgostError
-from egost.training.clip_encoder import ClipEncoder, check_video_model
-from egost.training.non_finite_steps import NonFiniteSteps
+from egost.training.runs.non_finite_steps import NonFiniteSteps
 from egost.training.softmax_weights import all_equal, softmax_weights
 from egost.training.trl_version import check_trl
-from egost.training.video_inputs import ShownSample
+from egost.training.video.clip_encoder import ClipEncoder, check_video_model
+from egost.training.video.video_inputs import ShownSample
 from egost.training.vllm_rollouts import VideoRolloutError, VllmRollouts
 
 

@@ -23,8 +23,8 @@ from egost.model_adapters.vllm.group_sampling import GroupSampler
 from egost.tasks.errors import EgostError
 
 if TYPE_CHECKING:
+    from egost.training.video.video_inputs import ShownSample
     from egost.training.video_grpo import VideoGRPOTrainer
-    from egost.training.video_inputs import ShownSample
 
 WEIGHTS = "rollout_weights"
 """Folder of a run through which vLLM gets the weights of each step. The run's end deletes it."""

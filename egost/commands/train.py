@@ -54,8 +54,8 @@ def data(
     import shlex
     import sys
 
-    from egost.training.build_rows import write_rows
-    from egost.training.row_choices import RowChoices, chosen_rows
+    from egost.training.rows.rows.build_rows import write_rows
+    from egost.training.rows.rows.row_choices import RowChoices, chosen_rows
 
     built = chosen_rows(
         RowChoices(world, root, rows, tasks, seed, by, hold_out, not no_think, writer, released)
@@ -111,7 +111,7 @@ def merge(
     ] = None,
 ) -> None:
     """Put LoRA adapters into their base model: a checkpoint that vLLM and --model qwen2_vl take as it is."""
-    from egost.training.merge import merge as merge_adapters
+    from egost.training.runs.merge import merge as merge_adapters
 
     merged = merge_adapters(adapter, out, base)
     console.print(f"Merged: {merged.folder} ({merged.revision[:19]})", soft_wrap=True)

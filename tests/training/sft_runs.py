@@ -9,8 +9,8 @@ from typing import Any
 from video_runs import World
 
 from egost.training import sft
-from egost.training.training_rows import write_training_rows
-from egost.training.whole_run import run_manifest
+from egost.training.rows.rows.training_rows import write_training_rows
+from egost.training.runs.resumable_run import run_manifest
 
 CONFIGS = Path(sft.__file__).parent / "configs"
 

@@ -24,8 +24,8 @@ from egost.tasks.mini_world import mini_revision
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release.release import Release
 from egost.tasks.release.release.trained_on import TrainedOnError, note_model, without_trained_on
-from egost.training.curves import curve
-from egost.training.demo import QUICK, Demo, MapsError, check_maps, demo_steps
+from egost.training.demo.demo.curves import curve
+from egost.training.demo.demo.demo import QUICK, Demo, MapsError, check_maps, demo_steps
 from egost.training.mini.pretrain import MAPS, map_mark
 
 EGOST = Path(sys.executable).with_name("egost")

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from egost.training.demo_steps import Command, DemoError, Step, run_steps
+from egost.training.demo.demo.demo_steps import Command, DemoError, Step, run_steps
 
 STEPS = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from egost.training.demo_steps import Command, Step, run_steps
+from egost.training.demo.demo_steps import Command, Step, run_steps
 
 folder = Path(sys.argv[1])
 steps = [

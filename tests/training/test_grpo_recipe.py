@@ -23,13 +23,13 @@ from egost.main import app
 from egost.model_adapters.engine import AdapterError
 from egost.tasks.release.release.release import open_release
 from egost.training import grpo
-from egost.training.checkpoint_manifest import MANIFEST
-from egost.training.csv_log import LOG_FILE, read_log
 from egost.training.recipe import RecipeError
-from egost.training.rows import RowError
+from egost.training.rows.rows.rows import RowError
+from egost.training.runs.checkpoint_manifest import MANIFEST
+from egost.training.runs.complete_checkpoints import MARK, whole_checkpoints
+from egost.training.runs.csv_log import LOG_FILE, read_log
+from egost.training.runs.resumable_run import FINAL, run_manifest
 from egost.training.trl_version import TrlVersionError
-from egost.training.whole_checkpoints import MARK, whole_checkpoints
-from egost.training.whole_run import FINAL, run_manifest
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from egost.tasks.release.release.release import Release
 from egost.tasks.release.release.trained_on import MANIFEST, read_manifest
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_choice
-from egost.training.demo import FULL, TRAIN_SEED
+from egost.training.demo.demo.demo import FULL, TRAIN_SEED
 from egost.training.mini.evaluate import Asker
 from egost.training.mini.pretrain import MAPS, map_mark
 

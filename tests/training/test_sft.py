@@ -14,7 +14,7 @@ from sft_runs import make, sft_flags
 from video_runs import World, logged, make_world
 
 from egost.tasks.release.release.release import open_release
-from egost.training.answer_mask import IGNORED
+from egost.training.video.answer_mask import IGNORED
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training" / "sft.json"
 FIGURES = ("loss", "grad_norm", "mean_token_accuracy", "entropy", "learning_rate")

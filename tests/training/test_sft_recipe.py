@@ -22,13 +22,13 @@ from egost.main import app
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.tasks.release.release.release import open_release
 from egost.training import sft
-from egost.training.checkpoint_manifest import MANIFEST, ManifestError, read_manifest
-from egost.training.csv_log import LOG_FILE, read_log
-from egost.training.merge import MergeError, merge
 from egost.training.recipe import RecipeError
-from egost.training.training_rows import TrainingRow, write_training_rows
-from egost.training.whole_checkpoints import MARK, whole_checkpoints
-from egost.training.whole_run import FINAL
+from egost.training.rows.rows.training_rows import TrainingRow, write_training_rows
+from egost.training.runs.checkpoint_manifest import MANIFEST, ManifestError, read_manifest
+from egost.training.runs.complete_checkpoints import MARK, whole_checkpoints
+from egost.training.runs.csv_log import LOG_FILE, read_log
+from egost.training.runs.merge import MergeError, merge
+from egost.training.runs.resumable_run import FINAL
 
 PROCESS = Path(__file__).with_name("sft_process.py")
 

@@ -10,7 +10,7 @@ import torch
 from transformers import Qwen2VLForConditionalGeneration
 from video_runs import World, logged, make_trainer
 
-from egost.training.clip_encoder import VideoModelError, check_video_model
+from egost.training.video.clip_encoder import VideoModelError, check_video_model
 from egost.training.video_grpo import VideoRolloutError
 
 

@@ -14,7 +14,7 @@ from video_runs import World, make_trainer
 from egost.tasks.clips.clips.clips import get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
-from egost.training.video_inputs import PixelLimits, ProcessorError, VideoRenderer, load_processor
+from egost.training.video.video_inputs import PixelLimits, ProcessorError, VideoRenderer, load_processor
 
 
 class Recorder:

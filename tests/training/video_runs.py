@@ -14,8 +14,8 @@ from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release.release import Release
-from egost.training.training_rows import TrainingRow
-from egost.training.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
+from egost.training.rows.rows.training_rows import TrainingRow
+from egost.training.video.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
 
 Reward = Callable[..., list[float | None]]
 

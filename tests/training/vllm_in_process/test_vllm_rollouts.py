@@ -25,8 +25,8 @@ from egost.tasks.clips.clips.clips import Clip, get_clip
 from egost.tasks.clips.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release.release import Release
+from egost.training.video.video_inputs import PixelLimits, VideoRenderer, load_processor
 from egost.training.video_grpo import _rollout
-from egost.training.video_inputs import PixelLimits, VideoRenderer, load_processor
 from egost.training.vllm_rollouts import VideoRolloutError
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]

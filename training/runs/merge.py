@@ -12,7 +12,7 @@ from typing import Any
 
 from egost.model_adapters.checkpoints import Checkpoint, checkpoint_identity
 from egost.tasks.errors import EgostError
-from egost.training.checkpoint_manifest import CheckpointManifest, read_manifest
+from egost.training.runs.checkpoint_manifest import CheckpointManifest, read_manifest
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from egost.training.video_inputs import ShownSample
+from egost.training.video.video_inputs import ShownSample
 
 if TYPE_CHECKING:
     import torch

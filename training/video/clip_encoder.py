@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from egost.tasks.errors import EgostError
-from egost.training.video_inputs import ShownSample
+from egost.training.video.video_inputs import ShownSample
 
 if TYPE_CHECKING:
     import torch

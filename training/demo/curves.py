@@ -11,7 +11,7 @@ import numpy as np
 
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import EgostError
-from egost.training.csv_log import read_log
+from egost.training.runs.csv_log import read_log
 
 SMOOTH = 10
 """Steps that the strong line is a mean of."""

@@ -22,11 +22,11 @@ from egost.tasks.errors import EgostError
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release.trained_on import MANIFEST
 from egost.tasks.sample import WAYS
-from egost.training.build_rows import ROWS
-from egost.training.demo_steps import Command, Step, run_steps
+from egost.training.demo.demo.demo_steps import Command, Step, run_steps
 from egost.training.mini.controls import controls_file
 from egost.training.mini.evaluate import Control
-from egost.training.whole_run import FINAL
+from egost.training.rows.rows.build_rows import ROWS
+from egost.training.runs.resumable_run import FINAL
 
 KINDS = ("direction", "landmark")
 """What is trained and evaluated: the questions that are asked about every walk."""

@@ -1,0 +1,1 @@
+"""Training rows: built from a release or read from the published ones, with reverse thinking and splits."""
