@@ -10,7 +10,7 @@ from pathlib import Path
 
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import ClipError
-from egost.tasks.release.release.hub import download_command
+from egost.tasks.release.hub import download_command
 
 _known: dict[tuple[Path, tuple[int, int]], str] = {}
 

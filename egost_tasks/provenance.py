@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from egost.tasks.clips.clips.protocols import chosen_protocol
+from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.judging.judge import Judge, chosen_judge
 from egost.tasks.machine import commit, machine
 from egost.tasks.prompts import chosen_prompt, load_prompt
-from egost.tasks.release.release.release import open_release
-from egost.tasks.release.release.trained_on import overlap_metadata
+from egost.tasks.release.release import open_release
+from egost.tasks.release.trained_on import overlap_metadata
 from egost.tasks.sample import World
 
 TASK_VERSION = "1-B"

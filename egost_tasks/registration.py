@@ -24,7 +24,7 @@ from packaging.specifiers import SpecifierSet
 
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.judge import chosen_judge
-from egost.tasks.release.release.trained_on import note_model
+from egost.tasks.release.trained_on import note_model
 from egost.tasks.sample import World
 
 TESTED_HOST = SpecifierSet(">=0.7.3,<0.8")

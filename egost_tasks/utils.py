@@ -19,14 +19,14 @@ from lmms_eval.api.filter import Filter
 from loguru import logger
 
 from egost.tasks import provenance
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import chosen_protocol
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.errors import CacheError, ClipError, EgostError, PromptError, exits_with_message
 from egost.tasks.judging import cost_metrics as account
 from egost.tasks.judging.judge import JudgeStopped, chosen_judge
 from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt
-from egost.tasks.release.release.release import open_release
-from egost.tasks.release.release.trained_on import without_trained_on
+from egost.tasks.release.release import open_release
+from egost.tasks.release.trained_on import without_trained_on
 from egost.tasks.sample import Sample, Way, World
 from egost.tasks.scoring.aggregates import count_with_reason as count_with_reason
 from egost.tasks.scoring.aggregates import count_without_reason as count_without_reason

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import EgostError
 
 _KNOWN = {"max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "until", "seed", "num_beams"}

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from egost.model_adapters.checkpoints import Checkpoint, read_config
 from egost.model_adapters.engine import AdapterError
-from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.clips.protocols import N_FRAMES
 
 FRAMES_A_SECOND = 1.0
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 
 from egost.model_adapters.engine import AdapterError
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.protocols import parse_protocol
 
 EngineName = Literal["vllm", "server", "hf", "api"]
 Availability = Literal["open", "api", "retired", "no image input"]

@@ -20,7 +20,7 @@ from egost.model_adapters.journal import Entry, Journal, request_key
 from egost.model_adapters.lmms_requests import SampleRequest, read_requests
 from egost.model_adapters.progress import AskingProgress
 from egost.tasks.errors import exits_with_message
-from egost.tasks.release.release.trained_on import note_model
+from egost.tasks.release.trained_on import note_model
 from egost.tasks.scoring.generation_notes import Generation, note_generation
 from egost.tasks.scoring.scores import failed_reply
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
-from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips import Clip
 from egost.tasks.sample import World
 
 

@@ -22,7 +22,7 @@ from egost.model_adapters.known_models import (
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.prompts import SHIPPED
 from egost.tasks.registration import ONLY_OURS
-from egost.tasks.release.release.trained_on import MANIFEST
+from egost.tasks.release.trained_on import MANIFEST
 
 TINY = "tiny"
 """Name of the untrained checkpoint, which is no known model: nobody's figures are compared with its."""

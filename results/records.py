@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from egost.results.run import Run, RunError
-from egost.tasks.clips.clips.manifest import ClipManifest
+from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind, Way, World
 from egost.tasks.scoring.choices import Choice

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from egost.model_adapters.engine import Ask
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.lossless import Frames
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.lossless import Frames
 
 
 class ReversedClip(Clip):

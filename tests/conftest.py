@@ -14,7 +14,7 @@ from release_files import choice_entry, write_video
 
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.vllm.vllm_engine import vllm_version
-from egost.tasks.release.release import release as release_module
+from egost.tasks.release import release as release_module
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and commands that tests interrupt would inherit it.

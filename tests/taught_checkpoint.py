@@ -6,10 +6,10 @@ import random
 from pathlib import Path
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.clips.clips.clips import get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
 
 

@@ -18,7 +18,7 @@ from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
 from taught_checkpoint import taught_checkpoint
 
 from egost.tasks.mini_world import write_mini_release
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 
 ROOT = Path(__file__).resolve().parent.parent
 TASKS = [

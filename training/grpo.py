@@ -22,16 +22,16 @@ from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments
 from egost.model_adapters.vllm.group_sampling import EngineSampler, GroupSampler, ServerSampler
 from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.judge import chosen_judge
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release.release.release import Release, open_release
+from egost.tasks.release.release import Release, open_release
 from egost.training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
 from egost.training.rewards import Rewards
-from egost.training.rows.rows.row_clips import row_clips
-from egost.training.rows.rows.training_rows import TrainingRow, read_training_rows
+from egost.training.rows.row_clips import row_clips
+from egost.training.rows.training_rows import TrainingRow, read_training_rows
 from egost.training.runs.checkpoint_manifest import CheckpointManifest
 from egost.training.trl_version import check_trl
 from egost.training.video.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor

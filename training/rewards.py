@@ -16,7 +16,7 @@ from typing import Any
 from egost.tasks.judging.judge import Judge
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_choice, score_route
-from egost.training.rows.rows.training_rows import TrainingRow
+from egost.training.rows.training_rows import TrainingRow
 
 Reward = Callable[..., list[float | None]]
 LogMetric = Callable[[str, float], None]

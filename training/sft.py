@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import EgostError
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release.release.release import Release, open_release
+from egost.tasks.release.release import Release, open_release
 from egost.training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
-from egost.training.rows.rows.row_clips import row_clips
-from egost.training.rows.rows.training_rows import TrainingRow, read_training_rows
+from egost.training.rows.row_clips import row_clips
+from egost.training.rows.training_rows import TrainingRow, read_training_rows
 from egost.training.runs.checkpoint_manifest import CheckpointManifest
 from egost.training.trl_version import check_trl
 from egost.training.video.answer_mask import TaughtSample, answer_ids, batch

@@ -10,9 +10,9 @@ from egost.commands.front import Mini, Workers, asked_release, console, says_wha
 @says_what_to_do
 def build(mini: Mini = False, workers: Workers = None) -> None:
     """Decode the 8 frames of all clips into the cache, on all cores; run it again to go on."""
-    from egost.tasks.clips.clips.clips import Clip, build_clips
-    from egost.tasks.clips.clips.protocols import chosen_protocol
-    from egost.tasks.release.release.check import present_samples
+    from egost.tasks.clips.clips import Clip, build_clips
+    from egost.tasks.clips.protocols import chosen_protocol
+    from egost.tasks.release.check import present_samples
 
     release = asked_release(mini)
     paths = sorted({release.clip_path(s) for s in present_samples(release)})

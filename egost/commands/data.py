@@ -11,8 +11,8 @@ from rich.table import Table
 from egost.commands.front import Mini, Workers, asked_release, console, says_what_to_do
 
 if TYPE_CHECKING:
-    from egost.tasks.release.release.check import Status
-    from egost.tasks.release.release.release import Release
+    from egost.tasks.release.check import Status
+    from egost.tasks.release.release import Release
 
 
 @says_what_to_do
@@ -22,7 +22,7 @@ def download(
     clips_revision: Annotated[str | None, typer.Option(help="Revision of the clips.")] = None,
 ) -> None:
     """Get the official release from the hub, at a pinned revision; run it again to go on."""
-    from egost.tasks.release.release import hub
+    from egost.tasks.release import hub
 
     got = hub.download(to, questions_revision=revision, clips_revision=clips_revision)
     console.print(f"questions at {got.revision}, clips at {got.clips_revision}, in:")
@@ -36,7 +36,7 @@ def download(
 @says_what_to_do
 def status(mini: Mini = False) -> None:
     """Say what of the release is there and what is missing (exit code 1 when something is)."""
-    from egost.tasks.release.release import check as release_check
+    from egost.tasks.release import check as release_check
 
     release = asked_release(mini)
     found = release_check.status(release)
@@ -47,8 +47,8 @@ def status(mini: Mini = False) -> None:
 @says_what_to_do
 def verify(mini: Mini = False, workers: Workers = None) -> None:
     """Check every question against its clip, decoding each clip (exit code 1 when one fails)."""
-    from egost.tasks.clips.clips.protocols import chosen_protocol
-    from egost.tasks.release.release import check as release_check
+    from egost.tasks.clips.protocols import chosen_protocol
+    from egost.tasks.release import check as release_check
 
     release = asked_release(mini)
     found = release_check.status(release)
@@ -76,7 +76,7 @@ def mini(
 ) -> None:
     """Write the mini world: rendered walks with exact answers, in the official layout."""
     from egost.tasks.mini_world import write_mini_release
-    from egost.tasks.release.release.release import mini_root
+    from egost.tasks.release.release import mini_root
 
     root = write_mini_release(out or mini_root(), clips=clips, seed=seed, split=split, workers=workers)
     console.print(f"mini world: {clips} clips in {root}", soft_wrap=True)
@@ -85,8 +85,8 @@ def mini(
 
 
 def _print_status(release: Release, found: Status) -> None:
-    from egost.tasks.release.release.hub import download_command
-    from egost.tasks.release.release.questions import QUESTION_FILES
+    from egost.tasks.release.hub import download_command
+    from egost.tasks.release.questions import QUESTION_FILES
 
     roots = ", ".join(map(str, release.roots))
     console.print(f"{release.world} release, revision {release.revision}, in {roots}", soft_wrap=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from egost.results.diagnosis.controls import About, Controls, Gap
     from egost.results.intervals import Difference
     from egost.results.records import SampleRecord
-    from egost.tasks.clips.clips.controls import Control
+    from egost.tasks.clips.controls import Control
     from egost.tasks.judging.judge import Judge
 
 _ALL = "blind,shuffled,reversed,middle,rotated"
@@ -65,7 +65,7 @@ def diagnose(
     """
     from egost.commands.text_only import measure_text_only
     from egost.model_adapters.run_plan import RunOptions
-    from egost.tasks.clips.clips.controls import ControlError, read_controls
+    from egost.tasks.clips.controls import ControlError, read_controls
 
     if text_only:
         measure_text_only(model, tasks, train, output)
@@ -138,7 +138,7 @@ def _about(
 ) -> About:
     from egost.results.diagnosis.controls import About
     from egost.results.diagnosis.text_only import Subject
-    from egost.tasks.clips.clips.protocols import chosen_protocol
+    from egost.tasks.clips.protocols import chosen_protocol
     from egost.tasks.prompts import chosen_prompt, load_prompt
 
     release = questions.release

@@ -12,7 +12,7 @@ from rich.console import Console
 from egost.tasks.errors import EgostError
 
 if TYPE_CHECKING:
-    from egost.tasks.release.release.release import Release
+    from egost.tasks.release.release import Release
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,6 +38,6 @@ def says_what_to_do(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def asked_release(mini: bool) -> Release:
-    from egost.tasks.release.release.release import open_release
+    from egost.tasks.release.release import open_release
 
     return open_release("mini" if mini else "official")

@@ -11,7 +11,7 @@ from rich.table import Table
 from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
-    from egost.model_adapters.parity.parity.parity import Parity, Parting
+    from egost.model_adapters.parity.parity import Parity, Parting
 
 
 @says_what_to_do
@@ -32,7 +32,7 @@ def parity(
 
     Exit code 0 when all agree, or part only where two tokens are equally likely but for rounding; 1 when not.
     """
-    from egost.model_adapters.parity.parity.parity_run import (
+    from egost.model_adapters.parity.parity_run import (
         choose_questions,
         engine_makers,
         run_parity,

@@ -54,8 +54,8 @@ def data(
     import shlex
     import sys
 
-    from egost.training.rows.rows.build_rows import write_rows
-    from egost.training.rows.rows.row_choices import RowChoices, chosen_rows
+    from egost.training.rows.build_rows import write_rows
+    from egost.training.rows.row_choices import RowChoices, chosen_rows
 
     built = chosen_rows(
         RowChoices(world, root, rows, tasks, seed, by, hold_out, not no_think, writer, released)

@@ -15,7 +15,7 @@ from egost.commands.front import console, says_what_to_do
 if TYPE_CHECKING:
     from egost.results.records import SampleRecord
     from egost.results.training_table import Target, TrainedModel, TrainingTable
-    from egost.training.demo.demo.demo import Demo, Paradigm
+    from egost.training.demo.demo import Demo, Paradigm
 
 AIM = 60.0
 """Percent that ST-R1 is to reach on each kind of question; guessing gets about 28."""
@@ -44,7 +44,7 @@ def demo(
 ) -> None:
     """Make ST-R1 on the mini world on a CPU: data, fine-tuning, GRPO, evaluation, Table 3, plots."""
     from egost.model_adapters.embedded import MINI_BASE
-    from egost.training.demo.demo.demo import FULL, QUICK, Demo, make_demo
+    from egost.training.demo.demo import FULL, QUICK, Demo, make_demo
 
     asked = Demo(out.absolute(), (base or MINI_BASE).absolute(), QUICK if quick else FULL)
     took = make_demo(asked, console)
@@ -91,7 +91,7 @@ def _under_control(records: tuple[SampleRecord, ...], path: Path) -> tuple[Sampl
 
 
 def _plots(demo: Demo) -> list[Path]:
-    from egost.training.demo.demo.curves import FINE_TUNING, REWARD, draw
+    from egost.training.demo.curves import FINE_TUNING, REWARD, draw
     from egost.training.runs.csv_log import LOG_FILE
 
     log = {paradigm.name: demo.run(paradigm.name) / LOG_FILE for paradigm in demo.paradigms}

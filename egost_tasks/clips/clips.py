@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from egost.tasks.cache import cache_root
-from egost.tasks.clips.clips.decode_process import DecodePool, decode_settings
-from egost.tasks.clips.clips.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
-from egost.tasks.clips.clips.decoders import DECODING_VERSION
-from egost.tasks.clips.clips.lossless import ENCODER, Frames, pixels_sha256, read_lossless
-from egost.tasks.clips.clips.manifest import ClipManifest
-from egost.tasks.clips.clips.protocols import Protocol
+from egost.tasks.clips.decode_process import DecodePool, decode_settings
+from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
+from egost.tasks.clips.decoders import DECODING_VERSION
+from egost.tasks.clips.lossless import ENCODER, Frames, pixels_sha256, read_lossless
+from egost.tasks.clips.manifest import ClipManifest
+from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import CacheError, ClipError
 from egost.tasks.file_hashes import source_sha256
 

@@ -21,10 +21,10 @@ from typing import Literal, get_args
 from filelock import FileLock
 
 from egost.tasks.cache import cache_root
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
-from egost.tasks.clips.clips.lossless import ENCODER, pixels_sha256, write_lossless
-from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
+from egost.tasks.clips.lossless import ENCODER, pixels_sha256, write_lossless
+from egost.tasks.clips.protocols import N_FRAMES
 from egost.tasks.errors import CacheError, EgostError
 from egost.tasks.sample import Sample, World
 from egost.tasks.scoring.generation_notes import Generation

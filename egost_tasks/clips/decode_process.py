@@ -11,8 +11,8 @@ import threading
 from dataclasses import dataclass
 from multiprocessing import Pipe
 
-from egost.tasks.clips.clips.decode_worker import DecodeReply, DecodeRequest
-from egost.tasks.clips.clips.decoders import Decoder, DecoderError, chosen_decoder
+from egost.tasks.clips.decode_worker import DecodeReply, DecodeRequest
+from egost.tasks.clips.decoders import Decoder, DecoderError, chosen_decoder
 from egost.tasks.errors import CacheError, ClipError
 
 TIMEOUT = 30.0

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import av
 
-from egost.tasks.clips.clips.decoders import DecodedClip, Decoder, decode_clip, decoder_version
-from egost.tasks.clips.clips.lossless import pixels_sha256, write_lossless
-from egost.tasks.clips.clips.manifest import ClipManifest
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.decoders import DecodedClip, Decoder, decode_clip, decoder_version
+from egost.tasks.clips.lossless import pixels_sha256, write_lossless
+from egost.tasks.clips.manifest import ClipManifest
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import ClipError
 
 CLIP_FILE = "clip.mp4"

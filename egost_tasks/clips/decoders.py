@@ -16,8 +16,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from egost.tasks.clips.clips.packets import Packet, PacketTable, open_video, read_packets, whole_packets
-from egost.tasks.clips.clips.protocols import Protocol, resize
+from egost.tasks.clips.packets import Packet, PacketTable, open_video, read_packets, whole_packets
+from egost.tasks.clips.protocols import Protocol, resize
 from egost.tasks.errors import ClipError, EgostError
 
 Decoder = Literal["pyav", "torchcodec", "decord"]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from egost.tasks.clips.clips.decoders import decoded_frames, upright_rgb
-from egost.tasks.clips.clips.packets import open_video, read_packets
+from egost.tasks.clips.decoders import decoded_frames, upright_rgb
+from egost.tasks.clips.packets import open_video, read_packets
 from egost.tasks.construction.spec import Cut
 from egost.tasks.construction.workfolder import ClipRow
 from egost.tasks.errors import ClipError

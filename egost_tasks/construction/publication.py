@@ -28,9 +28,9 @@ from egost.tasks.construction.workfolder import (
 from egost.tasks.errors import EgostError
 from egost.tasks.mini_world.question_files import QuestionFiles, choice_entry, file_name, route_entry
 from egost.tasks.progress import counted
-from egost.tasks.release.release.hub import RELEASE_RECORD
-from egost.tasks.release.release.questions import QUESTION_FILES
-from egost.tasks.release.release.release import CONSTRUCTED, PART_FOLDERS
+from egost.tasks.release.hub import RELEASE_RECORD
+from egost.tasks.release.questions import QUESTION_FILES
+from egost.tasks.release.release import CONSTRUCTED, PART_FOLDERS
 from egost.tasks.sample import LETTERS, TASK_KINDS, WAYS
 
 CARD, CARD_TEXT = "egost_card.json", "README.md"

@@ -20,7 +20,7 @@ The paper says that there are four kinds, not how the two of each are told apart
 """
 
 ACTION_SCENE: Scene = "indoor_multi"
-"""The only kind with questions about actions, since part 4 alone has files for them (see `egost.tasks.release.questions`)."""
+"""The only kind with questions about actions, since part 4 alone has files for them ."""
 
 SCENE_WORDS: dict[Scene, str] = {
     "outdoor_street": "along streets and paths",

@@ -18,7 +18,7 @@ from egost.tasks.mini_world.wording import (
     tell_route,
     tell_turn_options,
 )
-from egost.tasks.release.release.questions import QUESTION_FILES
+from egost.tasks.release.questions import QUESTION_FILES
 from egost.tasks.sample import LETTERS, WAYS, TaskKind, Way
 
 QuestionFiles = dict[str, dict[str, dict[str, Any]]]

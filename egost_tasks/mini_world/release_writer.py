@@ -22,8 +22,8 @@ from egost.tasks.mini_world.steps import ClipTruth, truth_from_json
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.processes import in_processes
 from egost.tasks.progress import counted
-from egost.tasks.release.release.questions import QUESTION_FILES
-from egost.tasks.release.release.release import PART_FOLDERS
+from egost.tasks.release.questions import QUESTION_FILES
+from egost.tasks.release.release import PART_FOLDERS
 
 GENERATOR_VERSION = 1
 """Rises whenever the same seed gives other clips or questions."""

@@ -18,7 +18,7 @@ from typing import IO
 from filelock import FileLock
 
 from egost.tasks.errors import ArchiveError, CacheError
-from egost.tasks.release.release.hub import download_command
+from egost.tasks.release.hub import download_command
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 

@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from egost.tasks.clips.clips.clips import build_clips
-from egost.tasks.clips.clips.protocols import Protocol
+from egost.tasks.clips.clips import build_clips
+from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
-from egost.tasks.release.release.questions import QUESTION_FILES
-from egost.tasks.release.release.release import PART_FOLDERS, Release
+from egost.tasks.release.questions import QUESTION_FILES
+from egost.tasks.release.release import PART_FOLDERS, Release
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample
 from egost.tasks.scoring.choices import chance_level
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from egost.tasks.errors import ReleaseError
-from egost.tasks.release.release.hub import download_command
+from egost.tasks.release.hub import download_command
 from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 
 PARTS = (1, 2, 3, 4)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError
-from egost.tasks.release.release.archives import ARCHIVE_SUFFIXES, unpack
-from egost.tasks.release.release.hub import cached_snapshots, download_command, recorded_revision
-from egost.tasks.release.release.questions import QUESTION_FILES, is_question_file
-from egost.tasks.release.release.sample_index import SampleIndex, read_samples
+from egost.tasks.release.archives import ARCHIVE_SUFFIXES, unpack
+from egost.tasks.release.hub import cached_snapshots, download_command, recorded_revision
+from egost.tasks.release.questions import QUESTION_FILES, is_question_file
+from egost.tasks.release.sample_index import SampleIndex, read_samples
 from egost.tasks.sample import Sample, World
 
 PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}

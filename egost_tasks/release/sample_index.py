@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from egost.tasks.cache import cache_root, write_whole
 from egost.tasks.errors import CacheError
-from egost.tasks.release.release.questions import Excluded, read_questions
+from egost.tasks.release.questions import Excluded, read_questions
 from egost.tasks.sample import Sample
 
 INDEX_VERSION = 1

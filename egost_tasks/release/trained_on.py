@@ -25,7 +25,7 @@ from typing import Any, Literal
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, EgostError
 from egost.tasks.file_hashes import source_sha256
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
 
 MANIFEST = "egost_training.json"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import ClipError
 from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement, RouteItem
 from egost.tasks.sample import Sample

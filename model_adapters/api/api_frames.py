@@ -8,8 +8,8 @@ from functools import lru_cache
 from PIL import Image
 
 from egost.model_adapters.engine import AdapterError
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.protocols import N_FRAMES, chosen_protocol, parse_protocol
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.protocols import N_FRAMES, chosen_protocol, parse_protocol
 
 CLOSED_SIZE = (224, 224)
 """Width and height in pixels of a frame for a closed model (paper, appendix A.2)."""

@@ -19,7 +19,7 @@ from egost.tasks.chat.endpoint import is_this_machine
 from egost.tasks.chat.faults import redacted
 from egost.tasks.chat.paced_calls import Faulted
 from egost.tasks.chat.pacing import Pacing
-from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.clips.protocols import N_FRAMES
 
 if TYPE_CHECKING:
     from google.genai import types

@@ -28,7 +28,7 @@ from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, find_key, open_clien
 from egost.tasks.chat.faults import fault_of, redacted, remedy
 from egost.tasks.chat.paced_calls import Faulted
 from egost.tasks.chat.pacing import Pacing
-from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.clips.protocols import N_FRAMES
 from egost.tasks.judging.judge import JudgeError
 from egost.tasks.judging.reading import BrokenBody, Completion, read_completion
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from egost.model_adapters.parity.parity.traces import Step, Trace
+from egost.model_adapters.parity.traces import Step, Trace
 
 EXPLAINED_GAP = 1e-3
 """Natural log-probability: two tokens that are no further apart may change places by rounding alone (float32)."""

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
-from egost.model_adapters.parity.parity.parity import Parity, compare
-from egost.model_adapters.parity.parity.traces import Trace, TracingEngine
+from egost.model_adapters.parity.parity import Parity, compare
+from egost.model_adapters.parity.traces import Trace, TracingEngine
 from egost.tasks.cache import write_whole
-from egost.tasks.clips.clips.clips import Clip, build_clips
-from egost.tasks.clips.clips.protocols import chosen_protocol
+from egost.tasks.clips.clips import Clip, build_clips
+from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.prompts import chosen_prompt, load_prompt
-from egost.tasks.release.release.release import open_release
+from egost.tasks.release.release import open_release
 from egost.tasks.sample import TASK_KINDS, WAYS, World
 
 DTYPES = ("float32", "bfloat16")
@@ -101,11 +101,11 @@ def engine_makers(
 
 def _engine_maker(name: str, model: str, revision: str | None, dtype: str) -> Callable[[], TracingEngine]:
     if name == "hf":
-        from egost.model_adapters.parity.parity.transformers_engine import HfEngine
+        from egost.model_adapters.parity.transformers_engine import HfEngine
 
         return lambda: HfEngine(model, revision, dtype=dtype)
     if name == "lmms-eval":
-        from egost.model_adapters.parity.parity.stock_engine import StockEngine
+        from egost.model_adapters.parity.stock_engine import StockEngine
 
         return lambda: StockEngine(model, revision, dtype=dtype)
     if name != "vllm":
@@ -116,7 +116,7 @@ def _engine_maker(name: str, model: str, revision: str | None, dtype: str) -> Ca
             f".venv-vllm/bin/egost parity {model}. For a GPU: pip install vllm, beside this package."
         )
     from egost.model_adapters.checkpoints import checkpoint_identity
-    from egost.model_adapters.parity.parity.vllm_trace import TracingVllm
+    from egost.model_adapters.parity.vllm_trace import TracingVllm
     from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
 
     return lambda: TracingVllm(VllmEngine(checkpoint_identity(model, revision), VllmSettings(dtype=dtype)))

@@ -11,8 +11,8 @@ import torch
 
 from egost.model_adapters.checkpoints import checkpoint_identity, read_config
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity
-from egost.model_adapters.parity.parity.traces import Trace
-from egost.model_adapters.parity.parity.transformers_engine import trace_of
+from egost.model_adapters.parity.traces import Trace
+from egost.model_adapters.parity.transformers_engine import trace_of
 
 _ADAPTERS = ("qwen2_vl", "qwen2_5_vl")
 """By the `model_type` of config.json, which is the adapter's name too."""

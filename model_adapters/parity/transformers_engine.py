@@ -13,8 +13,8 @@ from transformers import AutoModelForImageTextToText, GenerationConfig
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity
 from egost.model_adapters.families import VIDEO_METADATA, prompt_renderer
-from egost.model_adapters.parity.parity.traces import TOP, Step, Trace, video_reach, video_signature
-from egost.tasks.clips.clips.lossless import Frames, pixels_sha256
+from egost.model_adapters.parity.traces import TOP, Step, Trace, video_reach, video_signature
+from egost.tasks.clips.lossless import Frames, pixels_sha256
 
 
 class HfEngine:

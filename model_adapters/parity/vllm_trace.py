@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity
-from egost.model_adapters.parity.parity.traces import TOP, Step, Trace, video_reach, video_signature
+from egost.model_adapters.parity.traces import TOP, Step, Trace, video_reach, video_signature
 from egost.model_adapters.vllm.vllm_engine import VllmEngine
-from egost.tasks.clips.clips.lossless import pixels_sha256
+from egost.tasks.clips.lossless import pixels_sha256
 
 
 class TracingVllm:

@@ -37,7 +37,7 @@ from egost.model_adapters.server.server_engine import AT_ONCE
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.model_adapters.vllm.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
 from egost.tasks.cache import cache_root
-from egost.tasks.clips.clips.protocols import DEFAULT_PROTOCOL, N_FRAMES
+from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, N_FRAMES
 from egost.tasks.prompts import DEFAULT as DEFAULT_PROMPT
 
 ANY_HOST = "0.0.0.0"

@@ -23,7 +23,7 @@ from egost.model_adapters.server.server_api import NoAnswer, Refused, ServedMode
 from egost.model_adapters.server.server_frames import FrameSender, Media
 from egost.model_adapters.server.server_model import family_served, identity_of
 from egost.model_adapters.server.server_requests import Way, by_clip, request_body
-from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import CacheError
 
 T = TypeVar("T")

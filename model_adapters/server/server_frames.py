@@ -11,8 +11,8 @@ from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.families import Family
 from egost.model_adapters.server.server_api import NoAnswer, Refused, ServerApi
 from egost.model_adapters.server.server_requests import ClipParts, Part, Way, pixel_parts, probe_frames
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.protocols import N_FRAMES
 
 Media = Literal["auto", "file", "inline"]
 

@@ -21,8 +21,8 @@ from PIL import Image
 
 from egost.model_adapters.engine import Ask, GenerationArguments
 from egost.model_adapters.families import FRAME_WORDS, Family
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.lossless import Frames
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.lossless import Frames
 
 Way = Literal["file", "inline"]
 

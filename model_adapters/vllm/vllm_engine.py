@@ -21,8 +21,8 @@ from egost.model_adapters.families import (
     config_overrides,
     prompt_renderer,
 )
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.protocols import N_FRAMES
 from egost.tasks.errors import CacheError
 
 CONTEXT = 8192

@@ -32,7 +32,7 @@ from egost.results.intervals import Difference, Estimate, estimate, paired
 from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.tasks.cache import write_whole
-from egost.tasks.clips.clips.controls import ControlError
+from egost.tasks.clips.controls import ControlError
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import FOLDS, linear_guesser, longest_option
 

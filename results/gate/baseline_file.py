@@ -30,7 +30,7 @@ from egost.results.gate.baseline import (
 from egost.results.gate.recount import Figures
 from egost.results.records import SampleRecord, task_of
 from egost.tasks.cache import write_whole
-from egost.tasks.clips.clips.manifest import ClipManifest
+from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.sample import Sample

@@ -20,7 +20,7 @@ from egost.results.diagnosis.text_only import (
 from egost.results.intervals import Estimate, estimate
 from egost.results.leaderboard.entries import Entry
 from egost.results.records import SampleRecord
-from egost.tasks.clips.clips.controls import ControlError
+from egost.tasks.clips.controls import ControlError
 from egost.tasks.text_only_baseline import FloorError
 
 RELEASED_ROWS_FLOOR = (

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from egost.results.leaderboard.entries import Entry
 from egost.results.published_tables import TableNumber
-from egost.tasks.clips.clips.protocols import ProtocolError, parse_protocol
+from egost.tasks.clips.protocols import ProtocolError, parse_protocol
 from egost.tasks.judging.judge import Judgement
 from egost.tasks.prompts import SHIPPED, load_prompt
 from egost.tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
-from egost.tasks.release.release.release import CONSTRUCTED
+from egost.tasks.release.release import CONSTRUCTED
 from egost.tasks.sample import World
 
 PAPER_JUDGE = re.compile(r"gpt-4o(-\d{4}-\d{2}-\d{2})?")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
-from egost.tasks.clips.clips.lossless import Frames
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
+from egost.tasks.clips.lossless import Frames
 from egost.tasks.errors import CacheError
 
 STEPS = ((224, 70), (160, 60), (112, 50))

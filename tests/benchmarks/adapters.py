@@ -241,8 +241,8 @@ def large_checkpoint(tiny: Path, folder: Path) -> Path:
 def run_all(cache: Path, clips: int, tokens: int, servers: list[int]) -> dict[str, dict[str, Any]]:
     """Each adapter's record, by its name."""
     from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-    from egost.tasks.clips.clips.clips import build_clips
-    from egost.tasks.clips.clips.protocols import parse_protocol
+    from egost.tasks.clips.clips import build_clips
+    from egost.tasks.clips.protocols import parse_protocol
     from egost.tasks.mini_world import write_mini_release
 
     write_mini_release(cache / "mini", clips=clips, seed=1, progress=False)

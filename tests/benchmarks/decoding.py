@@ -21,10 +21,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from egost.tasks.clips.clips.clips import get_clip
-from egost.tasks.clips.clips.decoders import DEFAULT_DECODER, Decoder, decode_clip
-from egost.tasks.clips.clips.lossless import read_lossless, write_lossless
-from egost.tasks.clips.clips.protocols import Protocol, uniform8
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.decoders import DEFAULT_DECODER, Decoder, decode_clip
+from egost.tasks.clips.lossless import read_lossless, write_lossless
+from egost.tasks.clips.protocols import Protocol, uniform8
 
 VIDEOS = {
     # name: seconds, frames from one key frame to the next

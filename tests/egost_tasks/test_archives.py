@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from egost.tasks.errors import ArchiveError, CacheError
-from egost.tasks.release.release.archives import unpack
+from egost.tasks.release.archives import unpack
 
 
 def tar_with(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from video_files import write_video
 
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import Protocol
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import Protocol
 
 torch = pytest.importorskip("torch")
 vision = pytest.importorskip("qwen_vl_utils")

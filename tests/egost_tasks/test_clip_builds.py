@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from video_files import write_audio, write_video
 
-from egost.tasks.clips.clips import clips
-from egost.tasks.clips.clips.clips import Clip, build_clips, get_clip
-from egost.tasks.clips.clips.lossless import read_lossless
-from egost.tasks.clips.clips.manifest import ClipManifest
-from egost.tasks.clips.clips.protocols import Protocol
+from egost.tasks.clips import clips
+from egost.tasks.clips.clips import Clip, build_clips, get_clip
+from egost.tasks.clips.lossless import read_lossless
+from egost.tasks.clips.manifest import ClipManifest
+from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import CacheError
 
 UNIFORM = Protocol()

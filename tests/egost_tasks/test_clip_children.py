@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from video_files import numbers, write_video
 
-from egost.tasks.clips.clips import clips, decode_process
-from egost.tasks.clips.clips.clips import build_clips, get_clip
-from egost.tasks.clips.clips.decode_process import DecodePool
-from egost.tasks.clips.clips.decode_worker import DecodeRequest
-from egost.tasks.clips.clips.decoders import Decoder, DecoderError
-from egost.tasks.clips.clips.protocols import Protocol
+from egost.tasks.clips import clips, decode_process
+from egost.tasks.clips.clips import build_clips, get_clip
+from egost.tasks.clips.decode_process import DecodePool
+from egost.tasks.clips.decode_worker import DecodeRequest
+from egost.tasks.clips.decoders import Decoder, DecoderError
+from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
 
 UNIFORM = Protocol()
@@ -177,7 +177,8 @@ def test_a_child_that_hangs_does_not_outlive_a_killed_parent(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "pipe.mp4")
     code = (
         "import os, signal, sys, threading, time; from pathlib import Path\n"
-        "from egost.tasks.clips.decode_process import DecodePool; from egost.tasks.clips.decode_worker import DecodeRequest\n"
+        "from egost.tasks.clips.decode_process import DecodePool\n"
+        "from egost.tasks.clips.decode_worker import DecodeRequest\n"
         "pool, pipe = DecodePool(), Path(sys.argv[1])\n"
         "request = DecodeRequest(pipe, '', 'uniform8', 'pyav', pipe.parent, 1.0, 4096)\n"
         "threading.Thread(target=pool.write_clip, args=[request], daemon=True).start()\n"

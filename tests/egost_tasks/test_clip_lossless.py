@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from egost.tasks.clips.clips.lossless import MAX_SIDE, read_lossless, write_lossless
+from egost.tasks.clips.lossless import MAX_SIDE, read_lossless, write_lossless
 
 
 def noise(size: tuple[int, int]) -> npt.NDArray[np.uint8]:

@@ -12,9 +12,9 @@ import pytest
 from video_files import numbers, write_audio, write_video
 
 from egost.tasks import file_hashes as clip_sources
-from egost.tasks.clips.clips.clips import get_clip
-from egost.tasks.clips.clips.lossless import read_lossless, write_lossless
-from egost.tasks.clips.clips.protocols import Protocol
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.lossless import read_lossless, write_lossless
+from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import CacheError, ClipError
 
 UNIFORM = Protocol()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from video_files import cut, numbers, patch, rotate, write_audio, write_video
 
-from egost.tasks.clips.clips.decoders import DecodedClip, Decoder, DecoderError, chosen_decoder, decode_clip
-from egost.tasks.clips.clips.protocols import Protocol
+from egost.tasks.clips.decoders import DecodedClip, Decoder, DecoderError, chosen_decoder, decode_clip
+from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
 
 OTHERS = [

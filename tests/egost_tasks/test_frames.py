@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from egost.tasks.clips.clips.protocols import (
+from egost.tasks.clips.protocols import (
     Protocol,
     ProtocolError,
     chosen_protocol,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hub_server import Hub, serve
 
-from egost.tasks.release.release.hub import CLIPS_REPO, QUESTIONS_REPO, QUESTIONS_REVISION
+from egost.tasks.release.hub import CLIPS_REPO, QUESTIONS_REPO, QUESTIONS_REVISION
 
 COMMIT = QUESTIONS_REVISION + "0" * (40 - len(QUESTIONS_REVISION))
 CLIPS_COMMIT = "c" * 40

@@ -27,8 +27,8 @@ from egost.tasks.mini_world import (
 )
 from egost.tasks.mini_world.film import read_film
 from egost.tasks.mini_world.release_writer import clip_path
-from egost.tasks.release.release.questions import QUESTION_FILES
-from egost.tasks.release.release.release import open_release
+from egost.tasks.release.questions import QUESTION_FILES
+from egost.tasks.release.release import open_release
 from egost.tasks.sample import Sample
 
 CLIPS = 12

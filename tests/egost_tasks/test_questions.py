@@ -9,7 +9,7 @@ import pytest
 from release_files import OPTIONS, choice_entry
 
 from egost.tasks.errors import ReleaseError
-from egost.tasks.release.release.questions import QUESTION_FILES, is_question_file, read_questions
+from egost.tasks.release.questions import QUESTION_FILES, is_question_file, read_questions
 from egost.tasks.sample import Sample
 
 NAME = "Part3_forward_mcq.json"

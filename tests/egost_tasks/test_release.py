@@ -13,7 +13,7 @@ from release_files import choice_entry
 
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import CacheError, ClipError, ReleaseError
-from egost.tasks.release.release.release import PART_FOLDERS, Release, open_release
+from egost.tasks.release.release import PART_FOLDERS, Release, open_release
 
 
 def opened(root: Path) -> Release:

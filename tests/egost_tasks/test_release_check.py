@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from egost.tasks.clips.clips.protocols import Protocol
-from egost.tasks.release.release.check import status, verify
-from egost.tasks.release.release.release import Release
+from egost.tasks.clips.protocols import Protocol
+from egost.tasks.release.check import status, verify
+from egost.tasks.release.release import Release
 
 
 def opened(root: Path) -> Release:

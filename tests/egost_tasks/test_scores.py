@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from release_files import write_video
 
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import ClipError
 from egost.tasks.judging.judge import JudgeFailure, Judgement, RouteItem
 from egost.tasks.sample import Sample

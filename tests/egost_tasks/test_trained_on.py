@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from egost.tasks.mini_world import mini_revision, write_mini_release
-from egost.tasks.release.release.release import Release
-from egost.tasks.release.release.trained_on import (
+from egost.tasks.release.release import Release
+from egost.tasks.release.trained_on import (
     TrainedOnError,
     note_model,
     overlap_metadata,

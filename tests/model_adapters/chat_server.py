@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from PIL import Image
 
-from egost.tasks.clips.clips.lossless import Frames, pixels_sha256, read_lossless
+from egost.tasks.clips.lossless import Frames, pixels_sha256, read_lossless
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from lmms_eval.api.instance import Instance
 
 from egost.model_adapters.engine import Ask, EngineIdentity, Failure, Reply
 from egost.tasks import utils
-from egost.tasks.release.release.release import open_release
+from egost.tasks.release.release import open_release
 
 
 def say_where(ask: Ask) -> Reply | Failure:

@@ -22,8 +22,8 @@ from egost.model_adapters.api.openai_engine import OpenAIEngine
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.tasks.chat.paced_calls import MOST_BAD_REQUESTS
 from egost.tasks.chat.pacing import Pacing
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol, resize
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import parse_protocol, resize
 
 KEY = "c3f1a9d25f1d8a7743b94c01e0b6d7aa"
 QUICK = Pacing(concurrency=4, timeout_s=1.0, tries=4, first_wait_s=0.02, longest_wait_s=0.1)

@@ -14,7 +14,7 @@ from test_closed_models import KEY, QUICK, answers, asks, make_clip
 from egost.model_adapters.api.api_frames import png_frames
 from egost.model_adapters.api.gemini_engine import GeminiEngine
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
-from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips import Clip
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from family_checkpoints import family_checkpoint
 from release_files import write_video
 
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
-from egost.model_adapters.parity.parity.transformers_engine import HfEngine
+from egost.model_adapters.parity.transformers_engine import HfEngine
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import parse_protocol
 
 SHORT = GenerationArguments(max_new_tokens=6)
 

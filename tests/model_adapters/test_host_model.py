@@ -16,8 +16,8 @@ from egost.model_adapters.engine import AdapterError, Ask, Failure, Reply
 from egost.model_adapters.lmms_model import EngineModel
 from egost.tasks import utils
 from egost.tasks.mini_world import write_mini_release
-from egost.tasks.release.release import release as release_module
-from egost.tasks.release.release.release import open_release
+from egost.tasks.release import release as release_module
+from egost.tasks.release.release import open_release
 from egost.tasks.scoring.generation_notes import noted_generation
 
 TASKS = ("landmark_forward", "direction_reverse")

@@ -16,8 +16,8 @@ from release_files import write_video
 
 from egost.model_adapters.engine import Ask, EngineIdentity, GenerationArguments, Reply
 from egost.model_adapters.journal import Entry, Journal, request_key
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import CacheError
 
 GREEDY = GenerationArguments(16)

@@ -22,7 +22,7 @@ from egost.model_adapters.lmms_own.journaled_model import EgostJournal
 from egost.model_adapters.lmms_own.lmms_engine import _WithoutBars
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.mini_world import write_mini_release
-from egost.tasks.release.release import release as release_module
+from egost.tasks.release import release as release_module
 from egost.tasks.scoring.generation_notes import noted_generation
 
 TASKS = ("landmark_forward", "direction_reverse")

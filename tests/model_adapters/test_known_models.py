@@ -14,7 +14,7 @@ from egost.main import app
 from egost.model_adapters import known_models as table_module
 from egost.model_adapters.families import FAMILIES
 from egost.model_adapters.known_models import UnknownModelError, find_model, known_models
-from egost.tasks.clips.clips.protocols import ProtocolError, parse_protocol
+from egost.tasks.clips.protocols import ProtocolError, parse_protocol
 
 TABLE_1 = {
     "Openai-o3-mini": "o3-mini",

@@ -12,7 +12,7 @@ from test_closed_models import ARGUMENTS, KEY, QUICK, answers, asks, make_clip
 
 from egost.model_adapters.api.openai_engine import OpenAIEngine
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
-from egost.tasks.clips.clips.clips import Clip
+from egost.tasks.clips.clips import Clip
 
 
 @pytest.fixture(autouse=True)

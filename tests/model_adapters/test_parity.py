@@ -16,17 +16,17 @@ from typer.testing import CliRunner
 
 from egost.main import app
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
-from egost.model_adapters.parity.parity import parity_run
-from egost.model_adapters.parity.parity import transformers_engine as hf_engine
-from egost.model_adapters.parity.parity.parity import EXPLAINED_GAP, Parity, QuestionParity, compare
-from egost.model_adapters.parity.parity.parity_run import (
+from egost.model_adapters.parity import parity_run
+from egost.model_adapters.parity import transformers_engine as hf_engine
+from egost.model_adapters.parity.parity import EXPLAINED_GAP, Parity, QuestionParity, compare
+from egost.model_adapters.parity.parity_run import (
     choose_questions,
     engine_makers,
     run_parity,
     write_report,
 )
-from egost.model_adapters.parity.parity.traces import Step, Trace, video_reach
-from egost.model_adapters.parity.parity.transformers_engine import HfEngine
+from egost.model_adapters.parity.traces import Step, Trace, video_reach
+from egost.model_adapters.parity.transformers_engine import HfEngine
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.mini_world import write_mini_release
 

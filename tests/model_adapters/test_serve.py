@@ -29,7 +29,7 @@ from egost.model_adapters.server.serve import (
 )
 from egost.model_adapters.server.served_settings import as_served_name, told_settings
 from egost.model_adapters.server.server_process import ServerProcess, check_port
-from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.clips.protocols import N_FRAMES
 
 FOLDER_CONFIG = '{"model_type": "qwen2_5_vl", "max_position_embeddings": 4000}'
 

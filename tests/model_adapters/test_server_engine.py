@@ -17,8 +17,8 @@ from release_files import write_video
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.model_adapters.server.server_adapter import EgostServer
 from egost.model_adapters.server.server_engine import LOSSES, MOST_FAILED_IN_A_ROW, ServerEngine
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import parse_protocol
 
 
 @pytest.fixture(scope="module")

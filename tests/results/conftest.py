@@ -16,7 +16,7 @@ from taught_checkpoint import taught_checkpoint
 
 from egost.results.run import Run, latest_run
 from egost.tasks.mini_world import mini_revision, write_mini_release
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 
 CLIPS = 6
 

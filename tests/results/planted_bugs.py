@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from egost.tasks.clips.clips import decode_process
-from egost.tasks.clips.clips import protocols as frames
+from egost.tasks.clips import decode_process
+from egost.tasks.clips import protocols as frames
 from egost.tasks.scoring import scores
 from egost.tasks.scoring.choices import Choice, last_answer_tag
 

@@ -31,8 +31,8 @@ from egost.results.diagnosis.controls import (
 from egost.results.diagnosis.text_only import release_of
 from egost.results.records import SampleRecord
 from egost.results.run import Run
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.controls import (
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.controls import (
     CONTROLS,
     Control,
     ControlError,
@@ -41,9 +41,9 @@ from egost.tasks.clips.clips.controls import (
     read_controls,
     rotated,
 )
-from egost.tasks.clips.clips.lossless import pixels_sha256
+from egost.tasks.clips.lossless import pixels_sha256
 from egost.tasks.judging.judge import get_judge
-from egost.tasks.release.release.release import open_release
+from egost.tasks.release.release import open_release
 from egost.tasks.sample import Sample
 from egost.tasks.task_names import TaskNameError, named_tasks
 

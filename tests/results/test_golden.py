@@ -9,7 +9,7 @@ import pytest
 from egost.results.gate.baseline import Baseline
 from egost.results.gate.baseline_file import read_baseline
 from egost.results.gate.moved_samples import rescored
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.tasks.scoring import scores
 from egost.tasks.scoring.choices import Choice, compat_choice

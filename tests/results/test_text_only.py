@@ -31,8 +31,8 @@ from egost.results.records import read_records
 from egost.results.run import Run
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import FloorError, trained_guesser
-from egost.training.rows.rows.rows import RowError
-from egost.training.rows.rows.rows_as_samples import RELEASED, released_subsets, rows_as_samples
+from egost.training.rows.rows import RowError
+from egost.training.rows.rows_as_samples import RELEASED, released_subsets, rows_as_samples
 
 if TYPE_CHECKING:
     from conftest import DemoHome

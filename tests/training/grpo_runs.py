@@ -8,7 +8,7 @@ from typing import Any
 from video_runs import World
 
 from egost.training import grpo
-from egost.training.rows.rows.training_rows import write_training_rows
+from egost.training.rows.training_rows import write_training_rows
 
 CONFIGS = Path(grpo.__file__).parent / "configs"
 PROCESS = Path(__file__).with_name("grpo_process.py")

@@ -9,7 +9,7 @@ from typing import Any
 from video_runs import World
 
 from egost.training import sft
-from egost.training.rows.rows.training_rows import write_training_rows
+from egost.training.rows.training_rows import write_training_rows
 from egost.training.runs.resumable_run import run_manifest
 
 CONFIGS = Path(sft.__file__).parent / "configs"

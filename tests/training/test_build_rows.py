@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 
 from egost.main import app
 from egost.tasks.mini_world import mini_revision, write_mini_release
-from egost.tasks.release.release.questions import QUESTION_FILES
-from egost.tasks.release.release.release import PART_FOLDERS, Release
+from egost.tasks.release.questions import QUESTION_FILES
+from egost.tasks.release.release import PART_FOLDERS, Release
 from egost.tasks.sample import LETTERS
-from egost.training.rows.rows.build_rows import BuildError, BuildPlan, build_released, build_rows, write_rows
-from egost.training.rows.rows.data_card import near_duplicates
-from egost.training.rows.rows.rows import StR1Row, read_rows, released_subset
-from egost.training.rows.rows.splits import SplitError
-from egost.training.rows.rows.training_rows import read_training_rows
+from egost.training.rows.build_rows import BuildError, BuildPlan, build_released, build_rows, write_rows
+from egost.training.rows.data_card import near_duplicates
+from egost.training.rows.rows import StR1Row, read_rows, released_subset
+from egost.training.rows.splits import SplitError
+from egost.training.rows.training_rows import read_training_rows
 
 KIND = {"direction": "mcq", "landmark": "mcq_landmark", "action": "mcq_action"}
 

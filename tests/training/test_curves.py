@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from egost.training.demo.demo.curves import FINE_TUNING, CurveError, Panel, curve, draw, smoothed
+from egost.training.demo.curves import FINE_TUNING, CurveError, Panel, curve, draw, smoothed
 
 
 def write_log(path: Path, losses: list[float]) -> Path:

@@ -22,10 +22,11 @@ from egost.model_adapters.run_plan import model_named
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.mini_world import mini_revision
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.release.release.release import Release
-from egost.tasks.release.release.trained_on import TrainedOnError, note_model, without_trained_on
-from egost.training.demo.demo.curves import curve
-from egost.training.demo.demo.demo import QUICK, Demo, MapsError, check_maps, demo_steps
+from egost.tasks.release.release import Release
+from egost.tasks.release.trained_on import TrainedOnError, note_model, without_trained_on
+from egost.training.demo import demo_steps
+from egost.training.demo.curves import curve
+from egost.training.demo.demo import QUICK, Demo, MapsError, check_maps
 from egost.training.mini.pretrain import MAPS, map_mark
 
 EGOST = Path(sys.executable).with_name("egost")

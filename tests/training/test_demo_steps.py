@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from egost.training.demo.demo.demo_steps import Command, DemoError, Step, run_steps
+from egost.training.demo.demo_steps import Command, DemoError, Step, run_steps
 
 STEPS = """
 import sys

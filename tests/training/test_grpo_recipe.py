@@ -21,10 +21,10 @@ from video_runs import World
 
 from egost.main import app
 from egost.model_adapters.engine import AdapterError
-from egost.tasks.release.release.release import open_release
+from egost.tasks.release.release import open_release
 from egost.training import grpo
 from egost.training.recipe import RecipeError
-from egost.training.rows.rows.rows import RowError
+from egost.training.rows.rows import RowError
 from egost.training.runs.checkpoint_manifest import MANIFEST
 from egost.training.runs.complete_checkpoints import MARK, whole_checkpoints
 from egost.training.runs.csv_log import LOG_FILE, read_log

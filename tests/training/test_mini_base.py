@@ -17,7 +17,7 @@ from egost.model_adapters.embedded import MINI_BASE
 from egost.tasks.judging.judge import get_judge
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_route
 from egost.training.mini import films

@@ -12,11 +12,11 @@ from egost.model_adapters.embedded import MINI_BASE, MINI_ST_R1
 from egost.model_adapters.run_plan import RunOptions, model_named, plan_run
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.release.release.release import Release
-from egost.tasks.release.release.trained_on import MANIFEST, read_manifest
+from egost.tasks.release.release import Release
+from egost.tasks.release.trained_on import MANIFEST, read_manifest
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_choice
-from egost.training.demo.demo.demo import FULL, TRAIN_SEED
+from egost.training.demo.demo import FULL, TRAIN_SEED
 from egost.training.mini.evaluate import Asker
 from egost.training.mini.pretrain import MAPS, map_mark
 

@@ -13,7 +13,7 @@ from egost.tasks.judging.rubric import OfflineRubric
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_choice, score_route
 from egost.training.rewards import Rewards, follows_format
-from egost.training.rows.rows.training_rows import TrainingRow
+from egost.training.rows.training_rows import TrainingRow
 
 GOLDEN = Path(__file__).parents[1] / "egost_tasks" / "golden_replies.jsonl"
 

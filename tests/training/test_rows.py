@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from egost.tasks.scoring.choices import chance_level, compat_choice, strict_choice
-from egost.training.rows.rows.rows import DATA, RELEASED_ROWS, RowError, read_rows, released_subset
+from egost.training.rows.rows import DATA, RELEASED_ROWS, RowError, read_rows, released_subset
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "st_r1_train"
 ROWS = read_rows()

@@ -13,7 +13,7 @@ import torch
 from sft_runs import make, sft_flags
 from video_runs import World, logged, make_world
 
-from egost.tasks.release.release.release import open_release
+from egost.tasks.release.release import open_release
 from egost.training.video.answer_mask import IGNORED
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training" / "sft.json"

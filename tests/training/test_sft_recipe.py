@@ -20,10 +20,10 @@ from video_runs import World
 
 from egost.main import app
 from egost.model_adapters.checkpoints import checkpoint_identity
-from egost.tasks.release.release.release import open_release
+from egost.tasks.release.release import open_release
 from egost.training import sft
 from egost.training.recipe import RecipeError
-from egost.training.rows.rows.training_rows import TrainingRow, write_training_rows
+from egost.training.rows.training_rows import TrainingRow, write_training_rows
 from egost.training.runs.checkpoint_manifest import MANIFEST, ManifestError, read_manifest
 from egost.training.runs.complete_checkpoints import MARK, whole_checkpoints
 from egost.training.runs.csv_log import LOG_FILE, read_log

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from egost.tasks.sample import Sample
-from egost.training.rows.rows.rows import read_rows
-from egost.training.rows.rows.splits import SUBSETS, SplitError, split_rows
+from egost.training.rows.rows import read_rows
+from egost.training.rows.splits import SUBSETS, SplitError, split_rows
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from egost.tasks.chat.endpoint import OPENAI_URL
 from egost.tasks.chat.pacing import Pacing
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.sample import Sample
-from egost.training.rows.rows.thought_writer import WriterError, thought_writer, writer_endpoint
-from egost.training.rows.rows.training_rows import read_training_rows
+from egost.training.rows.thought_writer import WriterError, thought_writer, writer_endpoint
+from egost.training.rows.training_rows import read_training_rows
 
 FAST = Pacing(first_wait_s=0.01, longest_wait_s=0.02, tries=3, breaker_s=0.1)
 GOOD = "Going back I turn left; turned round, that is a right."

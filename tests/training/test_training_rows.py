@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from egost.tasks.sample import Sample
-from egost.training.rows.rows.rows import RowError
-from egost.training.rows.rows.training_rows import TrainingRow, read_training_rows, write_training_rows
+from egost.training.rows.rows import RowError
+from egost.training.rows.training_rows import TrainingRow, read_training_rows, write_training_rows
 
 CHOICE = Sample(
     "Part1/direction_forward/1", "direction", "forward", 1, "1.mp4", "Which?", ("left", "right"), "B"

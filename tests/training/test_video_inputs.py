@@ -11,8 +11,8 @@ from family_checkpoints import family_checkpoint
 from video_files import write_video
 from video_runs import World, make_trainer
 
-from egost.tasks.clips.clips.clips import get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.training.video.video_inputs import PixelLimits, ProcessorError, VideoRenderer, load_processor
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.clips.clips.clips import get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release.release.release import Release
-from egost.training.rows.rows.training_rows import TrainingRow
+from egost.tasks.release.release import Release
+from egost.training.rows.training_rows import TrainingRow
 from egost.training.video.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
 
 Reward = Callable[..., list[float | None]]

@@ -20,12 +20,12 @@ from rich.console import Console
 from egost.model_adapters.run_plan import RunOptions, model_named, plan_run
 from egost.tasks.errors import EgostError
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.release.release.trained_on import MANIFEST
+from egost.tasks.release.trained_on import MANIFEST
 from egost.tasks.sample import WAYS
-from egost.training.demo.demo.demo_steps import Command, Step, run_steps
+from egost.training.demo.demo_steps import Command, Step, run_steps
 from egost.training.mini.controls import controls_file
 from egost.training.mini.evaluate import Control
-from egost.training.rows.rows.build_rows import ROWS
+from egost.training.rows.build_rows import ROWS
 from egost.training.runs.resumable_run import FINAL
 
 KINDS = ("direction", "landmark")
@@ -43,7 +43,7 @@ TRAIN_SEED, TEST_SEED = 630, 3582
 """Seeds of the walks; the splits `train` and `test` share no map whatever the seeds."""
 
 _WITHOUT_REASONING = ("--prompt", "direct", "--max_completion_length", str(DIRECT_TOKENS))
-_CONFIGS = Path(__file__).parent / "configs"
+_CONFIGS = Path(__file__).parents[1] / "configs"
 
 Split = Literal["train", "test"]
 Name = Literal["base", "sft", "st_cot", "sft_grpo", "st_r1"]

@@ -20,7 +20,7 @@ import typer
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import EgostError
 from egost.tasks.mini_world import mini_revision
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 from egost.tasks.sample import WAYS
 from egost.tasks.scoring.scores import Response, score_choice
 from egost.training.mini.evaluate import Asker, Control

@@ -27,13 +27,13 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from egost.tasks.cache import write_whole
-from egost.tasks.clips.clips.clips import get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.judging.judge import get_judge
 from egost.tasks.mini_world import ClipTruth, read_truths, write_mini_release
 from egost.tasks.mini_world.wording import tell_route
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind
 from egost.tasks.scoring.scores import Response, score_choice, score_route
 from egost.training.mini.vocabulary import SYSTEM

@@ -52,7 +52,7 @@ from egost.tasks.mini_world.wording import (
 from egost.tasks.prompts import load_prompt
 from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 from egost.training.mini.vocabulary import IN_WORDS, LEADS, SYSTEM
-from egost.training.rows.rows.reverse_thinking import (
+from egost.training.rows.reverse_thinking import (
     OPENINGS,
     OTHER_WAY,
     PLACES,

@@ -21,7 +21,7 @@ from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.mini_world.wording import ACTION_WORDS, QUESTIONS, tell_route
 from egost.tasks.prompts import SHIPPED, load_prompt
 from egost.tasks.sample import WAYS
-from egost.training.rows.rows.reverse_thinking import THOUGHTS, without_point_names
+from egost.training.rows.reverse_thinking import THOUGHTS, without_point_names
 
 SPECIAL = (
     "<|endoftext|>",

@@ -20,13 +20,13 @@ from typing import Any
 from egost.tasks.cache import cache_root, write_whole
 from egost.tasks.errors import EgostError
 from egost.tasks.file_hashes import source_sha256
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample, TaskKind
-from egost.training.rows.rows.data_card import data_card, markdown
-from egost.training.rows.rows.reverse_thinking import OTHER_WAY, think
-from egost.training.rows.rows.rows import StR1Row
-from egost.training.rows.rows.splits import By, HoldOut, Split, split_rows
-from egost.training.rows.rows.training_rows import TrainingRow, write_training_rows
+from egost.training.rows.data_card import data_card, markdown
+from egost.training.rows.reverse_thinking import OTHER_WAY, think
+from egost.training.rows.rows import StR1Row
+from egost.training.rows.splits import By, HoldOut, Split, split_rows
+from egost.training.rows.training_rows import TrainingRow, write_training_rows
 
 ROWS = "rows.jsonl"
 CHOICE_TASKS: tuple[TaskKind, ...] = ("direction", "landmark", "action")

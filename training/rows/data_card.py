@@ -20,9 +20,9 @@ from egost.tasks.text_only_baseline import (
     measured,
     text_floor,
 )
-from egost.training.rows.rows.reverse_thinking import names_an_option
-from egost.training.rows.rows.splits import Split, clips_of
-from egost.training.rows.rows.training_rows import TrainingRow
+from egost.training.rows.reverse_thinking import names_an_option
+from egost.training.rows.splits import Split, clips_of
+from egost.training.rows.training_rows import TrainingRow
 
 NEAR = 0.9
 """Similarity (difflib's ratio) from which two questions about one clip count as near-duplicates."""

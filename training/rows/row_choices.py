@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from egost.tasks.errors import EgostError
-from egost.tasks.release.release.release import Release, open_release
+from egost.tasks.release.release import Release, open_release
 from egost.tasks.sample import TASK_KINDS, World
-from egost.training.rows.rows.build_rows import BuildPlan, Built, build_released, build_rows
-from egost.training.rows.rows.rows import StR1Row, read_rows, released_subset
-from egost.training.rows.rows.splits import By, HoldOut
+from egost.training.rows.build_rows import BuildPlan, Built, build_released, build_rows
+from egost.training.rows.rows import StR1Row, read_rows, released_subset
+from egost.training.rows.splits import By, HoldOut
 
 T = TypeVar("T", bound=str)
 
@@ -62,7 +62,7 @@ def chosen_rows(asked: RowChoices) -> Built:
         return build_rows(release, plan)
     if not asked.with_think:
         raise ChoiceError("--no-think wants no reasoning, so that there is nothing for --writer to write.")
-    from egost.training.rows.rows.thought_writer import thought_writer, writer_endpoint
+    from egost.training.rows.thought_writer import thought_writer, writer_endpoint
 
     endpoint = writer_endpoint(asked.writer)
     return build_rows(release, plan, thought_writer(endpoint), endpoint.label)
@@ -77,7 +77,7 @@ def _release(world: World, root: Path | None) -> Release:
         return Release("mini", (root,), mini_revision(root))
     if not root.is_dir():
         raise ChoiceError(f"--root {root} is no folder; it must hold the release.")
-    from egost.tasks.release.release.hub import recorded_revision
+    from egost.tasks.release.hub import recorded_revision
 
     return Release("official", (root,), recorded_revision(root))
 

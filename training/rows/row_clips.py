@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from egost.tasks.clips.clips.clips import Clip, build_clips
-from egost.tasks.clips.clips.protocols import Protocol
+from egost.tasks.clips.clips import Clip, build_clips
+from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
-from egost.tasks.release.release.release import Release
-from egost.training.rows.rows.rows import RowError
-from egost.training.rows.rows.training_rows import TrainingRow
+from egost.tasks.release.release import Release
+from egost.training.rows.rows import RowError
+from egost.training.rows.training_rows import TrainingRow
 
 
 def row_clips(rows: Sequence[TrainingRow], release: Release, protocol: Protocol) -> list[Clip]:

@@ -19,7 +19,7 @@ from egost.tasks.errors import EgostError
 from egost.tasks.sample import LETTERS, TaskKind, Way, clip_source
 from egost.tasks.scoring.choices import strict_choice
 
-DATA = Path(__file__).parent / "data" / "st_r1"
+DATA = Path(__file__).parents[1] / "data" / "st_r1"
 RELEASED_ROWS = DATA / "total_test_mcq_630.jsonl"
 SUBSETS = DATA / "subsets.json"
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from egost.tasks.sample import Sample
-from egost.training.rows.rows.rows import RELEASED_ROWS, RowError, StR1Row, read_rows, released_subset
-from egost.training.rows.rows.splits import SUBSETS
-from egost.training.rows.rows.training_rows import read_training_rows
+from egost.training.rows.rows import RELEASED_ROWS, RowError, StR1Row, read_rows, released_subset
+from egost.training.rows.splits import SUBSETS
+from egost.training.rows.training_rows import read_training_rows
 
 RELEASED = "st-r1-rows"
 """What the 630 rows are called where a file could stand."""

@@ -29,8 +29,8 @@ from egost.tasks.chat.pacing import Pacing, chosen_pacing
 from egost.tasks.errors import CacheError, EgostError
 from egost.tasks.judging.reading import BrokenBody, Completion, read_completion
 from egost.tasks.sample import Sample
-from egost.training.rows.rows.build_rows import Thinks, Writer
-from egost.training.rows.rows.reverse_thinking import names_an_option, without_point_names
+from egost.training.rows.build_rows import Thinks, Writer
+from egost.training.rows.reverse_thinking import names_an_option, without_point_names
 
 PROMPT = "reverse-thinking-1"
 """Name and version of the instructions below; part of the key under which a text is kept."""

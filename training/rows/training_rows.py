@@ -16,7 +16,7 @@ from pathlib import Path
 
 from egost.tasks.cache import write_whole
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample
-from egost.training.rows.rows.rows import RowError
+from egost.training.rows.rows import RowError
 
 _KEYS = {"sample", "think", "clip_sha256"}
 _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)

@@ -19,9 +19,9 @@ from typing import Any, Literal
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import EgostError
-from egost.tasks.release.release.trained_on import MANIFEST as MANIFEST
+from egost.tasks.release.trained_on import MANIFEST as MANIFEST
 from egost.tasks.sample import World
-from egost.training.rows.rows.training_rows import TrainingRow
+from egost.training.rows.training_rows import TrainingRow
 
 _PACKAGES = ("egost", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "deepspeed")
 

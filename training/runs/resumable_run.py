@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from transformers import PreTrainedModel
 
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 from egost.training.runs.checkpoint_manifest import CheckpointManifest, new_manifest, read_manifest
 from egost.training.runs.csv_log import LOG_FILE
 from egost.training.recipe import RecipeError, RowsRecipe
-from egost.training.rows.rows.training_rows import TrainingRow
+from egost.training.rows.training_rows import TrainingRow
 from egost.training.runs.complete_checkpoints import remove_unfinished, whole_checkpoints
 
 FINAL = "final"

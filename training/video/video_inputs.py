@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egost.model_adapters.families import VIDEO_METADATA
-from egost.tasks.clips.clips.clips import Clip
-from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.protocols import N_FRAMES
 from egost.tasks.errors import EgostError
 from egost.tasks.prompts import Prompt
 from egost.tasks.sample import Sample

@@ -11,7 +11,7 @@ from lmms_eval_command import lmms_eval, on_cpu, saved
 from mini_annotations import annotated_folder, annotation_of, scene_of
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.construction.annotation_import import import_annotations
 from egost.tasks.construction.annotations import AnnotationError, to_json
 from egost.tasks.construction.calibration import calibrate
@@ -23,8 +23,8 @@ from egost.tasks.construction.writers import OfflineWriter
 from egost.tasks.mini_world import read_truths, write_mini_release
 from egost.tasks.mini_world.film import read_film
 from egost.tasks.mini_world.steps import ClipTruth
-from egost.tasks.release.release.check import status, verify
-from egost.tasks.release.release.release import PART_FOLDERS, Release
+from egost.tasks.release.check import status, verify
+from egost.tasks.release.release import PART_FOLDERS, Release
 from egost.tasks.sample import TASK_KINDS, WAYS
 
 

@@ -18,7 +18,7 @@ from egost_serve import Served, start_serving
 from lmms_eval_command import lmms_eval, saved
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.clips.clips.protocols import N_FRAMES
+from egost.tasks.clips.protocols import N_FRAMES
 from egost.tasks.mini_world import write_mini_release
 
 pytestmark = [
@@ -93,7 +93,7 @@ def test_the_pixels_inline_bring_the_same_replies(
 ) -> None:
     from egost.model_adapters.engine import Ask, GenerationArguments, Reply
     from egost.model_adapters.server.server_engine import ServerEngine
-    from egost.tasks.release.release.release import open_release
+    from egost.tasks.release.release import open_release
 
     monkeypatch.setenv("EGOST_CACHE", str(cache))
     open_release.cache_clear()
@@ -118,10 +118,10 @@ def test_the_pixels_inline_bring_the_same_replies(
 
 
 def _ask(sample: Any, make: Any, arguments: Any) -> Any:
-    from egost.tasks.clips.clips.clips import get_clip
-    from egost.tasks.clips.clips.protocols import parse_protocol
+    from egost.tasks.clips.clips import get_clip
+    from egost.tasks.clips.protocols import parse_protocol
     from egost.tasks.prompts import load_prompt
-    from egost.tasks.release.release.release import open_release
+    from egost.tasks.release.release import open_release
 
     clip = get_clip(open_release("mini").clip_path(sample), parse_protocol("uniform8"))
     return make(sample.id, load_prompt("direct").render(sample), clip, arguments)

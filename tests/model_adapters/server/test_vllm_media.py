@@ -12,8 +12,8 @@ import pytest
 from egost.model_adapters.families import FAMILIES, VIDEO_METADATA
 from egost.model_adapters.server.serve import plan_server, serve_command
 from egost.model_adapters.server.server_requests import file_part, pixel_parts
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import parse_protocol
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,7 +27,7 @@ LOADERS = ("Qwen2VLVideoProcessor", "Qwen3VLVideoProcessor", None)
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """Noise at odd sides: whatever is lost on the way shows."""
-    from egost.tasks.clips.clips.lossless import write_lossless
+    from egost.tasks.clips.lossless import write_lossless
 
     folder = tmp_path_factory.mktemp("clips")
     noise = np.random.default_rng(0).integers(0, 256, (11, 179, 333, 3), dtype=np.uint8)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from egost.model_adapters.engine import Ask, GenerationArguments
-from egost.tasks.clips.clips.clips import get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,14 @@ from video_files import write_video
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments
-from egost.model_adapters.parity.parity.parity import EXPLAINED_GAP, compare
-from egost.model_adapters.parity.parity.traces import Trace
-from egost.model_adapters.parity.parity.transformers_engine import HfEngine
-from egost.model_adapters.parity.parity.vllm_trace import TracingVllm
+from egost.model_adapters.parity.parity import EXPLAINED_GAP, compare
+from egost.model_adapters.parity.traces import Trace
+from egost.model_adapters.parity.transformers_engine import HfEngine
+from egost.model_adapters.parity.vllm_trace import TracingVllm
 from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
-from egost.tasks.release.release.release import Release
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.release.release import Release
 
 SETTINGS = VllmSettings(dtype="float32", enforce_eager=True, max_num_seqs=2, max_model_len=1024)
 ROOM = GenerationArguments(max_new_tokens=24)

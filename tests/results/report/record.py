@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from egost.results.records import SampleRecord
-from egost.tasks.clips.clips.manifest import ClipManifest
+from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.judging.judge import Judgement
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.choices import Choice

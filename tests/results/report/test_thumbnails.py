@@ -10,8 +10,8 @@ from PIL import Image
 from video_files import write_video
 
 from egost.results.report.thumbnails import thumbnails
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import parse_protocol
 
 
 @pytest.fixture

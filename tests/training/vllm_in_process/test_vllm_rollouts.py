@@ -21,10 +21,10 @@ from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.vllm.group_sampling import EngineSampler
 from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
-from egost.tasks.clips.clips.clips import Clip, get_clip
-from egost.tasks.clips.clips.protocols import parse_protocol
+from egost.tasks.clips.clips import Clip, get_clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
-from egost.tasks.release.release.release import Release
+from egost.tasks.release.release import Release
 from egost.training.video.video_inputs import PixelLimits, VideoRenderer, load_processor
 from egost.training.video_grpo import _rollout
 from egost.training.vllm_rollouts import VideoRolloutError
