@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import ROOT
 import json
 import shutil
 import signal
@@ -20,7 +21,6 @@ from taught_checkpoint import taught_checkpoint
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.release import Release
 
-ROOT = Path(__file__).resolve().parent.parent
 TASKS = [
     f"{task}_{way}" for task in ("route", "direction", "landmark", "action") for way in ("forward", "reverse")
 ]

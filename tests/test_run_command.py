@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import ROOT
 import json
 import re
 import shlex
@@ -26,7 +27,7 @@ def egost(*arguments: str, cwd: Path, cache: Path, **settings: str) -> subproces
     return subprocess.run(
         [sys.executable, "-c", "from egost.main import app; app()", *arguments],
         cwd=cwd,
-        env=environment(cache, COLUMNS="200", PYTHONPATH=str(Path(__file__).parents[1]), **settings),
+        env=environment(cache, COLUMNS="200", PYTHONPATH=str(ROOT), **settings),
         capture_output=True,
         text=True,
         timeout=600,

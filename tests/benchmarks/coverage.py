@@ -22,7 +22,7 @@ from statistics import fmean
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from simulated_runs import MINI, OFFICIAL, TASKS, Population
 
 from egost.results.intervals import Estimate, estimate, paired, paired_rows

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from video_runs import World, make_trainer, make_world
 
 GROUP = 8

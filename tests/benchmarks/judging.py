@@ -28,7 +28,7 @@ from egost.tasks.judging.judge import RouteItem
 from egost.tasks.judging.openai_judge import OpenAIJudge
 from egost.tasks.judging.prompt import STRICT, load_judge_prompt
 
-SERVER = Path(__file__).parents[1] / "egost_tasks" / "judge_server.py"
+SERVER = Path(__file__).parents[1] / "support" / "judge_server.py"
 LEAST_RATIO, MOST_OVER_BOUND = 20.0, 1.3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import ROOT
 import json
 import re
 from pathlib import Path
@@ -133,5 +134,5 @@ def test_a_table_with_an_unknown_protocol_is_refused() -> None:
 
 
 def test_the_table_goes_into_the_wheel() -> None:
-    setup = (Path(__file__).parents[2] / "setup.cfg").read_text()
-    assert "model_adapters = *.yaml" in setup
+    setup = (ROOT / "setup.cfg").read_text()
+    assert "egost.model_adapters = py.typed, *.yaml" in setup

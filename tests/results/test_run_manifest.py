@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import ROOT
 import json
 import re
 import socket
@@ -19,7 +20,6 @@ from egost.results.run_manifest import manifest_file, public, run_manifest
 from egost.tasks.machine import commit, machine
 from egost.tasks.provenance import TASK_VERSION
 
-ROOT = Path(__file__).parents[2]
 TASK = "egost_mini_direction_forward"
 
 pytestmark = pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import GOLDEN as FOLDER
 import json
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from video_runs import World, logged, make_trainer, make_world
 
-GOLDEN = Path(__file__).with_name("golden_grpo.json")
+GOLDEN = FOLDER / "training" / "grpo.json"
 FIGURES = ("loss", "grad_norm", "reward", "reward_std", "kl", "entropy", "completions/mean_length")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import GOLDEN
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from egost.tasks.scoring.scores import Response, score_choice, score_route
 from egost.training.rewards import Rewards, follows_format
 from egost.training.rows.training_rows import TrainingRow
 
-GOLDEN = Path(__file__).parents[1] / "egost_tasks" / "golden_replies.jsonl"
+REPLIES = GOLDEN / "replies.jsonl"
 
 CHOICE = Sample("c", "landmark", "forward", 1, "1.mp4", "Which?", ("a door", "a desk", "a tree"), "B")
 ROUTE = Sample(
@@ -25,7 +26,7 @@ ROWS = (TrainingRow(CHOICE, "", ""), TrainingRow(ROUTE, "", ""))
 
 
 def test_accuracy_is_the_scorers_own_verdict_on_every_golden_reply() -> None:
-    replies = [json.loads(line)["reply"] for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+    replies = [json.loads(line)["reply"] for line in REPLIES.read_text(encoding="utf-8").splitlines()]
     counted: dict[str, float] = {}
     earned = Rewards(ROWS, None).accuracy(
         completions=replies, row=[0] * len(replies), log_metric=counted.__setitem__

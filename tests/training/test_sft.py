@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import GOLDEN as FOLDER
 import dataclasses
 import json
 import os
@@ -16,7 +17,7 @@ from video_runs import World, logged, make_world
 from egost.tasks.release.release import open_release
 from egost.training.video.answer_mask import IGNORED
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "training" / "sft.json"
+GOLDEN = FOLDER / "training" / "sft.json"
 FIGURES = ("loss", "grad_norm", "mean_token_accuracy", "entropy", "learning_rate")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import ROOT
 import json
 import os
 import signal
@@ -30,7 +31,7 @@ from egost.training.runs.csv_log import LOG_FILE, read_log
 from egost.training.runs.merge import MergeError, merge
 from egost.training.runs.resumable_run import FINAL
 
-PROCESS = Path(__file__).with_name("sft_process.py")
+PROCESS = ROOT / "tests" / "support" / "sft_process.py"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from record import FRAMES, choice_record, route_record
+from report_record import FRAMES, choice_record, route_record
 
 from egost.results.report.diagnostics import diagnostics
 from egost.results.report.figures import averages, breakdowns, by_task, compat, route_aspects

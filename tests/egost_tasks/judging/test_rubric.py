@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import ROOT
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from egost.tasks.judging.judge import Judgement, RouteItem
 from egost.tasks.judging.route_text import Landmark, read_route
 from egost.tasks.judging.rubric import OfflineRubric, likeness, whole
 
-ROWS = Path(__file__).parents[2] / "training" / "data" / "st_r1" / "total_test_mcq_630.jsonl"
+ROWS = ROOT / "training" / "data" / "st_r1" / "total_test_mcq_630.jsonl"
 
 MINI = (
     "Walk straight, turn left at the blue checkered panel, pass the red striped panel on your right, turn right at the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import GOLDEN as FOLDER
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from egost.tasks.prompts import load_prompt
 from egost.tasks.scoring import scores
 from egost.tasks.scoring.choices import Choice, compat_choice
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "tiny.jsonl"
+GOLDEN = FOLDER / "tiny.jsonl"
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import ROOT
 import json
 import os
 import signal
@@ -109,8 +110,7 @@ def run_in_a_process(
     server: JudgeServer, number: int = N, pacing: Literal["quick", "patient"] = "quick"
 ) -> subprocess.Popen[str]:
     """A judge in a process of its own, which begins when `begin` says so."""
-    here = Path(__file__).resolve()
-    path = os.pathsep.join([str(here.parent), str(here.parents[2])])
+    path = os.pathsep.join([str(ROOT / "tests" / "support"), str(ROOT)])
     return subprocess.Popen(
         [sys.executable, "-c", _RUN, f"openai:judge-model@{server.url}", str(number), pacing],
         env={**os.environ, "PYTHONPATH": path},
@@ -258,7 +258,7 @@ def test_a_claim_of_a_killed_process_of_this_machine_lapses_at_once(tmp_path: Pa
         "from egost.tasks.judging.judgement_cache import JudgementCache; "
         "assert JudgementCache(Path(sys.argv[1]), lease_s=60).claim('k'); os.kill(os.getpid(), 9)"
     )
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(ROOT)
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": root})
     if not same_host:
         with sqlite3.connect(tmp_path / "judgements.sqlite") as database:

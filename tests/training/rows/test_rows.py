@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import ROOT
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from egost.tasks.scoring.choices import chance_level, compat_choice, strict_choice
 from egost.training.rows.rows import DATA, RELEASED_ROWS, RowError, read_rows, released_subset
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "st_r1_train"
+SHARED = ROOT.parent / "shared" / "data" / "st_r1_train"
 ROWS = read_rows()
 RAW = [json.loads(line) for line in RELEASED_ROWS.read_text(encoding="utf-8").splitlines()]
 

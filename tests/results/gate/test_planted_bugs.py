@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import ROOT
 import json
 import re
 import shutil
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).with_name("planted_bugs.py")
+SCRIPT = ROOT / "tests" / "support" / "planted_bugs.py"
 
 
 def gate(run: Path, baseline: Path, *arguments: str) -> tuple[int, str]:

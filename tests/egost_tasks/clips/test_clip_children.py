@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from places import ROOT
 import os
 import signal
 import subprocess
@@ -20,7 +21,6 @@ from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
 
 UNIFORM = Protocol()
-ROOT = Path(clips.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

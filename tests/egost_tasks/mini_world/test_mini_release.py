@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import ROOT as REPOSITORY
 import hashlib
 import json
 import os
@@ -32,7 +33,6 @@ from egost.tasks.release.release import open_release
 from egost.tasks.sample import Sample
 
 CLIPS = 12
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

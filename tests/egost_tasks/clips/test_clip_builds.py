@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from places import ROOT
 import signal
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import CacheError
 
 UNIFORM = Protocol()
-ROOT = Path(clips.__file__).parents[1]
 
 
 def test_many_threads_ask_for_the_same_clips(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from places import GOLDEN
 import json
 import random
 import time
@@ -14,7 +15,7 @@ from egost.tasks.scoring.choices import Choice, chance_level, compat_choice, str
 
 GOLDEN = [
     json.loads(line)
-    for line in (Path(__file__).parent / "golden_replies.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in (GOLDEN / "replies.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 TURNS = [
     "turn left, go straight",
