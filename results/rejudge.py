@@ -6,7 +6,7 @@ import json
 import re
 import statistics
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,7 +42,7 @@ def rejudge(run: Run, judge: Judge) -> Path:
     _set_group_means(results)
     results["judge_usage"] = asdict(judge.usage) if judge.usage else None
     results["rejudged_from"] = run.results_file.name
-    now = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S_%f")
+    now = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")
     stamp = f"{run.results_file.name.removesuffix('_results.json').split('-judged-')[0]}-judged-{now}"
     folder = run.results_file.parent
     for task, samples in rows.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from places import ROOT
 import json
 import shutil
 import signal
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
+from places import ROOT
 from taught_checkpoint import taught_checkpoint
 
 from egost.tasks.mini_world import write_mini_release

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from places import ROOT
 import json
 import re
 import shlex
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from lmms_eval.tasks import TaskManager
 from lmms_eval_command import environment, saved
+from places import ROOT
 
 from egost.model_adapters.run_plan import RunOptions, RunPlanError, model_named, plan_run
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ import typer
 from egost.commands.front import says_what_to_do
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     md = "md"
     csv = "csv"
     tex = "tex"
@@ -19,7 +19,7 @@ class Format(str, Enum):
     json = "json"
 
 
-class World(str, Enum):
+class World(StrEnum):
     official = "official"
     mini = "mini"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from egost.model_adapters.run_plan import RunPlan
 
 
-class Engine(str, Enum):
+class Engine(StrEnum):
     vllm = "vllm"
     server = "server"
     hf = "hf"

@@ -104,7 +104,7 @@ class Asker:
         self._tally.called(again)
         try:
             completion = await asyncio.wait_for(self._send(messages, optional), self._pacing.timeout_s)
-        except (openai.APIError, asyncio.TimeoutError, BrokenBody) as error:
+        except (TimeoutError, openai.APIError, BrokenBody) as error:
             # The exception holds the request with its key: it ends here.
             fault = self._redacted(fault_of(error, self._endpoint, frozenset(optional), self._role.chosen_by))
         else:

@@ -111,7 +111,7 @@ class PacedCalls:
         """Wait, but not longer than calls are made; raises as `check` does."""
         try:
             await asyncio.wait_for(self._ended.wait(), seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
         self.check()
 

@@ -187,7 +187,7 @@ class _GeminiApi:
                 self._client.aio.models.generate_content(model=self._model, contents=content, config=config),
                 self._timeout_s,
             )
-        except (errors.APIError, httpx.HTTPError, asyncio.TimeoutError, *_BODY_ERRORS) as error:
+        except (TimeoutError, errors.APIError, httpx.HTTPError, *_BODY_ERRORS) as error:
             # The exception holds the request with its key: it ends here.
             fault = gemini_fault(error, self._place)
         else:

@@ -187,7 +187,7 @@ class _ChatApi:
         parameters = {**self._parameters(ask), "messages": [await asyncio.to_thread(self._message, ask)]}
         try:
             completion = await asyncio.wait_for(self._send(parameters), self._timeout_s)
-        except (openai.APIError, asyncio.TimeoutError, BrokenBody) as error:
+        except (TimeoutError, openai.APIError, BrokenBody) as error:
             # The exception holds the request with its key: it ends here.
             fault = fault_of(error, self._endpoint, frozenset(parameters), _CHOSEN_BY)
         else:

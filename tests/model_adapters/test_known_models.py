@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from places import ROOT
 import json
 import re
-from pathlib import Path
 
 import pytest
 from lmms_eval.models import get_model_manifest
+from places import ROOT
 from typer.testing import CliRunner
 
 from egost.main import app

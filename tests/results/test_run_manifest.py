@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from places import ROOT
 import json
 import re
 import socket
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from changed_runs import changed, with_results
+from places import ROOT
 from typer.testing import CliRunner
 
 from egost.main import app

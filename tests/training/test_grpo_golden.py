@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from places import GOLDEN as FOLDER
 import json
 import tempfile
 from pathlib import Path
 
 import pytest
+from places import GOLDEN as FOLDER
 from video_runs import World, logged, make_trainer, make_world
 
 GOLDEN = FOLDER / "training" / "grpo.json"

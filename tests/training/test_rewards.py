@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from places import GOLDEN
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
+from places import GOLDEN
 
 from egost.tasks.judging.judge import JudgeFailure, Judgement, RouteItem
 from egost.tasks.judging.rubric import OfflineRubric

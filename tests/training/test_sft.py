@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from places import GOLDEN as FOLDER
 import dataclasses
 import json
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import GOLDEN as FOLDER
 from sft_runs import make, sft_flags
 from video_runs import World, logged, make_world
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from places import ROOT
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
+from places import ROOT
 from sft_runs import CONFIGS, LORA, sft_flags
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 from typer.testing import CliRunner

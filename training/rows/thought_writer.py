@@ -166,7 +166,7 @@ class _Asked:
         sent = {name: value for name, value in optional.items() if name not in self._left_out}
         try:
             return await asyncio.wait_for(self._send(messages, sent), self._pacing.timeout_s)
-        except (openai.APIError, asyncio.TimeoutError, BrokenBody) as error:
+        except (TimeoutError, openai.APIError, BrokenBody) as error:
             # The exception holds the request with its key: it ends here.
             fault = fault_of(error, self._endpoint, frozenset(sent), _CHOSEN_BY)
         if fault.action == "without":

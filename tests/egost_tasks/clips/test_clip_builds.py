@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from places import ROOT
 import signal
 import subprocess
 import sys
@@ -10,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from places import ROOT
 from video_files import write_audio, write_video
 
-from egost.tasks.clips import clips
 from egost.tasks.clips.clips import Clip, build_clips, get_clip
 from egost.tasks.clips.lossless import read_lossless
 from egost.tasks.clips.manifest import ClipManifest

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from places import ROOT
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from places import ROOT
 from video_files import numbers, write_video
 
 from egost.tasks.clips import clips, decode_process

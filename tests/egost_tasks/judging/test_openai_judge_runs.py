@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from places import ROOT
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 import pytest
 from judge_server import Ask, JudgeServer, scores_of, serve_judge
+from places import ROOT
 
 from egost.tasks.chat.endpoint import parse_endpoint
 from egost.tasks.chat.pacing import Pacing

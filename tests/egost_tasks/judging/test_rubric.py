@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from places import ROOT
 import json
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from egost.tasks.judging.judge import Judgement, RouteItem
 from egost.tasks.judging.route_text import Landmark, read_route

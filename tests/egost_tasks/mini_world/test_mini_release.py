@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from places import ROOT as REPOSITORY
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 import av
 import pytest
 from PIL import Image
+from places import ROOT as REPOSITORY
 
 from egost.tasks.errors import ReleaseError
 from egost.tasks.mini_world import (

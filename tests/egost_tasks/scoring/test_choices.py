@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from places import GOLDEN
 import json
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
+from places import GOLDEN
 
 from egost.tasks.scoring.choices import Choice, chance_level, compat_choice, strict_choice
 
-GOLDEN = [
-    json.loads(line)
-    for line in (GOLDEN / "replies.jsonl").read_text(encoding="utf-8").splitlines()
-]
+GOLDEN = [json.loads(line) for line in (GOLDEN / "replies.jsonl").read_text(encoding="utf-8").splitlines()]
 TURNS = [
     "turn left, go straight",
     "turn right, go straight",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from places import GOLDEN as FOLDER
-from pathlib import Path
-
 import pytest
+from places import GOLDEN as FOLDER
 
 from egost.results.gate.baseline import Baseline
 from egost.results.gate.baseline_file import read_baseline

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from places import ROOT
 import json
 import re
 import shutil
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lmms_eval_command import environment
+from places import ROOT
 from typer.testing import CliRunner
 
 from egost.main import app

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from places import ROOT
 import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from egost.tasks.scoring.choices import chance_level, compat_choice, strict_choice
 from egost.training.rows.rows import DATA, RELEASED_ROWS, RowError, read_rows, released_subset
