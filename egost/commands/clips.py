@@ -21,5 +21,5 @@ def build(mini: Mini = False, workers: Workers = None) -> None:
     console.print(f"{good} of {len(paths)} clips are in the cache ({chosen_protocol().name})")
     for path, outcome in zip(paths, outcomes, strict=True):
         if not isinstance(outcome, Clip):
-            console.print(f"[red]{outcome.reason}[/] {path}: {outcome}", soft_wrap=True)
+            console.print(f"[red]{outcome.reason}[/] {path}: {outcome}")
     raise typer.Exit(0 if good == len(paths) else 1)

@@ -47,9 +47,9 @@ def compare(
     a, b = latest_run(run_a), latest_run(run_b)
     found = compared(a, b, task or (), force=force)
     for name, run in (("A", a), ("B", b)):
-        console.print(f"{name}: {run.results_file}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{name}: {run.results_file}", markup=False)
     for one in found.unlike:
-        console.print(f"[red]unlike[/] {escape(str(one))}", soft_wrap=True, highlight=False)
+        console.print(f"[red]unlike[/] {escape(str(one))}")
     console.print(_table(found))
     if found.alone_a or found.alone_b:
         console.print(
@@ -60,7 +60,7 @@ def compare(
         output.write_text(
             as_json(found) if output.suffix == ".json" else flips_as_csv(found), encoding="utf-8"
         )
-        console.print(f"written: {output}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"written: {output}", markup=False)
 
 
 def _table(found: Comparison) -> Table:
@@ -86,7 +86,7 @@ def _print_flips(found: Comparison, limit: int) -> None:
         return
     console.print(f"{len(found.flips)} samples are scored unlike:")
     for flip in found.flips[:limit]:
-        console.print(_told(flip), soft_wrap=True, highlight=False)
+        console.print(_told(flip))
     if len(found.flips) > limit:
         console.print(
             f"... and {len(found.flips) - limit} more: --all lists them, --output FILE.csv writes them."

@@ -44,7 +44,7 @@ def clips(
     folder = WorkFolder(out)
     rows, failures = build_clips(folder, spec, workers=workers)
     for failure in failures:
-        console.print(f"[red]{failure.reason}[/] {failure.clip}: {failure.message}", soft_wrap=True)
+        console.print(f"[red]{failure.reason}[/] {failure.clip}: {failure.message}")
     if rows:
         table = Table("source", "clips", "shortest s", "median s", "longest s", "all min")
         for found in lengths(rows):
@@ -52,8 +52,8 @@ def clips(
             table.add_row(found.source, str(found.clips), *(f"{figure:.1f}" for figure in figures))
         console.print(table)
         write_length_plot(rows, folder.lengths_plot)
-        console.print(f"plot: {folder.lengths_plot}", soft_wrap=True, highlight=False)
-    console.print(f"{len(rows)} of {len(rows) + len(failures)} clips in {folder.clip_folder}", soft_wrap=True)
+        console.print(f"plot: {folder.lengths_plot}")
+    console.print(f"{len(rows)} of {len(rows) + len(failures)} clips in {folder.clip_folder}")
     raise typer.Exit(1 if failures else 0)
 
 
@@ -80,8 +80,8 @@ def annotate(
     who = annotator or getpass.getuser()
 
     def announce(address: str) -> None:
-        console.print(f"annotate as {who}: {address}", soft_wrap=True, highlight=False)
-        console.print(f"each change is saved in {folder.annotations.folder}; Ctrl+C ends", soft_wrap=True)
+        console.print(f"annotate as {who}: {address}")
+        console.print(f"each change is saved in {folder.annotations.folder}; Ctrl+C ends")
 
     serve_annotation(folder, who, port, announce)
 
@@ -122,8 +122,6 @@ def questions(
         example = next(item for item in found.left_out if item.reason == reason)
         console.print(
             f"left out: {number} ({reason}), for example {example.id}: {example.message}",
-            soft_wrap=True,
-            highlight=False,
             markup=False,
         )
     if writer != "offline":
@@ -131,9 +129,8 @@ def questions(
         price = "no price known" if cost.usd is None else f"{cost.usd:.4f} USD"
         console.print(
             f"replies kept: {cost.replies}, {cost.tokens_in} tokens in, {cost.tokens_out} out, {price}",
-            highlight=False,
         )
-    console.print(f"{len(found.drafts)} questions in {folder.questions}", soft_wrap=True, highlight=False)
+    console.print(f"{len(found.drafts)} questions in {folder.questions}")
 
 
 @construct_app.command()
@@ -161,8 +158,6 @@ def calibrate(
     console.print(
         f"{len(result.kept)} kept, {len(result.dropped)} dropped ({folder.dropped}), {len(result.pending)} wait for a "
         f"person ({folder.review}); report: {folder.calibration}",
-        soft_wrap=True,
-        highlight=False,
     )
     raise typer.Exit(0 if result.passed else 1)
 
@@ -177,11 +172,9 @@ def review(out: Out, port: PagePort = 0) -> None:
     folder = WorkFolder(out)
 
     def announce(address: str) -> None:
-        console.print(f"review: {address}", soft_wrap=True, highlight=False)
+        console.print(f"review: {address}")
         console.print(
             f"each decision is saved in {folder.review}; Ctrl+C ends, then: egost construct calibrate {out}",
-            soft_wrap=True,
-            highlight=False,
         )
 
     serve_review(folder, port, announce)
@@ -206,26 +199,21 @@ def publish(
     done = publish_folder(WorkFolder(out), release, name=name, with_findings=with_findings)
     console.print(
         f"{done.revision}: {done.card['questions']} questions, {done.card['clips']} clips in {done.root}",
-        soft_wrap=True,
-        highlight=False,
     )
     for finding in done.findings:
-        console.print(f"[red]published although[/] text gives answers away: {finding}", soft_wrap=True)
+        console.print(f"[red]published although[/] text gives answers away: {finding}")
     if done.unlicensed:
         console.print(
             f"no licence is given for {', '.join(done.unlicensed)}: put it into the list of clips before you share "
             "them",
-            soft_wrap=True,
         )
     if done.missing_tasks:
         console.print(
             f"no question of {', '.join(done.missing_tasks)}: `egost data verify` reports it, and the group egost "
             "does not run; name the other tasks",
-            soft_wrap=True,
         )
     console.print(
         f"Let the tasks find it: export EGOST_DATA={done.root.resolve()}; then: egost data verify",
-        soft_wrap=True,
     )
 
 
@@ -255,8 +243,6 @@ def _print_calibration(result: Calibration) -> None:
         )
         console.print(
             f"{' and '.join(agreement.annotators)}: {kappa} over {agreement.steps} steps of {agreement.clips} clips",
-            soft_wrap=True,
-            highlight=False,
         )
     for reason, number in result.unjudged.items():
         console.print(f"[red]not judged[/]: {number} ({reason})")

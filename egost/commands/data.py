@@ -27,9 +27,9 @@ def download(
     got = hub.download(to, questions_revision=revision, clips_revision=clips_revision)
     console.print(f"questions at {got.revision}, clips at {got.clips_revision}, in:")
     for root in got.roots:
-        console.print(f"  {root}", soft_wrap=True)
+        console.print(f"  {root}")
     if to:
-        console.print(f"Let the tasks find it: export EGOST_DATA={to.resolve()}", soft_wrap=True)
+        console.print(f"Let the tasks find it: export EGOST_DATA={to.resolve()}")
     console.print("Next: egost data status, then egost clips build")
 
 
@@ -57,9 +57,7 @@ def verify(mini: Mini = False, workers: Workers = None) -> None:
         raise typer.Exit(1)
     bad = release_check.verify(release, chosen_protocol(), workers)
     for clip in bad:
-        console.print(
-            f"[red]{clip.reason}[/] {clip.path} ({clip.samples} samples): {clip.message}", soft_wrap=True
-        )
+        console.print(f"[red]{clip.reason}[/] {clip.path} ({clip.samples} samples): {clip.message}")
     console.print(
         f"{found.clips - len(bad)} of {found.clips + len(found.missing_clips)} clips give their 8 frames"
     )
@@ -79,9 +77,9 @@ def mini(
     from egost.tasks.release.release import mini_root
 
     root = write_mini_release(out or mini_root(), clips=clips, seed=seed, split=split, workers=workers)
-    console.print(f"mini world: {clips} clips in {root}", soft_wrap=True)
+    console.print(f"mini world: {clips} clips in {root}")
     if out:
-        console.print(f"Let the tasks find it: export EGOST_MINI_DATA={root.resolve()}", soft_wrap=True)
+        console.print(f"Let the tasks find it: export EGOST_MINI_DATA={root.resolve()}")
 
 
 def _print_status(release: Release, found: Status) -> None:
@@ -89,7 +87,7 @@ def _print_status(release: Release, found: Status) -> None:
     from egost.tasks.release.questions import QUESTION_FILES
 
     roots = ", ".join(map(str, release.roots))
-    console.print(f"{release.world} release, revision {release.revision}, in {roots}", soft_wrap=True)
+    console.print(f"{release.world} release, revision {release.revision}, in {roots}")
     console.print(f"question files: {found.question_files} of {len(QUESTION_FILES)}")
     for name in found.missing_question_files:
         console.print(f"  [red]missing[/] {name}")
@@ -113,4 +111,4 @@ def _print_status(release: Release, found: Status) -> None:
         console.print(f"  [red]missing[/] {name}")
     if not found.complete:
         how = "egost data mini" if release.world == "mini" else download_command()
-        console.print(f"Get what is missing: {how}", soft_wrap=True)
+        console.print(f"Get what is missing: {how}")

@@ -102,7 +102,6 @@ def _run_controls(
     asked = sum(number_of_requests(questions, control) for control in (None, *wanted))
     console.print(
         f"{len(questions.asked)} questions, {asked} requests; what is in the journal is not asked again",
-        highlight=False,
     )
     model = load_model(plan)
     try:
@@ -114,7 +113,7 @@ def _run_controls(
     found = compare_controls(replies, rotations, about)
     path = write_controls(plan.output, found, replies, rotations)
     _show(found)
-    console.print(f"controls: {path}", soft_wrap=True, highlight=False)
+    console.print(f"controls: {path}")
 
 
 def control_records(
@@ -173,12 +172,11 @@ def _show(found: Controls) -> None:
     }
     for name, value in told.items():
         if value:
-            console.print(f"{name}: {value}", soft_wrap=True, highlight=False, markup=False)
+            console.print(f"{name}: {value}", markup=False)
     chance = "" if found.chance is None else f"; a guess gets {found.chance:.1f}"
     console.print(
         f"as asked: {found.score.value:.1f} ({found.score.low:.1f} to {found.score.high:.1f}), "
         f"{found.score.n} samples{chance}",
-        highlight=False,
     )
     table = Table(box=None, padding=(0, 1, 0, 0))
     for column in ("control", "as asked", "under it", "gap", "95 % interval", "p", "n"):
@@ -193,10 +191,10 @@ def _show(found: Controls) -> None:
     if len({task for arm in found.arms for task in arm.by_task}) > 1:
         console.print(_tasks_table(found))
     for arm in found.arms:
-        console.print(f"{arm.name}: {arm.meaning}", soft_wrap=True, highlight=False)
+        console.print(f"{arm.name}: {arm.meaning}")
     for name in ("circular", "turned", "consistency"):
         if part := getattr(found, name):
-            console.print(f"{name}: {part.meaning}", soft_wrap=True, highlight=False)
+            console.print(f"{name}: {part.meaning}")
 
 
 def _tasks_table(found: Controls) -> Table:

@@ -1,4 +1,4 @@
-"""What every sub-command shares: where it prints, how an error of ours leaves it, options that several take."""
+"""What all sub-commands share: the console they print to, the exit code of an error, and common options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-console = Console()
+# Long paths and messages stay on one line, so that they can be copied and searched for.
+console = Console(soft_wrap=True, highlight=False)
 
 Mini = Annotated[bool, typer.Option("--mini", help="The mini world instead of the official release.")]
 Workers = Annotated[int | None, typer.Option(help="Processes at once; all cores by default.", min=1)]

@@ -63,7 +63,7 @@ def _rejudge(run: Path, who: Judge) -> None:
     from egost.results.run import latest_run
 
     written = rejudge(latest_run(run), who)
-    console.print(f"written: {written}", soft_wrap=True, highlight=False)
+    console.print(f"written: {written}")
     judged = latest_run(written)
     write_manifest(judged)
     for task, config in judged.results["configs"].items():
@@ -72,8 +72,6 @@ def _rejudge(run: Path, who: Judge) -> None:
                 f"{task}: {noise['repeats']} judgements a sample, mean {noise['mean']:.1f}; standard deviation "
                 f"within a sample {noise['sample_sd']:.1f}, of the task's figure {noise['run_sd']:.2f}; "
                 f"{100 * noise['same']:.0f} % of the samples judged alike each time",
-                soft_wrap=True,
-                highlight=False,
             )
     summary(run)
 
@@ -87,6 +85,4 @@ def _print_usage(who: Judge) -> None:
         f"{sum(used.failures.values())} failures{f' {used.failures}' if used.failures else ''}, "
         f"{used.tokens_in} tokens in, "
         f"{used.tokens_out} out, {price}, {used.wall_s:.1f} s",
-        soft_wrap=True,
-        highlight=False,
     )

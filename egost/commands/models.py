@@ -61,9 +61,9 @@ def _print_one(model: KnownModel) -> None:
     facts["hf_arguments"] = ", ".join(f"{name}={value}" for name, value in model.hf_arguments.items())
     for name, value in facts.items():
         if value not in (None, "", False):
-            console.print(f"{name}: {value}", soft_wrap=True, highlight=False, markup=False)
+            console.print(f"{name}: {value}", markup=False)
     if model.engines:
-        console.print(f"Next: egost run {model.name} --tasks egost --dry-run", highlight=False)
+        console.print(f"Next: egost run {model.name} --tasks egost --dry-run")
 
 
 def _print_all(models: list[KnownModel]) -> None:
@@ -89,9 +89,7 @@ def _print_all(models: list[KnownModel]) -> None:
     Console(width=160).print(table)
     for model in models:
         if model.note:
-            console.print(f"{model.name}: {model.note}", soft_wrap=True, highlight=False, markup=False)
+            console.print(f"{model.name}: {model.note}", markup=False)
     console.print(
         f"GiB, GPUs: estimated, in bfloat16, on GPUs of 80 GB. Availability as of {known_models().checked}.",
-        soft_wrap=True,
-        highlight=False,
     )

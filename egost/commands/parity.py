@@ -45,10 +45,10 @@ def parity(
     write_report(output, found, questions.left_out)
     for pair in found:
         console.print(_table(pair))
-        console.print(pair.verdict, soft_wrap=True, highlight=False)
+        console.print(pair.verdict)
     if questions.left_out:
         console.print(f"left out: {questions.left_out} questions whose clips give no frames")
-    console.print(f"report: {output}", soft_wrap=True, highlight=False)
+    console.print(f"report: {output}")
     raise typer.Exit(0 if all(pair.passed for pair in found) else 1)
 
 

@@ -46,23 +46,17 @@ def power(
     console.print(
         f"{source}: standard deviation of {what} {spread.sd:.1f}, {spread.per_clip:.1f} samples a clip, correlation "
         f"within a clip {spread.correlation:.2f}; {spread.effect:.2f} times as many samples as on clips of their own",
-        soft_wrap=True,
-        highlight=False,
     )
     if not spread.of_differences:
-        console.print(f"correlation of the two models' scores, assumed: {agreement:g}", highlight=False)
+        console.print(f"correlation of the two models' scores, assumed: {agreement:g}")
     asked = needed(spread, points, power=power, agreement=agreement)
     console.print(
         f"[bold]{asked.samples} samples of {asked.clips} clips[/] show a difference of {points:g} points in "
         f"{100 * power:g} % of comparisons",
-        soft_wrap=True,
-        highlight=False,
     )
     if spread.n:
         seen = visible(spread, spread.n, power=power, agreement=agreement)
-        console.print(
-            f"the {spread.n} samples that there are show {seen:.1f} points as often", highlight=False
-        )
+        console.print(f"the {spread.n} samples that there are show {seen:.1f} points as often")
 
 
 def _measured(run_a: Path, run_b: Path | None, tasks: list[str]) -> Spread:

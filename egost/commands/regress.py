@@ -75,7 +75,7 @@ def regress(
 
 
 def _say(line: str) -> None:
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
+    console.print(line, markup=False)
 
 
 def _told(verdict: Verdict, tolerance: float | None, everything: bool) -> Iterator[str]:

@@ -36,6 +36,4 @@ def report(
     console.print(
         f"{output}: {len(page.html) / 1e6:.1f} MB, {page.samples} samples, {page.clips} clips with frames up to "
         f"{page.width} pixels wide{absent}",
-        soft_wrap=True,
-        highlight=False,
     )

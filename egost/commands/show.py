@@ -44,10 +44,10 @@ def show(
         typer.echo(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
         return
     for name, value in _lines(manifest):
-        console.print(f"{name}: {value}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{name}: {value}", markup=False)
     console.print(_tasks(manifest, found))
     if output is not None:
-        console.print(f"written: {output}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"written: {output}", markup=False)
 
 
 def write_manifest(run: Run) -> None:

@@ -22,7 +22,7 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
 
     found = latest_run(run)
     for name, value in found.settings.items():
-        console.print(f"{name}: {value}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{name}: {value}", markup=False)
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("task or group", "percent", "compat", "chance", "Avg.(ST)", "scored", "unscored"):
         table.add_column(name, justify="left" if name.startswith("task") else "right", no_wrap=True)
@@ -34,13 +34,12 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
             *["" if n is None else str(n) for n in (row.scored, row.unscored)],
         )
     console.print(table)
-    console.print(f"results: {found.results_file}", soft_wrap=True, highlight=False)
+    console.print(f"results: {found.results_file}")
     for path in found.samples_files:
-        console.print(f"samples: {path}", soft_wrap=True, highlight=False)
+        console.print(f"samples: {path}")
     if bad := [row.name for row in found.figures if not row.publishable]:
         console.print(
             f"[red]Not to be published[/], too many samples are unscored: {', '.join(bad)}. The reasons stand in "
             "the samples; what only the judge failed on can be judged again: egost judge RUN",
-            soft_wrap=True,
         )
         raise typer.Exit(1)

@@ -47,9 +47,9 @@ def measure_text_only(target: str | None, tasks: str, train: str | None, output:
         draw_curve(found.curve, found.by_clip.chance, title, folder / CURVE_FILE)
     if records:
         _show_rest(records, found)
-    console.print(f"text-only floor: {folder / TEXT_FLOOR}", soft_wrap=True, highlight=False)
+    console.print(f"text-only floor: {folder / TEXT_FLOOR}")
     if found.curve:
-        console.print(f"learning curve: {folder / CURVE_FILE}", soft_wrap=True, highlight=False)
+        console.print(f"learning curve: {folder / CURVE_FILE}")
 
 
 def _asked(target: str | None, tasks: str) -> tuple[Sequence[Sample], Subject, Path, Sequence[SampleRecord]]:
@@ -87,8 +87,6 @@ def _show(found: TextOnly) -> None:
     floor = found.by_clip
     console.print(
         f"{found.subject.name} ({found.subject.release_revision}): {floor.n} questions about {floor.clips} clips",
-        highlight=False,
-        soft_wrap=True,
     )
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("text alone, no video", no_wrap=True)
@@ -111,8 +109,6 @@ def _show(found: TextOnly) -> None:
     console.print(
         f"{len(found.solved)} of {floor.n} questions ({share:.1f} %) are solved by text alone, chance would solve "
         f"{floor.chance:.1f} %; {len(found.not_solved)} are not.",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -157,8 +153,6 @@ def _show_rest(records: Sequence[SampleRecord], found: TextOnly) -> None:
     for name, score in told.items():
         console.print(
             f"the run on {name}: {score.value:.1f} % ({score.low:.1f} to {score.high:.1f}), {score.n} samples",
-            highlight=False,
-            soft_wrap=True,
         )
     floor = found.trained.floor if found.trained else found.by_clip
-    console.print(against_floor(whole, floor), highlight=False, soft_wrap=True)
+    console.print(against_floor(whole, floor))

@@ -74,7 +74,7 @@ def data(
             f"Text alone answers {100 * floor['accuracy']:.1f} % of them, chance is {100 * floor['chance']:.1f} %."
         )
     for name in ("rows.jsonl", "split.json", "card.json", "README.md"):
-        console.print(str(out / name), soft_wrap=True, highlight=False)
+        console.print(str(out / name))
     if len(built.rows) < built.asked:
         console.print(
             f"[red]{built.asked - len(built.rows)} rows could not be made[/]: the card lists them. What was "
@@ -114,4 +114,4 @@ def merge(
     from egost.training.runs.merge import merge as merge_adapters
 
     merged = merge_adapters(adapter, out, base)
-    console.print(f"Merged: {merged.folder} ({merged.revision[:19]})", soft_wrap=True)
+    console.print(f"Merged: {merged.folder} ({merged.revision[:19]})")

@@ -53,7 +53,7 @@ def demo(
     _report(asked, table, aims, plots, took)
     _show(asked, table, aims)
     for path in (*plots, asked.out / "report.md", asked.out / "report.json"):
-        console.print(str(path), soft_wrap=True, highlight=False)
+        console.print(str(path))
 
 
 def _table(demo: Demo) -> tuple[TrainingTable, tuple[Target, ...]]:
@@ -141,6 +141,6 @@ def _show(demo: Demo, table: TrainingTable, aims: tuple[Target, ...]) -> None:
         for row in rows:
             shown.add_row(*row, style="dim" if row[0].endswith("(published)") else None)
         console.print(shown, "")
-    console.print(legend(table), highlight=False)
+    console.print(legend(table))
     for aim in aims:
-        console.print(str(aim), style=None if aim.reached else "red", highlight=False)
+        console.print(str(aim), style=None if aim.reached else "red")
