@@ -1,9 +1,12 @@
-"""Where everything is kept that can be made again: frames, indices, unpacked archives, the mini world."""
+"""The cache folder, and how a file or a folder appears whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -15,9 +18,9 @@ def cache_root() -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees half of it: beside, then renamed; who may read it, the umask says.
+    """Write a file under a temporary name and rename it, so that nobody ever sees half of it.
 
-    Makes the folder. A failure leaves nothing behind. Raises OSError.
+    Makes the folder. The umask decides who may read the file. A failure leaves nothing behind. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
@@ -29,3 +32,24 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a new empty folder to fill; when the block ends it becomes `folder`, in the place of what was there.
+
+    Until then it lies in the same parent as `NAME.part-RANDOM`; a failure deletes it and leaves `folder` as it was.
+    What a killed process left there is deleted first, so only one process at a time may write `folder`: hold a lock.
+    Raises OSError.
+    """
+    for left_over in folder.parent.glob(f"{folder.name}.part*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    # A name of its own each time: a child of a killed process may still be writing into the old one.
+    beside = folder.with_name(f"{folder.name}.part-{secrets.token_hex(8)}")
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

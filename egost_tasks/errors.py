@@ -18,11 +18,7 @@ class EgostError(Exception):
 
 
 class ReleaseError(EgostError):
-    """The release on disk cannot be used: missing, half there, unreadable or ambiguous."""
-
-
-class ArchiveError(ReleaseError):
-    """An archive of clips is broken or holds a member that must not be unpacked."""
+    """The release on disk cannot be used: missing, half there, unreadable, ambiguous or unsafe to unpack."""
 
 
 class ClipError(EgostError):
@@ -41,8 +37,8 @@ class CacheError(EgostError):
     """The cache folder cannot be written (full, read-only, not a folder)."""
 
 
-class PromptError(EgostError):
-    """A prompt name is unknown or a prompt file is malformed."""
+class SettingError(EgostError):
+    """A setting cannot be understood: a name of a task, protocol, decoder or prompt, a limit, or a prompt file."""
 
 
 def exits_with_message(function: Callable[P, R]) -> Callable[P, R]:

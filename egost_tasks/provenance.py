@@ -28,7 +28,7 @@ _PACKAGES = (
 def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, Any]:
     """The `metadata` of a task as this process runs it; lmms-eval writes it into the results JSON.
 
-    Raises ReleaseError where the release is not there, PromptError and EgostError for wrong settings.
+    Raises ReleaseError where the release is not there, SettingError and EgostError for wrong settings.
     """
     release = open_release(world)
     prompt = load_prompt(chosen_prompt())

@@ -1,21 +1,20 @@
-"""Makes the plain `lmms-eval` command find our tasks, and look for a judge before it loads a model.
+"""The one place that reaches into lmms-eval, so that its plain command finds our tasks and checks the judge early.
 
-lmms-eval has no entry-point group for tasks. Its group `lmms_eval.models` is loaded when `lmms_eval.models`
-is imported, which the command does before it indexes tasks; `register` uses that moment to add this
-folder to the `include_path` (a public argument) of every `TaskManager` that is made afterwards. The command
-asks `TaskManager.match_tasks` for the tasks before it loads the model, the tasks themselves are read after it:
-so that is where a missing judge is noticed in time. Which model it is, is known where lmms-eval makes it of
-`--model_args` (`lmms.create_from_arg_string`, public, called before the tasks are read, whether the arguments came
-from the command line, a YAML or a caller of `simple_evaluate`): there `trained_on` is told of them. `EGOST_ONLY`
-set to 1 leaves out lmms-eval's own 1,985 tasks (`include_defaults`, a public argument, too), whose index takes
-seconds of each start. This is the only place of the project that reaches into the host.
+lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.models` before it indexes tasks, so
+`register` uses that moment for three changes:
+
+- Every `TaskManager` made afterwards gets this folder in its `include_path`, a public argument. With `EGOST_ONLY=1` it
+  also gets `include_defaults=False`, public too: indexing lmms-eval's own 1,985 tasks takes seconds of each start.
+- `TaskManager.match_tasks` is called before the model is loaded, while the tasks are read after it. So this is where a
+  missing judge is noticed in time.
+- `lmms.create_from_arg_string`, public, is called with the model's arguments before the tasks are read, whether these
+  came from the command line, a YAML or a caller of `simple_evaluate`. They are passed on to `trained_on`.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,9 @@ from packaging.specifiers import SpecifierSet
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.judge import chosen_judge
 from egost.tasks.release.trained_on import note_model
-from egost.tasks.sample import World
+from egost.tasks.task_names import parse_task_name
 
-TESTED_HOST = SpecifierSet(">=0.7.3,<0.8")
+TESTED_LMMS_EVAL = SpecifierSet(">=0.7.3,<0.8")
 TASK_FOLDER = Path(__file__).resolve().parent
 
 ONLY_OURS = "EGOST_ONLY"
@@ -37,18 +36,18 @@ ONLY_OURS = "EGOST_ONLY"
 def register() -> list[Any]:
     """Entry point of the group `lmms_eval.models`: adds our tasks, offers no model.
 
-    On a version of lmms-eval outside `TESTED_HOST` nothing is registered and an error is logged: an
+    On a version of lmms-eval outside `TESTED_LMMS_EVAL` nothing is registered and an error is logged: an
     exception here would also switch off the plugins that lmms-eval loads after this one.
     """
     from lmms_eval.api.model import lmms
     from lmms_eval.tasks import TaskManager
     from loguru import logger
 
-    host = version("lmms-eval")
-    if host not in TESTED_HOST:
+    installed = version("lmms-eval")
+    if installed not in TESTED_LMMS_EVAL:
         logger.error(
-            f"egost: lmms-eval {host} is installed, but the egost tasks are made for {TESTED_HOST}; they are "
-            f"not registered. Run: pip install 'lmms-eval{TESTED_HOST}'"
+            f"egost: lmms-eval {installed} is installed, but the egost tasks are made for {TESTED_LMMS_EVAL}; they are "
+            f"not registered. Run: pip install 'lmms-eval{TESTED_LMMS_EVAL}'"
         )
         return []
     if not hasattr(TaskManager.__init__, "_egost"):
@@ -80,10 +79,8 @@ def _with_a_judge(match_tasks: Any) -> Any:
     @functools.wraps(match_tasks)
     def wrapped(self: Any, task_list: list[str]) -> list[str]:
         matched: list[str] = match_tasks(self, task_list)
-        worlds: set[World] = {
-            "mini" if "_mini" in name else "official" for name in matched if _has_routes(name)
-        }
-        for world in worlds:
+        ours = [found for name in matched if (found := parse_task_name(name))]
+        for world in {found.world for found in ours if "route" in found.kinds}:
             try:
                 chosen_judge(world)
             except EgostError as error:
@@ -100,8 +97,3 @@ def _noting(create: Any) -> Any:
         return create(cls, arg_string, *args, **kwargs)
 
     return wrapped
-
-
-def _has_routes(name: str) -> bool:
-    """Whether a task or group of ours holds route tasks."""
-    return re.fullmatch(r"egost(_mini)?(_st|_route(_forward|_reverse)?)?", name) is not None

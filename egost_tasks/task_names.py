@@ -1,11 +1,14 @@
-"""The names of our tasks and groups, where they are not lmms-eval's to read."""
+"""The names of our tasks and groups: put together and taken apart here, and nowhere else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from egost.tasks.errors import EgostError
+from egost.tasks.errors import SettingError
 from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way, World
+
+_PREFIXES: Mapping[World, str] = {"official": "egost", "mini": "egost_mini"}
 
 _GROUPS: Mapping[str, tuple[TaskKind, ...]] = {
     "": TASK_KINDS,
@@ -15,46 +18,74 @@ _GROUPS: Mapping[str, tuple[TaskKind, ...]] = {
 }
 """What the group YAMLs hold, by the ending of the group's name."""
 
-_PREFIXES: Mapping[str, World] = {"egost": "official", "egost_mini": "mini"}
 
+@dataclass(frozen=True)
+class TaskName:
+    """A name of ours as lmms-eval has it, for example `egost_mini_route` or `egost_action_reverse`.
 
-class TaskNameError(EgostError):
-    """No task or group of ours has this name, or the names are of two worlds."""
+    world: which release it is of. tasks: kind and way of each single task that it stands for.
+    """
+
+    name: str
+    world: World
+    tasks: tuple[tuple[TaskKind, Way], ...]
+
+    @property
+    def is_group(self) -> bool:
+        """Whether lmms-eval knows it as a group of tasks."""
+        return len(self.tasks) > 1
+
+    @property
+    def kinds(self) -> frozenset[TaskKind]:
+        """The kinds of questions that it holds."""
+        return frozenset(kind for kind, _ in self.tasks)
 
 
 def task_name(world: World, task: TaskKind, way: Way) -> str:
     """The registered name of a task, for example `egost_mini_direction_forward`."""
-    return f"egost{'_mini' * (world == 'mini')}_{task}_{way}"
+    return f"{_PREFIXES[world]}_{task}_{way}"
+
+
+def parse_task_name(name: str) -> TaskName | None:
+    """The task or group of ours that has this name; None where none has."""
+    return _KNOWN.get(name)
 
 
 def named_tasks(names: str) -> tuple[World, list[tuple[TaskKind, Way]]]:
     """The world and the single tasks that names stand for, each once, in the order of the names.
 
-    names: tasks or groups as lmms-eval takes them, with commas between. Raises TaskNameError for one that is none of
-    ours, and for tasks of both worlds, whose figures have nothing to do with each other.
+    names: tasks or groups, separated by commas as in lmms-eval's `--tasks`. Raises SettingError for a name that is
+    none of ours, and for names of both worlds, whose figures cannot be compared.
     """
-    known: dict[str, tuple[World, list[tuple[TaskKind, Way]]]] = {}
-    for prefix, world in _PREFIXES.items():
-        for ending, kinds in _GROUPS.items():
-            known[prefix + ending] = world, [(kind, way) for kind in kinds for way in WAYS]
-        for kind in TASK_KINDS:
-            for way in WAYS:
-                known[f"{prefix}_{kind}_{way}"] = world, [(kind, way)]
     chosen: dict[tuple[TaskKind, Way], None] = {}
     worlds: set[World] = set()
     for name in (name.strip() for name in names.split(",")):
-        if name not in known:
-            groups = ", ".join(prefix + ending for prefix in _PREFIXES for ending in _GROUPS)
-            raise TaskNameError(
+        found = parse_task_name(name)
+        if found is None:
+            groups = ", ".join(prefix + ending for prefix in _PREFIXES.values() for ending in _GROUPS)
+            raise SettingError(
                 f"'{name}' is none of our tasks; expected {groups}, or single tasks such as egost_direction_forward, "
-                "with commas between."
+                "separated by commas."
             )
-        world, tasks = known[name]
-        worlds.add(world)
-        chosen |= dict.fromkeys(tasks)
+        worlds.add(found.world)
+        chosen |= dict.fromkeys(found.tasks)
     if len(worlds) > 1:
-        raise TaskNameError(
-            f"'{names}' mixes the benchmark and the mini world, whose figures cannot stand side by side: name the "
-            "tasks of one of them."
+        raise SettingError(
+            f"'{names}' mixes the benchmark and the mini world, whose figures cannot be compared: name tasks of one "
+            "of them."
         )
     return worlds.pop(), list(chosen)
+
+
+def _known_names() -> dict[str, TaskName]:
+    names = []
+    for world, prefix in _PREFIXES.items():
+        for ending, kinds in _GROUPS.items():
+            tasks = tuple((kind, way) for kind in kinds for way in WAYS)
+            names.append(TaskName(prefix + ending, world, tasks))
+        for kind in TASK_KINDS:
+            names += [TaskName(task_name(world, kind, way), world, ((kind, way),)) for way in WAYS]
+    return {name.name: name for name in names}
+
+
+_KNOWN = _known_names()

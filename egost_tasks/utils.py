@@ -21,7 +21,7 @@ from loguru import logger
 from egost.tasks import provenance
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import chosen_protocol
-from egost.tasks.errors import CacheError, ClipError, EgostError, PromptError, exits_with_message
+from egost.tasks.errors import CacheError, ClipError, EgostError, SettingError, exits_with_message
 from egost.tasks.judging import cost_metrics as account
 from egost.tasks.judging.judge import JudgeStopped, chosen_judge
 from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt
@@ -162,7 +162,7 @@ def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]
 
 def _prompt(kwargs: dict[str, Any]) -> Prompt:
     if kwargs["prompt"] != chosen_prompt():
-        raise PromptError(
+        raise SettingError(
             f"a task's lmms_eval_specific_kwargs ask for the prompt '{kwargs['prompt']}', but the results and the "
             f"length of the replies go by EGOST_PROMPT ('{chosen_prompt()}'). Set EGOST_PROMPT={kwargs['prompt']}"
         )

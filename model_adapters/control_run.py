@@ -74,7 +74,7 @@ def choose_questions(tasks: str, limit: int | None = None, room: int | None = No
     """The questions of some tasks, as an evaluation of the noted model would ask them.
 
     tasks: names of ours with commas between, all of one world. limit: at most so many of each task, the first ones.
-    Clips are decoded where that was not done yet. Raises TaskNameError, TrainedOnError, ReleaseError, and
+    Clips are decoded where that was not done yet. Raises SettingError, TrainedOnError, ReleaseError, and
     ControlError where no clip gives frames.
     """
     world, named = named_tasks(tasks)

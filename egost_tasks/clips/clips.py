@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -17,7 +15,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from egost.tasks.cache import cache_root
+from egost.tasks.cache import cache_root, whole_folder
 from egost.tasks.clips.decode_process import DecodePool, decode_settings
 from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
 from egost.tasks.clips.decoders import DECODING_VERSION
@@ -87,7 +85,7 @@ def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Cli
 
     Raises ClipError with one of the reasons `missing`, `empty`, `unreadable`, `no_video`, `no_frames`,
     `truncated`, `timeout`, `memory`, `crash`, which this process remembers; CacheError where the cache
-    cannot be written; DecoderError for a wrong setting.
+    cannot be written; SettingError for a wrong setting.
     """
     settings = decode_settings()
     source = source.absolute()
@@ -137,7 +135,7 @@ def build_clips(
 
     workers: how many decode at the same time; by default one for each core. progress: show a bar.
     What is in the cache is not decoded again, so a run that was killed goes on where it was.
-    Raises CacheError and DecoderError, which no clip can do without.
+    Raises CacheError and SettingError, which no clip can do without.
     """
     decode_settings()
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
@@ -199,17 +197,9 @@ def _load(entry: Path, source: Path) -> Clip | None:
 
 
 def _make(request: DecodeRequest) -> Clip:
-    """Decode into a folder beside the entry and rename it. The caller holds the entry's lock."""
+    """Decode into the cache. The caller holds the entry's lock."""
     entry = request.folder
-    for left_over in entry.parent.glob(f"{entry.name}.part-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    beside = Path(tempfile.mkdtemp(prefix=f"{entry.name}.part-", dir=entry.parent))
-    try:
+    with whole_folder(entry) as beside:
         _pool.write_clip(replace(request, folder=beside))
         manifest = ClipManifest.read(beside / MANIFEST_FILE)
-        shutil.rmtree(entry, ignore_errors=True)
-        beside.chmod(0o755)
-        beside.rename(entry)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return Clip(entry / CLIP_FILE, manifest)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Literal, get_args
 
 from filelock import FileLock
 
-from egost.tasks.cache import cache_root
+from egost.tasks.cache import cache_root, whole_folder
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
 from egost.tasks.clips.lossless import ENCODER, pixels_sha256, write_lossless
@@ -125,7 +123,7 @@ def rotated(sample: Sample, by: int) -> Sample:
 
 
 def _write(clip: Clip, control: FrameControl, entry: Path) -> None:
-    """Write beside the entry and rename; the caller holds the entry's lock."""
+    """Write the cache entry. The caller holds its lock."""
     told = clip.manifest
     order = frame_order(control, told.pixels_sha256)
     frames = clip.frames()[list(order)]
@@ -136,14 +134,6 @@ def _write(clip: Clip, control: FrameControl, entry: Path) -> None:
         timestamps=tuple(told.timestamps[k] for k in order),
         pixels_sha256=pixels_sha256(frames),
     )
-    for left_over in entry.parent.glob(f"{entry.name}.part-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    beside = Path(tempfile.mkdtemp(prefix=f"{entry.name}.part-", dir=entry.parent))
-    try:
+    with whole_folder(entry) as beside:
         write_lossless(frames, beside / CLIP_FILE)
         manifest.write(beside / MANIFEST_FILE)
-        shutil.rmtree(entry, ignore_errors=True)
-        beside.chmod(0o755)
-        beside.rename(entry)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 
 from egost.tasks.clips.decode_worker import DecodeReply, DecodeRequest
-from egost.tasks.clips.decoders import Decoder, DecoderError, chosen_decoder
-from egost.tasks.errors import CacheError, ClipError
+from egost.tasks.clips.decoders import Decoder, chosen_decoder
+from egost.tasks.errors import CacheError, ClipError, SettingError
 
 TIMEOUT = 30.0
 """Seconds that a clip may take, from opening it to its 8 frames on disk."""
@@ -39,11 +39,11 @@ class DecodeSettings:
 
 
 def decode_settings() -> DecodeSettings:
-    """What `EGOST_DECODER`, `EGOST_DECODE_TIMEOUT` and `EGOST_DECODE_MEMORY` say. Raises DecoderError."""
+    """What `EGOST_DECODER`, `EGOST_DECODE_TIMEOUT` and `EGOST_DECODE_MEMORY` say. Raises SettingError."""
     decoder = chosen_decoder()
     memory = _positive_number("EGOST_DECODE_MEMORY", MEMORY)
     if memory < LEAST_MEMORY[decoder]:
-        raise DecoderError(
+        raise SettingError(
             f"EGOST_DECODE_MEMORY is '{memory:g}' (MiB), in which {decoder} may not even start; expected at least "
             f"{LEAST_MEMORY[decoder]}, for example {MEMORY}"
         )
@@ -57,7 +57,7 @@ def _positive_number(variable: str, default: float) -> float:
     except ValueError:
         number = 0.0
     if not (number > 0 and math.isfinite(number)):
-        raise DecoderError(f"{variable} is '{text}'; expected a number above 0, for example {default:g}")
+        raise SettingError(f"{variable} is '{text}'; expected a number above 0, for example {default:g}")
     return number
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from egost.tasks.clips.packets import Packet, PacketTable, open_video, read_packets, whole_packets
 from egost.tasks.clips.protocols import Protocol, resize
-from egost.tasks.errors import ClipError, EgostError
+from egost.tasks.errors import ClipError, SettingError
 
 Decoder = Literal["pyav", "torchcodec", "decord"]
 DEFAULT_DECODER: Decoder = "pyav"
@@ -34,10 +34,6 @@ _PACKAGES: dict[str, str] = {"pyav": "av", "torchcodec": "torchcodec", "decord":
 _SWS_DEFAULT = 5
 
 Image = npt.NDArray[np.uint8]
-
-
-class DecoderError(EgostError):
-    """A decoder is unknown or not installed, or a limit on decoding makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,12 @@ class _FrameLost(Exception):
 
 
 def chosen_decoder() -> Decoder:
-    """The decoder that `EGOST_DECODER` names, by default `pyav`. Raises DecoderError."""
+    """The decoder that `EGOST_DECODER` names, by default `pyav`. Raises SettingError."""
     name = os.environ.get("EGOST_DECODER") or DEFAULT_DECODER
     if name not in get_args(Decoder):
-        raise DecoderError(f"EGOST_DECODER is '{name}'; expected one of: {', '.join(get_args(Decoder))}")
+        raise SettingError(f"EGOST_DECODER is '{name}'; expected one of: {', '.join(get_args(Decoder))}")
     if find_spec(_PACKAGES[name]) is None:
-        raise DecoderError(
+        raise SettingError(
             f"EGOST_DECODER is '{name}', which is not installed. Run: pip install {_PACKAGES[name]}; "
             f"or unset EGOST_DECODER to use {DEFAULT_DECODER}."
         )

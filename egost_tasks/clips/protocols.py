@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from egost.tasks.errors import EgostError
+from egost.tasks.errors import SettingError
 
 N_FRAMES = 8
 """Frames of a clip that every model sees (paper, appendix A.2)."""
@@ -26,10 +26,6 @@ LEAST_PIXELS = 784
 """28 x 28 pixels, one merged patch of Qwen2-VL: below, a frame shows no model anything."""
 
 DEFAULT_PROTOCOL = "uniform8"
-
-
-class ProtocolError(EgostError):
-    """The name of a sampling protocol cannot be understood."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +69,16 @@ def parse_protocol(name: str) -> Protocol:
 
     `SAMPLING`, `SAMPLING+capN` (at most N pixels a frame; the reference runs ST-R1 with 360 x 420,
     `cap151200`) or `SAMPLING+WxH` (`224x224`: the closed models, paper, appendix A.2), where SAMPLING is
-    `uniform8` or `ref-qwen`, and N at least `LEAST_PIXELS`. Raises ProtocolError on anything else.
+    `uniform8` or `ref-qwen`, and N at least `LEAST_PIXELS`. Raises SettingError on anything else.
     """
     match = re.fullmatch(r"([a-z0-9-]+?)(?:\+cap([1-9]\d*)|\+([1-9]\d*)x([1-9]\d*))?", name)
     if not match or match[1] not in get_args(Sampling):
-        raise ProtocolError(
+        raise SettingError(
             f"'{name}' is no sampling protocol. Expected uniform8 or ref-qwen, alone or with one option: "
             "uniform8+cap151200 (at most so many pixels a frame), uniform8+224x224 (width x height)."
         )
     if match[2] and int(match[2]) < LEAST_PIXELS:
-        raise ProtocolError(
+        raise SettingError(
             f"'{name}' leaves {match[2]} pixels of a frame; expected at least {LEAST_PIXELS} (28 x 28), for example "
             f"{match[1]}+cap151200."
         )
@@ -94,7 +90,7 @@ def parse_protocol(name: str) -> Protocol:
 
 
 def chosen_protocol() -> Protocol:
-    """The protocol that `EGOST_PROTOCOL` names, by default `uniform8`. Raises ProtocolError."""
+    """The protocol that `EGOST_PROTOCOL` names, by default `uniform8`. Raises SettingError."""
     return parse_protocol(os.environ.get("EGOST_PROTOCOL") or DEFAULT_PROTOCOL)
 
 

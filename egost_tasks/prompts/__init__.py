@@ -16,7 +16,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
 
-from egost.tasks.errors import PromptError
+from egost.tasks.errors import SettingError
 from egost.tasks.prompts.versioned_prompt import VersionedPrompt
 from egost.tasks.sample import Sample
 
@@ -81,21 +81,21 @@ def chosen_prompt() -> str:
 def load_prompt(name_or_file: Literal["direct", "think"] | str) -> Prompt:
     """The prompt of a shipped name, or of a YAML file.
 
-    Raises PromptError for an unknown name, an unreadable file or a wrong field.
+    Raises SettingError for an unknown name, an unreadable file or a wrong field.
     """
     folder = Path(__file__).parent
     path = folder / f"{name_or_file}.yaml" if name_or_file in SHIPPED else Path(name_or_file).expanduser()
     try:
         return Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(
+        raise SettingError(
             f"there is no prompt '{name_or_file}': it is neither one of {', '.join(SHIPPED)} nor a readable file "
             f"({error}). Set EGOST_PROMPT to one of them."
         ) from error
     except yaml.YAMLError as error:
-        raise PromptError(f"prompt file {path} is no YAML: {error}") from error
+        raise SettingError(f"prompt file {path} is no YAML: {error}") from error
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise PromptError(
+        raise SettingError(
             f"prompt file {path}: {faults}. Compare it with {folder / 'direct.yaml'}"
         ) from error

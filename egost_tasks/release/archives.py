@@ -17,10 +17,21 @@ from typing import IO
 
 from filelock import FileLock
 
-from egost.tasks.errors import ArchiveError, CacheError
+from egost.tasks.cache import whole_folder
+from egost.tasks.errors import CacheError, ReleaseError
 from egost.tasks.release.hub import download_command
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+_BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What the readers of a broken, encrypted or unknown archive raise."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ def unpack(archive: Path, target: Path) -> Path:
     The files lie in `TARGET/KEY/STEM/...`, where STEM is the archive's name without its suffix, so that
     the clips of `part1.zip` lie in a folder `part1`. KEY follows the archive's path, size and time of
     change; the folder appears by a rename when everything is in it.
-    Raises ArchiveError for a broken archive or a member that is absolute, leaves the folder or is a link
+    Raises ReleaseError for a broken archive or a member that is absolute, leaves the folder or is a link
     or device; CacheError when the target cannot be written.
     """
     status = archive.stat()
@@ -49,7 +60,7 @@ def unpack(archive: Path, target: Path) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         with FileLock(target / f"{key}.lock"):
             if not folder.is_dir():
-                _unpack_beside(archive, folder)
+                _unpack(archive, folder)
     except OSError as error:
         raise CacheError(
             f"cannot unpack {archive} into {target}: {error}. Free some space or set EGOST_CACHE to another folder."
@@ -57,14 +68,12 @@ def unpack(archive: Path, target: Path) -> Path:
     return folder
 
 
-def _unpack_beside(archive: Path, folder: Path) -> None:
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    base = part / archive.name.removesuffix(
-        next(s for s in ARCHIVE_SUFFIXES if archive.name.lower().endswith(s))
-    )
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack into the folder, whole or not at all. The caller holds the folder's lock."""
+    suffix = next(s for s in ARCHIVE_SUFFIXES if archive.name.lower().endswith(s))
     try:
-        with _members(archive) as members:
+        with whole_folder(folder) as part, _members(archive) as members:
+            base = part / archive.name.removesuffix(suffix)
             for member in members:
                 path = base / _safe_name(archive, member)
                 if member.is_folder:
@@ -72,23 +81,10 @@ def _unpack_beside(archive: Path, folder: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with member.open() as source, path.open("wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        EOFError,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise ArchiveError(
+    except _BROKEN as error:
+        raise ReleaseError(
             f"{archive} is no complete archive ({error}). Delete it and run: {download_command()}"
         ) from error
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    part.mkdir(parents=True, exist_ok=True)
-    part.rename(folder)
 
 
 @contextmanager
@@ -120,12 +116,12 @@ def _tar_member(handle: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
 def _safe_name(archive: Path, member: _Member) -> PurePosixPath:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or os.path.splitdrive(member.name)[0]:
-        raise ArchiveError(
+        raise ReleaseError(
             f"{archive} holds '{member.name}', which would be written outside of its folder. "
             "Nothing was unpacked; do not use this archive."
         )
     if not (member.is_folder or member.is_plain_file):
-        raise ArchiveError(
+        raise ReleaseError(
             f"{archive} holds '{member.name}', which is a link or a device. "
             "Nothing was unpacked; pack the clips themselves as plain files."
         )

@@ -93,7 +93,7 @@ class Release:
 
         Unpacks the archives that were not unpacked yet; a member whose own path names no part folder lies in the
         one that the archive lies in. Raises ReleaseError for two different files of
-        one name in one place, ArchiveError for an archive that cannot be unpacked.
+        one name in one place, and for an archive that cannot be unpacked.
         """
         places: list[tuple[str | None, Path]] = []
         for root in self.roots:

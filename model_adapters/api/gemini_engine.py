@@ -70,7 +70,7 @@ class GeminiEngine:
     The key is taken from GEMINI_API_KEY or GOOGLE_API_KEY, for another server from EGOST_API_KEY.
 
     Raises AdapterError for settings, a model or a key that cannot work, before anything is spent, and
-    ProtocolError for an unknown EGOST_PROTOCOL.
+    SettingError for an unknown EGOST_PROTOCOL.
     """
 
     def __init__(

@@ -77,7 +77,7 @@ class OpenAIEngine:
     The key is taken from OPENAI_API_KEY, AZURE_OPENAI_API_KEY, or for any other server EGOST_API_KEY.
 
     Raises AdapterError for settings, a model or a key that cannot work, before anything is spent, and
-    ProtocolError for an unknown EGOST_PROTOCOL.
+    SettingError for an unknown EGOST_PROTOCOL.
     """
 
     def __init__(

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from egost.results.leaderboard.entries import Entry
 from egost.results.published_tables import TableNumber
-from egost.tasks.clips.protocols import ProtocolError, parse_protocol
+from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.errors import SettingError
 from egost.tasks.judging.judge import Judgement
 from egost.tasks.prompts import SHIPPED, load_prompt
 from egost.tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
@@ -212,7 +213,7 @@ def _trained_on(entry: Entry, task: str, column: Column) -> str | None:
 def _other_frames(entry: Entry) -> str | None:
     try:
         parse_protocol(entry.frames)
-    except ProtocolError:
+    except SettingError:
         return f"frames by '{entry.frames or 'an unknown protocol'}', not 8 of the whole clip as the paper"
     return None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from egost.tasks.errors import PromptError
+from egost.tasks.errors import SettingError
 from egost.tasks.prompts import SHIPPED, load_prompt
 from egost.tasks.sample import Sample
 
@@ -62,13 +62,13 @@ def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_prompt_file(tmp_path: Path, changes: dict[str, object], message: str) -> None:
-    with pytest.raises(PromptError, match=message):
+    with pytest.raises(SettingError, match=message):
         load_prompt(written(tmp_path, **changes))
 
 
 def test_no_such_prompt(tmp_path: Path) -> None:
-    with pytest.raises(PromptError, match="neither one of direct, think nor a readable file"):
+    with pytest.raises(SettingError, match="neither one of direct, think nor a readable file"):
         load_prompt(str(tmp_path / "nowhere.yaml"))
     (tmp_path / "broken.yaml").write_text("name: [")
-    with pytest.raises(PromptError, match="no YAML"):
+    with pytest.raises(SettingError, match="no YAML"):
         load_prompt(str(tmp_path / "broken.yaml"))

@@ -14,7 +14,8 @@ from egost.main import app
 from egost.model_adapters import known_models as table_module
 from egost.model_adapters.families import FAMILIES
 from egost.model_adapters.known_models import UnknownModelError, find_model, known_models
-from egost.tasks.clips.protocols import ProtocolError, parse_protocol
+from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.errors import SettingError
 
 TABLE_1 = {
     "Openai-o3-mini": "o3-mini",
@@ -128,7 +129,7 @@ def test_one_model_as_json_and_as_text() -> None:
 
 
 def test_a_table_with_an_unknown_protocol_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="no sampling protocol"):
+    with pytest.raises(SettingError, match="no sampling protocol"):
         table_module.ModelFamily(protocol="every-frame")
 
 

@@ -16,9 +16,9 @@ from egost.tasks.clips import clips, decode_process
 from egost.tasks.clips.clips import build_clips, get_clip
 from egost.tasks.clips.decode_process import DecodePool
 from egost.tasks.clips.decode_worker import DecodeRequest
-from egost.tasks.clips.decoders import Decoder, DecoderError
+from egost.tasks.clips.decoders import Decoder
 from egost.tasks.clips.protocols import Protocol
-from egost.tasks.errors import ClipError
+from egost.tasks.errors import ClipError, SettingError
 
 UNIFORM = Protocol()
 
@@ -90,9 +90,9 @@ def test_a_setting_that_makes_no_sense_is_named_although_the_clip_is_kept(
     source = write_video(tmp_path / "a.mp4", 9)
     get_clip(source, UNIFORM)
     monkeypatch.setenv(variable, value)
-    with pytest.raises(DecoderError, match=rf"{variable} is '{value}'"):
+    with pytest.raises(SettingError, match=rf"{variable} is '{value}'"):
         get_clip(source, UNIFORM)
-    with pytest.raises(DecoderError, match=rf"{variable} is '{value}'"):
+    with pytest.raises(SettingError, match=rf"{variable} is '{value}'"):
         build_clips([], UNIFORM)
 
 
@@ -165,8 +165,9 @@ def test_a_child_that_died_while_idle_is_replaced(tmp_path: Path) -> None:
 def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", 9)
     code = (
-        "import sys, os, signal; from pathlib import Path; from egost.tasks import clips, frames\n"
-        "clips.get_clip(Path(sys.argv[1]), frames.Protocol())\n"
+        "import sys, os, signal; from pathlib import Path\n"
+        "from egost.tasks.clips import clips, protocols\n"
+        "clips.get_clip(Path(sys.argv[1]), protocols.Protocol())\n"
         "print(clips._pool._idle[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     run = subprocess.run([sys.executable, "-c", code, str(source)], capture_output=True, text=True, cwd=ROOT)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from video_files import cut, numbers, patch, rotate, write_audio, write_video
 
-from egost.tasks.clips.decoders import DecodedClip, Decoder, DecoderError, chosen_decoder, decode_clip
+from egost.tasks.clips.decoders import DecodedClip, Decoder, chosen_decoder, decode_clip
 from egost.tasks.clips.protocols import Protocol
-from egost.tasks.errors import ClipError
+from egost.tasks.errors import ClipError, SettingError
 
 OTHERS = [
     pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))
@@ -255,5 +255,5 @@ def test_a_video_without_frames_says_so(tmp_path: Path) -> None:
 def test_unknown_and_missing_decoders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen_decoder() == "pyav"
     monkeypatch.setenv("EGOST_DECODER", "vlc")
-    with pytest.raises(DecoderError, match=r"'vlc'; expected one of: pyav, torchcodec, decord"):
+    with pytest.raises(SettingError, match=r"'vlc'; expected one of: pyav, torchcodec, decord"):
         chosen_decoder()

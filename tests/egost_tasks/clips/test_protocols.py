@@ -7,13 +7,13 @@ import pytest
 
 from egost.tasks.clips.protocols import (
     Protocol,
-    ProtocolError,
     chosen_protocol,
     parse_protocol,
     ref_qwen,
     resize,
     uniform8,
 )
+from egost.tasks.errors import SettingError
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_name_and_its_protocol_are_one(name: str, protocol: Protocol) -> None:
     ],
 )
 def test_nonsense_is_refused_with_what_is_expected(name: str) -> None:
-    with pytest.raises(ProtocolError, match=r"uniform8 or ref-qwen"):
+    with pytest.raises(SettingError, match=r"uniform8 or ref-qwen"):
         parse_protocol(name)
 
 
@@ -135,6 +135,6 @@ def test_resizing_is_by_area() -> None:
 
 @pytest.mark.parametrize("name", ["uniform8+cap12", "ref-qwen+cap783"])
 def test_a_cap_below_one_patch_is_refused(name: str) -> None:
-    with pytest.raises(ProtocolError, match=r"at least 784 \(28 x 28\)"):
+    with pytest.raises(SettingError, match=r"at least 784 \(28 x 28\)"):
         parse_protocol(name)
     assert parse_protocol("uniform8+cap784").max_pixels == 784

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from egost.tasks.errors import ArchiveError, CacheError
+from egost.tasks.errors import CacheError, ReleaseError
 from egost.tasks.release.archives import unpack
 
 
@@ -44,7 +44,7 @@ def test_a_member_that_leaves_the_folder(tmp_path: Path, evil: str, kind: str) -
             handle.writestr(evil, b"x")
     else:
         tar_with(archive, (tarfile.TarInfo("good.mp4"), b"x"), (tarfile.TarInfo(evil), b"x"))
-    with pytest.raises(ArchiveError, match="outside of its folder"):
+    with pytest.raises(ReleaseError, match="outside of its folder"):
         unpack(archive, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.mp4")) and not list(tmp_path.glob("*.mp4"))
 
@@ -53,7 +53,7 @@ def test_a_member_that_leaves_the_folder(tmp_path: Path, evil: str, kind: str) -
 def test_links_and_devices_in_a_tar(tmp_path: Path, kind: bytes) -> None:
     link = tarfile.TarInfo("link.mp4")
     link.type, link.linkname = kind, "/etc/passwd"
-    with pytest.raises(ArchiveError, match="link or a device"):
+    with pytest.raises(ReleaseError, match="link or a device"):
         unpack(tar_with(tmp_path / "clips.tar", (link, b"")), tmp_path / "out")
 
 
@@ -62,7 +62,7 @@ def test_a_link_in_a_zip(tmp_path: Path) -> None:
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "clips.zip", "w") as handle:
         handle.writestr(info, "/etc/passwd")
-    with pytest.raises(ArchiveError, match="link or a device"):
+    with pytest.raises(ReleaseError, match="link or a device"):
         unpack(tmp_path / "clips.zip", tmp_path / "out")
 
 
@@ -76,7 +76,7 @@ def test_half_an_archive(tmp_path: Path, name: str) -> None:
     else:
         tar_with(archive, (tarfile.TarInfo("1.mp4"), content))
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
-    with pytest.raises(ArchiveError, match="no complete archive"):
+    with pytest.raises(ReleaseError, match="no complete archive"):
         unpack(archive, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.mp4"))
 

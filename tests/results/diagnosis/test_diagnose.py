@@ -42,10 +42,11 @@ from egost.tasks.clips.controls import (
     rotated,
 )
 from egost.tasks.clips.lossless import pixels_sha256
+from egost.tasks.errors import SettingError
 from egost.tasks.judging.judge import get_judge
 from egost.tasks.release.release import open_release
 from egost.tasks.sample import Sample
-from egost.tasks.task_names import TaskNameError, named_tasks
+from egost.tasks.task_names import named_tasks
 
 if TYPE_CHECKING:
     from conftest import DemoHome
@@ -279,9 +280,9 @@ def test_names_that_are_none() -> None:
         read_controls(",")
     assert named_tasks("egost_mini_route") == ("mini", [("route", "forward"), ("route", "reverse")])
     assert len(named_tasks("egost,egost_mcq")[1]) == 8
-    with pytest.raises(TaskNameError, match="'egost_mini_turns' is none of our tasks"):
+    with pytest.raises(SettingError, match="'egost_mini_turns' is none of our tasks"):
         named_tasks("egost_mini_turns")
-    with pytest.raises(TaskNameError, match="mixes the benchmark and the mini world"):
+    with pytest.raises(SettingError, match="mixes the benchmark and the mini world"):
         named_tasks("egost_mcq,egost_mini_mcq")
 
 
