@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from egost.tasks.registration import TESTED_HOST
+from egost.tasks.registration import TESTED_LMMS_EVAL
 
 CLASSES = {
     "egost_vllm": "egost.model_adapters.vllm.vllm_adapter.EgostVllm",
@@ -24,6 +24,6 @@ def manifests() -> list[Any]:
     """
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    if version("lmms-eval") not in TESTED_HOST:
+    if version("lmms-eval") not in TESTED_LMMS_EVAL:
         return []
     return [ModelManifest(model_id=name, simple_class_path=path) for name, path in CLASSES.items()]
