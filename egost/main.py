@@ -1,4 +1,4 @@
-"""The front door: the `egost` command, one thin sub-command for each thing that a person does."""
+"""The `egost` command: its help, and which function each sub-command calls."""
 
 from __future__ import annotations
 
@@ -24,47 +24,48 @@ from egost.commands import (
     tiny,
     train,
 )
+from egost.tasks.settings import help_lines
 
-_HELP = """Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
+_HELP = f"""Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
 
 [bold]Try it[/] without a GPU, a key or a network:
-  egost data mini        write the mini world: rendered walks, exact answers
-  egost run tiny --tasks egost_mini
+  egost data mini         write the mini world: rendered walks, exact answers
+  egost run mini-base --tasks egost_mini
 
-[bold]The benchmark:[/]
-  egost data download    get the official release from the hub
-  egost data status      what is there, what is missing
-  egost data verify      has every question a clip that decodes?
-  egost clips build      decode all clips into the cache, on all cores
-  egost models           what can be evaluated, and what it takes
-  egost run MODEL        prints the lmms-eval command, runs it;
-                         after a kill, the same again goes on
-  egost serve MODEL      vLLM's server, for egost run --base-url
-  egost parity MODEL     do two engines say the same?
-  egost summary runs     the figures of the newest run
-  egost report RUN [RUN_B]  all of it as one HTML page
-  egost show runs        what made them, and what it cost
-  egost compare A B      which run is better, how surely, where
-  egost power [A [B]]    how many samples show a difference?
-  egost leaderboard runs the paper's tables with your runs
-  egost regress runs --baseline FILE  has it moved, and what?
-  egost diagnose MODEL   does it look? controls; --text-only
-  egost judge runs --judge gpt-4o     the run's routes again
-  egost judge --check --judge gpt-4o  is the judge right?
-  egost construct        build such a benchmark from videos
+[bold]Evaluate a model:[/]
+  egost data download     get the official release from the hub
+  egost data status       show what is on this machine and what is missing
+  egost data verify       decode the clip of every question
+  egost clips build       decode all clips into the cache, on all cores
+  egost models            list the known models and the memory they need
+  egost run MODEL         print the lmms-eval command and run it; after a
+                          kill, the same command goes on where it stopped
+  egost serve MODEL       serve a model with vLLM, for egost run --base-url
+  egost parity MODEL      ask two engines the same and compare their replies
+
+[bold]Understand the figures:[/]
+  egost summary runs      show the figures of the newest run
+  egost show runs         show what made them and what they cost
+  egost report RUN [RUN_B]    write one HTML page with every sample
+  egost compare A B       say which run is better, and how surely
+  egost power [A [B]]     count the samples that show a difference
+  egost leaderboard runs  show the paper's tables with your runs
+  egost diagnose MODEL    ask without video, with other frames; --text-only
+  egost regress runs --baseline FILE     say whether figures moved, and why
+  egost judge runs --judge gpt-4o        judge a run's routes again
+  egost judge --check --judge gpt-4o     test the judge itself
+
+[bold]Make your own:[/]
+  egost train             make rows, fine-tune, train with GRPO, merge
+  egost construct         build a benchmark from videos
 
 [bold]Tasks[/] (lmms-eval --tasks list shows them):
-  egost_{route,direction,landmark,action}_{forward,reverse}
+  egost_{{route,direction,landmark,action}}_{{forward,reverse}}
   groups egost, egost_st, egost_route, egost_mcq
   on the mini world the same, as egost_mini_... and egost_mini
 
-[bold]Settings[/] (environment):
-  EGOST_DATA, EGOST_MINI_DATA, EGOST_CACHE   folders
-  EGOST_PROMPT     direct, think or a file
-  EGOST_PROTOCOL   uniform8, ref-qwen; +cap151200 or +224x224 behind it
-  EGOST_DECODER    pyav, torchcodec, decord
-  EGOST_JUDGE      gpt-4o, openai:MODEL@URL, azure:NAME@URL, offline
-  EGOST_ONLY       1: our tasks alone, for a quicker start
+[bold]Settings[/] (environment variables):
+  {f"{chr(10)}  ".join(help_lines())}
 """
 
 app = typer.Typer(
