@@ -88,11 +88,12 @@ golden: install
 
 # mypy and import-linter follow folders, not package_dir: a tree of links shows them the package as it is installed.
 LINKS := .lint/egost
-$(LINKS):
+$(LINKS): Makefile
 	mkdir -p $@
-	ln -sfn ../../egost/__init__.py ../../egost/main.py ../../egost/py.typed ../../egost/commands $@
+	ln -sfn $(addprefix ../../egost/,__init__.py api.py main.py py.typed commands) $@
 	ln -sfn ../../egost_tasks $@/tasks
 	ln -sfn ../../model_adapters ../../results ../../training $@
+	touch $@
 
 lint: install $(LINKS)
 	$(BIN)/ruff check .

@@ -1,0 +1,109 @@
+"""The Python API as a notebook uses it, on the mini world; and that importing egost stays cheap."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import egost
+from egost.tasks.mini_world import write_mini_release
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mini_release(tmp_path_factory.mktemp("mini"), clips=4, workers=1, progress=False)
+
+
+@pytest.fixture
+def release(world: Path, monkeypatch: pytest.MonkeyPatch) -> egost.Release:
+    monkeypatch.setenv("EGOST_MINI_DATA", str(world))
+    return egost.open_release("mini")
+
+
+def test_five_lines_lead_to_a_score(release: egost.Release) -> None:
+    sample = egost.samples(release, "direction_reverse")[0]
+    pixels = egost.frames(release, sample)
+    question = egost.render_prompt(sample)
+    score = egost.score(sample, f"<answer>{sample.answer}</answer>")
+
+    assert pixels.shape[0] == 8 and pixels.shape[3] == 3 and pixels.dtype == np.uint8
+    assert sample.question in question and all(option in question for option in sample.options)
+    assert score.percent == 100.0 and score.unscored is None
+
+
+def test_strict_and_compat_part_where_the_reference_reads_a_stray_letter(release: egost.Release) -> None:
+    sample = next(s for s in egost.samples(release, "direction_forward") if s.answer == "B")
+    score = egost.score(sample, "Based on the video, I cannot tell.")
+    assert (score.percent, score.compat) == (0.0, 100.0)
+
+
+def test_the_prompt_and_the_frames_can_be_chosen(release: egost.Release) -> None:
+    sample = egost.samples(release, "landmark_forward")[0]
+    assert "<think>" in egost.render_prompt(sample, "think")
+    assert "<think>" not in egost.render_prompt(sample)
+    assert egost.frames(release, sample, "uniform8+224x224").shape == (8, 224, 224, 3)
+
+
+def test_routes_are_judged_one_after_the_other(release: egost.Release) -> None:
+    routes = egost.samples(release, "route_forward")
+    verdicts = egost.judge_routes([(routes[0], routes[0].answer), (routes[1], "")], "offline")
+
+    right, empty = next(verdicts), next(verdicts)
+    assert isinstance(right, egost.Judgement) and isinstance(empty, egost.Judgement)
+    assert right.percent > 80 and right.sample_id == routes[0].id
+    assert empty.percent == 0 and empty.empty
+    assert next(verdicts, None) is None
+    assert egost.score(routes[0], routes[0].answer, judge="offline").percent == right.percent
+
+
+def test_a_route_needs_a_judge_by_name_or_by_setting(
+    release: egost.Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = egost.samples(release, "route_reverse")[0]
+    with pytest.raises(egost.EgostError, match="EGOST_JUDGE"):
+        egost.score(route, route.answer)
+    with pytest.raises(egost.EgostError, match="EGOST_JUDGE"):
+        egost.judge_routes([(route, route.answer)])
+    monkeypatch.setenv("EGOST_JUDGE", "offline")
+    assert egost.score(route, route.answer).percent is not None
+
+
+def test_a_folder_opens_as_what_it_holds(world: Path, release_folder: Path, tmp_path: Path) -> None:
+    mini, official = egost.open_release(world), egost.open_release(str(release_folder))
+    assert (mini.world, official.world) == ("mini", "official")
+    assert len(egost.samples(official, "action_reverse")) == 2
+    with pytest.raises(egost.EgostError, match="nowhere"):
+        egost.open_release(tmp_path / "nowhere")
+    with pytest.raises(egost.EgostError, match="route_forward"):
+        egost.samples(mini, "egost_route")
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert egost.__version__ == version("egost")
+
+
+def test_every_exported_name_is_there_and_no_other() -> None:
+    assert set(egost.__all__) <= set(dir(egost))
+    assert all(getattr(egost, name) is not None for name in egost.__all__)
+    with pytest.raises(AttributeError, match="no attribute moon"):
+        _ = egost.moon
+
+
+@pytest.mark.parametrize(
+    ("used", "heavy"),
+    [
+        ("import egost, egost.tasks.errors", ("numpy", "typer", "rich", "yaml", "av", "importlib.metadata")),
+        ("import egost; egost.score", ("torch", "transformers", "lmms_eval", "openai", "datasets", "pandas")),
+    ],
+)
+def test_importing_egost_brings_in_nothing_heavy(used: str, heavy: tuple[str, ...], tmp_path: Path) -> None:
+    code = f"{used}\nimport sys\nprint(*sorted(set({heavy!r}) & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.split() == []
