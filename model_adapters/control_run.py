@@ -95,7 +95,7 @@ def choose_questions(tasks: str, limit: int | None = None, room: int | None = No
     return Questions(release, asked, len(samples) - len(asked), limit, room)
 
 
-def load_model(plan: RunPlan) -> EngineModel:
+def load_model(plan: RunPlan, batch_size: int = _BATCH_SIZE) -> EngineModel:
     """The adapter of a plan, loaded. Raises AdapterError where that is not possible."""
     # It says for each request that it would take more frames than the 8 that there are.
     logging.getLogger("qwen_vl_utils.vision_process").setLevel(logging.ERROR)
@@ -103,7 +103,7 @@ def load_model(plan: RunPlan) -> EngineModel:
     adapter: type[EngineModel] = getattr(import_module(module), name)
     try:
         return adapter.create_from_arg_string(
-            plan.model_args, {"batch_size": _BATCH_SIZE, "max_batch_size": None, "device": plan.device}
+            plan.model_args, {"batch_size": batch_size, "max_batch_size": None, "device": plan.device}
         )
     except SystemExit as stopped:
         # What ends lmms-eval with one message is an error like any other here.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,9 +19,10 @@ from egost.model_adapters.known_models import (
     known_models,
 )
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.errors import ReleaseError
 from egost.tasks.prompts import SHIPPED
 from egost.tasks.registration import ONLY_OURS
-from egost.tasks.release.trained_on import MANIFEST
+from egost.tasks.release.trained_on import MANIFEST, read_manifest
 
 TINY = "tiny"
 """Name of the untrained checkpoint, which is no known model: nobody's figures are compared with its."""
@@ -144,8 +144,8 @@ def _of_checkpoint(name_or_folder: str, short: str) -> KnownModel:
 def _as_taught(folder: Path) -> dict[str, str]:
     """The prompt that a checkpoint of this project was trained with, where it is one of those that ship."""
     try:
-        prompt = json.loads((folder / MANIFEST).read_bytes())["settings"]["prompt"]
-    except (OSError, ValueError, KeyError, TypeError):
+        prompt = read_manifest(folder / MANIFEST).content["settings"]["prompt"]
+    except (ReleaseError, KeyError, TypeError):
         return {}  # Not trained here; a broken manifest is refused when the tasks are read.
     return {"prompt": prompt} if prompt in SHIPPED else {}
 

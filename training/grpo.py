@@ -1,11 +1,12 @@
-"""One run of GRPO with video, from one YAML: `egost train grpo CONFIG [--flag value ...]`.
+"""GRPO with video from one recipe: `egost train grpo RECIPE [--flag value ...]`.
 
-    egost train grpo training/configs/st_r1_7b_grpo.yaml --model_name_or_path runs/sft/final --rows rows.jsonl
-    accelerate launch -m egost.training.grpo --config training/configs/st_r1_7b_grpo.yaml ...
+    egost train grpo st_r1_7b_grpo --model_name_or_path runs/sft/final --rows rows.jsonl
+    accelerate launch --config_file training/configs/accelerate/zero3.yaml -m egost.training.grpo \\
+      --config st_r1_7b_grpo ...
 
 The YAML holds fields of `GrpoRecipe`, of TRL's GRPOConfig and of its ModelConfig; flags override it. The run's folder
 gets `log.csv`, checkpoints, `egost_training.json`, and at the end `final/`, which `--model qwen2_vl` takes. The same
-command again goes on from the last whole checkpoint.
+command again resumes from the last whole checkpoint.
 """
 
 from __future__ import annotations
@@ -20,21 +21,22 @@ from typing import Any, Literal
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments
-from egost.model_adapters.vllm.group_sampling import EngineSampler, GroupSampler, ServerSampler
 from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
-from egost.tasks.clips.clips import Clip
-from egost.tasks.clips.protocols import parse_protocol
-from egost.tasks.errors import EgostError
 from egost.tasks.judging.judge import chosen_judge
-from egost.tasks.prompts import load_prompt
-from egost.tasks.release.release import Release, open_release
-from egost.training.recipe import RecipeError, RowsRecipe, model_settings, read_recipe
+from egost.training import TrainingError
+from egost.training.group_sampling import EngineSampler, GroupSampler, ServerSampler
+from egost.training.recipe import (
+    RowsRecipe,
+    check_trl,
+    launch_hint,
+    model_settings,
+    read_recipe,
+    run_as_module,
+)
 from egost.training.rewards import Rewards
-from egost.training.rows.row_clips import row_clips
-from egost.training.rows.training_rows import TrainingRow, read_training_rows
+from egost.training.rows.training_rows import read_training_rows
 from egost.training.runs.checkpoint_manifest import CheckpointManifest
-from egost.training.trl_version import check_trl
-from egost.training.video.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
+from egost.training.video.video_inputs import ShownRows, open_rows
 
 LOG_COLUMNS = {
     "epoch": "epoch",
@@ -63,7 +65,7 @@ log-probabilities, where it samples, are from the trainer's."""
 
 @dataclass
 class GrpoRecipe(RowsRecipe):
-    """What a run of GRPO needs beside TRL's own settings."""
+    """The settings of GRPO that TRL does not have."""
 
     max_prompt_length: int = field(
         default=4096, metadata={"help": "Most tokens of a prompt with its video; a longer one is an error."}
@@ -79,54 +81,41 @@ class GrpoRecipe(RowsRecipe):
 
 @dataclass(frozen=True)
 class GrpoData:
-    """The rows of a run with their clips, and how they are shown and rewarded."""
+    """The rows of a run as the model sees them, and their rewards."""
 
-    release: Release
-    rows: tuple[TrainingRow, ...]
-    clips: tuple[Clip, ...]
-    renderer: VideoRenderer
+    shown: ShownRows
     rewards: Rewards
-
-    def show(self, row: int) -> ShownSample:
-        return self.renderer.render(self.rows[row].sample, self.clips[row])
 
     def ask(self, row: int) -> Ask:
         """The row's prompt and clip, as vLLM is asked."""
-        sample = self.rows[row].sample
-        text = self.renderer.prompt.render(sample)
-        return Ask(f"{self.release.world}/{sample.id}", text, self.clips[row], GenerationArguments(0))
-
-    def prompt_lengths(self) -> list[int]:
-        """Tokens of each row's prompt with its video."""
-        return [
-            self.renderer.prompt_length(row.sample, clip)
-            for row, clip in zip(self.rows, self.clips, strict=True)
-        ]
+        sample = self.shown.rows[row].sample
+        text = self.shown.renderer.prompt.render(sample)
+        name = f"{self.shown.release.world}/{sample.id}"
+        return Ask(name, text, self.shown.clips[row], GenerationArguments(0))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what the flags (by default the command line's) ask for. Raises EgostError for what a user has to mend."""
+    """Run what the flags (by default the command line's) ask for. Raises EgostError for what a user has to fix."""
     check_trl()
     recipe, args, model = parse(sys.argv[1:] if arguments is None else arguments)
     data = load_data(recipe, model.model_name_or_path)
-    check_prompt_lengths(data, recipe.max_prompt_length)
+    lengths = data.shown.prompt_lengths()
+    data.shown.check_lengths(lengths, recipe.max_prompt_length, "prompts", "max_prompt_length")
     if recipe.dry_run:
-        from egost.training.grpo_plan import plan
-
         print(plan(recipe, args, model, data))
         return
     train(recipe, args, model, data)
 
 
 def parse(arguments: Sequence[str]) -> tuple[GrpoRecipe, Any, Any]:
-    """The recipe, TRL's GRPOConfig and its ModelConfig that flags and `--config` name. Raises RecipeError."""
-    # Said of rollouts that TRL would make by vLLM itself, which these are not.
+    """The recipe, TRL's GRPOConfig and its ModelConfig that flags and `--config` name. Raises TrainingError."""
+    # The warning is about vLLM rollouts that TRL makes itself; these are ours.
     warnings.filterwarnings("ignore", message="TRL currently supports vLLM")
     from trl import GRPOConfig, ModelConfig
 
     recipe, args, model = read_recipe((GrpoRecipe, GRPOConfig, ModelConfig), arguments)
     if recipe.softmax_temperature <= 0:
-        raise RecipeError(f"softmax_temperature is {recipe.softmax_temperature}; expected more than 0.")
+        raise TrainingError(f"softmax_temperature is {recipe.softmax_temperature}; expected more than 0.")
     args.reward_weights = [1.0, recipe.format_weight, 1.0]
     if args.use_vllm:
         check_vllm(recipe, args, model)
@@ -135,28 +124,10 @@ def parse(arguments: Sequence[str]) -> tuple[GrpoRecipe, Any, Any]:
 
 def load_data(recipe: GrpoRecipe, checkpoint: str) -> GrpoData:
     """Rows, clips, processor and rewards of a recipe; the judge is made only where a row is a route."""
-    release = open_release(recipe.world)
     rows = read_training_rows(Path(recipe.rows))
-    pixels = PixelLimits(recipe.smallest_pixels, recipe.largest_pixels)
+    shown = open_rows(recipe, rows, checkpoint)
     routes = any(row.sample.task == "route" for row in rows)
-    return GrpoData(
-        release=release,
-        rows=rows,
-        renderer=VideoRenderer(load_processor(checkpoint, pixels), load_prompt(recipe.prompt), pixels),
-        rewards=Rewards(rows, chosen_judge(recipe.world) if routes else None),
-        clips=tuple(row_clips(rows, release, parse_protocol(recipe.protocol))),
-    )
-
-
-def check_prompt_lengths(data: GrpoData, limit: int) -> None:
-    """Raise RecipeError for a prompt above the limit: cut short, it would lose a part of its video."""
-    lengths = data.prompt_lengths()
-    if max(lengths) > limit:
-        longest = data.rows[lengths.index(max(lengths))].sample.id
-        raise RecipeError(
-            f"{sum(length > limit for length in lengths)} of {len(lengths)} prompts are longer than max_prompt_length "
-            f"({limit} tokens); the longest, of {longest}, has {max(lengths)}. Raise it, or lower largest_pixels."
-        )
+    return GrpoData(shown, Rewards(rows, chosen_judge(recipe.world) if routes else None))
 
 
 def make_trainer(
@@ -166,8 +137,7 @@ def make_trainer(
     from datasets import Dataset
     from trl import get_peft_config, get_quantization_config
 
-    from egost.training.runs.complete_checkpoints import WholeCheckpoints
-    from egost.training.runs.csv_log import CsvLog
+    from egost.training.runs.callbacks import CsvLog, WholeCheckpoints
     from egost.training.video_grpo import VideoGRPOTrainer
 
     args.model_init_kwargs = model_settings(args, model)
@@ -177,14 +147,14 @@ def make_trainer(
     return VideoGRPOTrainer(
         model=model.model_name_or_path,
         args=args,
-        show=data.show,
+        show=data.shown.show,
         softmax_temperature=recipe.softmax_temperature if recipe.advantage == "softmax" else None,
         vllm=vllm,
         reward_funcs=[data.rewards.accuracy, data.rewards.format, data.rewards.route],
         train_dataset=Dataset.from_list(
-            [{"prompt": row.sample.id, "row": place} for place, row in enumerate(data.rows)]
+            [{"prompt": row.sample.id, "row": place} for place, row in enumerate(data.shown.rows)]
         ),
-        processing_class=data.renderer.processor,
+        processing_class=data.shown.renderer.processor,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
         callbacks=[CsvLog(LOG_COLUMNS), WholeCheckpoints(keep, record.write)],
@@ -198,36 +168,36 @@ _NOT_WITH_VIDEO = (
     "vllm_model_impl",
     "generation_kwargs",
 )
-"""TRL's settings of rollouts by vLLM that these do not know."""
+"""TRL's settings of vLLM rollouts that ours do not support."""
 
 
 def check_vllm(recipe: GrpoRecipe, args: Any, model: Any) -> None:
-    """Raise RecipeError for settings under which vLLM cannot sample."""
+    """Raise TrainingError for settings under which vLLM cannot sample."""
     fewest = RowsRecipe.smallest_pixels
     fields = {field.name: field.default for field in dataclasses.fields(args)}
     if unknown := [name for name in _NOT_WITH_VIDEO if getattr(args, name) != fields[name]]:
-        raise RecipeError(
+        raise TrainingError(
             f"use_vllm is set, and {', '.join(unknown)} cannot be honoured with video. Leave it out."
         )
     if model.load_in_4bit or model.load_in_8bit:
-        raise RecipeError(
+        raise TrainingError(
             "use_vllm is set, and the model is loaded in 4 or 8 bits, which vLLM cannot be handed at each step. Give "
             "--load_in_4bit false --load_in_8bit false, or leave use_vllm out."
         )
     if recipe.smallest_pixels != fewest:
-        raise RecipeError(
+        raise TrainingError(
             f"use_vllm is set, and smallest_pixels is {recipe.smallest_pixels}: vLLM knows {fewest} only. Leave it out."
         )
     by_token = ("token_truncate", "token_mask")
     corrected = args.vllm_importance_sampling_correction
-    # TRL would say so itself, were it told of vLLM.
+    # TRL does not check this, since its own use_vllm is off.
     if args.loss_type == "vespo" and corrected and args.vllm_importance_sampling_mode not in by_token:
-        raise RecipeError(
+        raise TrainingError(
             f"loss_type is vespo, and vllm_importance_sampling_mode is {args.vllm_importance_sampling_mode}; expected "
             f"one of {', '.join(by_token)}."
         )
     if args.vllm_mode == "colocate" and args.world_size > 1:
-        raise RecipeError(
+        raise TrainingError(
             f"use_vllm is set, vllm_mode is colocate, and there are {args.world_size} processes: vLLM samples in the "
             "process of a single one. Start `egost serve MODEL --rollouts`, and give --vllm_mode server."
         )
@@ -255,16 +225,71 @@ def vllm_sampler(recipe: GrpoRecipe, args: Any, model: Any) -> GroupSampler:
 
 
 def train(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> None:
-    """Train, going on where a run of the same recipe was cut off, and write `final/`."""
-    from egost.training.runs.resumable_run import check_same_run, run_manifest, train_whole
+    """Train, or resume a run of the same recipe, and write `final/`."""
+    from egost.training.runs.resumable_run import train_resumably
 
-    record = run_manifest("grpo", recipe, args, model, data.rows, data.release)
-    check_same_run(Path(args.output_dir), record)
-    train_whole(make_trainer(recipe, args, model, data, record), record)
+    train_resumably(
+        *("grpo", recipe, args, model, data.shown),
+        lambda record: make_trainer(recipe, args, model, data, record),
+    )
+
+
+def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
+    """What the run would do: steps, tokens, memory, and the first prompt as the model sees it. No weight is loaded."""
+    from egost.training.runs.memory_plan import plan_memory
+
+    lengths = data.shown.prompt_lengths()
+    first, row = data.shown.show(0), data.shown.rows[0]
+    video_tokens = sum(kind == 2 for kind in first.mm_token_type_ids)
+    per_step = args.generation_batch_size // args.num_generations
+    longest = max(lengths) + args.max_completion_length
+    reference = ["  the reference model takes as much as the weights once more"]
+    return "\n".join(
+        [
+            f"rows: {len(lengths)} of {recipe.world} ({data.shown.release.revision})",
+            f"optimizer steps: {_optimizer_steps(args, len(lengths))} ({per_step} prompts x {args.num_generations} "
+            f"completions sampled at a time)",
+            f"sampled by: {_sampled_by(args)}",
+            f"prompt tokens: {min(lengths)} to {max(lengths)}, mean {sum(lengths) / len(lengths):.0f} "
+            f"(limit {recipe.max_prompt_length}); a completion at most {args.max_completion_length}",
+            f"tokens an epoch, at most: "
+            f"{sum(n + args.max_completion_length for n in lengths) * args.num_generations:,}",
+            *plan_memory(model, args, longest, args.per_device_train_batch_size).lines(),
+            *(reference if args.beta and not model.use_peft else []),
+            launch_hint("egost.training.grpo"),
+            "",
+            f"first row: {row.sample.id}, video of {video_tokens} tokens, grid {first.video_grid_thw[0].tolist()}",
+            first.text,
+            f"--- its own solution earns {_earned(data)} ---",
+            row.solution,
+        ]
+    )
+
+
+def _sampled_by(args: Any) -> str:
+    if not args.use_vllm:
+        return "transformers"
+    if args.vllm_mode == "server":
+        return f"vLLM at {vllm_server(args)}"
+    return f"vLLM in this process, with {args.vllm_gpu_memory_utilization:.0%} of its GPU's memory"
+
+
+def _optimizer_steps(args: Any, rows: int) -> int:
+    """Optimizer steps of the run, as TRL's sampler makes them: groups that do not fill a batch are left out."""
+    if args.max_steps > 0:
+        return int(args.max_steps)
+    batches = rows // (args.generation_batch_size // args.num_generations)
+    micro_steps = batches * args.steps_per_generation * args.num_iterations
+    per_epoch = -(-micro_steps // args.gradient_accumulation_steps)
+    return int(per_epoch * args.num_train_epochs)
+
+
+def _earned(data: GrpoData) -> str:
+    row = data.shown.rows[0]
+    reward = data.rewards.route if row.sample.task == "route" else data.rewards.accuracy
+    [earned] = reward(completions=[row.solution], row=[0], log_metric=lambda _name, _value: None)
+    return "no reward: it could not be scored" if earned is None else f"{earned:.2f}"
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EgostError as error:
-        raise SystemExit(f"egost: {error}") from error
+    run_as_module(main)

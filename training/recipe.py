@@ -1,69 +1,140 @@
-"""What the recipes of fine-tuning and GRPO share: which rows, shown how, and how a YAML with flags is read."""
+"""Recipes: the fields that fine-tuning and GRPO share, and how a YAML with flags becomes settings.
+
+A recipe is a YAML file, or the name of one that ships in `configs/` (`st_r1_7b_grpo`).
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Literal
 
+from packaging.version import Version
+
 from egost.tasks.errors import EgostError
+from egost.training import TrainingError
 
+CONFIGS = Path(__file__).parent / "configs"
+"""The recipes that ship, and in `accelerate/` the settings of `accelerate launch` for several GPUs."""
 
-class RecipeError(EgostError):
-    """The recipe cannot be run: a value is missing or wrong, or its folder belongs to another run."""
+TESTED_TRL = "1.16"
+"""The series of TRL whose private methods our trainers were written against."""
 
 
 @dataclass
 class RowsRecipe:
-    """The rows of a run, and how a model is shown them. TRL's parser sets its fields one by one."""
+    """The rows of a run, and how the model sees them. TRL's parser sets the fields one by one."""
 
     rows: str = field(default="", metadata={"help": "JSONL file of training rows."})
     world: Literal["official", "mini"] = field(
-        default="official", metadata={"help": "Release that the clips are of."}
+        default="official", metadata={"help": "Release that the clips are from."}
     )
-    prompt: str = field(default="think", metadata={"help": "How the questions are asked, as EGOST_PROMPT."})
+    prompt: str = field(default="think", metadata={"help": "Prompt of the questions, as EGOST_PROMPT."})
     protocol: str = field(
-        default="uniform8", metadata={"help": "Which 8 frames are shown, as EGOST_PROTOCOL."}
+        default="uniform8", metadata={"help": "Which 8 frames the model sees, as EGOST_PROTOCOL."}
     )
     smallest_pixels: int = field(default=3136, metadata={"help": "Fewest pixels of a frame."})
     largest_pixels: int = field(default=602112, metadata={"help": "Most pixels of a frame."})
-    dry_run: bool = field(default=False, metadata={"help": "Say what the run would be, and do not train."})
+    dry_run: bool = field(default=False, metadata={"help": "Print what the run would do, and do not train."})
+
+
+def check_trl() -> None:
+    """Raise TrainingError unless the installed TRL is of the series that was tested."""
+    try:
+        found = Version(version("trl"))
+    except PackageNotFoundError as error:
+        raise TrainingError("TRL is not installed. Install it: pip install 'egost[train]'") from error
+    if f"{found.major}.{found.minor}" != TESTED_TRL:
+        raise TrainingError(
+            f"TRL {found} is installed; training relies on how TRL {TESTED_TRL} works inside. Install it: "
+            f"pip install 'trl=={TESTED_TRL}.*'"
+        )
 
 
 def read_recipe(types: Sequence[type], arguments: Sequence[str]) -> tuple[Any, Any, Any]:
     """One value of each type, from the YAML that `--config` names and the flags, which override it.
 
-    types: a `RowsRecipe` or one with more fields, TRL's configuration of the trainer, and its ModelConfig.
-    Raises RecipeError for an unknown key, and for a missing or an impossible value.
+    types: `RowsRecipe` or a class with more fields, TRL's configuration of the trainer, and its ModelConfig.
+    `--config` takes a path or the name of a shipped recipe; a file that exists wins.
+    Raises TrainingError for an unknown recipe or key, and for a missing or an impossible value.
     """
     from trl import TrlParser
 
-    given = list(arguments)
-    # A plan needs no device, so it must not fail where the one that the recipe is for is missing.
+    given = _with_config_paths(arguments)
+    # A plan needs no GPU, so it must not fail where there is none.
     if {"--dry-run", "--dry_run"} & set(given):
         given += ["--use_cpu", "true"]
     try:
         recipe, args, model = TrlParser(types, exit_on_error=False).parse_args_and_config(given)
     except (OSError, ValueError, TypeError, argparse.ArgumentError) as error:
-        raise RecipeError(f"the recipe cannot be read: {error}") from error
+        raise TrainingError(f"the recipe cannot be read: {error}") from error
     for name, value in (("rows", recipe.rows), ("model_name_or_path", model.model_name_or_path)):
         if not value:
-            raise RecipeError(f"the recipe names no {name}. Add it to the YAML, or give --{name}.")
+            raise TrainingError(f"the recipe names no {name}. Add it to the YAML, or give --{name}.")
     if not recipe.dry_run:
         _check_quantisation(model)
     return recipe, args, model
 
 
+def config_path(named: str) -> Path:
+    """The file of a recipe: a path, or the name of a shipped one with or without `.yaml`.
+
+    Raises TrainingError where it is neither.
+    """
+    path = Path(named).expanduser()
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in sorted(CONFIGS.glob("*.yaml"))}
+    if path.parent == Path() and path.name.removesuffix(".yaml") in shipped:
+        return shipped[path.name.removesuffix(".yaml")]
+    raise TrainingError(
+        f"the recipe cannot be read: {named} is no file, and no recipe of that name ships. Give a YAML file or one of "
+        f"{', '.join(shipped)}."
+    )
+
+
 def model_settings(args: Any, model: Any) -> dict[str, Any]:
-    """What TRL loads the model with, for `model_init_kwargs`."""
+    """The arguments with which TRL loads the model, for `model_init_kwargs`."""
     return {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype or "float32",
         **(args.model_init_kwargs or {}),
     }
+
+
+def launch_hint(module: str) -> str:
+    """The command for several GPUs, as a plan prints it. module: the one that `python -m` runs."""
+    folder = CONFIGS / "accelerate"
+    return (
+        f"on several GPUs: accelerate launch --config_file {folder / 'zero2.yaml'} -m {module} --config ... "
+        f"(others: {', '.join(f.name for f in sorted(folder.glob('*.yaml')) if f.stem != 'zero2')})"
+    )
+
+
+def run_as_module(main: Callable[[], None]) -> None:
+    """Run `main`; an error of ours ends the process with its message and without a traceback."""
+    try:
+        main()
+    except EgostError as error:
+        raise SystemExit(f"egost: {error}") from error
+
+
+def _with_config_paths(arguments: Sequence[str]) -> list[str]:
+    """The arguments with each `--config` naming a file, so that TRL's parser finds it."""
+    given: list[str] = []
+    for argument in arguments:
+        if given and given[-1] == "--config":
+            given.append(str(config_path(argument)))
+        elif argument.startswith("--config="):
+            given += ["--config", str(config_path(argument.partition("=")[2]))]
+        else:
+            given.append(argument)
+    return given
 
 
 def _check_quantisation(model: Any) -> None:
@@ -80,7 +151,7 @@ def _check_quantisation(model: Any) -> None:
         if not there
     ]
     if missing:
-        raise RecipeError(
+        raise TrainingError(
             f"the recipe loads the model in {4 if model.load_in_4bit else 8} bits, which needs "
             f"{' and '.join(missing)}; not found here. Run it where they are (pip install bitsandbytes), "
             "or give --load_in_4bit false --load_in_8bit false for LoRA on unquantised weights."

@@ -26,18 +26,14 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
 from egost.model_adapters.engine import Ask
-from egost.model_adapters.vllm.group_sampling import GroupSampler
-from egost.tasks.errors import EgostError
-from egost.training.runs.non_finite_steps import NonFiniteSteps
+from egost.training import TrainingError
+from egost.training.group_sampling import GroupSampler
+from egost.training.recipe import check_trl
+from egost.training.runs.callbacks import NonFiniteSteps
 from egost.training.softmax_weights import all_equal, softmax_weights
-from egost.training.trl_version import check_trl
 from egost.training.video.clip_encoder import ClipEncoder, check_video_model
 from egost.training.video.video_inputs import ShownSample
-from egost.training.vllm_rollouts import VideoRolloutError, VllmRollouts
-
-
-class NonFiniteLoss(EgostError):
-    """The loss is NaN or infinite where the step cannot be left out."""
+from egost.training.vllm_rollouts import VllmRollouts
 
 
 class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -53,8 +49,8 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     rows: places of the completions' rows in the batch at hand; shown: what the model sees of each of them.
     suppressed: ids of tokens that are never sampled.
 
-    Raises TrlVersionError, VideoRolloutError for rollouts that would have no video or that the model's weights cannot
-    be handed to, VideoModelError for a model without a video input of the Qwen2-VL kind.
+    Raises TrainingError, TrainingError for rollouts that would have no video or that the model's weights cannot
+    be handed to, TrainingError for a model without a video input of the Qwen2-VL kind.
     """
 
     def __init__(
@@ -117,7 +113,7 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         bad = not torch.isfinite(loss).item()
         self._metrics[mode]["loss/not_finite"].append(float(bad))
         if bad and self.is_deepspeed_enabled:
-            raise NonFiniteLoss(
+            raise TrainingError(
                 f"the loss is {loss.item()} at step {self.state.global_step}, rows {sorted(set(self.rows))}. "
                 "DeepSpeed would write it into the weights before it can be left out. Run the same command again "
                 "to go on from the last whole checkpoint; lower the learning rate if it comes back."
@@ -211,7 +207,7 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         plugin = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
         spread = self.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3)
         if spread and hasattr(self.accelerator.unwrap_model(self.model), "merge_adapter"):
-            raise VideoRolloutError(
+            raise TrainingError(
                 "use_vllm is set, and an adapter is trained whose base is spread over processes (ZeRO-3, FSDP): it "
                 "cannot be merged for vLLM. Launch with zero2.yaml, train all weights, or leave use_vllm out."
             )
@@ -267,13 +263,13 @@ def special_tokens(tokenizer: Any, keep: Sequence[int]) -> list[int]:
 
 
 def check_rollouts(args: GRPOConfig) -> None:
-    """Raise VideoRolloutError for a way of sampling that has no video."""
+    """Raise TrainingError for a way of sampling that has no video."""
     if args.use_vllm:
-        raise VideoRolloutError(
+        raise TrainingError(
             "use_vllm is set in the arguments of TRL, which hands vLLM the prompt's tokens and images only: the "
             "completions would be written without seeing the clip. Give the trainer vllm=(sampler, ask) instead."
         )
     if args.use_transformers_continuous_batching:
-        raise VideoRolloutError(
+        raise TrainingError(
             "use_transformers_continuous_batching is set, but it takes no video. Leave it out."
         )

@@ -19,28 +19,23 @@ from safetensors import SafetensorError
 from transformers.utils import logging as hf_logging
 
 from egost.model_adapters.engine import Ask
-from egost.model_adapters.vllm.group_sampling import GroupSampler
-from egost.tasks.errors import EgostError
+from egost.training import TrainingError
+from egost.training.group_sampling import GroupSampler
 
 if TYPE_CHECKING:
     from egost.training.video.video_inputs import ShownSample
-    from egost.training.video_grpo import VideoGRPOTrainer
 
 WEIGHTS = "rollout_weights"
 """Folder of a run through which vLLM gets the weights of each step. The run's end deletes it."""
 
 
-class VideoRolloutError(EgostError):
-    """The rollouts that were asked for would not show the model its video, or not the model of this step."""
-
-
 class VllmRollouts:
-    """Samples with the weights of the trainer's model; stands where a trainer of TRL's has its `vllm_generation`.
+    """Samples with the weights of the trainer's model; takes the place of a TRL trainer's `vllm_generation`.
 
-    ask: the prompt and clip of a row.
+    trainer: a `VideoGRPOTrainer`. ask: the prompt and clip of a row.
     """
 
-    def __init__(self, trainer: VideoGRPOTrainer, sampler: GroupSampler, ask: Callable[[int], Ask]) -> None:
+    def __init__(self, trainer: Any, sampler: GroupSampler, ask: Callable[[int], Ask]) -> None:
         self._trainer, self._sampler, self._ask = trainer, sampler, ask
         self._folder = Path(trainer.args.output_dir).resolve() / WEIGHTS
         self._weights = ""
@@ -48,7 +43,7 @@ class VllmRollouts:
     def sync_weights(self) -> None:
         """Let vLLM go on with the weights of this step.
 
-        Raises AdapterError where it does not take them, VideoRolloutError where they cannot be written.
+        Raises AdapterError where it does not take them, TrainingError where they cannot be written.
         """
         trainer = self._trainer
         model = trainer.accelerator.unwrap_model(trainer.model)
@@ -62,7 +57,7 @@ class VllmRollouts:
                     # vLLM takes the folder for the model from now on, and looks for its processor there.
                     trainer.processing_class.save_pretrained(self._folder)
         except (OSError, SafetensorError) as error:
-            raise VideoRolloutError(
+            raise TrainingError(
                 f"the weights for vLLM cannot be written to {self._folder} ({error}). Make room there; then run the "
                 "same command again, to go on from the last whole checkpoint."
             ) from error
@@ -74,7 +69,7 @@ class VllmRollouts:
     def sample(self) -> dict[str, Any]:
         """What TRL's `rollout_func` returns: one completion for each row of the batch, in their order.
 
-        Raises VideoRolloutError where vLLM is given another prompt than the trainer's model, or would place it
+        Raises TrainingError where vLLM is given another prompt than the trainer's model, or would place it
         otherwise; AdapterError where it samples nothing.
         """
         trainer = self._trainer
@@ -87,7 +82,7 @@ class VllmRollouts:
         for (row, n), group in zip(groups, sampled, strict=True):
             expected = trainer.shown[row].prompt_ids
             if group.prompt_ids != tuple(expected):
-                raise VideoRolloutError(
+                raise TrainingError(
                     f"vLLM makes another prompt of {self._ask(row).sample} ({len(group.prompt_ids)} tokens) than the "
                     f"trainer ({len(expected)}): its completions would be about something else. Use the versions "
                     "that requirements-vllm.lock names, or leave use_vllm out and give another --output_dir."
@@ -124,7 +119,7 @@ class VllmRollouts:
 
 
 def _check_placed_alike(shown: ShownSample, vision: Any) -> None:
-    """Raise VideoRolloutError where vLLM would place the text behind a timed video (Qwen2.5-VL's) otherwise.
+    """Raise TrainingError where vLLM would place the text behind a timed video (Qwen2.5-VL's) otherwise.
 
     Text stands behind the greatest position of the video. Where that is the time of its last frames, and not their
     width or height, transformers 5.19 and vLLM 0.32 differ, as `egost parity` found.
@@ -135,7 +130,7 @@ def _check_placed_alike(shown: ShownSample, vision: Any) -> None:
     last = (steps - 1) * shown.second_per_grid_ts.item() * vision.tokens_per_second
     longest = (last + 1) * vision.spatial_merge_size
     if max(height, width) < longest:
-        raise VideoRolloutError(
+        raise TrainingError(
             f"the frames are {width} x {height} patches, and vLLM places the text behind their video as the trainer "
             f"does from {longest:.0f} patches on only. Leave use_vllm out and give another --output_dir."
         )

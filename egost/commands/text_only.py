@@ -27,7 +27,7 @@ def measure_text_only(target: str | None, tasks: str, train: str | None, output:
     """
     from egost.results.diagnosis.curve_plot import draw_curve
     from egost.results.diagnosis.text_only import TEXT_FLOOR, text_only, write_text_only
-    from egost.training.rows.rows_as_samples import RELEASED, released_subsets, rows_as_samples
+    from egost.training.rows.released_rows import RELEASED, released_subsets, rows_as_samples
 
     samples, subject, folder, records = _asked(target, tasks)
     released = target == RELEASED or train == RELEASED or (train or "").isdecimal()
@@ -57,7 +57,7 @@ def _asked(target: str | None, tasks: str) -> tuple[Sequence[Sample], Subject, P
     from egost.results.diagnosis.text_only import Subject, release_of
     from egost.results.records import read_records
     from egost.results.run import latest_run
-    from egost.training.rows.rows_as_samples import RELEASED, rows_as_samples, rows_file
+    from egost.training.rows.released_rows import RELEASED, rows_as_samples, rows_file
 
     if target is None:
         return *_of_release(tasks), ()

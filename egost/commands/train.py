@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 
 from egost.commands import train_demo
 from egost.commands.front import console, says_what_to_do
+
+if TYPE_CHECKING:
+    from egost.tasks.release.release import Release
+    from egost.tasks.sample import World
+    from egost.training.rows.build_rows import Built
+
+T = TypeVar("T", bound=str)
 
 train_app = typer.Typer(help="Make training rows, train, merge adapters.", no_args_is_help=True)
 
@@ -16,7 +23,9 @@ train_app.command()(train_demo.demo)
 
 _FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-Config = Annotated[Path, typer.Argument(help="YAML of the run, for example one of training/configs/.")]
+Config = Annotated[
+    str, typer.Argument(help="YAML file of the run, or the name of a shipped one: st_r1_7b_cot_sft, ...")
+]
 
 
 @train_app.command()
@@ -55,11 +64,8 @@ def data(
     import sys
 
     from egost.training.rows.build_rows import write_rows
-    from egost.training.rows.row_choices import RowChoices, chosen_rows
 
-    built = chosen_rows(
-        RowChoices(world, root, rows, tasks, seed, by, hold_out, not no_think, writer, released)
-    )
+    built = _chosen_rows(world, root, rows, tasks, seed, by, hold_out, not no_think, writer, released)
     card = write_rows(out, built, command=f"egost {shlex.join(sys.argv[1:])}")
     console.print(
         f"{card['rows']} rows about {card['clips']} clips; {card['test_samples']} samples are the test."
@@ -83,13 +89,84 @@ def data(
         raise typer.Exit(1)
 
 
+def _chosen_rows(
+    world: str,
+    root: Path | None,
+    rows: int,
+    tasks: str,
+    seed: int,
+    by: str,
+    hold_out: str | None,
+    with_think: bool,
+    writer: str | None,
+    released: str | None,
+) -> Built:
+    """The rows that the options of `egost train data` ask for. Raises TrainingError for an unknown word."""
+    from egost.tasks.sample import TASK_KINDS, World
+    from egost.training import TrainingError
+    from egost.training.rows.build_rows import BuildPlan, build_released, build_rows
+    from egost.training.rows.released_rows import read_rows, released_subset_rows
+    from egost.training.rows.splits import By, HoldOut
+
+    release = _release(_one_of("--world", world, get_args(World)), root)
+    if released is not None:
+        if writer or hold_out:
+            raise TrainingError(
+                "--released takes the authors' rows and reasoning: leave --writer and --hold-out out."
+            )
+        found = released_subset_rows(int(released)) if released.isdecimal() else read_rows(Path(released))
+        return build_released(release, found, with_think=with_think)
+    plan = BuildPlan(
+        rows=rows,
+        seed=seed,
+        tasks=tuple(_one_of("--tasks", task.strip(), TASK_KINDS) for task in tasks.split(",")),
+        by=_one_of("--by", by, get_args(By)),
+        hold_out=_one_of("--hold-out", hold_out, get_args(HoldOut)) if hold_out else None,
+        with_think=with_think,
+    )
+    if writer is None:
+        return build_rows(release, plan)
+    if not with_think:
+        raise TrainingError("--no-think wants no reasoning, so that there is nothing for --writer to write.")
+    from egost.training.rows.thought_writer import thought_writer, writer_endpoint
+
+    endpoint = writer_endpoint(writer)
+    return build_rows(release, plan, thought_writer(endpoint), endpoint.label)
+
+
+def _release(world: World, root: Path | None) -> Release:
+    from egost.tasks.release.release import Release, open_release
+    from egost.training import TrainingError
+
+    if root is None:
+        return open_release(world)
+    if world == "mini":
+        from egost.tasks.mini_world import mini_revision
+
+        return Release("mini", (root,), mini_revision(root))
+    if not root.is_dir():
+        raise TrainingError(f"--root {root} is no folder; it must hold the release.")
+    from egost.tasks.release.hub import recorded_revision
+
+    return Release("official", (root,), recorded_revision(root))
+
+
+def _one_of(option: str, word: str, words: tuple[T, ...]) -> T:
+    from egost.training import TrainingError
+
+    for known in words:
+        if word == known:
+            return known
+    raise TrainingError(f"{option} is {word!r}; expected one of {', '.join(words)}.")
+
+
 @train_app.command(context_settings=_FLAGS)
 @says_what_to_do
 def sft(context: typer.Context, config: Config) -> None:
     """Fine-tune with video; any flag of the recipe may follow (--rows FILE, --learning_rate 1e-5, --dry-run)."""
     from egost.training.sft import main
 
-    main(["--config", str(config), *context.args])
+    main(["--config", config, *context.args])
 
 
 @train_app.command(context_settings=_FLAGS)
@@ -98,7 +175,7 @@ def grpo(context: typer.Context, config: Config) -> None:
     """Train by GRPO with video; any flag of the recipe may follow (--rows FILE, --learning_rate 1e-6, --dry-run)."""
     from egost.training.grpo import main
 
-    main(["--config", str(config), *context.args])
+    main(["--config", config, *context.args])
 
 
 @train_app.command()

@@ -67,7 +67,7 @@ def _model(demo: Demo, paradigm: Paradigm) -> TrainedModel:
     from egost.results.records import read_records
     from egost.results.run import latest_run
     from egost.results.training_table import TrainedModel
-    from egost.training.mini.controls import controls_file
+    from egost.training.demo.controls import controls_file
 
     records = read_records(latest_run(demo.evaluation(paradigm.name)))
     controls: dict[str, tuple[SampleRecord, ...]] = {
@@ -78,12 +78,18 @@ def _model(demo: Demo, paradigm: Paradigm) -> TrainedModel:
 
 
 def _under_control(records: tuple[SampleRecord, ...], path: Path) -> tuple[SampleRecord, ...]:
-    from egost.training.mini.controls import read_replies
+    from egost.training.demo.controls import read_replies
 
     replies = read_replies(path)
     return tuple(
         replace(
-            record, response=reply.response, percent=reply.percent, choice=None, frames=None, generation=None
+            record,
+            response=reply.response,
+            percent=reply.percent,
+            unscored=reply.unscored,
+            choice=None,
+            frames=None,
+            generation=None,
         )
         for record in records
         if (reply := replies[record.sample.id])
@@ -92,7 +98,7 @@ def _under_control(records: tuple[SampleRecord, ...], path: Path) -> tuple[Sampl
 
 def _plots(demo: Demo) -> list[Path]:
     from egost.training.demo.curves import FINE_TUNING, REWARD, draw
-    from egost.training.runs.csv_log import LOG_FILE
+    from egost.training.runs.callbacks import LOG_FILE
 
     log = {paradigm.name: demo.run(paradigm.name) / LOG_FILE for paradigm in demo.paradigms}
     fine_tuning, reward = demo.out / "fine_tuning.png", demo.out / "grpo.png"

@@ -1,4 +1,4 @@
-"""Train never meets test: which samples of a release the model under evaluation was trained on.
+"""`egost_training.json`, and the rule that no model is evaluated on samples that it was trained on.
 
 A checkpoint that this project trains carries `egost_training.json`, which lists its rows:
 
@@ -7,7 +7,7 @@ A checkpoint that this project trains carries `egost_training.json`, which lists
 
 A row of an earlier stage may name its own `world` and `release_revision`.
 
-`note_model` is told the model's arguments before the tasks are read (see `egost.tasks.registration`); the tasks ask
+`egost.tasks.registration` passes the model's arguments to `note_model` before lmms-eval reads the tasks; the tasks ask
 `without_trained_on` for the samples that may be evaluated.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from egost.tasks.cache import cache_root
-from egost.tasks.errors import ClipError, EgostError
+from egost.tasks.errors import ClipError, ReleaseError
 from egost.tasks.file_hashes import source_sha256
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
@@ -36,39 +36,45 @@ TRAINED_ON = "EGOST_TRAINED_ON"
 Policy = Literal["refuse", "leave-out", "allow"]
 
 
-class TrainedOnError(EgostError):
-    """The model was trained on samples that it is to be evaluated on, or its record of them cannot be read."""
-
-
 @dataclass(frozen=True, slots=True)
 class TrainedRow:
-    """sample: its id. clip_sha256: of the clip's bytes. world, revision: the release that it was of."""
+    """A sample that a checkpoint was trained on, in whichever stage.
+
+    sample: its id. clip_sha256: of the clip's bytes. world, release_revision: the release that it is from.
+    method: the stage that learnt from it (`sft`, `grpo`); empty where the manifest does not say.
+    """
 
     sample: str
     clip_sha256: str
     world: str
-    revision: str
+    release_revision: str
+    method: str = ""
 
 
 @dataclass(frozen=True)
 class TrainedRows:
-    """The rows that a checkpoint was trained on. path: its manifest; sha256: hash of the manifest's bytes."""
+    """The rows that a checkpoint was trained on, the last stage's first.
+
+    path: its manifest. sha256: hash of the manifest's bytes. content: the whole manifest, as the training wrote it.
+    """
 
     path: Path
     sha256: str
     rows: tuple[TrainedRow, ...]
+    content: Mapping[str, Any]
 
     def among(self, release: Release, samples: Iterable[Sample]) -> list[Sample]:
         """The samples that were trained on, in their order.
 
         A sample is the same when it has the same id in the same release (the official one at any revision, a mini
         world at its own), or when its clip has the same bytes and it asks for the same task and way: a clip has one
-        such question, whatever release it stands in.
+        such question, whatever release it is in.
         """
         ids = {
             row.sample
             for row in self.rows
-            if row.world == release.world and (row.world == "official" or row.revision == release.revision)
+            if row.world == release.world
+            and (row.world == "official" or row.release_revision == release.revision)
         }
         asked = {(row.clip_sha256, _task_way(row.sample)) for row in self.rows}
         return [s for s in samples if s.id in ids or (_clip_sha256(release, s), f"{s.task}_{s.way}") in asked]
@@ -90,7 +96,7 @@ def note_model(model_args: str | Mapping[str, Any]) -> None:
 def noted_manifests() -> list[TrainedRows]:
     """The manifests of the folders that the model's arguments name, whatever an adapter calls them.
 
-    A name on the hub counts with what of it lies in the hub's cache. Raises TrainedOnError for a manifest that cannot
+    A name on the hub counts with what of it lies in the hub's cache. Raises ReleaseError for a manifest that cannot
     be read.
     """
     found = [path for value in _noted if (path := _manifest_of(value))]
@@ -98,7 +104,7 @@ def noted_manifests() -> list[TrainedRows]:
 
 
 def read_manifest(path: Path) -> TrainedRows:
-    """The rows that a manifest lists. Raises TrainedOnError where it cannot be read, or is of another form."""
+    """The rows that a manifest lists. Raises ReleaseError where it cannot be read, or is of another form."""
     try:
         content = path.read_bytes()
         manifest = json.loads(content)
@@ -109,31 +115,32 @@ def read_manifest(path: Path) -> TrainedRows:
                 str(row["clip_sha256"]),
                 str(row.get("world", world)),
                 str(row.get("release_revision", revision)),
+                str(row.get("method", "")),
             )
             for row in manifest["rows"]
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrainedOnError(
+        raise ReleaseError(
             f"{path} does not tell what the checkpoint was trained on ({error!r}); expected an object with "
             "`world`, `release_revision` and `rows`, each with `sample` and `clip_sha256`. Restore the file: without "
             "it nobody can tell whether training met test."
         ) from error
-    return TrainedRows(path, hashlib.sha256(content).hexdigest(), rows)
+    return TrainedRows(path, hashlib.sha256(content).hexdigest(), rows, manifest)
 
 
 def chosen_policy() -> Policy:
-    """What `EGOST_TRAINED_ON` asks for. Raises TrainedOnError for another word."""
+    """What `EGOST_TRAINED_ON` asks for. Raises ReleaseError for another word."""
     asked = os.environ.get(TRAINED_ON) or "refuse"
     for policy in ("refuse", "leave-out", "allow"):
         if asked == policy:
             return policy
-    raise TrainedOnError(f"{TRAINED_ON} is {asked!r}; expected refuse, leave-out or allow.")
+    raise ReleaseError(f"{TRAINED_ON} is {asked!r}; expected refuse, leave-out or allow.")
 
 
 def without_trained_on(release: Release, samples: Sequence[Sample]) -> list[Sample]:
     """The samples of a task that the noted model may be evaluated on.
 
-    Raises TrainedOnError for an overlap, unless `EGOST_TRAINED_ON` says what is to be done with it, and where
+    Raises ReleaseError for an overlap, unless `EGOST_TRAINED_ON` says what is to be done with it, and where
     leaving it out would leave no sample.
     """
     manifests = noted_manifests()
@@ -145,15 +152,15 @@ def without_trained_on(release: Release, samples: Sequence[Sample]) -> list[Samp
         return list(samples)
     task = f"{samples[0].task}_{samples[0].way}"
     if policy == "refuse":
-        raise TrainedOnError(
+        raise ReleaseError(
             f"the model was trained on {len(trained)} of the {len(samples)} samples of {task} in the {release.world} "
-            f"release: {_first(trained)}. Its rows stand in {next(iter(trained.values())).path}. Set "
+            f"release: {_first(trained)}. Its rows are listed in {next(iter(trained.values())).path}. Set "
             f"{TRAINED_ON}=leave-out to evaluate it on the others (the paper's protocol), or {TRAINED_ON}=allow to "
             "evaluate it all the same, marked in the results."
         )
     kept = [s for s in samples if s.id not in trained]
     if not kept:
-        raise TrainedOnError(
+        raise ReleaseError(
             f"the model was trained on all {len(samples)} samples of {task} in the {release.world} release, so that "
             f"{TRAINED_ON}=leave-out leaves none. Leave the task out, or evaluate it on another release."
         )
@@ -161,7 +168,7 @@ def without_trained_on(release: Release, samples: Sequence[Sample]) -> list[Samp
 
 
 def overlap_metadata(release: Release) -> dict[str, Any]:
-    """What a results JSON says of the noted model's training rows; empty for a model without a manifest.
+    """The entries of a results JSON about the noted model's training rows; empty for a model without a manifest.
 
     `trained_on_overlap` counts the release's samples that were trained on, by task; `trained_on_parts` all rows of the
     official release by its part (`Part3`), which tells what is out of distribution.

@@ -48,7 +48,7 @@ def main(step: int, when: str, flags: list[str]) -> None:
         return trainer
 
     grpo.make_trainer = with_kill
-    grpo.train(recipe, args, model, dataclasses.replace(data, rewards=EvenShare(data.rows, None)))
+    grpo.train(recipe, args, model, dataclasses.replace(data, rewards=EvenShare(data.shown.rows, None)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from video_runs import World
 from egost.training import sft
 from egost.training.rows.training_rows import write_training_rows
 from egost.training.runs.resumable_run import run_manifest
+from egost.training.video.video_inputs import ShownRows
 
 CONFIGS = Path(sft.__file__).parent / "configs"
 
@@ -42,9 +43,9 @@ LORA = [
 ]
 
 
-def make(flags: list[str]) -> tuple[Any, sft.SftData]:
+def make(flags: list[str]) -> tuple[Any, ShownRows]:
     """The trainer of a recipe and its data, before the first step."""
     recipe, args, model = sft.parse(flags)
     data = sft.load_data(recipe, model.model_name_or_path)
-    record = run_manifest("sft", recipe, args, model, data.rows, data.release)
+    record = run_manifest("sft", recipe, args, model, data)
     return sft.make_trainer(recipe, args, model, data, record), data

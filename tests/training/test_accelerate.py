@@ -13,8 +13,8 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from sft_runs import CONFIGS, sft_flags
 from video_runs import World
 
+from egost.training.runs.callbacks import LOG_FILE, read_log
 from egost.training.runs.checkpoint_manifest import read_manifest
-from egost.training.runs.csv_log import LOG_FILE, read_log
 from egost.training.runs.resumable_run import FINAL
 
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))

@@ -22,14 +22,10 @@ from video_runs import World
 from egost.main import app
 from egost.model_adapters.engine import AdapterError
 from egost.tasks.release.release import open_release
-from egost.training import grpo
-from egost.training.recipe import RecipeError
-from egost.training.rows.rows import RowError
-from egost.training.runs.checkpoint_manifest import MANIFEST
-from egost.training.runs.complete_checkpoints import MARK, whole_checkpoints
-from egost.training.runs.csv_log import LOG_FILE, read_log
+from egost.tasks.release.trained_on import MANIFEST
+from egost.training import TrainingError, grpo
+from egost.training.runs.callbacks import LOG_FILE, MARK, read_log, whole_checkpoints
 from egost.training.runs.resumable_run import FINAL, run_manifest
-from egost.training.trl_version import TrlVersionError
 
 
 @pytest.fixture
@@ -83,7 +79,7 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Pa
     assert [row["sample"] for row in record["rows"]] == [
         json.loads(line)["sample"]["id"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()
     ]
-    with pytest.raises(RecipeError, match=r"holds another run: settings\.grpo\.beta differ"):
+    with pytest.raises(TrainingError, match=r"holds another run: settings\.grpo\.beta differ"):
         grpo.main([*flags, "--beta", "0.2"])
 
 
@@ -159,7 +155,7 @@ def test_a_dry_run_says_what_would_be_done(flags: list[str], tmp_path: Path) -> 
 )
 def test_a_wrong_recipe_is_named(flags: list[str], extra: list[str], says: str) -> None:
     kept = flags[2:] if extra[0] == "--config" else flags
-    with pytest.raises(RecipeError, match=says):
+    with pytest.raises(TrainingError, match=says):
         grpo.main([*kept, *extra])
 
 
@@ -169,7 +165,7 @@ def test_a_run_goes_on_with_a_server_elsewhere(flags: list[str]) -> None:
         server = ["--use_vllm", "true", "--vllm_mode", "server", "--vllm_server_base_url", url]
         recipe, args, model = grpo.parse([*flags, *server])
         data = grpo.load_data(recipe, model.model_name_or_path)
-        records.append(run_manifest("grpo", recipe, args, model, data.rows, data.release))
+        records.append(run_manifest("grpo", recipe, args, model, data.shown))
     assert not records[0].differs_from(records[1])
 
 
@@ -177,7 +173,7 @@ def test_vllm_in_one_of_several_processes_is_refused(
     flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(GRPOConfig, "world_size", 2)
-    with pytest.raises(RecipeError, match=r"there are 2 processes.*--vllm_mode server"):
+    with pytest.raises(TrainingError, match=r"there are 2 processes.*--vllm_mode server"):
         grpo.parse([*flags, "--use_vllm", "true"])
 
 
@@ -219,11 +215,11 @@ def test_rollouts_without_a_vllm_are_named(flags: list[str], monkeypatch: pytest
 def test_a_clip_that_is_not_the_rows_own_is_named(flags: list[str], world: World, tmp_path: Path) -> None:
     line = json.loads(world.rows[0].to_line())
     (tmp_path / "rows.jsonl").write_text(json.dumps(line | {"clip_sha256": "0" * 64}) + "\n")
-    with pytest.raises(RowError, match=r"1 of 1 rows cannot be shown to a model\..*is another file"):
+    with pytest.raises(TrainingError, match=r"1 of 1 rows cannot be shown to a model\..*is another file"):
         grpo.main(flags)
 
 
 def test_another_trl_is_refused(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("egost.training.trl_version.version", lambda _: "1.17.0")
-    with pytest.raises(TrlVersionError, match=r"TRL 1\.17\.0 is installed"):
+    monkeypatch.setattr("egost.training.recipe.version", lambda _: "1.17.0")
+    with pytest.raises(TrainingError, match=r"TRL 1\.17\.0 is installed"):
         grpo.main(flags)

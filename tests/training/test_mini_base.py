@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from mini_asker import Asker
 from scipy.stats import binomtest
 
 from egost.model_adapters.embedded import MINI_BASE
@@ -20,9 +21,8 @@ from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_route
+from egost.training.demo.demo import MAPS, map_mark
 from egost.training.mini import films
-from egost.training.mini.evaluate import Asker
-from egost.training.mini.pretrain import MAPS, map_mark
 from egost.training.mini.vocabulary import IN_WORDS
 
 CLIPS = 30

@@ -18,6 +18,7 @@ import torch
 
 from egost.tasks.mini_world.steps import LANDMARKS
 from egost.tasks.mini_world.walks import plan_clip
+from egost.training import TrainingError
 from egost.training.mini import films
 from egost.training.mini.architecture import fresh_model, make_processor
 from egost.training.mini.batches import Recipe
@@ -33,7 +34,7 @@ from egost.training.mini.lessons import (
 )
 from egost.training.mini.packing import collate, pack, token_grid
 from egost.training.mini.perception import KINDS, frame_labels, frame_order
-from egost.training.mini.pretrain import PretrainError, pretrain
+from egost.training.mini.pretrain import pretrain
 from egost.training.mini.vocabulary import make_tokenizer
 
 QUICK = Recipe(text=3, sight=2, both=4, echoes=2, texts=6, texts_beside=3, films=1, pool=4, warm_up=2, fall=2)
@@ -226,7 +227,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
     quick = Recipe(text=1, sight=0, both=0, texts=4)
     pretrain(quick, tmp_path / "run", tmp_path / "films")
-    with pytest.raises(PretrainError, match="seed 0"):
+    with pytest.raises(TrainingError, match="seed 0"):
         pretrain(
             Recipe(seed=1, text=1, sight=0, both=0, texts=4),
             tmp_path / "run",

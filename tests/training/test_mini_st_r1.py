@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from mini_asker import Asker
 from scipy.stats import binomtest
 
 from egost.model_adapters.embedded import MINI_BASE, MINI_ST_R1
@@ -16,9 +17,7 @@ from egost.tasks.release.release import Release
 from egost.tasks.release.trained_on import MANIFEST, read_manifest
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_choice
-from egost.training.demo.demo import FULL, TRAIN_SEED
-from egost.training.mini.evaluate import Asker
-from egost.training.mini.pretrain import MAPS, map_mark
+from egost.training.demo.demo import FULL, MAPS, TRAIN_SEED, map_mark
 
 ASKED = 24
 
@@ -35,7 +34,9 @@ def test_it_says_what_it_was_trained_on() -> None:
     rows = read_manifest(MINI_ST_R1 / MANIFEST).rows
     assert manifest["method"] == "grpo"
     assert len({row.sample for row in rows}) == FULL.rows[1]
-    assert {row.revision for row in rows} == {f"mini-1 train seed {TRAIN_SEED} clips {FULL.train_clips}"}
+    assert {row.release_revision for row in rows} == {
+        f"mini-1 train seed {TRAIN_SEED} clips {FULL.train_clips}"
+    }
     assert not Path(manifest["settings"]["model"]["model_name_or_path"]).is_absolute()
 
 

@@ -15,7 +15,8 @@ from sft_runs import make, sft_flags
 from video_runs import World, logged, make_world
 
 from egost.tasks.release.release import open_release
-from egost.training.video.answer_mask import IGNORED
+from egost.training import sft
+from egost.training.sft import IGNORED
 
 GOLDEN = FOLDER / "training" / "sft.json"
 FIGURES = ("loss", "grad_norm", "mean_token_accuracy", "entropy", "learning_rate")
@@ -29,8 +30,8 @@ def flags(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
 
 def test_the_labels_are_the_answer_and_its_end(flags: list[str], world: World) -> None:
     _, data = make(flags)
-    batch = data.collate([{"row": row} for row in range(3)])
-    assert len(set(map(len, (data.taught(row).input_ids for row in range(3))))) > 1
+    batch = sft.collate(data, [{"row": row} for row in range(3)])
+    assert len(set(map(len, (sft.taught(data, row).input_ids for row in range(3))))) > 1
     for row, labels in enumerate(batch["labels"]):
         taught = labels != IGNORED
         decoded = world.processor.tokenizer.decode(labels[taught])
@@ -44,7 +45,7 @@ def test_the_labels_are_the_answer_and_its_end(flags: list[str], world: World) -
 
 def test_the_loss_is_the_cross_entropy_of_the_answer(flags: list[str]) -> None:
     trainer, data = make(flags)
-    batch = data.collate([{"row": row} for row in range(3)])
+    batch = sft.collate(data, [{"row": row} for row in range(3)])
     model = trainer.model.eval()
     with torch.no_grad():
         found = trainer.compute_loss(model, dict(batch))
@@ -64,7 +65,7 @@ def test_another_clip_gives_another_loss(flags: list[str]) -> None:
     model = trainer.model.eval()
     with torch.no_grad():
         own, again, other = (
-            trainer.compute_loss(model, d.collate([{"row": 0}])).item() for d in (data, data, swapped)
+            trainer.compute_loss(model, sft.collate(d, [{"row": 0}])).item() for d in (data, data, swapped)
         )
     assert own == again
     assert abs(own - other) > 1e-4

@@ -21,14 +21,14 @@ from video_runs import World
 
 from egost.main import app
 from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.tasks.errors import ReleaseError
 from egost.tasks.release.release import open_release
-from egost.training import sft
-from egost.training.recipe import RecipeError
+from egost.tasks.release.trained_on import MANIFEST
+from egost.training import TrainingError, sft
 from egost.training.rows.training_rows import TrainingRow, write_training_rows
-from egost.training.runs.checkpoint_manifest import MANIFEST, ManifestError, read_manifest
-from egost.training.runs.complete_checkpoints import MARK, whole_checkpoints
-from egost.training.runs.csv_log import LOG_FILE, read_log
-from egost.training.runs.merge import MergeError, merge
+from egost.training.runs.callbacks import LOG_FILE, MARK, read_log, whole_checkpoints
+from egost.training.runs.checkpoint_manifest import read_manifest
+from egost.training.runs.merge import merge
 from egost.training.runs.resumable_run import FINAL
 
 PROCESS = ROOT / "tests" / "support" / "sft_process.py"
@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Pa
     ]
     for (name, one), other in zip(same[0].named_parameters(), same[1].parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8, msg=name)
-    with pytest.raises(RecipeError, match=r"holds another run: settings\.sft\.max_grad_norm differ"):
+    with pytest.raises(TrainingError, match=r"holds another run: settings\.sft\.max_grad_norm differ"):
         sft.main([*flags, "--max_grad_norm", "0.5"])
 
 
@@ -113,11 +113,11 @@ def test_adapters_are_merged_into_a_checkpoint_that_replies_alike(
     assert (target / MANIFEST).read_bytes() == (adapter / MANIFEST).read_bytes()
     assert not list(tmp_path.glob("*.part"))
 
-    with pytest.raises(MergeError, match=r"merged is there already"):
+    with pytest.raises(TrainingError, match=r"merged is there already"):
         merge(adapter, target)
-    with pytest.raises(MergeError, match=r"whole checkpoint, which needs no merging"):
+    with pytest.raises(TrainingError, match=r"whole checkpoint, which needs no merging"):
         merge(target, tmp_path / "again")
-    with pytest.raises(MergeError, match=r"was trained on tiny \(sha256:.*, but .*merged is sha256:"):
+    with pytest.raises(TrainingError, match=r"was trained on tiny \(sha256:.*, but .*merged is sha256:"):
         merge(adapter, tmp_path / "again", str(target))
 
 
@@ -145,7 +145,7 @@ def test_a_checkpoint_knows_its_rows_and_those_of_its_base(
     assert found.settings["sft"]["learning_rate"] == 1e-3
     assert {"torch", "transformers", "trl", "peft"} <= set(found.packages)
     (tmp_path / "two" / FINAL / MANIFEST).write_text("{}")
-    with pytest.raises(ManifestError, match="nobody knows what the checkpoint was trained on"):
+    with pytest.raises(ReleaseError, match="does not tell what the checkpoint was trained on"):
         read_manifest(tmp_path / "two" / FINAL)
 
 
@@ -205,7 +205,7 @@ def test_rows_are_taught_without_their_reasoning_where_asked(flags: list[str]) -
     recipe, _, model = sft.parse(plain)
     data = sft.load_data(recipe, model.model_name_or_path)
     tokenizer = data.renderer.processor.tokenizer
-    assert tokenizer.decode(data.answer_ids(0)) == data.rows[0].sample.answer + "<|im_end|>"
+    assert tokenizer.decode(sft.answer_ids(data, 0)) == data.rows[0].sample.answer + "<|im_end|>"
     assert "<think>" not in data.renderer.text(data.rows[0].sample)
 
 
@@ -226,7 +226,7 @@ def test_a_wrong_recipe_is_named(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     kept = flags[2:] if extra[0] == "--config" else flags
-    with pytest.raises(RecipeError, match=says):
+    with pytest.raises(TrainingError, match=says):
         sft.main([*kept, *extra])
 
 
@@ -246,7 +246,7 @@ def test_rows_without_reasoning_are_not_taught_as_such(
     write_training_rows(
         tmp_path / "rows.jsonl", [world.rows[0], TrainingRow(row.sample, "", row.clip_sha256)]
     )
-    with pytest.raises(RecipeError, match=rf"1 of 2 rows .* for example {row.sample.id}"):
+    with pytest.raises(TrainingError, match=rf"1 of 2 rows .* for example {row.sample.id}"):
         sft.main(flags)
 
 

@@ -10,8 +10,8 @@ import torch
 from transformers import Qwen2VLForConditionalGeneration
 from video_runs import World, logged, make_trainer
 
-from egost.training.video.clip_encoder import VideoModelError, check_video_model
-from egost.training.video_grpo import VideoRolloutError
+from egost.training import TrainingError
+from egost.training.video.clip_encoder import check_video_model
 
 
 def weights(trainer: Any) -> dict[str, torch.Tensor]:
@@ -228,10 +228,10 @@ def test_equation_2_takes_the_place_of_the_advantage(world: World, tmp_path: Pat
 
 @pytest.mark.parametrize("setting", ["use_vllm", "use_transformers_continuous_batching"])
 def test_rollouts_without_the_video_are_refused(world: World, tmp_path: Path, setting: str) -> None:
-    with pytest.raises(VideoRolloutError, match=setting):
+    with pytest.raises(TrainingError, match=setting):
         make_trainer(world, tmp_path, **{setting: True})
 
 
 def test_a_model_without_video_is_refused() -> None:
-    with pytest.raises(VideoModelError, match="Linear is no model"):
+    with pytest.raises(TrainingError, match="Linear is no model"):
         check_video_model(torch.nn.Linear(1, 1))

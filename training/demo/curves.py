@@ -10,15 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from egost.tasks.cache import write_whole
-from egost.tasks.errors import EgostError
-from egost.training.runs.csv_log import read_log
+from egost.training import TrainingError
+from egost.training.runs.callbacks import read_log
 
 SMOOTH = 10
 """Steps that the strong line is a mean of."""
-
-
-class CurveError(EgostError):
-    """A run's log does not hold what is to be drawn."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +36,10 @@ REWARD = (
 
 
 def curve(log: Path, column: str) -> tuple[list[int], list[float]]:
-    """Steps and values of a column. Raises CurveError where the log has none."""
+    """Steps and values of a column. Raises TrainingError where the log has none."""
     found = [(int(row["step"]), float(row[column])) for row in read_log(log) if row.get(column)]
     if not found:
-        raise CurveError(f"{log} has no figures of {column}: the run did not log a step. Train again.")
+        raise TrainingError(f"{log} has no figures of {column}: the run did not log a step. Train again.")
     return [step for step, _ in found], [value for _, value in found]
 
 

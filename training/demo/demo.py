@@ -4,8 +4,8 @@
 
 Walks are rendered for training and for the test, rows are built with reverse thinking, a base checkpoint is fine-tuned
 on them with and without reasoning, GRPO goes on from both, and each checkpoint is evaluated by the plain lmms-eval
-command, with its controls (paper, section 5.3 and Table 3). Every step is a command of its own in the folder's
-`steps/`; the same demo again does what is missing.
+command, with its controls (paper, section 5.3 and Table 3). Every step is a command, with a record in the folder's
+`steps/`; the same demo again does the steps that are missing.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Literal
 from rich.console import Console
 
 from egost.model_adapters.run_plan import RunOptions, model_named, plan_run
-from egost.tasks.errors import EgostError
-from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.mini_world.walks import ClipPlan, plan_clip
 from egost.tasks.release.trained_on import MANIFEST
 from egost.tasks.sample import WAYS
+from egost.training import TrainingError
+from egost.training.demo.controls import DIRECT_TOKENS, Control, controls_file
 from egost.training.demo.demo_steps import Command, Step, run_steps
-from egost.training.mini.controls import controls_file
-from egost.training.mini.evaluate import Control
+from egost.training.recipe import CONFIGS
 from egost.training.rows.build_rows import ROWS
 from egost.training.runs.resumable_run import FINAL
 
@@ -33,9 +33,6 @@ KINDS = ("direction", "landmark")
 
 TASKS = tuple(f"egost_mini_{kind}_{way}" for kind in KINDS for way in WAYS)
 
-DIRECT_TOKENS = 8
-"""Most tokens of a reply that is a letter."""
-
 AT_ONCE = 2
 """Steps that run side by side: a model this small gains little from a second thread."""
 
@@ -43,14 +40,12 @@ TRAIN_SEED, TEST_SEED = 630, 3582
 """Seeds of the walks; the splits `train` and `test` share no map whatever the seeds."""
 
 _WITHOUT_REASONING = ("--prompt", "direct", "--max_completion_length", str(DIRECT_TOKENS))
-_CONFIGS = Path(__file__).parents[1] / "configs"
+
+MAPS = "pretraining_maps.txt"
+"""File of a checkpoint with the map of each film that it was pre-trained on, one a line (see `map_mark`)."""
 
 Split = Literal["train", "test"]
 Name = Literal["base", "sft", "st_cot", "sft_grpo", "st_r1"]
-
-
-class MapsError(EgostError):
-    """Walks that the base checkpoint was pre-trained on are to be trained or tested on."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class DemoSize:
 
     train_clips, test_clips: walks. rows: the nested subsets of training rows that fine-tuning and GRPO learn from.
     fewer_sft, fewer_grpo: flags that make a run shorter than its recipe. reply_tokens: most of a reply that reasons.
-    batch: questions that are asked at once. seconds: about how long a short step, GRPO and an evaluation take.
+    batch: questions that are asked at once.
     """
 
     train_clips: int
@@ -69,7 +64,6 @@ class DemoSize:
     fewer_grpo: tuple[str, ...]
     reply_tokens: int
     batch: int
-    seconds: tuple[float, float, float]
 
 
 FULL = DemoSize(
@@ -81,7 +75,6 @@ FULL = DemoSize(
     fewer_grpo=("--per_device_train_batch_size", "32", "--max_steps", "300"),
     reply_tokens=192,
     batch=16,
-    seconds=(240, 900, 120),
 )
 """500 questions a task, both ways together; rows of Table 3's subsets."""
 
@@ -93,7 +86,6 @@ QUICK = DemoSize(
     fewer_grpo=("--max_steps", "3", "--per_device_train_batch_size", "8", "--max_completion_length", "24"),
     reply_tokens=24,
     batch=16,
-    seconds=(25, 30, 40),
 )
 
 
@@ -164,42 +156,44 @@ class Demo:
 
 
 def make_demo(demo: Demo, console: Console) -> dict[str, float]:
-    """Do all that is not done yet, and give the seconds of each step. Raises EgostError."""
+    """Run the steps that are missing, and return the seconds of each. Raises EgostError."""
     demo = replace(demo, out=demo.out.absolute(), base=demo.base.absolute())
     check_maps(demo)
     return run_steps(demo_steps(demo), demo.out, at_once=AT_ONCE, console=console)
 
 
 def check_maps(demo: Demo) -> None:
-    """Raise MapsError where the base checkpoint names a map of its pre-training that is walked here again."""
-    from egost.training.mini.pretrain import MAPS, map_mark
-
+    """Raise TrainingError where the base checkpoint names a map of its pre-training that is walked here again."""
     named = demo.base / MAPS
     seen = set(named.read_text(encoding="utf-8").split()) if named.is_file() else set()
     for split, clips, seed in demo.planned_walks:
         maps = (map_mark(plan_clip(seed, split, number)) for number in range(clips)) if seen else ()
         if again := seen.intersection(maps):
-            raise MapsError(
+            raise TrainingError(
                 f"{len(again)} walks of the split {split} have maps that {demo.base} was pre-trained on ({named}), "
                 f"for example {min(again)}. Take other seeds."
             )
 
 
+def map_mark(walk: ClipPlan) -> str:
+    """The first 64 bits of the hash of a walk's map, hexadecimal."""
+    return walk.truth.map_hash[:16]
+
+
 def demo_steps(demo: Demo) -> tuple[Step, ...]:
     """All steps, each after those that it needs."""
     size = demo.size
-    brief, long, asked = size.seconds
     fine_tuned, rewarded = (demo.rows(count) / ROWS for count in size.rows)
     few, many = (f"rows-{count}" for count in size.rows)
     steps = [
-        *(_walks(demo, *planned, brief) for planned in demo.planned_walks),
+        *(_walks(demo, *planned) for planned in demo.planned_walks),
         *(_rows(demo, count) for count in size.rows),
-        _training(demo, "st_cot", "mini_cot_sft", demo.base, fine_tuned, (few,), brief),
-        _training(demo, "sft", "mini_sft", demo.base, fine_tuned, (few,), brief),
-        _training(demo, "st_r1", "mini_grpo", demo.run("st_cot") / FINAL, rewarded, ("st_cot", many), long),
-        _training(demo, "sft_grpo", "mini_grpo", demo.run("sft") / FINAL, rewarded, ("sft", many), long),
-        *(_evaluation(demo, paradigm, asked) for paradigm in demo.paradigms),
-        _controls(demo, asked),
+        _training(demo, "st_cot", "mini_cot_sft", demo.base, fine_tuned, (few,)),
+        _training(demo, "sft", "mini_sft", demo.base, fine_tuned, (few,)),
+        _training(demo, "st_r1", "mini_grpo", demo.run("st_cot") / FINAL, rewarded, ("st_cot", many)),
+        _training(demo, "sft_grpo", "mini_grpo", demo.run("sft") / FINAL, rewarded, ("sft", many)),
+        *(_evaluation(demo, paradigm) for paradigm in demo.paradigms),
+        _controls(demo),
     ]
     return tuple(steps)
 
@@ -217,10 +211,10 @@ def _quiet(demo: Demo, split: Split) -> dict[str, str]:
     }
 
 
-def _walks(demo: Demo, split: Split, clips: int, seed: int, seconds: float) -> Step:
+def _walks(demo: Demo, split: Split, clips: int, seed: int) -> Step:
     root = demo.walks(split)
     words = _egost("data", "mini", "--out", root, "--clips", clips, "--seed", seed, "--split", split)
-    return Step(f"walks-{split}", (), root, "egost_mini.json", lambda: Command(words, {}), seconds)
+    return Step(f"walks-{split}", (), root, "egost_mini.json", lambda: Command(words, {}))
 
 
 def _rows(demo: Demo, count: int) -> Step:
@@ -229,24 +223,22 @@ def _rows(demo: Demo, count: int) -> Step:
         *("train", "data", "--world", "mini", "--root", root, "--tasks", "direction,landmark"),
         *("--rows", count, "--out", out),
     )
-    return Step(f"rows-{count}", ("walks-train",), out, "README.md", lambda: Command(words, {}), 10)
+    return Step(f"rows-{count}", ("walks-train",), out, "README.md", lambda: Command(words, {}))
 
 
-def _training(
-    demo: Demo, name: Name, config: str, base: Path, rows: Path, needs: tuple[str, ...], seconds: float
-) -> Step:
+def _training(demo: Demo, name: Name, config: str, base: Path, rows: Path, needs: tuple[str, ...]) -> Step:
     size, method = demo.size, "grpo" if "grpo" in config else "sft"
     words = _egost(
-        *("train", method, _CONFIGS / f"{config}.yaml", "--model_name_or_path", base, "--rows", rows),
+        *("train", method, CONFIGS / f"{config}.yaml", "--model_name_or_path", base, "--rows", rows),
         *("--output_dir", demo.run(name), "--disable_tqdm", "true"),
         *(size.fewer_sft if method == "sft" else size.fewer_grpo),
         *(_WITHOUT_REASONING if name == "sft_grpo" else ()),
     )
     made = f"{FINAL}/{MANIFEST}"
-    return Step(name, needs, demo.run(name), made, lambda: Command(words, _quiet(demo, "train")), seconds)
+    return Step(name, needs, demo.run(name), made, lambda: Command(words, _quiet(demo, "train")))
 
 
-def _evaluation(demo: Demo, paradigm: Paradigm, seconds: float) -> Step:
+def _evaluation(demo: Demo, paradigm: Paradigm) -> Step:
     needs = ("walks-test",) if paradigm.name == "base" else ("walks-test", paradigm.name)
 
     def command() -> Command:
@@ -264,25 +256,21 @@ def _evaluation(demo: Demo, paradigm: Paradigm, seconds: float) -> Step:
         return Command(planned.command, {**_quiet(demo, "test"), **planned.settings})
 
     where = demo.evaluation(paradigm.name)
-    return Step(f"evaluate-{paradigm.name}", needs, where, "**/*_results.json", command, seconds)
+    return Step(f"evaluate-{paradigm.name}", needs, where, "**/*_results.json", command)
 
 
-def _controls(demo: Demo, seconds: float) -> Step:
+def _controls(demo: Demo) -> Step:
     asked = [
         f"{p.name}:{p.prompt}:{control}:{p.checkpoint}"
         for p in demo.paradigms
         for control in demo.controls_of(p.name)
     ]
     words = (
-        *(sys.executable, "-m", "egost.training.mini.controls", "--walks", str(demo.walks("test"))),
-        *("--out", str(demo.controls), "--tokens", str(demo.size.reply_tokens)),
-        *(word for kind in KINDS for word in ("--task", kind)),
-        *asked,
+        *(sys.executable, "-m", "egost.training.demo.controls", "--out", str(demo.controls)),
+        *("--tasks", ",".join(TASKS), "--tokens", str(demo.size.reply_tokens)),
+        *("--batch", str(demo.size.batch), *asked),
     )
     needs = ("walks-test", *(p.name for p in demo.paradigms if p.name != "base"))
-    last = controls_file(
-        demo.controls, demo.paradigms[-1].name, demo.controls_of(demo.paradigms[-1].name)[-1]
-    )
-    return Step(
-        "controls", needs, demo.controls, last.name, lambda: Command(words, _quiet(demo, "test")), seconds
-    )
+    last = demo.paradigms[-1].name
+    made = controls_file(demo.controls, last, demo.controls_of(last)[-1]).name
+    return Step("controls", needs, demo.controls, made, lambda: Command(words, _quiet(demo, "test")))

@@ -24,9 +24,9 @@ import torch
 import typer
 from rich.console import Console
 
-from egost.tasks.errors import EgostError
 from egost.tasks.mini_world.steps import LANDMARKS, PATTERNS, TURNS
-from egost.tasks.mini_world.walks import ClipPlan
+from egost.training import TrainingError
+from egost.training.demo.demo import MAPS, map_mark
 from egost.training.mini.architecture import fresh_model, make_processor
 from egost.training.mini.batches import Batch, Lessons, Recipe, batches_ahead
 from egost.training.mini.films import plan
@@ -43,13 +43,6 @@ from egost.training.mini.perception import (
     truth_loss,
 )
 from egost.training.mini.vocabulary import make_tokenizer
-
-MAPS = "pretraining_maps.txt"
-"""File of a checkpoint that names the map of each film that it was taught with, one a line (see `map_mark`)."""
-
-
-class PretrainError(EgostError):
-    """Pre-training cannot go on; the message says why."""
 
 
 class Trainer:
@@ -98,7 +91,7 @@ class Trainer:
         if batch.film_rows is not None:
             text = text + self._films(batch, batch.film_rows, figures)
         if not torch.isfinite(text):
-            raise PretrainError(
+            raise TrainingError(
                 f"the loss of step {self.step} is {text.item()}. Start again with a lower --rate "
                 f"than {self.recipe.rate}."
             )
@@ -202,7 +195,7 @@ class Trainer:
         beside.replace(self.folder / "state.pt")
 
     def resume(self) -> None:
-        """Take up the folder's state where there is one. Raises PretrainError when it is of another recipe."""
+        """Take up the folder's state where there is one. Raises TrainingError when it is of another recipe."""
         path = self.folder / "state.pt"
         if not path.is_file():
             return
@@ -220,7 +213,7 @@ class Trainer:
         }
         mine, other = asdict(self.recipe), state["recipe"]
         if differing := [name for name in mine if name not in lengths and mine[name] != other.get(name)]:
-            raise PretrainError(
+            raise TrainingError(
                 f"{path} belongs to another recipe: {', '.join(f'{n} {other.get(n)}' for n in differing)}. "
                 "Name another folder, or give the same options; the stages' lengths and what the last one mixes may "
                 "change."
@@ -242,11 +235,6 @@ class Trainer:
         shutil.rmtree(target, ignore_errors=True)
         beside.rename(target)
         return target
-
-
-def map_mark(walk: ClipPlan) -> str:
-    """The first 64 bits of the hash of a walk's map, hexadecimal."""
-    return walk.truth.map_hash[:16]
 
 
 class Log:
@@ -285,7 +273,7 @@ def pretrain(recipe: Recipe, folder: Path, films: Path, every: int = 25) -> Path
     """Run the recipe, or go on with it, and give the checkpoint's folder.
 
     films: where rendered films are kept. every: steps between two lines of progress, and four times as many between
-    two states. Raises PretrainError.
+    two states. Raises TrainingError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(recipe, folder)

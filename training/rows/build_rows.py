@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from egost.tasks.cache import cache_root, write_whole
-from egost.tasks.errors import EgostError
 from egost.tasks.file_hashes import source_sha256
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample, TaskKind
+from egost.training import TrainingError
 from egost.training.rows.data_card import data_card, markdown
+from egost.training.rows.released_rows import StR1Row
 from egost.training.rows.reverse_thinking import OTHER_WAY, think
-from egost.training.rows.rows import StR1Row
 from egost.training.rows.splits import By, HoldOut, Split, split_rows
 from egost.training.rows.training_rows import TrainingRow, write_training_rows
 
@@ -36,10 +36,6 @@ Thinks = Mapping[str, str]
 
 Writer = Callable[[Sequence[tuple[Sample, Sample]]], tuple[Thinks, dict[str, str]]]
 """Writes reasoning for (sample, route of the other way), by the sample's id; and says why it could not, by the same."""
-
-
-class BuildError(EgostError):
-    """No rows can be built of this release, or released rows do not match it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ def build_rows(release: Release, plan: BuildPlan, writer: Writer | None = None, 
     writer: writes the reasoning; by default the templates of `reverse_thinking`. label: its name, for the card.
     A sample whose clip has no route of the other way is not chosen, one that the writer fails on is left out; both
     are listed in `without_row`.
-    Raises SplitError where the release has too few samples, ClipError where a chosen clip is not there.
+    Raises TrainingError where the release has too few samples, ClipError where a chosen clip is not there.
     """
     samples = [s for s in release.index.samples if s.task in plan.tasks]
     routes = other_routes(release)
@@ -119,7 +115,7 @@ def build_released(release: Release, released: Sequence[StR1Row], *, with_think:
     """The authors' rows as rows of a release, in their order; the rest of its multiple choice is the test.
 
     A row is a sample when clip, options and right letter are the same, and the question but for its introduction.
-    Raises BuildError, with all that did not match, where one of them is not found.
+    Raises TrainingError, with all that did not match, where one of them is not found.
     """
     by_clip: defaultdict[str, list[Sample]] = defaultdict(list)
     choices = [s for s in release.index.samples if s.options]
@@ -139,7 +135,7 @@ def build_released(release: Release, released: Sequence[StR1Row], *, with_think:
             matched[found.id] = (found, row)
     if faults:
         shown = "\n  ".join(faults[:20]) + ("\n  ..." if len(faults) > 20 else "")
-        raise BuildError(
+        raise TrainingError(
             f"{len(faults)} of {len(released)} released rows are not in the {release.world} release (revision "
             f"{release.revision}):\n  {shown}\nName the release that they were cut from, or a copy of the file "
             "without these lines."

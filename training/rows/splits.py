@@ -15,8 +15,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from egost.tasks.errors import EgostError
 from egost.tasks.sample import Sample
+from egost.training import TrainingError
 
 SUBSETS = (63, 126, 252, 378, 504, 630)
 """Numbers of training rows in Table 3."""
@@ -27,10 +27,6 @@ HoldOut = Literal["sun3d", "outdoor"]
 By = Literal["rows", "clips"]
 
 T = TypeVar("T")
-
-
-class SplitError(EgostError):
-    """A release cannot be divided as asked."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +64,16 @@ def split_rows(
 
     Every prefix of the training rows holds tasks, ways and sources (with `by="clips"`: sources) in the proportions of
     the whole.
-    Raises SplitError where there are fewer samples than rows, or nothing is held out.
+    Raises TrainingError where there are fewer samples than rows, or nothing is held out.
     """
     pool = [s for s in samples if s.source != hold_out]
     if hold_out and len(pool) == len(samples):
-        raise SplitError(
+        raise TrainingError(
             f"no clip of this release is of the source '{hold_out}': there is nothing to hold out."
         )
     candidates = [s for s in pool if usable(s)]
     if len(candidates) < rows or rows < 1:
-        raise SplitError(
+        raise TrainingError(
             f"{rows} training rows were asked for; {len(candidates)} of this release's {len(samples)} samples can be "
             f"trained on{f' without {hold_out}' if hold_out else ''}. Ask for 1 to {len(candidates)}."
         )

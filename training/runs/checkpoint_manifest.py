@@ -1,10 +1,10 @@
-"""`egost_training.json`: what a checkpoint was made of, carried by every checkpoint that training or merging writes.
+"""Writes `egost_training.json`: what a checkpoint was made from, with every checkpoint of training or merging.
 
     {"method": "sft", "base": "Qwen/Qwen2-VL-7B-Instruct", "base_revision": "895c3a49...", "world": "official",
      "release_revision": "54971f7...", "seed": 42, "settings": {...}, "packages": {"trl": "1.16.0", ...},
      "rows": [{"sample": "Part3/direction_reverse/17", "clip_sha256": "4f1c...", "world": "official", ...}]}
 
-An evaluation reads the rows, so that it does not ask what the checkpoint was trained on.
+An evaluation reads the rows (`egost.tasks.release.trained_on`) and leaves them out or refuses to run.
 """
 
 from __future__ import annotations
@@ -18,31 +18,13 @@ from typing import Any, Literal
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.tasks.cache import write_whole
-from egost.tasks.errors import EgostError
-from egost.tasks.release.trained_on import MANIFEST as MANIFEST
+from egost.tasks.errors import ReleaseError
+from egost.tasks.release import trained_on
+from egost.tasks.release.trained_on import MANIFEST, TrainedRow
 from egost.tasks.sample import World
 from egost.training.rows.training_rows import TrainingRow
 
 _PACKAGES = ("egost", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "deepspeed")
-
-
-class ManifestError(EgostError):
-    """A checkpoint's `egost_training.json` cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedRow:
-    """A sample that a checkpoint has learnt from, in whichever stage.
-
-    sample: id in the release. clip_sha256: of the clip file. world, release_revision: the release that it is of.
-    method: the stage that learnt from it.
-    """
-
-    sample: str
-    clip_sha256: str
-    world: str
-    release_revision: str
-    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +71,7 @@ def new_manifest(
     """The manifest of a run that begins with a checkpoint; its base's rows are taken over.
 
     revision: of a hub id; a folder has none. Raises AdapterError for a checkpoint that is not on this disk,
-    ManifestError for a base whose manifest cannot be read.
+    ReleaseError for a base whose manifest cannot be read.
     """
     base = checkpoint_identity(checkpoint, None if Path(checkpoint).expanduser().is_dir() else revision)
     own = tuple(TrainedRow(row.sample.id, row.clip_sha256, world, release_revision, method) for row in rows)
@@ -108,17 +90,17 @@ def new_manifest(
 
 
 def read_manifest(folder: Path) -> CheckpointManifest | None:
-    """The manifest of a folder; None where it has none. Raises ManifestError for one that cannot be read."""
+    """The manifest of a folder; None where it has none. Raises ReleaseError for one that cannot be read."""
     path = folder / MANIFEST
     if not path.is_file():
         return None
+    found = trained_on.read_manifest(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return CheckpointManifest(**{**found, "rows": tuple(TrainedRow(**row) for row in found["rows"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ManifestError(
-            f"{path} cannot be read ({error!r}), so nobody knows what the checkpoint was trained on. Get the "
-            "checkpoint again, or train it again with this version."
+        return CheckpointManifest(**{**found.content, "rows": found.rows})
+    except TypeError as error:
+        raise ReleaseError(
+            f"{path} is no manifest of this version ({error}), so nobody knows what the checkpoint was trained on. Get "
+            "the checkpoint again, or train it again with this version."
         ) from error
 
 

@@ -11,14 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from egost.model_adapters.checkpoints import Checkpoint, checkpoint_identity
-from egost.tasks.errors import EgostError
+from egost.training import TrainingError
 from egost.training.runs.checkpoint_manifest import CheckpointManifest, read_manifest
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-
-
-class MergeError(EgostError):
-    """Adapters cannot be put into a base model, or the place for the result is taken."""
 
 
 def merge(adapter: Path, target: Path, base: str | None = None) -> Checkpoint:
@@ -27,14 +23,14 @@ def merge(adapter: Path, target: Path, base: str | None = None) -> Checkpoint:
     adapter: a folder that PEFT wrote. target: the new folder, written beside and renamed; what is there is not
     overwritten. base: folder or hub id of the unquantised model, by default the one that the adapters name. The
     weights keep the base's dtype; the processor is the adapters' own where they have one, else the base's.
-    Raises MergeError, and AdapterError for a base that is not on this disk.
+    Raises TrainingError, and AdapterError for a base that is not on this disk.
     """
     config, record = _adapter_config(adapter), read_manifest(adapter)
     if target.exists():
-        raise MergeError(f"{target} is there already. Give another folder, or delete it.")
+        raise TrainingError(f"{target} is there already. Give another folder, or delete it.")
     name = base or config.get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
-        raise MergeError(f"{adapter / 'adapter_config.json'} names no base model. Give --base.")
+        raise TrainingError(f"{adapter / 'adapter_config.json'} names no base model. Give --base.")
     origin = checkpoint_identity(name)
     _check_base(record, origin, adapter)
     beside = target.with_name(target.name + ".part")
@@ -59,7 +55,7 @@ def _write(adapter: Path, base: Path, folder: Path) -> None:
         # Adapters with NaN would make a whole checkpoint of noise.
         merged = adapted.merge_and_unload(safe_merge=True)
     except (RuntimeError, ValueError) as error:
-        raise MergeError(
+        raise TrainingError(
             f"the adapters of {adapter} cannot be put into {base}: {error}. Give --base the model that they were "
             "trained on."
         ) from error
@@ -74,7 +70,7 @@ def _adapter_config(adapter: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         whole = (adapter / "config.json").is_file()
-        raise MergeError(
+        raise TrainingError(
             f"{adapter} holds no adapters ({error}). "
             + (
                 "It is a whole checkpoint, which needs no merging."
@@ -83,13 +79,13 @@ def _adapter_config(adapter: Path) -> dict[str, Any]:
             )
         ) from error
     if not isinstance(config, dict):
-        raise MergeError(f"{path} holds no JSON object; it is no adapter's config.")
+        raise TrainingError(f"{path} holds no JSON object; it is no adapter's config.")
     return config
 
 
 def _check_base(record: CheckpointManifest | None, base: Checkpoint, adapter: Path) -> None:
     if record and record.base_revision != base.revision:
-        raise MergeError(
+        raise TrainingError(
             f"{adapter} was trained on {record.base} ({record.base_revision[:19]}), but {base.folder} is "
             f"{base.revision[:19]}. Give --base the checkpoint that it was trained on."
         )

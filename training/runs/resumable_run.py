@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from transformers import PreTrainedModel
 
-from egost.tasks.release.release import Release
+from egost.training import TrainingError
+from egost.training.recipe import RowsRecipe
+from egost.training.runs.callbacks import LOG_FILE, remove_unfinished, whole_checkpoints
 from egost.training.runs.checkpoint_manifest import CheckpointManifest, new_manifest, read_manifest
-from egost.training.runs.csv_log import LOG_FILE
-from egost.training.recipe import RecipeError, RowsRecipe
-from egost.training.rows.training_rows import TrainingRow
-from egost.training.runs.complete_checkpoints import remove_unfinished, whole_checkpoints
+from egost.training.video.video_inputs import ShownRows
 
 FINAL = "final"
 
@@ -48,49 +47,29 @@ _WITHOUT_EFFECT = frozenset(
 with others."""
 
 
-def run_manifest(
+def train_resumably(
     method: Literal["sft", "grpo"],
     recipe: RowsRecipe,
     args: Any,
     model: Any,
-    rows: Sequence[TrainingRow],
-    release: Release,
-) -> CheckpointManifest:
-    """What a checkpoint of a run is made of: its rows, its base, and every setting that changes the result.
+    shown: ShownRows,
+    make_trainer: Callable[[CheckpointManifest], Any],
+) -> None:
+    """Train a recipe from its start or from the last whole checkpoint of its folder, and write `final/`.
 
-    method: `sft` or `grpo`. args: the trainer's settings. model: TRL's ModelConfig. The rows stand in the manifest
-    themselves, so that their file may be moved.
+    args: the trainer's settings. model: TRL's ModelConfig. make_trainer: gets what a checkpoint records.
+    Raises TrainingError where the folder holds a run of other rows or settings, which must not be mixed.
     """
-    return new_manifest(
-        method,
-        model.model_name_or_path,
-        model.model_revision,
-        rows,
-        world=recipe.world,
-        release_revision=release.revision,
-        seed=args.seed,
-        settings={
-            **{k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("rows", "dry_run")},
-            "model": {k: v for k, v in dataclasses.asdict(model).items() if v is not None},
-            method: {name: value for name, value in args.to_dict().items() if name not in _WITHOUT_EFFECT},
-        },
-    )
-
-
-def check_same_run(output: Path, record: CheckpointManifest) -> None:
-    """Raise RecipeError where the folder holds a run of other rows or settings, which must not be mixed."""
+    output = Path(args.output_dir)
+    record = run_manifest(method, recipe, args, model, shown)
     found = read_manifest(output)
     if found and (differing := record.differs_from(found)):
-        raise RecipeError(
+        raise TrainingError(
             f"{output} holds another run: {', '.join(differing[:6])} differ. Give another --output_dir, or delete that "
             "folder to begin anew."
         )
-
-
-def train_whole(trainer: Any, record: CheckpointManifest) -> None:
-    """Train, going on from the last whole checkpoint of the run's folder, and write `final/`."""
+    trainer = make_trainer(record)
     args = trainer.args
-    output = Path(args.output_dir)
     with args.main_process_first(desc="looking for checkpoints"):
         if args.should_save:
             for broken in remove_unfinished(output):
@@ -106,6 +85,29 @@ def train_whole(trainer: Any, record: CheckpointManifest) -> None:
     if args.should_save:
         print(f"Trained: {output / FINAL}. Figures: {output / LOG_FILE}")
     trainer.end()
+
+
+def run_manifest(
+    method: Literal["sft", "grpo"], recipe: RowsRecipe, args: Any, model: Any, shown: ShownRows
+) -> CheckpointManifest:
+    """What a checkpoint of a run records: its rows, its base, and every setting that changes the result.
+
+    The manifest holds the rows' ids themselves, so that their file may be moved.
+    """
+    return new_manifest(
+        method,
+        model.model_name_or_path,
+        model.model_revision,
+        shown.rows,
+        world=recipe.world,
+        release_revision=shown.release.revision,
+        seed=args.seed,
+        settings={
+            **{k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("rows", "dry_run")},
+            "model": {k: v for k, v in dataclasses.asdict(model).items() if v is not None},
+            method: {name: value for name, value in args.to_dict().items() if name not in _WITHOUT_EFFECT},
+        },
+    )
 
 
 def restore_weights(trainer: Any, checkpoint: Path) -> None:

@@ -13,15 +13,11 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from egost.tasks.errors import EgostError
+from egost.training import TrainingError
 from egost.training.video.video_inputs import ShownSample
 
 if TYPE_CHECKING:
     import torch
-
-
-class VideoModelError(EgostError):
-    """A model is none of those whose video input the trainer knows how to fill."""
 
 
 class ClipEncoder:
@@ -68,7 +64,7 @@ class ClipEncoder:
 
 
 def check_video_model(model: Any) -> None:
-    """Raise VideoModelError unless the model takes features of a video in the place of its pixels."""
+    """Raise TrainingError unless the model takes features of a video in the place of its pixels."""
     takes = inspect.signature(type(model).forward).parameters
     inner = getattr(model, "model", None)
     if (
@@ -78,7 +74,7 @@ def check_video_model(model: Any) -> None:
         and hasattr(model.config, "video_token_id")
     ):
         return
-    raise VideoModelError(
+    raise TrainingError(
         f"{type(model).__name__} is no model whose video input can be filled; expected one of the Qwen2-VL or "
         "Qwen2.5-VL family. Give --model_name_or_path a checkpoint of one."
     )

@@ -12,6 +12,7 @@ another test.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,20 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 from egost.model_adapters.families import VIDEO_METADATA
 from egost.tasks.clips.clips import Clip
-from egost.tasks.clips.protocols import N_FRAMES
-from egost.tasks.errors import EgostError
-from egost.tasks.prompts import Prompt
+from egost.tasks.clips.protocols import N_FRAMES, parse_protocol
+from egost.tasks.prompts import Prompt, load_prompt
+from egost.tasks.release.release import Release, open_release
 from egost.tasks.sample import Sample
+from egost.training import TrainingError
+from egost.training.recipe import RowsRecipe
+from egost.training.rows.training_rows import TrainingRow, row_clips
 
 if TYPE_CHECKING:
     import torch
 
 SYSTEM_PROMPT = "You are a helpful assistant."
-"""What lmms-eval's `qwen2_vl` and `qwen2_5_vl` say first where they are not told otherwise."""
-
-
-class ProcessorError(EgostError):
-    """A checkpoint's processor is missing or is not one of the Qwen2-VL family."""
+"""What lmms-eval's `qwen2_vl` and `qwen2_5_vl` say first unless they are given another system prompt."""
 
 
 @dataclass(frozen=True)
@@ -168,10 +168,58 @@ class VideoRenderer:
         return resized.float()
 
 
+@dataclass(frozen=True)
+class ShownRows:
+    """The rows of a run with their clips, and how the model sees them; `row` is a place in `rows`."""
+
+    release: Release
+    rows: tuple[TrainingRow, ...]
+    clips: tuple[Clip, ...]
+    renderer: VideoRenderer
+
+    def show(self, row: int) -> ShownSample:
+        """The row's question and clip as the model sees them; the frames are read now."""
+        return self.renderer.render(self.rows[row].sample, self.clips[row])
+
+    def prompt_lengths(self) -> list[int]:
+        """Tokens of each row's prompt with its video."""
+        return [
+            self.renderer.prompt_length(row.sample, clip)
+            for row, clip in zip(self.rows, self.clips, strict=True)
+        ]
+
+    def check_lengths(self, lengths: Sequence[int], limit: int, what: str, flag: str) -> None:
+        """Raise TrainingError where a row has more tokens than the limit: cut short, it would lose a part.
+
+        what: what has the lengths (`prompts`), for the message. flag: name of the limit.
+        """
+        if max(lengths) > limit:
+            longest = self.rows[lengths.index(max(lengths))].sample.id
+            raise TrainingError(
+                f"{sum(length > limit for length in lengths)} of {len(lengths)} {what} are longer than {flag} "
+                f"({limit} tokens); the longest, of {longest}, has {max(lengths)}. Raise it, or lower largest_pixels."
+            )
+
+
+def open_rows(recipe: RowsRecipe, rows: tuple[TrainingRow, ...], checkpoint: str) -> ShownRows:
+    """The rows with their clips, decoded where the cache has none, and the processor of a checkpoint.
+
+    Raises TrainingError for clips that cannot be used or a checkpoint that takes no video.
+    """
+    release = open_release(recipe.world)
+    pixels = PixelLimits(recipe.smallest_pixels, recipe.largest_pixels)
+    return ShownRows(
+        release=release,
+        rows=rows,
+        renderer=VideoRenderer(load_processor(checkpoint, pixels), load_prompt(recipe.prompt), pixels),
+        clips=tuple(row_clips(rows, release, parse_protocol(recipe.protocol))),
+    )
+
+
 def load_processor(checkpoint: str | Path, pixels: PixelLimits) -> Any:
     """The processor of a Qwen2-VL or Qwen2.5-VL checkpoint, padding on the left.
 
-    Raises ProcessorError where there is none, or one without a video input.
+    Raises TrainingError where there is none, or one without a video input.
     """
     from transformers import AutoProcessor
     from transformers.image_utils import SizeDict
@@ -179,12 +227,12 @@ def load_processor(checkpoint: str | Path, pixels: PixelLimits) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(str(checkpoint), padding_side="left")
     except (OSError, ValueError) as error:
-        raise ProcessorError(
+        raise TrainingError(
             f"{checkpoint} has no processor that can be loaded ({error}). Give a whole checkpoint folder or the "
             "name of one on the hub."
         ) from error
     if not hasattr(processor, "video_processor") or not processor.chat_template:
-        raise ProcessorError(
+        raise TrainingError(
             f"the processor of {checkpoint} ({type(processor).__name__}) takes no video or has no chat template; "
             "expected a checkpoint of Qwen2-VL or Qwen2.5-VL."
         )

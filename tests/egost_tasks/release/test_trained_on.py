@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from egost.tasks.errors import ReleaseError
 from egost.tasks.mini_world import mini_revision, write_mini_release
 from egost.tasks.release.release import Release
 from egost.tasks.release.trained_on import (
-    TrainedOnError,
     note_model,
     overlap_metadata,
     read_manifest,
@@ -49,7 +49,7 @@ def test_an_overlap_is_an_error_whatever_the_adapter_calls_the_folder(
 ) -> None:
     note_model(f"device_map=cpu,{name}={checkpoint(tmp_path / 'ckpt', release)}")
     samples = release.samples("direction", "forward")
-    with pytest.raises(TrainedOnError, match="trained on 1 of the 4 samples of direction_forward") as caught:
+    with pytest.raises(ReleaseError, match="trained on 1 of the 4 samples of direction_forward") as caught:
         without_trained_on(release, samples)
     assert samples[0].id in str(caught.value) and "egost_training.json" in str(caught.value)
     assert without_trained_on(release, release.samples("direction", "reverse"))
@@ -67,14 +67,14 @@ def test_leave_out_and_allow(release: Release, tmp_path: Path, monkeypatch: pyte
     assert without_trained_on(release, samples) == samples
     assert overlap_metadata(release)["trained_on"] == "allow"
     monkeypatch.setenv("EGOST_TRAINED_ON", "yes")
-    with pytest.raises(TrainedOnError, match="expected refuse, leave-out or allow"):
+    with pytest.raises(ReleaseError, match="expected refuse, leave-out or allow"):
         without_trained_on(release, samples)
 
 
 def test_nothing_left_is_an_error(release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note_model({"pretrained": str(checkpoint(tmp_path / "ckpt", release, number=4))})
     monkeypatch.setenv("EGOST_TRAINED_ON", "leave-out")
-    with pytest.raises(TrainedOnError, match="all 4 samples of direction_forward"):
+    with pytest.raises(ReleaseError, match="all 4 samples of direction_forward"):
         without_trained_on(release, release.samples("direction", "forward"))
 
 
@@ -105,7 +105,7 @@ def test_the_same_clip_under_another_name_and_release_is_found(release: Release,
     ]
     note_model({"pretrained": str(checkpoint(tmp_path / "ckpt", release, rows=rows))})
     other = Release("mini", (copied,), "another")
-    with pytest.raises(TrainedOnError, match=first.id):
+    with pytest.raises(ReleaseError, match=first.id):
         without_trained_on(other, other.samples("direction", "forward"))
     assert without_trained_on(other, other.samples("direction", "reverse"))
 
@@ -128,5 +128,5 @@ def test_rows_of_the_benchmark_are_counted_by_part(release: Release, tmp_path: P
 def test_a_broken_record_is_no_leave_to_go_on(tmp_path: Path, content: str) -> None:
     path = tmp_path / "egost_training.json"
     path.write_text(content)
-    with pytest.raises(TrainedOnError, match="does not tell what the checkpoint was trained on"):
+    with pytest.raises(ReleaseError, match="does not tell what the checkpoint was trained on"):
         read_manifest(path)

@@ -31,8 +31,8 @@ from egost.results.records import read_records
 from egost.results.run import Run
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import FloorError, trained_guesser
-from egost.training.rows.rows import RowError
-from egost.training.rows.rows_as_samples import RELEASED, released_subsets, rows_as_samples
+from egost.training import TrainingError
+from egost.training.rows.released_rows import RELEASED, released_subsets, rows_as_samples
 
 if TYPE_CHECKING:
     from conftest import DemoHome
@@ -208,5 +208,5 @@ def test_rows_of_our_own_form_are_read(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     assert rows_as_samples(str(tmp_path / "rows.jsonl")) == [question("a.mp4", ("p", "q"), "B")]
     (tmp_path / "broken.jsonl").write_text("{")
-    with pytest.raises(RowError, match="names no training rows"):
+    with pytest.raises(TrainingError, match="names no training rows"):
         rows_as_samples(str(tmp_path / "broken.jsonl"))

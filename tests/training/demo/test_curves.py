@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from egost.training.demo.curves import FINE_TUNING, CurveError, Panel, curve, draw, smoothed
+from egost.training import TrainingError
+from egost.training.demo.curves import FINE_TUNING, Panel, curve, draw, smoothed
 
 
 def write_log(path: Path, losses: list[float]) -> Path:
@@ -20,9 +21,9 @@ def write_log(path: Path, losses: list[float]) -> Path:
 def test_a_curve_is_the_whole_lines_of_a_log(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.csv", [3.0, 2.0, 1.0])
     assert curve(log, "loss") == ([1, 2, 3], [3.0, 2.0, 1.0])
-    with pytest.raises(CurveError, match="no figures of reward"):
+    with pytest.raises(TrainingError, match="no figures of reward"):
         curve(log, "reward")
-    with pytest.raises(CurveError, match=r"missing\.csv"):
+    with pytest.raises(TrainingError, match=r"missing\.csv"):
         curve(tmp_path / "missing.csv", "loss")
 
 

@@ -20,14 +20,15 @@ from PIL import Image
 
 from egost.model_adapters.run_plan import model_named
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.errors import ReleaseError
 from egost.tasks.mini_world import mini_revision
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release import Release
-from egost.tasks.release.trained_on import TrainedOnError, note_model, without_trained_on
+from egost.tasks.release.trained_on import note_model, without_trained_on
+from egost.training import TrainingError
 from egost.training.demo import demo_steps
 from egost.training.demo.curves import curve
-from egost.training.demo.demo import QUICK, Demo, MapsError, check_maps
-from egost.training.mini.pretrain import MAPS, map_mark
+from egost.training.demo.demo import MAPS, QUICK, Demo, check_maps, map_mark
 
 EGOST = Path(sys.executable).with_name("egost")
 
@@ -40,7 +41,7 @@ def test_a_base_that_knows_a_walk_of_the_demo_is_refused(tmp_path: Path) -> None
     check_maps(demo)
     split, _, seed = demo.planned_walks[1]
     (base / MAPS).write_text(map_mark(plan_clip(seed, split, 3)) + "\n")
-    with pytest.raises(MapsError, match="1 walks of the split test have maps that"):
+    with pytest.raises(TrainingError, match="1 walks of the split test have maps that"):
         check_maps(demo)
 
 
@@ -146,5 +147,5 @@ class TestQuickDemo:
             if split == "test":
                 assert without_trained_on(release, samples) == samples
             else:
-                with pytest.raises(TrainedOnError, match="the model was trained on"):
+                with pytest.raises(ReleaseError, match="the model was trained on"):
                     without_trained_on(release, samples)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from egost.training.demo.demo_steps import Command, DemoError, Step, run_steps
+from egost.training import TrainingError
+from egost.training.demo.demo_steps import Command, Step, run_steps
 
 STEPS = """
 import sys
@@ -24,7 +25,7 @@ from egost.training.demo.demo_steps import Command, Step, run_steps
 
 folder = Path(sys.argv[1])
 steps = [
-    Step(name, needs, folder, name, lambda words=("sh", "-c", does): Command(words, {}), 1)
+    Step(name, needs, folder, name, lambda words=("sh", "-c", does): Command(words, {}))
     for name, needs, does in (
         ("one", (), "echo one >> order; touch one"),
         ("two", ("one",), "sleep 3; echo two >> order; touch two"),
@@ -42,7 +43,7 @@ def console() -> Console:
 def step(folder: Path, name: str, *needs: str, does: str = "", **settings: str) -> Step:
     """A step that adds its name to a file, does something, and makes a file of its name."""
     words = ("sh", "-c", f"echo {name} >> {folder}/order; {does or ':'}; touch {folder}/{name}")
-    return Step(name, needs, folder, name, lambda: Command(words, settings), 1)
+    return Step(name, needs, folder, name, lambda: Command(words, settings))
 
 
 def order(folder: Path) -> list[str]:
@@ -77,7 +78,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, console: Console) -> Non
 
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path, console: Console) -> None:
     run_steps([step(tmp_path, "one", SIZE="1")], tmp_path, at_once=1, console=console)
-    with pytest.raises(DemoError, match="holds a demo of other settings: its step one ran"):
+    with pytest.raises(TrainingError, match="holds a demo of other settings: its step one ran"):
         run_steps([step(tmp_path, "one", SIZE="2")], tmp_path, at_once=1, console=console)
 
 
@@ -93,7 +94,7 @@ def test_a_failed_step_stops_the_others_and_shows_its_last_lines(
 ) -> None:
     began = time.monotonic()
     steps = [step(tmp_path, "bad", does=does), step(tmp_path, "slow", does="sleep 60")]
-    with pytest.raises(DemoError, match="too dark") as caught:
+    with pytest.raises(TrainingError, match="too dark") as caught:
         run_steps(steps, tmp_path, at_once=2, console=console)
     assert says in str(caught.value) and str(tmp_path / "logs" / "bad.log") in str(caught.value)
     assert time.monotonic() - began < 30

@@ -14,10 +14,10 @@ from egost.tasks.mini_world import mini_revision, write_mini_release
 from egost.tasks.release.questions import QUESTION_FILES
 from egost.tasks.release.release import PART_FOLDERS, Release
 from egost.tasks.sample import LETTERS
-from egost.training.rows.build_rows import BuildError, BuildPlan, build_released, build_rows, write_rows
+from egost.training import TrainingError
+from egost.training.rows.build_rows import BuildPlan, build_released, build_rows, write_rows
 from egost.training.rows.data_card import near_duplicates
-from egost.training.rows.rows import StR1Row, read_rows, released_subset
-from egost.training.rows.splits import SplitError
+from egost.training.rows.released_rows import StR1Row, read_rows, released_subset
 from egost.training.rows.training_rows import read_training_rows
 
 KIND = {"direction": "mcq", "landmark": "mcq_landmark", "action": "mcq_action"}
@@ -180,13 +180,13 @@ def test_released_rows_that_do_not_match_are_named(
         "answer": lambda: replace(row, letter="B" if row.letter == "A" else "A"),
     }  # fmt: skip
     release = official(tmp_path, [altered[next(iter(change))]()])
-    with pytest.raises(BuildError, match=f"line {row.index + 1} ") as caught:
+    with pytest.raises(TrainingError, match=f"line {row.index + 1} ") as caught:
         build_released(release, [row])
     assert says in str(caught.value) and "1 of 1 released rows" in str(caught.value)
 
 
 def test_samples_without_the_other_way_s_route_are_listed(tmp_path: Path, unlike_rows: list[StR1Row]) -> None:
     release = official(tmp_path, unlike_rows)
-    with pytest.raises(SplitError, match="0 of this release's 60 samples"):
+    with pytest.raises(TrainingError, match="0 of this release's 60 samples"):
         build_rows(release, BuildPlan(10))
     assert len(build_rows(release, BuildPlan(10, with_think=False)).rows) == 10

@@ -10,7 +10,8 @@ import pytest
 from places import ROOT
 
 from egost.tasks.scoring.choices import chance_level, compat_choice, strict_choice
-from egost.training.rows.rows import DATA, RELEASED_ROWS, RowError, read_rows, released_subset
+from egost.training import TrainingError
+from egost.training.rows.released_rows import DATA, RELEASED_ROWS, read_rows, released_subset
 
 SHARED = ROOT.parent / "shared" / "data" / "st_r1_train"
 ROWS = read_rows()
@@ -68,7 +69,7 @@ def test_subsets_nest_but_for_the_smallest_and_are_no_prefixes() -> None:
     assert subsets[126] < subsets[252] < subsets[378] < subsets[504] < set(range(630))
     assert [len(subsets[63] - subsets[size]) for size in sizes] == [0, 2, 2, 1, 0]
     assert set(released_subset(63)) != set(range(63))
-    with pytest.raises(RowError, match=r"100 rows.*63, 126, 252, 378, 504"):
+    with pytest.raises(TrainingError, match=r"100 rows.*63, 126, 252, 378, 504"):
         released_subset(100)
 
 
@@ -108,11 +109,11 @@ GOOD = RAW[0]
 def test_a_malformed_row_names_its_file_and_line(tmp_path: Path, line: str, says: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(GOOD) + "\n" + line + "\n", encoding="utf-8")
-    with pytest.raises(RowError, match=r"rows\.jsonl, line 2") as caught:
+    with pytest.raises(TrainingError, match=r"rows\.jsonl, line 2") as caught:
         read_rows(path)
     assert says in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RowError, match=r"missing\.jsonl"):
+    with pytest.raises(TrainingError, match=r"missing\.jsonl"):
         read_rows(tmp_path / "missing.jsonl")

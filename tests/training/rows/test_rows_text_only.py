@@ -13,7 +13,7 @@ from egost.tasks.text_only_baseline import (
     measured,
     most_like_others,
 )
-from egost.training.rows.rows import read_rows
+from egost.training.rows.released_rows import read_rows
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from egost.tasks.sample import Sample
-from egost.training.rows.rows import read_rows
-from egost.training.rows.splits import SUBSETS, SplitError, split_rows
+from egost.training import TrainingError
+from egost.training.rows.released_rows import read_rows
+from egost.training.rows.splits import SUBSETS, split_rows
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_a_source_that_is_held_out_is_the_test_alone(samples: list[Sample], sour
 
 
 def test_what_cannot_be_divided_is_said(samples: list[Sample]) -> None:
-    with pytest.raises(SplitError, match=r"5000 training rows .* Ask for 1 to 4212"):
+    with pytest.raises(TrainingError, match=r"5000 training rows .* Ask for 1 to 4212"):
         split_rows(samples, 5000, seed=0)
-    with pytest.raises(SplitError, match="nothing to hold out"):
+    with pytest.raises(TrainingError, match="nothing to hold out"):
         split_rows([s for s in samples if s.source != "sun3d"], 63, seed=0, hold_out="sun3d")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from egost.tasks.sample import Sample
-from egost.training.rows.rows import RowError
+from egost.training import TrainingError
 from egost.training.rows.training_rows import TrainingRow, read_training_rows, write_training_rows
 
 CHOICE = Sample(
@@ -41,21 +41,21 @@ def test_the_solution_has_tags_where_there_is_reasoning() -> None:
             "'C', none of its options' letters 'AB'",
         ),
         (TrainingRow(CHOICE, "a</think>b", "").to_line(), "holds a tag of its own"),
-        (TrainingRow(CHOICE, "", "").to_line(), "stands there twice"),
+        (TrainingRow(CHOICE, "", "").to_line(), "occurs twice"),
         (TrainingRow(replace(CHOICE, way="up"), "", "").to_line(), "no known task: direction_up"),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, second: str, says: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(f"{TrainingRow(CHOICE, '', '').to_line()}\n{second}\n")
-    with pytest.raises(RowError, match=r"rows\.jsonl.*") as error:
+    with pytest.raises(TrainingError, match=r"rows\.jsonl.*") as error:
         read_training_rows(path)
     assert says in str(error.value)
 
 
 def test_a_file_without_rows_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(RowError, match="holds no row"):
+    with pytest.raises(TrainingError, match="holds no row"):
         read_training_rows(tmp_path / "empty.jsonl")
-    with pytest.raises(RowError, match="cannot be read"):
+    with pytest.raises(TrainingError, match="cannot be read"):
         read_training_rows(tmp_path / "missing.jsonl")

@@ -14,7 +14,8 @@ from video_runs import World, make_trainer
 from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
-from egost.training.video.video_inputs import PixelLimits, ProcessorError, VideoRenderer, load_processor
+from egost.training import TrainingError
+from egost.training.video.video_inputs import PixelLimits, VideoRenderer, load_processor
 
 
 class Recorder:
@@ -83,7 +84,7 @@ def test_samples_on_one_clip_show_one_video(world: World) -> None:
 
 
 def test_a_checkpoint_without_a_processor_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ProcessorError, match="has no processor that can be loaded"):
+    with pytest.raises(TrainingError, match="has no processor that can be loaded"):
         load_processor(tmp_path, PixelLimits())
 
 

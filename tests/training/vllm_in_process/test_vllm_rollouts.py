@@ -19,15 +19,15 @@ from video_runs import World, logged, make_trainer
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
-from egost.model_adapters.vllm.group_sampling import EngineSampler
 from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release import Release
+from egost.training import TrainingError
+from egost.training.group_sampling import EngineSampler
 from egost.training.video.video_inputs import PixelLimits, VideoRenderer, load_processor
 from egost.training.video_grpo import _rollout
-from egost.training.vllm_rollouts import VideoRolloutError
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ADAPTERS = {
@@ -124,7 +124,7 @@ def test_another_prompt_than_the_trainer_s_is_refused(
     trainer.vllm_generation.sync_weights()
     shown = world.shown[0]
     trainer.rows, trainer.shown = [0], {0: replace(shown, prompt_ids=(*shown.prompt_ids, 7))}
-    with pytest.raises(VideoRolloutError, match=f"another prompt of {world.rows[0].sample.id}"):
+    with pytest.raises(TrainingError, match=f"another prompt of {world.rows[0].sample.id}"):
         _rollout([], trainer)
 
 
@@ -158,7 +158,7 @@ def test_a_timed_video_is_placed_where_the_trainer_has_it(world: World, tmp_path
         other = tuple(replace(shown, second_per_grid_ts=torch.tensor([1 / 12])) for shown in timed.shown)
         assert gap(trainer, replace(timed, shown=other)) > 0.05, "other times are told apart"
         trainer, timed = trained_on(336)
-        with pytest.raises(VideoRolloutError, match=r"24 x 24 patches.*from 26 patches on only"):
+        with pytest.raises(TrainingError, match=r"24 x 24 patches.*from 26 patches on only"):
             gap(trainer, timed)
 
 

@@ -16,8 +16,7 @@ from video_runs import World
 
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.server.server_engine import ServerEngine
-from egost.training.runs.complete_checkpoints import whole_checkpoints
-from egost.training.runs.csv_log import LOG_FILE, read_log
+from egost.training.runs.callbacks import LOG_FILE, read_log, whole_checkpoints
 from egost.training.runs.resumable_run import FINAL
 from egost.training.vllm_rollouts import WEIGHTS
 

@@ -14,9 +14,9 @@ from release_files import write_video
 
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments, SampledGroup
 from egost.model_adapters.server.server_api import TRIES
-from egost.model_adapters.vllm.group_sampling import ServerSampler
 from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import parse_protocol
+from egost.training.group_sampling import ServerSampler
 
 NAMES = ("tiny", "egost?family=qwen2_vl&revision=abc&rollouts=yes")
 PIXELS = 360 * 420

@@ -12,24 +12,25 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from egost.tasks.errors import EgostError
-from egost.tasks.sample import LETTERS, TaskKind, Way, clip_source
+from egost.tasks.sample import LETTERS, Sample, TaskKind, Way, clip_source
 from egost.tasks.scoring.choices import strict_choice
+from egost.training import TrainingError
+from egost.training.rows.splits import SUBSETS
+from egost.training.rows.training_rows import read_training_rows
 
 DATA = Path(__file__).parents[1] / "data" / "st_r1"
 RELEASED_ROWS = DATA / "total_test_mcq_630.jsonl"
-SUBSETS = DATA / "subsets.json"
+SUBSETS_FILE = DATA / "subsets.json"
+RELEASED = "st-r1-rows"
+"""Name of the 630 rows where an option takes a file."""
 
 _KEYS = ("problem", "solution", "video", "original_question", "original_answer")
 _PROBLEM = re.compile(r"(?P<question>.+?) ?Options: (?P<options>.+)\n\nInstructions: .+", re.DOTALL)
 _SOLUTION = re.compile(r"<think>(?P<think>.*)</think>\s*<answer>[A-Z]</answer>", re.DOTALL)
-
-
-class RowError(EgostError):
-    """A file of training rows is malformed; the message names the file and the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,12 @@ class StR1Row:
 def read_rows(path: Path = RELEASED_ROWS) -> tuple[StR1Row, ...]:
     """All rows of a file in the released form, in its order.
 
-    Raises RowError, with the file and the line, for a row that is not of that form.
+    Raises TrainingError, with the file and the line, for a row that is not of that form.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RowError(
+        raise TrainingError(
             f"{path}: cannot be read as UTF-8 text ({error}). Give a JSONL file of rows."
         ) from error
     return tuple(_row(line, i, f"{path}, line {i + 1}") for i, line in enumerate(lines))
@@ -83,31 +84,78 @@ def released_subset(size: int) -> tuple[int, ...]:
 
     There are subsets of 63, 126, 252, 378 and 504 rows. From 126 on each holds the one before; of the 63, two rows
     lie outside the 126 and the 252, and one outside the 378. None is a prefix of the 630.
-    Raises RowError for a size that was not released.
+    Raises TrainingError for a size that was not released.
     """
-    subsets: dict[str, list[int]] = json.loads(SUBSETS.read_text(encoding="utf-8"))
+    subsets: dict[str, list[int]] = json.loads(SUBSETS_FILE.read_text(encoding="utf-8"))
     if str(size) not in subsets:
-        raise RowError(f"No released subset has {size} rows; there are those of {', '.join(subsets)} rows.")
+        raise TrainingError(
+            f"No released subset has {size} rows; there are those of {', '.join(subsets)} rows."
+        )
     return tuple(subsets[str(size)])
+
+
+def released_subset_rows(size: int) -> list[StR1Row]:
+    """The rows of the released subset of a size (63 to 630), in its order. Raises TrainingError for another size."""
+    rows = read_rows()
+    return list(rows) if size == len(rows) else [rows[k] for k in released_subset(size)]
+
+
+def rows_file(named: str) -> Path:
+    """The file that `st-r1-rows` or a path names."""
+    return RELEASED_ROWS if named == RELEASED else Path(named)
+
+
+def rows_as_samples(named: str) -> list[Sample]:
+    """The questions of some rows, for guessers that learn from them without a video.
+
+    named: `st-r1-rows`, the size of a released subset (63 to 630), or a JSONL file, either in the released form or one
+    that `egost train data` wrote. Questions of the released form get the ids `st-r1/INDEX` and part 0, since they
+    do not say where in the release they are. Raises TrainingError for anything else.
+    """
+    if named.isdecimal():
+        return _as_samples(released_subset_rows(int(named)))
+    path = rows_file(named)
+    try:
+        first = json.loads(path.read_text(encoding="utf-8").partition("\n")[0])
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise TrainingError(
+            f"{named} names no training rows ({error}); expected {RELEASED}, a size of {', '.join(map(str, SUBSETS))}, "
+            "or a JSONL file of rows."
+        ) from error
+    if isinstance(first, dict) and "sample" in first:
+        return [row.sample for row in read_training_rows(path)]
+    return _as_samples(read_rows(path))
+
+
+def released_subsets() -> dict[int, list[Sample]]:
+    """The questions of each released subset, by its size."""
+    return {size: rows_as_samples(str(size)) for size in SUBSETS}
+
+
+def _as_samples(rows: Sequence[StR1Row]) -> list[Sample]:
+    return [
+        Sample(f"st-r1/{row.index}", row.task, row.way, 0, row.clip, row.question, row.options, row.letter)
+        for row in rows
+    ]
 
 
 def _row(line: str, index: int, where: str) -> StR1Row:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise RowError(f"{where}: not JSON ({error}). Each line has to be one object.") from error
+        raise TrainingError(f"{where}: not JSON ({error}). Each line has to be one object.") from error
     if not isinstance(row, dict) or any(not isinstance(row.get(key), str) for key in _KEYS):
         found = sorted(row) if isinstance(row, dict) else type(row).__name__
-        raise RowError(f"{where}: expected an object with the texts {', '.join(_KEYS)}; found {found}.")
+        raise TrainingError(f"{where}: expected an object with the texts {', '.join(_KEYS)}; found {found}.")
     problem, solution = _PROBLEM.fullmatch(row["problem"]), _SOLUTION.fullmatch(row["solution"])
     if problem is None:
-        raise RowError(
+        raise TrainingError(
             f"{where}: `problem` is not 'question Options: A. ... Instructions: ...': {row['problem'][:200]!r}"
         )
     options = _options(problem["options"], where)
     letter = strict_choice(row["solution"], options).letter
     if solution is None or letter is None or letter != row["original_answer"]:
-        raise RowError(
+        raise TrainingError(
             f"{where}: expected `solution` to be <think>...</think> <answer>X</answer> with X the same as "
             f"`original_answer` ({row['original_answer']!r}) and one of {len(options)} options; found "
             f"{row['solution'][-80:]!r}."
@@ -137,7 +185,9 @@ def _options(text: str, where: str) -> tuple[str, ...]:
     ends = [start for start, _ in labels[1:]] + [len(text)]
     options = tuple(text[start:end] for (_, start), end in zip(labels, ends, strict=False))
     if not labels or labels[0][0] > 0 or any(not option.strip() for option in options):
-        raise RowError(f"{where}: expected options 'A. ..., B. ...', each with a text; found {text[:200]!r}.")
+        raise TrainingError(
+            f"{where}: expected options 'A. ..., B. ...', each with a text; found {text[:200]!r}."
+        )
     return options
 
 
@@ -153,7 +203,7 @@ def _task(question: str, think: str, where: str) -> TaskKind:
         return "action"
     if "which landmarks" in question:
         return "landmark"
-    raise RowError(
+    raise TrainingError(
         f"{where}: expected a question about directions, landmarks or actions; found {question!r}."
     )
 
@@ -163,6 +213,6 @@ def _way(question: str, where: str) -> Way:
         return "forward"
     if "starting point" in question:
         return "reverse"
-    raise RowError(
+    raise TrainingError(
         f"{where}: expected a question about 'your destination' or the 'starting point'; found {question!r}."
     )
