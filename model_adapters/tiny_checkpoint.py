@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from egost.tasks.prompts import SHIPPED, load_prompt
 TINY_VERSION = 1
 """Raised whenever the same seed would give other weights or another vocabulary."""
 
+ROTARY_BASE = 10000.0
+
 _VOCABULARY = 2048
 _CORPUS_WALKS = 200
-_SPECIAL = (
+SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
     "<|im_end|>",
@@ -77,17 +80,29 @@ def _write_beside(target: Path, seed: int) -> None:
 
 
 def _write(folder: Path, seed: int) -> None:
-    import torch
-    from transformers import (
-        Qwen2VLConfig,
-        Qwen2VLForConditionalGeneration,
-        Qwen2VLImageProcessor,
-        Qwen2VLProcessor,
-        Qwen2VLVideoProcessor,
-    )
+    tokenizer = byte_level_tokenizer(mini_corpus(_CORPUS_WALKS), _VOCABULARY)
+    small_model(tokenizer, seed).save_pretrained(folder)
+    small_processor(tokenizer).save_pretrained(folder)
+    (folder / "egost_tiny.json").write_text(json.dumps({"version": TINY_VERSION, "seed": seed}))
 
-    tokenizer = _tokenizer()
-    token = {name: tokenizer.convert_tokens_to_ids(name) for name in _SPECIAL}
+
+def small_model(
+    tokenizer: Any,
+    seed: int,
+    *,
+    initializer_range: float | None = None,
+    prepare: Callable[[Any], None] | None = None,
+) -> Any:
+    """An untrained `Qwen2VLForConditionalGeneration` in float32 with fewer, thinner layers, under 3 M parameters.
+
+    initializer_range: standard deviation of the random weights; None is transformers' own. prepare: changes the
+    weights, while the random numbers still follow from the seed.
+    """
+    import torch
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    token = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
+    spread = {} if initializer_range is None else {"initializer_range": initializer_range}
     config = Qwen2VLConfig(
         text_config={
             "hidden_size": 128,
@@ -97,36 +112,59 @@ def _write(folder: Path, seed: int) -> None:
             "num_key_value_heads": 2,
             "vocab_size": len(tokenizer),
             "max_position_embeddings": 8192,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0},
+            "rope_parameters": {
+                "rope_type": "default",
+                "mrope_section": [4, 6, 6],
+                "rope_theta": ROTARY_BASE,
+            },
             "tie_word_embeddings": False,
+            **spread,
             "bos_token_id": token["<|endoftext|>"],
             "eos_token_id": token["<|im_end|>"],
             "pad_token_id": token["<|endoftext|>"],
         },
-        vision_config={"depth": 3, "embed_dim": 96, "hidden_size": 128, "num_heads": 4, "mlp_ratio": 2},
+        vision_config={
+            "depth": 3,
+            "embed_dim": 96,
+            "hidden_size": 128,
+            "num_heads": 4,
+            "mlp_ratio": 2,
+            **spread,
+        },
         image_token_id=token["<|image_pad|>"],
         video_token_id=token["<|video_pad|>"],
         vision_start_token_id=token["<|vision_start|>"],
         vision_end_token_id=token["<|vision_end|>"],
         tie_word_embeddings=False,
+        **spread,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2VLForConditionalGeneration(config)
+        if prepare:
+            prepare(model)
     model.generation_config.eos_token_id = [token["<|im_end|>"], token["<|endoftext|>"]]
     model.generation_config.pad_token_id = token["<|endoftext|>"]
-    processor = Qwen2VLProcessor(
+    return model
+
+
+def small_processor(tokenizer: Any) -> Any:
+    """The `Qwen2VLProcessor` that goes with the model."""
+    from transformers import Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
+
+    return Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(min_pixels=3136, max_pixels=602112),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(min_pixels=3136, max_pixels=602112),
         chat_template=_CHAT_TEMPLATE,
     )
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    (folder / "egost_tiny.json").write_text(json.dumps({"version": TINY_VERSION, "seed": seed}))
 
 
-def _tokenizer() -> Any:
+def byte_level_tokenizer(corpus: Sequence[str], size: int, **settings: Any) -> Any:
+    """A `Qwen2Tokenizer` with a byte-level vocabulary learnt on a corpus; the same each time.
+
+    size: of the vocabulary, without the special tokens. settings: further ones of the tokenizer.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
 
@@ -135,31 +173,30 @@ def _tokenizer() -> Any:
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     learner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_VOCABULARY,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
+        vocab_size=size, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
     )
-    learner.train_from_iterator(_corpus(), trainer)
+    learner.train_from_iterator(corpus, trainer)
     learned = json.loads(learner.to_str())["model"]
-    special = {token: len(learned["vocab"]) + i for i, token in enumerate(_SPECIAL)}
+    special = {token: len(learned["vocab"]) + i for i, token in enumerate(SPECIAL)}
     return Qwen2Tokenizer(
         vocab={**learned["vocab"], **special},
         merges=[tuple(pair) for pair in learned["merges"]],
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         unk_token="<|endoftext|>",
-        additional_special_tokens=list(_SPECIAL[1:]),
+        additional_special_tokens=list(SPECIAL[1:]),
+        **settings,
     )
 
 
-def _corpus() -> list[str]:
-    """The texts that its vocabulary comes from: prompts, and questions and routes of the mini world."""
+def mini_corpus(walks: int) -> list[str]:
+    """The texts that a vocabulary is learnt on: prompts, and questions and routes of so many walks."""
     from egost.tasks.mini_world.question_files import question_files
     from egost.tasks.mini_world.walks import plan_clip
 
-    walks = [plan_clip(0, "train", number).truth for number in range(_CORPUS_WALKS)]
+    truths = [plan_clip(0, "train", number).truth for number in range(walks)]
     prompts = [load_prompt(name) for name in SHIPPED]
     return [
         *(text for prompt in prompts for text in (prompt.choice, prompt.route)),
-        *(json.dumps(content) for content in question_files(walks, 0).values()),
+        *(json.dumps(content) for content in question_files(truths, 0).values()),
     ]

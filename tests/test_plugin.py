@@ -184,6 +184,9 @@ def environment_with_wheel(folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
     [site] = (folder / "env").glob("lib/python*/site-packages")
     with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        assert "egost/training/sft.py" in names, names
+        assert not [name for name in names if name.startswith("egost/training/mini/")]
         archive.extractall(site)
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     (site / "the_packages_that_egost_needs.pth").write_text(packages)

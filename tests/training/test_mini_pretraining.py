@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import csv
 import os
 import re
@@ -15,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
+from egost.model_adapters.tiny_checkpoint import small_processor
 from egost.tasks.mini_world.steps import LANDMARKS
 from egost.tasks.mini_world.walks import plan_clip
 from egost.training import TrainingError
 from egost.training.mini import films
-from egost.training.mini.architecture import fresh_model, make_processor
 from egost.training.mini.batches import Recipe
-from egost.training.mini.forward import read, see
 from egost.training.mini.lessons import (
     film_lesson,
     listing_lesson,
@@ -32,6 +33,7 @@ from egost.training.mini.lessons import (
     turning_lesson,
     wording_lesson,
 )
+from egost.training.mini.model import fresh_model, read, see
 from egost.training.mini.packing import collate, pack, token_grid
 from egost.training.mini.perception import KINDS, frame_labels, frame_order
 from egost.training.mini.pretrain import pretrain
@@ -62,7 +64,7 @@ def test_the_tokenizer_encodes_any_text_and_names_in_one_token(tokenizer: Any) -
 
 
 def test_a_packed_branch_is_computed_as_if_it_stood_alone(tokenizer: Any, tmp_path: Path) -> None:
-    model, processor = fresh_model(tokenizer, 0).eval(), make_processor(tokenizer)
+    model, processor = fresh_model(tokenizer, 0).eval(), small_processor(tokenizer)
     video = model.config.video_token_id
     for number in (0, 3):
         frames = films.film(tmp_path, number)
@@ -239,3 +241,17 @@ def test_pretraining_walks_are_no_test_walks() -> None:
     taught = {films.plan(number).truth.map_hash for number in range(-300, 300)}
     for seed in (0, films.SEED, films.SEED + 1):
         assert taught.isdisjoint(plan_clip(seed, "test", number).truth.map_hash for number in range(300))
+
+
+def test_nothing_that_is_installed_imports_pretraining() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    packages = setup["options"]["packages"].split()
+    assert "egost.training.rows" in packages and "egost.training.mini" not in packages
+    for room in setup["options"]["package_dir"].split("\n"):
+        folder = ROOT / room.partition("=")[2].strip()
+        for path in folder.rglob("*.py") if room else ():
+            if path.parent != ROOT / "training" / "mini":
+                assert not re.search(
+                    r"^\s*(from|import) egost\.training\.mini\b", path.read_text(), re.MULTILINE
+                )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -162,6 +163,21 @@ def test_every_shipped_recipe_is_read(config: Path) -> None:
     assert model.use_peft is model.load_in_4bit is (recipe.world == "official")
 
 
+def test_a_shipped_recipe_is_found_by_name_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rest = ["--rows", "r", "--model_name_or_path", "m", "--dry-run"]
+    whole = sft.parse(["--config", str(CONFIGS / "mini_cot_sft.yaml"), *rest])[0]
+    for words in (["--config", "mini_cot_sft"], ["--config", "mini_cot_sft.yaml"], ["--config=mini_cot_sft"]):
+        assert sft.parse([*words, *rest])[0] == whole
+    # A file of the person's own wins.
+    (tmp_path / "mini_cot_sft.yaml").write_text("prompt: direct\noutput_dir: out\n")
+    assert sft.parse(["--config", "mini_cot_sft.yaml", *rest])[0].prompt == "direct"
+    with pytest.raises(TrainingError, match=r"nowhere is no file.*mini_cot_sft, mini_grpo.*st_r1_7b_cot_sft"):
+        sft.parse(["--config", "nowhere", *rest])
+
+
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*7b*sft.yaml")), ids=lambda path: path.stem)
 def test_the_7b_recipes_are_table_6(config: Path) -> None:
     table = yaml.safe_load(config.read_text())
@@ -186,12 +202,14 @@ def test_the_7b_recipes_are_table_6(config: Path) -> None:
 
 
 def test_a_dry_run_shows_what_would_be_taught(flags: list[str], world: World, tmp_path: Path) -> None:
-    _, config, *rest = flags
+    rest = flags[2:]
     one_epoch = ["--max_steps", "-1", "--num_train_epochs", "1"]
-    command = ["train", "sft", config, *rest, *one_epoch, *LORA, "--dry-run"]
+    command = ["train", "sft", "mini_cot_sft", *rest, *one_epoch, *LORA, "--dry-run"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "optimizer steps: 3 of 1 x 1 rows on 1 process(es)" in result.output
+    [launch] = re.findall(r"accelerate launch --config_file (\S+) -m egost\.training\.sft", result.output)
+    assert Path(launch).is_file()
     # 4 pairs of frames of 140 x 112 pixels, 28 x 28 a token.
     assert "<|vision_start|><|video_pad|> x 80<|vision_end|>The video was filmed" in result.output
     assert f">>>{world.rows[0].solution}<|im_end|><<<" in result.output

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from egost.training.mini.films import film, plan
-from egost.training.mini.forward import Film
 from egost.training.mini.lessons import (
     Lesson,
     film_lesson,
@@ -23,6 +22,7 @@ from egost.training.mini.lessons import (
     turning_lesson,
     wording_lesson,
 )
+from egost.training.mini.model import Film
 from egost.training.mini.packing import Row, collate, echo, pack, token_grid
 from egost.training.mini.perception import frame_labels, frame_order
 

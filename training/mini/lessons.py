@@ -51,7 +51,7 @@ from egost.tasks.mini_world.wording import (
 )
 from egost.tasks.prompts import load_prompt
 from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
-from egost.training.mini.vocabulary import IN_WORDS, LEADS, SYSTEM
+from egost.training.mini.vocabulary import IN_WORDS, LEADS
 from egost.training.rows.reverse_thinking import (
     OPENINGS,
     OTHER_WAY,
@@ -60,8 +60,9 @@ from egost.training.rows.reverse_thinking import (
     TURNS_TOLD,
     without_point_names,
 )
+from egost.training.video.video_inputs import SYSTEM_PROMPT
 
-START = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
+START = f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n"
 FILM = f"{START}<|vision_start|><|video_pad|><|vision_end|>"
 REPLY = "<|im_end|>\n<|im_start|>assistant\n"
 _NEXT = "<|im_end|>\n<|im_start|>user\n"

@@ -24,13 +24,13 @@ import torch
 import typer
 from rich.console import Console
 
+from egost.model_adapters.tiny_checkpoint import small_processor
 from egost.tasks.mini_world.steps import LANDMARKS, PATTERNS, TURNS
 from egost.training import TrainingError
 from egost.training.demo.demo import MAPS, map_mark
-from egost.training.mini.architecture import fresh_model, make_processor
 from egost.training.mini.batches import Batch, Lessons, Recipe, batches_ahead
 from egost.training.mini.films import plan
-from egost.training.mini.forward import answer_losses, read, see
+from egost.training.mini.model import answer_losses, fresh_model, read, see
 from egost.training.mini.packing import OPTIONS, item_tokens, token_grid
 from egost.training.mini.perception import (
     FrameHead,
@@ -228,7 +228,7 @@ class Trainer:
         target, beside = self.folder / "checkpoint", self.folder / "checkpoint.part"
         shutil.rmtree(beside, ignore_errors=True)
         self.model.save_pretrained(beside)
-        make_processor(self.tokenizer).save_pretrained(beside)
+        small_processor(self.tokenizer).save_pretrained(beside)
         (beside / "recipe.json").write_text(json.dumps({**asdict(self.recipe), "step": self.step}, indent=1))
         marks = sorted(map_mark(plan(number)) for number in range(self.recipe.pool))
         (beside / MAPS).write_text("\n".join(marks) + "\n")

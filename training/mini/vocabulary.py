@@ -8,38 +8,25 @@ bytes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from egost.tasks.mini_world.question_files import question_files
+from egost.model_adapters.tiny_checkpoint import byte_level_tokenizer, mini_corpus
 from egost.tasks.mini_world.steps import LANDMARKS, TURNS, ClipTruth
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.mini_world.wording import ACTION_WORDS, QUESTIONS, tell_route
 from egost.tasks.prompts import SHIPPED, load_prompt
 from egost.tasks.sample import WAYS
 from egost.training.rows.reverse_thinking import THOUGHTS, without_point_names
+from egost.training.video.video_inputs import SYSTEM_PROMPT
 
-SPECIAL = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 IN_WORDS = "Say the one correct option in words, and then give its letter."
 LEADS = ("It is:", "The right one is:", "In order:")
 """How a question asks for words and letter, and how such an answer opens."""
-
-SYSTEM = "You are a helpful assistant."
-"""The system message that lmms-eval's `qwen2_vl` sends."""
 
 _ROLES = ("system", "user", "assistant")
 _LETTERS = ("A or B", "A, B or C", "A, B, C or D")
@@ -51,29 +38,10 @@ _CORPUS_WALKS = 200
 
 def make_tokenizer() -> Any:
     """A `Qwen2Tokenizer` with the vocabulary above; the same each time."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import Qwen2Tokenizer
+    from tokenizers import AddedToken
 
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=_VOCABULARY,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    learner.train_from_iterator(_corpus(), trainer)
-    learned = json.loads(learner.to_str())["model"]
-    special = {token: len(learned["vocab"]) + i for i, token in enumerate(SPECIAL)}
-    tokenizer = Qwen2Tokenizer(
-        vocab={**learned["vocab"], **special},
-        merges=[tuple(pair) for pair in learned["merges"]],
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        unk_token="<|endoftext|>",
-        additional_special_tokens=list(SPECIAL[1:]),
-        padding_side="left",  # as Qwen2-VL's: lmms-eval generates in batches with it
-    )
+    # Padding is on the left, as Qwen2-VL's: lmms-eval generates in batches with it.
+    tokenizer = byte_level_tokenizer(mini_corpus(_CORPUS_WALKS), _VOCABULARY, padding_side="left")
     tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases()])
     return tokenizer
 
@@ -82,7 +50,7 @@ def phrases() -> list[str]:
     """What is one token each: tags, fixed sentences of prompts and questions, and the parts of a route's sentences."""
     prompts = [text for name in SHIPPED for text in (load_prompt(name).choice, load_prompt(name).route)]
     sentences = {
-        SYSTEM,
+        SYSTEM_PROMPT,
         *(piece.strip() for prompt in prompts for piece in _FIELD.split(prompt)),
         *(question for wordings in QUESTIONS.values() for question in wordings),
         *THOUGHTS,
@@ -113,11 +81,3 @@ def _route_parts(rng: np.random.Generator, walks: Sequence[ClipTruth], items: Se
 
 def _walks() -> list[ClipTruth]:
     return [plan_clip(0, "train", number).truth for number in range(_CORPUS_WALKS)]
-
-
-def _corpus() -> list[str]:
-    prompts = [load_prompt(name) for name in SHIPPED]
-    return [
-        *(text for prompt in prompts for text in (prompt.choice, prompt.route)),
-        *(json.dumps(content) for content in question_files(_walks(), 0).values()),
-    ]

@@ -6,11 +6,11 @@ egost train merge runs/st_r1_7b_cot_sft/final runs/st_cot
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from egost.model_adapters.checkpoints import Checkpoint, checkpoint_identity
+from egost.tasks.cache import whole_folder
 from egost.training import TrainingError
 from egost.training.runs.checkpoint_manifest import CheckpointManifest, read_manifest
 
@@ -20,7 +20,7 @@ _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 def merge(adapter: Path, target: Path, base: str | None = None) -> Checkpoint:
     """Write the merged model with tokenizer, processor, chat template, generation config and manifest.
 
-    adapter: a folder that PEFT wrote. target: the new folder, written beside and renamed; what is there is not
+    adapter: a folder that PEFT wrote. target: the new folder, which appears whole or not at all; what is there is not
     overwritten. base: folder or hub id of the unquantised model, by default the one that the adapters name. The
     weights keep the base's dtype; the processor is the adapters' own where they have one, else the base's.
     Raises TrainingError, and AdapterError for a base that is not on this disk.
@@ -33,15 +33,10 @@ def merge(adapter: Path, target: Path, base: str | None = None) -> Checkpoint:
         raise TrainingError(f"{adapter / 'adapter_config.json'} names no base model. Give --base.")
     origin = checkpoint_identity(name)
     _check_base(record, origin, adapter)
-    beside = target.with_name(target.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        _write(adapter, origin.folder, beside)
+    with whole_folder(target) as folder:
+        _write(adapter, origin.folder, folder)
         if record:
-            record.write(beside)
-        beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            record.write(folder)
     return checkpoint_identity(target)
 
 

@@ -1,11 +1,20 @@
-"""The embedded checkpoint's shape: a whole Qwen2-VL with fewer, thinner layers, and its processor."""
+"""The model of pre-training: a small Qwen2-VL whose first weights are prepared to look items up, and one pass of it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from egost.training.mini.vocabulary import SPECIAL
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import cross_entropy
+
+from egost.model_adapters.tiny_checkpoint import ROTARY_BASE, small_model
+from egost.training.mini.packing import TEMPORAL, patches, token_grid
+
+Film = npt.NDArray[np.uint8]
 
 INITIALISER_RANGE = 0.05
 """With the usual 0.02 so thin a model stays at chance for long (measured)."""
@@ -21,67 +30,10 @@ _PAIRS = 4
 _PEAK = 4.0
 """Fastest pairs of the rotary embedding that hold the bias, and the bias: one token back stands out by about 2."""
 
-_ROTARY_BASE = 10000.0
-
-_CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}"
-    "{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
-    "{% elif part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
 
 def fresh_model(tokenizer: Any, seed: int) -> Any:
     """An untrained `Qwen2VLForConditionalGeneration` in float32, about 1.7 M parameters."""
-    import torch
-    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
-
-    token = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL}
-    config = Qwen2VLConfig(
-        text_config={
-            "hidden_size": 128,
-            "intermediate_size": 320,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 8192,
-            "rope_parameters": {
-                "rope_type": "default",
-                "mrope_section": [4, 6, 6],
-                "rope_theta": _ROTARY_BASE,
-            },
-            "tie_word_embeddings": False,
-            "initializer_range": INITIALISER_RANGE,
-            "bos_token_id": token["<|endoftext|>"],
-            "eos_token_id": token["<|im_end|>"],
-            "pad_token_id": token["<|endoftext|>"],
-        },
-        vision_config={
-            "depth": 3,
-            "embed_dim": 96,
-            "hidden_size": 128,
-            "num_heads": 4,
-            "mlp_ratio": 2,
-            "initializer_range": INITIALISER_RANGE,
-        },
-        image_token_id=token["<|image_pad|>"],
-        video_token_id=token["<|video_pad|>"],
-        vision_start_token_id=token["<|vision_start|>"],
-        vision_end_token_id=token["<|vision_end|>"],
-        tie_word_embeddings=False,
-        initializer_range=INITIALISER_RANGE,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Qwen2VLForConditionalGeneration(config)
-        _prepare_to_look_up(model)
-    model.generation_config.eos_token_id = [token["<|im_end|>"], token["<|endoftext|>"]]
-    model.generation_config.pad_token_id = token["<|endoftext|>"]
-    return model
+    return small_model(tokenizer, seed, initializer_range=INITIALISER_RANGE, prepare=_prepare_to_look_up)
 
 
 def _prepare_to_look_up(model: Any) -> None:
@@ -96,8 +48,6 @@ def _prepare_to_look_up(model: Any) -> None:
     of the second time are right after 60 steps and 91 % after 120; without the heads for the token before 4 %
     after 160.
     """
-    import torch
-
     with torch.no_grad():
         embedding = model.model.language_model.embed_tokens.weight
         embedding *= _TOKEN_SIZE / INITIALISER_RANGE
@@ -122,19 +72,53 @@ def _prepare_to_look_up(model: Any) -> None:
 def _attend_to_the_token_before(attention: Any, size: int) -> None:
     """Biases of the first head, of `size` numbers, that the rotary embedding turns into a peak one token back."""
     for pair in range(_PAIRS):
-        angle = _ROTARY_BASE ** (-2 * pair / size)
+        angle = ROTARY_BASE ** (-2 * pair / size)
         attention.k_proj.bias[pair] += _PEAK
         attention.q_proj.bias[pair] += _PEAK * math.cos(angle)
         attention.q_proj.bias[pair + size // 2] -= _PEAK * math.sin(angle)
 
 
-def make_processor(tokenizer: Any) -> Any:
-    """The `Qwen2VLProcessor` that goes with the model."""
-    from transformers import Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
-
-    return Qwen2VLProcessor(
-        image_processor=Qwen2VLImageProcessor(min_pixels=3136, max_pixels=602112),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(min_pixels=3136, max_pixels=602112),
-        chat_template=_CHAT_TEMPLATE,
+def see(model: Any, films: Sequence[Film]) -> torch.Tensor:
+    """The tokens of the films, one after the other, shape (tokens of all films, hidden size)."""
+    grids = torch.tensor(
+        [[len(film) // TEMPORAL, *(2 * side for side in token_grid(film))] for film in films]
     )
+    pixels = torch.from_numpy(np.concatenate([patches(film) for film in films]))
+    tokens: torch.Tensor = model.model.visual(pixels, grids).pooler_output
+    return tokens
+
+
+def read(
+    model: Any, batch: dict[str, torch.Tensor], seen: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Hidden states after the last layer, the one before it and the second, each of shape (b, n, hidden size).
+
+    seen: what `see` gave for the batch's films.
+    """
+    language = model.model.language_model
+    embedded = language.embed_tokens(batch["tokens"])
+    if seen is not None:
+        video = batch["tokens"] == model.config.video_token_id
+        embedded = embedded.masked_scatter(video[..., None], seen)
+    out = language(
+        inputs_embeds=embedded,
+        position_ids=batch["positions"],
+        attention_mask=batch["mask"],
+        use_cache=False,
+        output_hidden_states=True,
+    )
+    return out.last_hidden_state, out.hidden_states[-2], out.hidden_states[2]
+
+
+def answer_losses(
+    model: Any, batch: dict[str, torch.Tensor], hidden: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each taught token, in the order of the rows: loss, token, what the model would say, whether it is the first.
+
+    First: of a reply.
+    """
+    taught = batch["taught"][:, 1:]
+    wanted = batch["tokens"][:, 1:][taught]
+    logits = model.lm_head(hidden[:, :-1][taught])
+    first = ~batch["taught"][:, :-1][taught]
+    return cross_entropy(logits, wanted, reduction="none"), wanted, logits.argmax(1), first
