@@ -125,9 +125,10 @@ def parse(arguments: Sequence[str]) -> tuple[GrpoRecipe, Any, Any]:
 def load_data(recipe: GrpoRecipe, checkpoint: str) -> GrpoData:
     """Rows, clips, processor and rewards of a recipe; the judge is made only where a row is a route."""
     rows = read_training_rows(Path(recipe.rows))
-    shown = open_rows(recipe, rows, checkpoint)
     routes = any(row.sample.task == "route" for row in rows)
-    return GrpoData(shown, Rewards(rows, chosen_judge(recipe.world) if routes else None))
+    # A judge that cannot be had is an error before any clip is decoded.
+    rewards = Rewards(rows, chosen_judge(recipe.world) if routes else None)
+    return GrpoData(open_rows(recipe, rows, checkpoint), rewards)
 
 
 def make_trainer(

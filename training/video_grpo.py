@@ -1,7 +1,7 @@
-"""TRL's GRPOTrainer, which has no video input, with the clip of each row shown to the model.
+"""`VideoGRPOTrainer`: TRL's GRPOTrainer, which has no video input, with the clip of each row shown to the model.
 
-What is TRL's stays TRL's: sampling of prompts, advantages, loss types, the reference model, logging, checkpoints. Added
-are a rollout through TRL's `rollout_func`, and overrides, most of which carry along which row a completion belongs to:
+TRL still samples prompts, computes advantages and losses, keeps the reference model, logs and writes checkpoints. We
+add a rollout through its `rollout_func`, and overrides, most of which pass on which row a completion belongs to:
 
     _generate_and_score_completions   remembers the rows of the batch, and takes equation 2's weights where asked for
     _compute_loss                     remembers the rows of the micro-batch
@@ -39,12 +39,12 @@ from egost.training.vllm_rollouts import VllmRollouts
 class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """GRPO on rows that have a clip.
 
-    The data set has a column `row`, the place of each row, and a column `prompt` with any text that tells the rows
-    apart in logs; what the model is really shown comes from `show`.
+    The data set has a column `row`, the place of each row, and a column `prompt` with any text that names the row
+    in logs; what the model really sees comes from `show`.
 
-    show: the sample and clip of a row as the model sees them. softmax_temperature: takes equation 2's weights at
-    this temperature in the place of GRPO's normalised advantage; None keeps the latter. vllm: who samples in the
-    place of transformers, and the prompt and clip of a row as it is asked.
+    show: the sample and clip of a row as the model sees them. softmax_temperature: uses equation 2's weights at
+    this temperature instead of GRPO's normalised advantage; None keeps the latter. vllm: the sampler that replaces
+    transformers, and the prompt and clip of a row as it is asked.
 
     rows: places of the completions' rows in the batch at hand; shown: what the model sees of each of them.
     suppressed: ids of tokens that are never sampled.
@@ -76,7 +76,7 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         check_video_model(self._plain(self.model))
         # FSDP shards the weights around the tower, which are whole only inside the model's own forward pass.
         self.encode_once = not self.is_fsdp_enabled
-        # A sampled <|video_pad|> would stand for a piece of a video that is not there.
+        # A sampled <|video_pad|> would announce a piece of a video that does not exist.
         self.suppressed = special_tokens(self._tokenizer, keep=self.eos_token_ids)
         self.generation_kwargs["suppress_tokens"] = self.suppressed
         self.generation_config = GenerationConfig(**self.generation_kwargs, disable_compile=True)

@@ -121,7 +121,7 @@ class VllmRollouts:
 def _check_placed_alike(shown: ShownSample, vision: Any) -> None:
     """Raise TrainingError where vLLM would place the text behind a timed video (Qwen2.5-VL's) otherwise.
 
-    Text stands behind the greatest position of the video. Where that is the time of its last frames, and not their
+    The text's positions follow the greatest one of the video. Where that is the time of its last frames, and not their
     width or height, transformers 5.19 and vLLM 0.32 differ, as `egost parity` found.
     """
     if shown.second_per_grid_ts is None:

@@ -72,7 +72,7 @@ def data(
     )
     if card["clips_on_both_sides"]:
         console.print(
-            f"{card['clips_on_both_sides']} clips stand on both sides (--by clips keeps them apart)."
+            f"{card['clips_on_both_sides']} clips have questions on both sides (--by clips keeps them apart)."
         )
     floor = card["text_only"].get("linear")
     if floor:

@@ -121,7 +121,7 @@ def read_manifest(path: Path) -> TrainedRows:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReleaseError(
-            f"{path} does not tell what the checkpoint was trained on ({error!r}); expected an object with "
+            f"{path} does not say what the checkpoint was trained on ({error!r}); expected an object with "
             "`world`, `release_revision` and `rows`, each with `sample` and `clip_sha256`. Restore the file: without "
             "it nobody can tell whether training met test."
         ) from error
@@ -171,7 +171,7 @@ def overlap_metadata(release: Release) -> dict[str, Any]:
     """The entries of a results JSON about the noted model's training rows; empty for a model without a manifest.
 
     `trained_on_overlap` counts the release's samples that were trained on, by task; `trained_on_parts` all rows of the
-    official release by its part (`Part3`), which tells what is out of distribution.
+    official release by its part (`Part3`), from which a reader sees what is out of distribution.
     """
     manifests = noted_manifests()
     if not manifests:

@@ -146,7 +146,7 @@ def test_a_checkpoint_knows_its_rows_and_those_of_its_base(
     assert found.settings["sft"]["learning_rate"] == 1e-3
     assert {"torch", "transformers", "trl", "peft"} <= set(found.packages)
     (tmp_path / "two" / FINAL / MANIFEST).write_text("{}")
-    with pytest.raises(ReleaseError, match="does not tell what the checkpoint was trained on"):
+    with pytest.raises(ReleaseError, match="does not say what the checkpoint was trained on"):
         read_manifest(tmp_path / "two" / FINAL)
 
 

@@ -247,7 +247,7 @@ def _evaluation(demo: Demo, paradigm: Paradigm) -> Step:
         options = RunOptions(
             ",".join(TASKS), engine="hf", output=demo.evaluation(paradigm.name), extra=further
         )
-        # The demo's own settings stand for a person's: those of the shell must not change its figures.
+        # Settings of the shell must not change the demo's figures.
         planned = plan_run(
             model_named(str(paradigm.checkpoint)),
             options,

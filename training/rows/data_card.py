@@ -133,7 +133,7 @@ def _warnings(card: dict[str, Any]) -> list[str]:
     lines = []
     if card["clips_on_both_sides"]:
         lines += [
-            f"**{card['clips_on_both_sides']} clips stand on both sides**, with different questions, as in the paper's "
+            f"**{card['clips_on_both_sides']} clips have questions on both sides**, different ones, as in the paper's "
             "split by rows; `--by clips` keeps them apart.",
             "",
         ]

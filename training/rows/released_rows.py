@@ -4,7 +4,7 @@
     rows[0].clip     -> "ADT_Lite_release_recognition_BirdHouseToy_seq030_61283_preview_rgb.mp4"
     rows[0].options  -> ("toy birdhouse", "ornamental birdfeeder", "two-story treehouse")
 
-The 630 rows lie in `data/st_r1/` under the licence beside them (MIT). They are cut from the benchmark itself, so
+The 630 rows are in `data/st_r1/`, with their licence (MIT). They are cut from the benchmark itself, so
 no checkpoint trained on them may be evaluated on their clips' questions.
 """
 
@@ -195,7 +195,7 @@ def _task(question: str, think: str, where: str) -> TaskKind:
     """Which task a row belongs to, by what is asked.
 
     The released forward action rows ask in words about landmarks; only the question that their reasoning
-    repeats at its end ("And then think about which actions ...") tells them apart.
+    repeats at its end ("And then think about which actions ...") separates the two.
     """
     if "what directions" in question:
         return "direction"

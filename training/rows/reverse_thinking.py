@@ -1,4 +1,4 @@
-"""Reverse thinking: a question about one way is reasoned about by the route of the other way.
+"""Reverse thinking: reasons about a question in one way by the route of the other way.
 
 A forward question is thought through from the end of the walk to its start, a reverse one from the start to the end,
 before it is answered (paper, section 4 and Figure 5). The wording is this project's own; the route comes from the
@@ -97,28 +97,28 @@ def think(sample: Sample, other: Sample, seed: int) -> str:
     parts = [draw.choice(OPENINGS[sample.way]), without_point_names(other.answer)]
     if sample.task == "route":
         return " ".join([*parts, draw.choice(TURNED["route"])])
-    told = sample.options[sample.letters.index(sample.answer)]
+    right = sample.options[sample.letters.index(sample.answer)]
     parts.append(draw.choice(TURNED[sample.task]))
     there = read_route(other.answer).turns
     turned = tuple(_MIRROR[turn] for turn in reversed(there))
     # People's annotations of the two ways do not always agree; then the route alone is retold.
-    if sample.task == "direction" and turned and turned == _sides(told):
+    if sample.task == "direction" and turned and turned == _sides(right):
         parts.append(_both_ways(draw.choice(TURNS_TOLD), there, turned))
-    elif (places := _places(told)) and _stand_in_order(places[::-1], other.answer):
+    elif (places := _places(right)) and _are_in_order(places[::-1], other.answer):
         parts.append(_both_ways(draw.choice(PLACES), places[::-1], places))
-    return " ".join([*parts, _sentence(draw.choice(_ENDINGS).format(told))])
+    return " ".join([*parts, _sentence(draw.choice(_ENDINGS).format(right))])
 
 
 def without_point_names(route: str) -> str:
     """A route description with its points A and B called the beginning and the end, since letters name options."""
 
-    def told(m: re.Match[str]) -> str:
+    def renamed(m: re.Match[str]) -> str:
         if m["letter"]:
             return f"{m['before']} {_POINTS[m['letter']]}"
         point = _POINTS[m["named"]]
         return point.capitalize() if m["name"][0].isupper() else point
 
-    return _POINT.sub(told, route).strip()
+    return _POINT.sub(renamed, route).strip()
 
 
 _LABEL = re.compile(
@@ -133,7 +133,7 @@ _LABEL = re.compile(
 def names_an_option(text: str, options: int) -> str | None:
     """The first place where a text names an option by its letter or number, or None.
 
-    options: how many the question has. A capital that stands alone counts (`B`, `(C)`, `D.`), but for `A` before a
+    options: how many the question has. A capital by itself counts (`B`, `(C)`, `D.`), but for `A` before a
     small word and `I`, which are words of English; so does `option 2` or `the second option`.
     """
     if found := _LABEL.search(text):
@@ -157,7 +157,7 @@ def _places(option: str) -> tuple[str, ...]:
     return named if len(named) > 1 else ()
 
 
-def _stand_in_order(places: Sequence[str], route: str) -> bool:
+def _are_in_order(places: Sequence[str], route: str) -> bool:
     """Whether a route names all of them, word by word and in this order."""
     at = 0
     for place in places:

@@ -43,7 +43,7 @@ class Split:
 
     @property
     def shared_clips(self) -> int:
-        """Number of clips that stand on both sides."""
+        """Number of clips with questions on both sides."""
         return len({_clip(s) for s in self.train} & {_clip(s) for s in self.test})
 
 
@@ -58,8 +58,8 @@ def split_rows(
 ) -> Split:
     """Divide samples; of the same samples and seed, fewer rows are always a part of more rows.
 
-    rows: number of training rows. by: `rows` as the paper has it (a clip may then stand on both sides with different
-    questions), or `clips`. hold_out: a source that is the test, none of which is trained on. usable: whether a
+    rows: number of training rows. by: `rows` as the paper has it (a clip may then have questions on both sides,
+    different ones), or `clips`. hold_out: a source that is the test, none of which is trained on. usable: whether a
     training row can be made of a sample; one that is not may still be tested on.
 
     Every prefix of the training rows holds tasks, ways and sources (with `by="clips"`: sources) in the proportions of

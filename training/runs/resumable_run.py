@@ -43,8 +43,7 @@ _WITHOUT_EFFECT = frozenset(
         "vllm_max_model_length",
     }
 )
-"""Settings that say where and how often things are written or where vLLM has room, or hold a secret; a run may go on
-with others."""
+"""Settings that a resumed run may change: where and how often files are written, where vLLM runs, and secrets."""
 
 
 def train_resumably(

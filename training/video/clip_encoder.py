@@ -94,7 +94,7 @@ def _run(model: Any, clips: Sequence[ShownSample]) -> Sequence[torch.Tensor]:
 
 
 def _adapter_state(tower: Any) -> tuple[object, ...]:
-    """What tells the tower with its adapters from the same tower without them; empty where it has none."""
+    """A key that differs between the tower with its adapters and without them; empty where it has none."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layer = next((module for module in tower.modules() if isinstance(module, BaseTunerLayer)), None)

@@ -50,8 +50,8 @@ class PixelLimits:
 class ShownSample:
     """A sample as a model sees it, before it answers.
 
-    text: the rendered prompt, in which one placeholder stands for the video.
-    prompt_ids: its tokens; each video token stands where the model puts a piece of the video.
+    text: the rendered prompt, with one placeholder for the video.
+    prompt_ids: its tokens; the model puts a piece of the video at each video token.
     mm_token_type_ids: one number a token: 2 for a video token, else 0.
     pixel_values_videos: float32 [patches, patch size], 8 frames. video_grid_thw: int64 [1, 3], the patches' grid over
         time, height and width.

@@ -128,5 +128,5 @@ def test_rows_of_the_benchmark_are_counted_by_part(release: Release, tmp_path: P
 def test_a_broken_record_is_no_leave_to_go_on(tmp_path: Path, content: str) -> None:
     path = tmp_path / "egost_training.json"
     path.write_text(content)
-    with pytest.raises(ReleaseError, match="does not tell what the checkpoint was trained on"):
+    with pytest.raises(ReleaseError, match="does not say what the checkpoint was trained on"):
         read_manifest(path)

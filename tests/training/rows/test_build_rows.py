@@ -45,7 +45,7 @@ def test_the_command_writes_rows_split_and_card(mini: Release, tmp_path: Path) -
     assert card["rows"] == sum(card["tasks"].values()) == sum(card["letters"].values()) == 8
     assert card["think_names_an_option"] == 0 and card["clips_on_both_sides"] > 0
     assert "10 clips or more" in card["text_only"]["not_measured"]
-    assert "stand on both sides" in (tmp_path / "rows" / "README.md").read_text()
+    assert "have questions on both sides" in (tmp_path / "rows" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
