@@ -1,98 +1,38 @@
-"""A model's answers under controls: without the video, to other orders of the frames, to rotated options.
+"""A model's answers under controls: without the video, with frames in another order, with rotated options.
 
     questions = choose_questions("egost_mini_mcq", limit=None)
     model = load_model(plan)
     for control in (None, "blind"):
         replies = ask(model, questions, control)
 
-The same adapter, prompt and journal as `egost run`: what a run has asked as it stands is not asked again, and a control
-that was killed goes on.
+Adapter, prompt and journal are those of `egost run`: what a run has asked unaltered is not asked again, and a killed
+control goes on.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 
-from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
-from egost.model_adapters.lmms_model import EngineModel
+from egost.model_adapters.adapter import EngineModel
+from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.lmms_requests import SampleRequest
+from egost.model_adapters.questions import Question, Questions
 from egost.model_adapters.registration import CLASSES
 from egost.model_adapters.run_plan import RunPlan
-from egost.tasks.clips.clips import Clip, build_clips
-from egost.tasks.clips.controls import (
-    FRAME_CONTROLS,
-    Answer,
-    Control,
-    ControlError,
-    altered_clip,
-    rotated,
-)
-from egost.tasks.clips.protocols import chosen_protocol
-from egost.tasks.prompts import chosen_prompt, load_prompt
-from egost.tasks.release.release import Release, open_release
-from egost.tasks.release.trained_on import note_model, without_trained_on
-from egost.tasks.sample import Sample
+from egost.tasks.clips.controls import FRAME_CONTROLS, Answer, Control, altered_clip, rotated
+from egost.tasks.release.trained_on import note_model
 from egost.tasks.scoring.generation_notes import noted_generation
-from egost.tasks.task_names import named_tasks, task_name
+from egost.tasks.task_names import task_name
 
 _BATCH_SIZE = 1
 """As `egost run` has it: part of the journal's key where lmms-eval's own adapters answer."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """A question with what is shown beside it. clip: None shows nothing."""
-
-    sample: Sample
-    clip: Clip | None
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What is asked.
-
-    left_out: how many samples have no frames. limit: of samples a task. room: most tokens of a reply; None is what the
-    prompt says.
-    """
-
-    release: Release
-    asked: tuple[Question, ...]
-    left_out: int
-    limit: int | None
-    room: int | None
-
-
 def note_plan(plan: RunPlan) -> None:
     """Let the release know which model will be asked, so that its training rows are not among the questions."""
     note_model(plan.model_args)
-
-
-def choose_questions(tasks: str, limit: int | None = None, room: int | None = None) -> Questions:
-    """The questions of some tasks, as an evaluation of the noted model would ask them.
-
-    tasks: names of ours with commas between, all of one world. limit: at most so many of each task, the first ones.
-    Clips are decoded where that was not done yet. Raises SettingError, TrainedOnError, ReleaseError, and
-    ControlError where no clip gives frames.
-    """
-    world, named = named_tasks(tasks)
-    release = open_release(world)
-    samples = [
-        sample
-        for task, way in named
-        for sample in without_trained_on(release, release.samples(task, way))[:limit]
-    ]
-    clips = build_clips([release.clip_path(sample) for sample in samples], chosen_protocol())
-    asked = tuple(
-        Question(sample, clip) for sample, clip in zip(samples, clips, strict=True) if isinstance(clip, Clip)
-    )
-    if not asked:
-        raise ControlError(
-            f"none of the {len(samples)} questions of {tasks} has frames. Run: egost data verify"
-        )
-    return Questions(release, asked, len(samples) - len(asked), limit, room)
 
 
 def load_model(plan: RunPlan, batch_size: int = _BATCH_SIZE) -> EngineModel:
@@ -118,19 +58,12 @@ def ask(model: EngineModel, questions: Questions, control: Control | None) -> li
     Raises AdapterError, CacheError.
     """
     asked = list(_altered(questions.asked, control))
-    prompt = load_prompt(chosen_prompt())
     world = questions.release.world
-    requests = []
-    for question, _ in asked:
-        sample = question.sample
-        own = prompt.max_new_tokens.choice if sample.options else prompt.max_new_tokens.route
-        request = Ask(
-            f"{world}/{sample.id}",
-            prompt.render(sample),
-            question.clip,
-            GenerationArguments(questions.room or own),
-        )
-        requests.append(SampleRequest(world, sample.id, request, 0, blind=control == "blind"))
+    asks = questions.asks([question for question, _ in asked])
+    requests = [
+        SampleRequest(world, question.sample.id, request, 0, blind=control == "blind")
+        for (question, _), request in zip(asked, asks, strict=True)
+    ]
     replies = model.replies(requests, f"{control or 'as asked'}: ")
     return [
         Answer(

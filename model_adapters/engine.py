@@ -1,7 +1,7 @@
-"""What goes to a model and what comes back: the types that every adapter of ours speaks.
+"""What goes to a model and what comes back: the types that all our engines share.
 
 An engine (vLLM in this process, a server, a closed model's API) turns `Ask`s into `Reply`s. What is the same for
-all of them, the journal, the order, the progress, what lmms-eval wants, is in `host_model.py`.
+all engines (journal, order, progress, what lmms-eval wants) is in `adapter.py`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
+
+from loguru import logger
 
 from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import EgostError
@@ -50,7 +52,7 @@ class GenerationArguments:
         if unknown := set(given) - _KNOWN or given.get("num_beams", 1) != 1:
             raise AdapterError(
                 f"no adapter of ours can honour all of the generation arguments {given} ({unknown}); expected "
-                f"{', '.join(sorted(_KNOWN))}, and one beam. Mend --gen_kwargs."
+                f"{', '.join(sorted(_KNOWN))}, and one beam. Fix --gen_kwargs."
             )
         until = given.get("until", ())
         try:
@@ -66,7 +68,7 @@ class GenerationArguments:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise AdapterError(
-                f"the generation arguments {given} cannot be used ({error!r}). Mend --gen_kwargs."
+                f"the generation arguments {given} cannot be used ({error!r}). Fix --gen_kwargs."
             ) from error
 
 
@@ -162,3 +164,28 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give back what the engine holds (processes, connections); may be called more than once."""
         ...
+
+
+def failure_of(error: Exception, engine: str, asks: Sequence[Ask], logged: set[str]) -> Failure:
+    """What an exception of a model in this process means for the requests that it was working on.
+
+    engine: its name, for the log. logged: kinds of errors that are in the log already; each is logged once.
+    Raises AdapterError where the GPU is broken.
+    """
+    if "CUDA error" in str(error):
+        raise AdapterError(
+            f"the GPU failed at {asks[0].sample} and answers nothing more in this process ({error}). What is "
+            "answered is journaled: start the same command again."
+        ) from error
+    kind = type(error).__name__
+    if kind not in logged:
+        logged.add(kind)
+        logger.opt(exception=error).error(
+            f"egost: {engine} failed at {', '.join(ask.sample for ask in asks)}; errors of this kind are logged "
+            "once, and counted"
+        )
+    # By its name, since torch is imported by engines that need it alone.
+    memory = (
+        isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    )
+    return Failure("out_of_memory" if memory else "model_error", f"{kind}: {error}")

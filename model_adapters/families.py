@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from egost.model_adapters.checkpoints import Checkpoint, read_config
-from egost.model_adapters.engine import AdapterError
+from egost.model_adapters.engine import AdapterError, Ask, Failure
 from egost.tasks.clips.protocols import N_FRAMES
 
 FRAMES_A_SECOND = 1.0
@@ -148,6 +148,15 @@ class PromptRenderer:
             [*system, {"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
         )
         return rendered
+
+    def refusal(self, ask: Ask) -> Failure | None:
+        """Why a prompt cannot be asked: it holds the text that this model takes for frames."""
+        if self.placeholder not in ask.prompt:
+            return None
+        return Failure(
+            "refused",
+            f"{ask.sample}: its prompt holds '{self.placeholder}', which this model takes for frames.",
+        )
 
     def video_tokens(self, height: int, width: int) -> int:
         """How many tokens stand for 8 frames of this size, pixels, as the family's own processor counts."""

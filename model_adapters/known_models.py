@@ -14,9 +14,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 
 from egost.model_adapters.engine import AdapterError
+from egost.model_adapters.families import FAMILIES
 from egost.tasks.clips.protocols import parse_protocol
 
-EngineName = Literal["vllm", "server", "hf", "api"]
+EngineName = Literal["vllm", "server", "hf", "transformers", "api"]
+"""By what a model is asked. hf: lmms-eval's own adapter. transformers: our own loop over that library."""
 Availability = Literal["open", "api", "retired", "no image input"]
 
 GPU_GIB = 80e9 / 2**30
@@ -24,10 +26,6 @@ GPU_GIB = 80e9 / 2**30
 
 GPU_SHARE = 0.9
 """The part of a GPU's memory that vLLM takes."""
-
-
-class UnknownModelError(AdapterError):
-    """No known model has this name."""
 
 
 class _Frozen(BaseModel):
@@ -84,7 +82,11 @@ class KnownModel(_Frozen):
             return ("api",)
         if self.availability != "open":
             return ()
-        return ("vllm", "server", "hf") if self.hf_adapter else ("vllm", "server")
+        own: tuple[EngineName, ...] = ("hf",) if self.hf_adapter else ()
+        plain: tuple[EngineName, ...] = (
+            ("transformers",) if FAMILIES[self.family].frames_as == "video" else ()
+        )
+        return ("vllm", "server", *own, *plain)
 
     @property
     def weights_gib(self) -> float | None:
@@ -133,15 +135,18 @@ def known_models() -> KnownModels:
     return KnownModels.model_validate(table)
 
 
-def find_model(name: str) -> KnownModel:
-    """The known model of a short name, or of a hub id. Raises UnknownModelError, which names the closest."""
+def known_model(name: str) -> KnownModel | None:
+    """The model of the table with a short name, or a hub id, in any case; None where there is none."""
     wanted = name.lower()
-    for model in known_models().models:
-        if wanted in (model.name, model.model.lower()):
-            return model
+    models = known_models().models
+    return next((model for model in models if wanted in (model.name, model.model.lower())), None)
+
+
+def unknown_model(name: str) -> AdapterError:
+    """The error for a name that is no known model's; it names the closest."""
     names = [model.name for model in known_models().models]
-    close = difflib.get_close_matches(wanted.rpartition("/")[2], names, n=3, cutoff=0.5)
-    raise UnknownModelError(
+    close = difflib.get_close_matches(name.lower().rpartition("/")[2], names, n=3, cutoff=0.5)
+    return AdapterError(
         f"'{name}' is no known model. "
         + (f"Did you mean {' or '.join(close)}? " if close else "")
         + "`egost models` lists all of them."

@@ -8,11 +8,15 @@ from typing import Any
 from egost.tasks.registration import TESTED_LMMS_EVAL
 
 CLASSES = {
-    "egost_vllm": "egost.model_adapters.vllm.vllm_adapter.EgostVllm",
-    "egost_server": "egost.model_adapters.server.server_adapter.EgostServer",
-    "egost_openai": "egost.model_adapters.api.openai_adapter.EgostOpenAI",
-    "egost_gemini": "egost.model_adapters.api.gemini_adapter.EgostGemini",
-    "egost_journal": "egost.model_adapters.lmms_own.journaled_model.EgostJournal",
+    f"egost_{engine}": f"egost.model_adapters.adapter.{name}"
+    for engine, name in {
+        "vllm": "EgostVllm",
+        "server": "EgostServer",
+        "transformers": "EgostTransformers",
+        "openai": "EgostOpenAI",
+        "gemini": "EgostGemini",
+        "journal": "EgostJournal",
+    }.items()
 }
 """Names for `--model`, and the classes behind them, which lmms-eval imports when one is asked for."""
 

@@ -15,7 +15,9 @@ from lmms_eval.tasks import TaskManager
 from lmms_eval_command import environment, saved
 from places import ROOT
 
-from egost.model_adapters.run_plan import RunOptions, RunPlanError, model_named, plan_run
+from egost.model_adapters.engine import AdapterError
+from egost.model_adapters.model_names import model_named
+from egost.model_adapters.run_plan import RunOptions, plan_run
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.registration import register
@@ -104,8 +106,22 @@ def test_servers_and_apis() -> None:
     assert planned("gemini-3.5-flash")[1][3] == "egost_gemini"
 
 
-def test_the_embedded_checkpoint_needs_no_vllm() -> None:
-    assert planned("tiny", tasks="egost_mini")[1][3] == "egost_journal"
+@pytest.mark.parametrize("name", ["mini-base", "mini-st-r1", "tiny"])
+def test_the_embedded_checkpoint_needs_no_vllm(name: str) -> None:
+    assert planned(name, tasks="egost_mini")[1][3] == "egost_journal"
+
+
+def test_hf_is_lmms_evals_own_adapter_and_transformers_is_our_loop() -> None:
+    _, arguments = planned("mini-base", engine="hf", tasks="egost_mini")
+    assert arguments[3] == "egost_journal" and model_args(arguments)["adapter"] == "qwen2_vl"
+    settings, arguments = planned("mini-base", engine="transformers", tasks="egost_mini, egost_mini_mcq")
+    assert arguments[3] == "egost_transformers" and set(model_args(arguments)) == {"model"}
+    assert (Path(model_args(arguments)["model"]) / "config.json").is_file()
+    assert settings["EGOST_ONLY"] == "1"
+    pinned = model_args(planned("qwen2.5-vl-7b", engine="transformers")[1])
+    assert pinned["revision"] == "cc594898137f460bfe9f0759e9844b3ce807cfb5"
+    with pytest.raises(AdapterError, match="internvl3-8b is not run by engine 'transformers'"):
+        planned("internvl3-8b", engine="transformers")
 
 
 def test_a_folder_is_asked_as_its_config_says(tmp_path: Path) -> None:
@@ -125,14 +141,14 @@ def test_a_folder_is_asked_as_its_config_says(tmp_path: Path) -> None:
         ("gemini-1.5-pro", {}, "retired.*take gemini-3.5-flash"),
         ("o3-mini", {}, "no image input"),
         ("qwen2-vl-7b", {"engine": "server"}, "egost serve qwen2-vl-7b"),
-        ("qwen2-vl-7b", {"engine": "api"}, "expected vllm or server or hf"),
+        ("qwen2-vl-7b", {"engine": "api"}, "expected vllm or server or hf or transformers"),
         ("qwen2-vl-7b", {"engine": "vllm", "base_url": "http://a"}, "takes no --base-url"),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_started(
     name: str, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(RunPlanError, match=message):
+    with pytest.raises(AdapterError, match=message):
         planned(name, **options)
 
 
@@ -140,12 +156,12 @@ def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "odd")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "seldom_vl"}))
-    with pytest.raises(RunPlanError, match=r"a 'seldom_vl'.*expected one of qwen2_vl"):
+    with pytest.raises(AdapterError, match=r"a 'seldom_vl'.*expected one of qwen2_vl"):
         planned(str(folder))
 
 
 def test_a_folder_that_lmms_eval_would_read_wrongly_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunPlanError, match="Rename the folder"):
+    with pytest.raises(AdapterError, match="Rename the folder"):
         planned(str(tiny_checkpoint(tmp_path / "a,b=c")), engine="hf")
 
 
@@ -217,3 +233,22 @@ def test_a_run_that_lmms_eval_gives_up_is_no_success(tmp_path: Path, own_cache: 
     assert (
         "did not finish" in done.stderr and "Tasks not found: egost_no_such_task" in done.stdout + done.stderr
     )
+
+
+@pytest.mark.slow
+def test_our_loop_over_transformers_evaluates_and_is_journaled(tmp_path: Path, own_cache: Path) -> None:
+    write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
+    command = [
+        *("run", "tiny", "--tasks", TASK, "--limit", "2", "--engine", "transformers"),
+        *("--", "--gen_kwargs", "max_new_tokens=8"),
+    ]
+    done = egost(*command, cwd=tmp_path, cache=own_cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "egost: 2 of 2 samples" in done.stderr and ", 0 from the journal" in done.stderr
+    _, samples = saved(tmp_path / "runs" / "tiny")
+    for row in samples[TASK]:
+        generation = row["percent"]["generation"]
+        assert generation["engine"].startswith("transformers 5.") and generation["video_tokens"] > 0
+        assert generation["revision"].startswith("sha256:") and generation["completion_tokens"] <= 8
+    again = egost(*command, cwd=tmp_path, cache=own_cache)
+    assert again.returncode == 0 and ", 2 from the journal" in again.stderr

@@ -220,9 +220,8 @@ def vllm_sampler(recipe: GrpoRecipe, args: Any, model: Any) -> GroupSampler:
         max_pixels=recipe.largest_pixels,
         max_model_len=args.vllm_max_model_length or recipe.max_prompt_length + args.max_completion_length,
         gpu_memory_utilization=None if args.use_cpu else args.vllm_gpu_memory_utilization,
-        load_bar=False,
     )
-    return EngineSampler(VllmEngine(checkpoint, settings))
+    return EngineSampler(VllmEngine(checkpoint, settings, load_bar=False))
 
 
 def train(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> None:

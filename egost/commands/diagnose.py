@@ -17,8 +17,8 @@ from egost.commands.run import Engine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from egost.model_adapters.control_run import Questions
-    from egost.model_adapters.lmms_model import EngineModel
+    from egost.model_adapters.adapter import EngineModel
+    from egost.model_adapters.questions import Questions
     from egost.model_adapters.run_plan import RunOptions, RunPlan
     from egost.results.diagnosis.controls import About, Controls, Gap
     from egost.results.intervals import Difference
@@ -85,8 +85,10 @@ def diagnose(
 def _run_controls(
     name: str, options: RunOptions, wanted: Sequence[Control], limit: int | None, room: int | None
 ) -> None:
-    from egost.model_adapters.control_run import choose_questions, load_model, note_plan, number_of_requests
-    from egost.model_adapters.run_plan import model_named, plan_run
+    from egost.model_adapters.control_run import load_model, note_plan, number_of_requests
+    from egost.model_adapters.model_names import model_named
+    from egost.model_adapters.questions import choose_questions
+    from egost.model_adapters.run_plan import plan_run
     from egost.results.diagnosis.controls import compare_controls, write_controls
     from egost.tasks.judging.judge import chosen_judge
     from egost.tasks.task_names import named_tasks
@@ -153,7 +155,7 @@ def _about(
         judge=judge,
         tasks=options.tasks,
         limit=questions.limit,
-        room=questions.room,
+        room=questions.max_new_tokens,
         left_out=questions.left_out,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

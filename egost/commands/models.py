@@ -23,13 +23,19 @@ class Format(StrEnum):
 
 @says_what_to_do
 def models(
-    name: Annotated[str | None, typer.Argument(help="Short name or hub id; all models without.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Short name, hub id, folder, mini-base, mini-st-r1 or tiny; all known models without."
+        ),
+    ] = None,
     format: Annotated[Format, typer.Option(help="table or json.")] = Format.table,
 ) -> None:
     """List the known models: the paper's ten, ST-R1 and today's; or show one of them."""
-    from egost.model_adapters.known_models import find_model, known_models
+    from egost.model_adapters.known_models import known_models
+    from egost.model_adapters.model_names import model_named
 
-    chosen = [find_model(name)] if name else list(known_models().models)
+    chosen = [model_named(name)] if name else list(known_models().models)
     if format is Format.json:
         rows = [_facts(model) for model in chosen]
         typer.echo(json.dumps(rows[0] if name else rows, indent=2))

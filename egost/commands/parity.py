@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 @says_what_to_do
 def parity(
-    model: Annotated[str, typer.Argument(help="A checkpoint: hub id or folder.")],
+    model: Annotated[
+        str, typer.Argument(help="Short name (egost models), hub id, folder, mini-base, mini-st-r1 or tiny.")
+    ],
     engines: Annotated[
-        str, typer.Option(help="Two or more of hf, vllm, lmms-eval; each is compared with the first.")
-    ] = "hf,vllm",
-    tasks: Annotated[str, typer.Option(help="egost, egost_mini, or single tasks.")] = "egost_mini",
+        str,
+        typer.Option(
+            help="Two or more of transformers, vllm, hf (as for egost run); each is compared with the first."
+        ),
+    ] = "transformers,vllm",
+    tasks: Annotated[str, typer.Option(help="Tasks or groups, of one world.")] = "egost_mini",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions of each task.")] = None,
     revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
@@ -32,16 +37,14 @@ def parity(
 
     Exit code 0 when all agree, or part only where two tokens are equally likely but for rounding; 1 when not.
     """
-    from egost.model_adapters.parity.parity_run import (
-        choose_questions,
-        engine_makers,
-        run_parity,
-        write_report,
-    )
+    from egost.model_adapters.parity.parity_run import engine_makers, run_parity, write_report
+    from egost.model_adapters.questions import choose_questions
+    from egost.tasks.task_names import named_tasks
 
+    named_tasks(tasks)  # A wrong name is reported before anything is loaded.
     makers = engine_makers(engines, model, revision, dtype)
     questions = choose_questions(tasks, limit)
-    found = run_parity(makers, questions.asks, rounding_known=dtype == "float32")
+    found = run_parity(makers, questions.asks(list(questions.asked)), rounding_known=dtype == "float32")
     write_report(output, found, questions.left_out)
     for pair in found:
         console.print(_table(pair))

@@ -23,6 +23,7 @@ class Engine(StrEnum):
     vllm = "vllm"
     server = "server"
     hf = "hf"
+    transformers = "transformers"
     api = "api"
 
 
@@ -53,7 +54,8 @@ def run(
     The same command again goes on where a killed run stopped. Exit code 2 when the run did not finish, 1 when too
     many samples are unscored.
     """
-    from egost.model_adapters.run_plan import RunOptions, model_named, plan_run
+    from egost.model_adapters.model_names import model_named
+    from egost.model_adapters.run_plan import RunOptions, plan_run
 
     options = RunOptions(
         tasks, engine.value if engine else None, limit, output, fresh, base_url, tuple(extra or ())

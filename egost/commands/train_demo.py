@@ -43,7 +43,7 @@ def demo(
     ] = None,
 ) -> None:
     """Make ST-R1 on the mini world on a CPU: data, fine-tuning, GRPO, evaluation, Table 3, plots."""
-    from egost.model_adapters.embedded import MINI_BASE
+    from egost.model_adapters.model_names import MINI_BASE
     from egost.training.demo.demo import FULL, QUICK, Demo, make_demo
 
     asked = Demo(out.absolute(), (base or MINI_BASE).absolute(), QUICK if quick else FULL)

@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from loguru import logger
@@ -172,10 +172,11 @@ def bare_failure(text: str, finish_reason: str, refusal: str) -> Failure | None:
     return None
 
 
-def check_pacing(pacing: Pacing) -> None:
-    """Raises AdapterError for a pace at which no call is made."""
-    if pacing.concurrency < 1 or pacing.timeout_s <= 0:
+def pacing_of(concurrency: int, timeout_s: float) -> Pacing:
+    """How fast an API is asked. Raises AdapterError for a pace at which no call is made."""
+    if concurrency < 1 or timeout_s <= 0:
         raise AdapterError(
-            f"concurrency={pacing.concurrency} and timeout_s={pacing.timeout_s} allow no call; expected at least 1 "
-            "call at once and more than 0 seconds. Mend --model_args."
+            f"concurrency={concurrency} and timeout_s={timeout_s} allow no call; expected at least 1 "
+            "call at once and more than 0 seconds. Fix --model_args."
         )
+    return replace(DEFAULT_PACING, concurrency=concurrency, timeout_s=timeout_s)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from egost.model_adapters.api.api_calls import DEFAULT_PACING, Called, answer_all, check_pacing, wording
+from egost.model_adapters.api.api_calls import DEFAULT_PACING, Called, answer_all, pacing_of, wording
 from egost.model_adapters.api.api_endpoint import OTHER_KEY, check_url
 from egost.model_adapters.api.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
 from egost.model_adapters.api.api_spending import CallBound, Spending
@@ -18,7 +18,6 @@ from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failu
 from egost.tasks.chat.endpoint import is_this_machine
 from egost.tasks.chat.faults import redacted
 from egost.tasks.chat.paced_calls import Faulted
-from egost.tasks.chat.pacing import Pacing
 from egost.tasks.clips.protocols import N_FRAMES
 
 if TYPE_CHECKING:
@@ -66,7 +65,8 @@ class GeminiEngine:
 
     model: its name, for example `gemini-2.5-flash`. base_url: of another server that speaks the interface.
     thinking_budget, thinking_level: see `GeminiSettings`. thinking_room: tokens for thoughts where the model
-    decides itself. max_usd: no call is made that could bring the cost of this process above so many US dollars.
+    decides itself. concurrency: most calls at once; timeout_s: seconds for one of them.
+    max_usd: no call is made that could bring the cost of this process above so many US dollars.
     The key is taken from GEMINI_API_KEY or GOOGLE_API_KEY, for another server from EGOST_API_KEY.
 
     Raises AdapterError for settings, a model or a key that cannot work, before anything is spent, and
@@ -82,11 +82,11 @@ class GeminiEngine:
         thinking_level: str | None = None,
         thinking_room: int = THINKING_ROOM,
         max_usd: float | None = None,
-        pacing: Pacing = DEFAULT_PACING,
+        concurrency: int = DEFAULT_PACING.concurrency,
+        timeout_s: float = DEFAULT_PACING.timeout_s,
     ) -> None:
         _need_client()
         check_chosen_protocol()
-        check_pacing(pacing)
         plain = _PLAIN.match(model) is not None
         if plain and (thinking_budget or thinking_level):
             raise AdapterError(
@@ -101,7 +101,7 @@ class GeminiEngine:
         self._url = (base_url or GEMINI_URL).rstrip("/")
         check_url(self._url, OTHER_KEY)
         self._key_name, self._key = _key(model, self._url)
-        self._pacing = pacing
+        self.pacing = pacing_of(concurrency, timeout_s)
         self.spending = Spending(model, max_usd)
 
     @property
@@ -129,14 +129,14 @@ class GeminiEngine:
                     "--gen_kwargs."
                 )
         who = wording(f"{self._model} at {self._url}", self._url, "Choose another by model= in --model_args.")
-        return answer_all(asks, self._open_api, who, self._pacing, self.spending)
+        return answer_all(asks, self._open_api, who, self.pacing, self.spending)
 
     def close(self) -> None:
         """Nothing is held between calls of `answer`."""
 
     def _open_api(self) -> _GeminiApi:
         return _GeminiApi(
-            self._model, self._url, self._key_name, self._key, self._settings, self._pacing.timeout_s
+            self._model, self._url, self._key_name, self._key, self._settings, self.pacing.timeout_s
         )
 
 

@@ -17,7 +17,7 @@ from egost.model_adapters.api.api_calls import (
     Called,
     answer_all,
     bare_failure,
-    check_pacing,
+    pacing_of,
     wording,
 )
 from egost.model_adapters.api.api_endpoint import OTHER_KEY, check_url
@@ -27,7 +27,6 @@ from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failu
 from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, find_key, open_client
 from egost.tasks.chat.faults import fault_of, redacted, remedy
 from egost.tasks.chat.paced_calls import Faulted
-from egost.tasks.chat.pacing import Pacing
 from egost.tasks.clips.protocols import N_FRAMES
 from egost.tasks.judging.judge import JudgeError
 from egost.tasks.judging.reading import BrokenBody, Completion, read_completion
@@ -72,7 +71,8 @@ class OpenAIEngine:
     """An engine behind the chat-completions interface.
 
     model: name of the model, or Azure's deployment. base_url: of any server that speaks the interface, by
-    default OpenAI's. azure_endpoint: of Azure OpenAI. reasoning: None goes by the model's name. pacing: how fast.
+    default OpenAI's. azure_endpoint: of Azure OpenAI. reasoning: None goes by the model's name; the other settings:
+    see `OpenAISettings`. concurrency: most calls at once; timeout_s: seconds for one of them.
     max_usd: no call is made that could bring the cost of this process above so many US dollars.
     The key is taken from OPENAI_API_KEY, AZURE_OPENAI_API_KEY, or for any other server EGOST_API_KEY.
 
@@ -91,11 +91,11 @@ class OpenAIEngine:
         reasoning_effort: str | None = None,
         reasoning_room: int = REASONING_ROOM,
         max_usd: float | None = None,
-        pacing: Pacing = DEFAULT_PACING,
+        concurrency: int = DEFAULT_PACING.concurrency,
+        timeout_s: float = DEFAULT_PACING.timeout_s,
         seed: int = 0,
     ) -> None:
         check_chosen_protocol()
-        check_pacing(pacing)
         if _TEXT_ONLY.match(model):
             raise AdapterError(
                 f"'{model}' takes no images by its public API, so it cannot be shown the frames. Choose a model that "
@@ -116,7 +116,7 @@ class OpenAIEngine:
         )
         self._endpoint = _endpoint(model, base_url, azure_endpoint)
         self._key = _key(self._endpoint)
-        self._pacing = pacing
+        self.pacing = pacing_of(concurrency, timeout_s)
         self.spending = Spending(model, max_usd)
 
     @property
@@ -146,9 +146,9 @@ class OpenAIEngine:
         who = wording(f"{endpoint.model} at {endpoint.url}", endpoint.url, remedy(400, endpoint, _CHOSEN_BY))
 
         def open_api() -> _ChatApi:
-            return _ChatApi(endpoint, self._key, self._settings, self._pacing.timeout_s)
+            return _ChatApi(endpoint, self._key, self._settings, self.pacing.timeout_s)
 
-        return answer_all(asks, open_api, who, self._pacing, self.spending)
+        return answer_all(asks, open_api, who, self.pacing, self.spending)
 
     def close(self) -> None:
         """Nothing is held between calls of `answer`."""

@@ -9,18 +9,24 @@ from typing import Any, TextIO
 
 import torch
 from lmms_eval.api.instance import Instance, unwrap_generation_output
-from loguru import logger
 
-from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.model_adapters.engine import (
+    Ask,
+    EngineIdentity,
+    Failure,
+    GenerationArguments,
+    Reply,
+    failure_of,
+)
 from egost.tasks.scoring.scores import GENERATION_FAILED
 
 _TASK, _SPLIT = "egost", "asks"
 
 
-class HostEngine:
+class LmmsEngine:
     """An adapter of lmms-eval that answers asks of ours.
 
-    adapter: built already, simple or chat. batch: asks that are handed to it at once.
+    adapter: already built, simple or chat. batch: asks that are handed to it at once.
 
     It gets what lmms-eval itself would give it: the prompt, the path of the canonical clip as one video, and the
     generation arguments. What is drawn is drawn one by one, torch's generators being seeded before each, so
@@ -29,8 +35,8 @@ class HostEngine:
     """
 
     def __init__(self, adapter: Any, identity: EngineIdentity, batch: int) -> None:
-        self._adapter, self._identity, self._batch = adapter, identity, batch
-        self._told: set[str] = set()
+        self.adapter, self._identity, self._batch = adapter, identity, batch
+        self._logged: set[str] = set()
 
     @property
     def identity(self) -> EngineIdentity:
@@ -49,7 +55,7 @@ class HostEngine:
 
     def close(self) -> None:
         """Let the adapter free its memory."""
-        self._adapter.clean()
+        self.adapter.clean()
 
     def _answer(self, asks: Sequence[Ask]) -> list[Reply | Failure]:
         if (seed := asks[0].arguments.seed) is not None:
@@ -58,7 +64,7 @@ class HostEngine:
         try:
             outputs = self._generate(asks)
         except Exception as error:
-            failure = self._failure(error, asks)
+            failure = failure_of(error, self._identity.engine, asks, self._logged)
         if failure:
             # Only here are the tensors gone that the traceback held.
             if torch.cuda.is_available():
@@ -70,11 +76,11 @@ class HostEngine:
         return [_outcome(output, ask.arguments, len(asks)) for output, ask in zip(outputs, asks, strict=True)]
 
     def _generate(self, asks: Sequence[Ask]) -> list[Any]:
-        self._adapter.task_dict = {_TASK: {_SPLIT: asks}}
+        self.adapter.task_dict = {_TASK: {_SPLIT: asks}}
         requests = [self._request(ask, place) for place, ask in enumerate(asks)]
         # Its bar would begin anew with each piece; ours shows the whole run.
         with contextlib.redirect_stderr(_WithoutBars(sys.stderr)):
-            return list(self._adapter.generate_until(requests))
+            return list(self.adapter.generate_until(requests))
 
     def _request(self, ask: Ask, place: int) -> Instance:
         kwargs = _gen_kwargs(ask.arguments)
@@ -82,22 +88,7 @@ class HostEngine:
         simple = (ask.prompt, kwargs, _visuals, *about)
         chat = (ask.prompt, _messages, kwargs, *about)
         metadata = {"task": _TASK, "doc_id": place, "repeats": 1}
-        return Instance("generate_until", simple if self._adapter.is_simple else chat, 0, metadata)
-
-    def _failure(self, error: Exception, asks: Sequence[Ask]) -> Failure:
-        if "CUDA error" in str(error):
-            raise AdapterError(
-                f"the GPU failed at {asks[0].sample} and answers nothing more in this process ({error}). What is "
-                "answered is journaled: start the same command again."
-            ) from error
-        reason = "out_of_memory" if _is_memory(error) else "model_error"
-        if type(error).__name__ not in self._told:
-            self._told.add(type(error).__name__)
-            logger.opt(exception=error).error(
-                f"egost: {self._identity.engine} failed at {', '.join(ask.sample for ask in asks)}; errors of this "
-                "kind are told once, and counted"
-            )
-        return Failure(reason, f"{type(error).__name__}: {error}")
+        return Instance("generate_until", simple if self.adapter.is_simple else chat, 0, metadata)
 
 
 class _WithoutBars:
@@ -161,7 +152,3 @@ def _outcome(output: Any, arguments: GenerationArguments, batch: int) -> Reply |
     if tokens is not None and batch == 1:
         finish_reason = "length" if tokens >= arguments.max_new_tokens else "stop"
     return Reply(text, finish_reason, counts.input_tokens if counts else None, tokens)
-
-
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from egost.model_adapters.checkpoints import Checkpoint, checkpoint_identity
-from egost.model_adapters.embedded import EMBEDDED
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.families import (
     FAMILIES,
@@ -30,11 +29,10 @@ from egost.model_adapters.families import (
     config_overrides,
     processor_arguments,
 )
-from egost.model_adapters.known_models import KnownModel, UnknownModelError, find_model, gpus_that_hold
-from egost.model_adapters.run_plan import TINY
+from egost.model_adapters.known_models import KnownModel, gpus_that_hold, known_model
+from egost.model_adapters.model_names import weights_named
 from egost.model_adapters.server.served_settings import ROLLOUTS, as_served_name
 from egost.model_adapters.server.server_engine import AT_ONCE
-from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.model_adapters.vllm.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
 from egost.tasks.cache import cache_root
 from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, N_FRAMES
@@ -149,12 +147,11 @@ def plan_server(
     parallel), and there are as many copies as fit (data parallel), unless tensor, pipeline or data say otherwise.
     Raises AdapterError where the model or its family is not known, or the GPUs cannot be shared out so.
     """
-    if model == TINY:
-        model = str(tiny_checkpoint())
-    model = str(EMBEDDED.get(model, model))
-    known = _known(model)
-    source = known.model if known else model
-    revision = revision or (known.revision if known else None)
+    known = known_model(model)
+    if known and "server" not in known.engines:
+        raise AdapterError(f"{known.name} cannot be served ({known.availability}). {known.note}".rstrip())
+    source, pinned = weights_named(model)
+    revision = revision or pinned
     checkpoint = _on_disk(source, revision, needed=known is None)
     model_type = checkpoint.model_type if checkpoint else known.family if known else ""
     if model_type not in FAMILIES:
@@ -268,19 +265,6 @@ def evaluate_command(plan: ServerPlan) -> str:
 
 def _json(arguments: dict[str, Any]) -> str | None:
     return json.dumps(arguments) if arguments else None
-
-
-def _known(model: str) -> KnownModel | None:
-    try:
-        known = find_model(model)
-    except UnknownModelError:
-        # A short name that is misspelt is no folder, and no hub id either.
-        if "/" in model or Path(model).is_dir():
-            return None
-        raise
-    if "server" not in known.engines:
-        raise AdapterError(f"{known.name} cannot be served ({known.availability}). {known.note}".rstrip())
-    return known
 
 
 def _on_disk(source: str, revision: str | None, *, needed: bool) -> Checkpoint | None:

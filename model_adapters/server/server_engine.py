@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args
 
 from loguru import logger
 
@@ -294,6 +294,38 @@ class ServerEngine:
 
     def _in_loop(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+
+def open_server(
+    base_url: str,
+    model: str | None = None,
+    concurrency: int = AT_ONCE,
+    media: str = "auto",
+    timeout: float = 600.0,
+    wait: float = 300.0,
+) -> ServerEngine:
+    """One or several servers of one model; see `ServerEngine` for what the arguments mean.
+
+    base_url: one URL, or several with `;` between them. timeout, wait: seconds. Servers that want a key get the one in
+    `EGOST_SERVER_API_KEY`. Raises AdapterError.
+    """
+    if media not in get_args(Media):
+        raise AdapterError(f"media={media} is not known; expected one of {', '.join(get_args(Media))}.")
+    if min(concurrency, timeout, wait) <= 0:
+        raise AdapterError(
+            f"concurrency={concurrency}, timeout={timeout} and wait={wait} must all be above 0."
+        )
+    urls = list(dict.fromkeys(url.strip() for url in str(base_url).split(";") if url.strip()))
+    if not urls:
+        raise AdapterError("base_url names no server; expected base_url=http://HOST:PORT[;http://...].")
+    return ServerEngine(
+        urls,
+        model=model,
+        concurrency=int(concurrency),
+        media=cast(Media, media),
+        timeout_s=float(timeout),
+        wait_s=float(wait),
+    )
 
 
 async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:

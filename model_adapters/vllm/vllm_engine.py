@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from egost.model_adapters.checkpoints import Checkpoint, read_config
+from egost.model_adapters.checkpoints import Checkpoint, checkpoint_identity, read_config
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.model_adapters.families import (
     MOST_PATCHES,
@@ -46,7 +46,7 @@ class VllmSettings:
     max_model_len: tokens of prompt and reply together; by default CONTEXT, or the model's own where that is less.
     max_num_seqs: requests worked on at once. gpu_memory_utilization: share from 0 to 1.
     prefix_caching: whether questions on a clip share what was computed of it.
-    trust_remote_code: let Python code of the checkpoint run. load_bar: draw a bar while weights are read.
+    trust_remote_code: let Python code of the checkpoint run.
     """
 
     dtype: str = "auto"
@@ -61,7 +61,6 @@ class VllmSettings:
     enforce_eager: bool = False
     prefix_caching: bool = True
     trust_remote_code: bool = False
-    load_bar: bool = True
 
 
 class VllmEngine:
@@ -70,8 +69,12 @@ class VllmEngine:
     prompt_tokens, cached_tokens: of all requests so far, and those of them that the prefix cache had.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: VllmSettings) -> None:
-        """Raises AdapterError where vLLM is not installed, or the checkpoint or a setting cannot be used."""
+    def __init__(self, checkpoint: Checkpoint, settings: VllmSettings, *, load_bar: bool = True) -> None:
+        """load_bar: draw a bar while weights are read.
+
+        Raises AdapterError where vLLM is not installed, or the checkpoint or a setting cannot be used.
+        """
+        self._load_bar = load_bar
         self._version = vllm_version()
         if settings.data_parallel_size != 1:
             raise AdapterError(
@@ -111,7 +114,9 @@ class VllmEngine:
     def llm(self) -> Any:
         """The `vllm.LLM`, started now where it was not. Raises AdapterError."""
         if self._llm is None:
-            self._llm = _start(self.checkpoint, self.renderer.family, self.settings, self.renderer.arguments)
+            self._llm = _start(
+                self.checkpoint, self.renderer.family, self.settings, self.renderer.arguments, self._load_bar
+            )
         return self._llm
 
     def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
@@ -203,11 +208,8 @@ class VllmEngine:
         """Hand a request to vLLM; the id under which its output comes, or why it cannot be asked."""
         from vllm.exceptions import VLLMClientError
 
-        if self.renderer.placeholder in ask.prompt:
-            return Failure(
-                "refused",
-                f"{ask.sample}: its prompt holds '{self.renderer.placeholder}', which this model takes for frames.",
-            )
+        if refusal := self.renderer.refusal(ask):
+            return refusal
         try:
             request = self.request(ask)
         except CacheError as error:
@@ -271,6 +273,20 @@ class VllmEngine:
         )
 
 
+def open_vllm(model: str, revision: str | None = None, **settings: Any) -> VllmEngine:
+    """A checkpoint, asked through `vllm.LLM` with the canonical frames as one video.
+
+    model: folder or hub id. revision: of a hub id. The other arguments: see `VllmSettings`. Raises AdapterError where
+    vLLM, the checkpoint or a setting cannot be used.
+    """
+    try:
+        checked = VllmSettings(**settings)
+    except ValidationError as error:
+        wrong = "; ".join(f"{e['loc'][0]}={e['input']!r}: {e['msg']}" for e in error.errors())
+        raise AdapterError(f"egost_vllm cannot use {wrong}. Fix --model_args.") from error
+    return VllmEngine(checkpoint_identity(str(model), revision), checked)
+
+
 _IF_MEMORY = (
     "If memory ran out: lower max_model_len, max_num_seqs or max_pixels, or raise tensor_parallel_size or "
     "gpu_memory_utilization."
@@ -292,7 +308,9 @@ def vllm_version() -> str:
     )
 
 
-def _start(checkpoint: Checkpoint, family: Family, settings: VllmSettings, arguments: Any) -> Any:
+def _start(
+    checkpoint: Checkpoint, family: Family, settings: VllmSettings, arguments: Any, load_bar: bool
+) -> Any:
     # vLLM writes hundreds of lines between lmms-eval's tables otherwise.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from vllm import LLM
@@ -321,7 +339,7 @@ def _start(checkpoint: Checkpoint, family: Family, settings: VllmSettings, argum
         "enforce_eager": settings.enforce_eager,
         "enable_prefix_caching": settings.prefix_caching,
         "trust_remote_code": settings.trust_remote_code,
-        "use_tqdm_on_load": settings.load_bar,
+        "use_tqdm_on_load": load_bar,
         # Where log-probabilities are asked for: those that decide, with a checkpoint's penalty in them.
         "logprobs_mode": "processed_logprobs",
         **{name: value for name, value in optional.items() if value is not None},

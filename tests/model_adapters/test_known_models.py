@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from lmms_eval.models import get_model_manifest
@@ -12,8 +13,10 @@ from typer.testing import CliRunner
 
 from egost.main import app
 from egost.model_adapters import known_models as table_module
+from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.families import FAMILIES
-from egost.model_adapters.known_models import UnknownModelError, find_model, known_models
+from egost.model_adapters.known_models import known_model, known_models, unknown_model
+from egost.model_adapters.model_names import model_named, weights_named
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import SettingError
 
@@ -43,15 +46,15 @@ def test_the_papers_ten_models_are_there() -> None:
 def test_names_are_unique_and_each_model_is_found_by_both() -> None:
     models = known_models().models
     for model in models:
-        assert find_model(model.name) is model
-        assert find_model(model.model.upper()) is model
+        assert model_named(model.name) is model
+        assert model_named(model.model.upper()) is model
     assert len({m.name for m in models}) == len({m.model for m in models}) == len(models)
 
 
 def test_what_cannot_be_had_has_no_engine_and_says_why() -> None:
     gone = {m.name: m.availability for m in known_models().models if not m.engines}
     assert gone == {"o3-mini": "no image input", "gemini-2.0-flash": "retired", "gemini-1.5-pro": "retired"}
-    assert all(find_model(name).note for name in gone)
+    assert all(model_named(name).note for name in gone)
 
 
 def test_open_models_have_what_they_take() -> None:
@@ -69,19 +72,19 @@ def test_frames_are_the_papers() -> None:
         assert size == {"openai": (224, 224), "gemini": (224, 224), "internvl_chat": (448, 448)}.get(
             model.family
         )
-    st_r1 = find_model("st-r1")
+    st_r1 = model_named("st-r1")
     assert (st_r1.prompt, parse_protocol(st_r1.protocol).max_pixels) == ("think", 360 * 420)
 
 
 def test_memory_and_gpus() -> None:
-    seven = find_model("qwen2-vl-7b")
+    seven = model_named("qwen2-vl-7b")
     assert seven.weights_gib == pytest.approx(8.29e9 * 2 / 2**30)
     assert seven.memory_gib and seven.weights_gib and 1.2 * seven.weights_gib < seven.memory_gib < 24
     assert seven.gpus == 1
-    big = find_model("qwen2.5-vl-72b")
+    big = model_named("qwen2.5-vl-72b")
     assert big.memory_gib and big.gpus == 4
     assert big.memory_gib < big.gpus * 0.9 * 80e9 / 2**30
-    assert find_model("gpt-4o").memory_gib is find_model("gpt-4o").gpus is None
+    assert model_named("gpt-4o").memory_gib is model_named("gpt-4o").gpus is None
 
 
 def test_each_family_is_one_that_the_engines_know() -> None:
@@ -101,8 +104,11 @@ def test_each_architecture_is_in_the_installed_vllm() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_closest() -> None:
-    with pytest.raises(UnknownModelError, match=r"'Qwen/Qwen2\.5VL-7B' is no known model.*qwen2\.5-vl-7b"):
-        find_model("Qwen/Qwen2.5VL-7B")
+    assert re.search(
+        r"'Qwen/Qwen2\.5VL-7B' is no known model.*qwen2\.5-vl-7b", str(unknown_model("Qwen/Qwen2.5VL-7B"))
+    )
+    with pytest.raises(AdapterError, match=r"hf download Qwen/Qwen2\.5VL-7B"):
+        model_named("Qwen/Qwen2.5VL-7B")
     code, output = egost_models("qwen25-vl-7b")
     assert code == 2 and "Did you mean qwen2.5-vl-7b" in output and "Traceback" not in output
 
@@ -122,10 +128,32 @@ def test_one_model_as_json_and_as_text() -> None:
     code, output = egost_models("qwen2.5-vl-7b", "--format", "json")
     facts = json.loads(output)
     assert code == 0 and facts["model"] == "Qwen/Qwen2.5-VL-7B-Instruct"
-    assert facts["engines"] == ["vllm", "server", "hf"] and facts["gpus_80gb"] == 1
-    assert facts["revision"] == find_model("qwen2.5-vl-7b").revision
+    assert facts["engines"] == ["vllm", "server", "hf", "transformers"] and facts["gpus_80gb"] == 1
+    assert facts["revision"] == model_named("qwen2.5-vl-7b").revision
     assert "revision: not pinned" in egost_models("st-r1")[1]
     assert len(json.loads(egost_models("--format", "json")[1])) == len(known_models().models)
+
+
+@pytest.mark.parametrize("name", ["mini-base", "mini-st-r1", "tiny"])
+def test_a_checkpoint_of_the_package(name: str) -> None:
+    done = CliRunner().invoke(app, ["models", name, "--format", "json"])
+    facts = json.loads(done.stdout)
+    assert done.exit_code == 0 and (facts["name"], facts["family"]) == (name, "qwen2_vl")
+    assert (Path(facts["model"]) / "model.safetensors").is_file()
+    assert weights_named(name) == (facts["model"], None)
+    assert facts["prompt"] == ("think" if name == "mini-st-r1" else "direct")
+
+
+def test_what_each_name_stands_for(tmp_path: Path) -> None:
+    pinned = known_model("qwen2-vl-7b")
+    assert pinned and weights_named("QWEN2-VL-7B") == (pinned.model, pinned.revision)
+    assert weights_named(pinned.model) == (pinned.model, pinned.revision)
+    assert weights_named("someone/else") == ("someone/else", None)
+    assert weights_named(str(tmp_path)) == (str(tmp_path), None)
+    with pytest.raises(AdapterError, match=r"'qwen2vl-7b' is no known model\. Did you mean qwen2-vl-7b"):
+        weights_named("qwen2vl-7b")
+    with pytest.raises(AdapterError, match="gpt-4o has no weights to load"):
+        weights_named("gpt-4o")
 
 
 def test_a_table_with_an_unknown_protocol_is_refused() -> None:

@@ -173,6 +173,13 @@ def test_told_settings_come_back_as_they_were() -> None:
     assert told_settings(["name"]) is None
 
 
+@pytest.mark.parametrize("name", ["mini-base", "mini-st-r1", "tiny"])
+def test_a_checkpoint_of_the_package_is_served_from_its_folder(name: str) -> None:
+    plan = plan_server(name)
+    assert (Path(plan.source) / "model.safetensors").is_file() and plan.model_type == "qwen2_vl"
+    assert plan.revision and plan.revision.startswith("sha256:")
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [

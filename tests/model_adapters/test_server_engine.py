@@ -14,8 +14,8 @@ from chat_server import ChatAsk, run_chat, serve_chat, what_it_says
 from loguru import logger
 from release_files import write_video
 
+from egost.model_adapters.adapter import EgostServer
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
-from egost.model_adapters.server.server_adapter import EgostServer
 from egost.model_adapters.server.server_engine import LOSSES, MOST_FAILED_IN_A_ROW, ServerEngine
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol

@@ -56,7 +56,7 @@ IMPORTED = (
     "lmms_eval.models.simple.qwen2_vl",
     "transformers.models.qwen2_vl.modeling_qwen2_vl",
     "transformers.models.qwen2_vl.processing_qwen2_vl",
-    "egost.model_adapters.lmms_own.journaled_model",
+    "egost.model_adapters.adapter",
 )
 """What a run takes its time for, before it looks at a model."""
 

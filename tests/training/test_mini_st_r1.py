@@ -9,8 +9,8 @@ import pytest
 from mini_asker import Asker
 from scipy.stats import binomtest
 
-from egost.model_adapters.embedded import MINI_BASE, MINI_ST_R1
-from egost.model_adapters.run_plan import RunOptions, model_named, plan_run
+from egost.model_adapters.model_names import MINI_BASE, MINI_ST_R1, model_named
+from egost.model_adapters.run_plan import RunOptions, plan_run
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release import Release

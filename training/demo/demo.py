@@ -17,7 +17,8 @@ from typing import Literal
 
 from rich.console import Console
 
-from egost.model_adapters.run_plan import RunOptions, model_named, plan_run
+from egost.model_adapters.model_names import model_named
+from egost.model_adapters.run_plan import RunOptions, plan_run
 from egost.tasks.mini_world.walks import ClipPlan, plan_clip
 from egost.tasks.release.trained_on import MANIFEST
 from egost.tasks.sample import WAYS

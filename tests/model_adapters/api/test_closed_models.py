@@ -56,9 +56,12 @@ def opened(maker: str) -> Iterator[Open]:
         def start(pacing: Pacing = QUICK, **given: Any) -> tuple[Engine, ClosedServer]:
             ours = {name: given.pop(name) for name in ("model", "max_usd") if name in given}
             server = stack.enter_context(serve_closed(**given))
-            made: type[Engine] = OpenAIEngine if maker == "openai" else GeminiEngine
+            made: type[OpenAIEngine | GeminiEngine] = OpenAIEngine if maker == "openai" else GeminiEngine
             url = f"{server.url}/v1" if maker == "openai" else server.url
-            return made(**{"model": MODELS[maker], "base_url": url, "pacing": pacing, **ours}), server
+            pace = {"concurrency": pacing.concurrency, "timeout_s": pacing.timeout_s}
+            engine = made(**{"model": MODELS[maker], "base_url": url, **pace, **ours})
+            engine.pacing = pacing
+            return engine, server
 
         yield start
 

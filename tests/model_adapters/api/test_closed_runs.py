@@ -11,8 +11,7 @@ import pytest
 from closed_model_server import Asked, serve_closed, what_it_says
 from lmms_eval_command import COMMAND, environment, lmms_eval, saved
 
-from egost.model_adapters.api.gemini_adapter import EgostGemini
-from egost.model_adapters.api.openai_adapter import EgostOpenAI
+from egost.model_adapters.adapter import EgostGemini, EgostOpenAI
 from egost.tasks.mini_world import write_mini_release
 
 KEY = "c3f1a9d25f1d8a7743b94c01e0b6d7aa"

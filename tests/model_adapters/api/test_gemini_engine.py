@@ -36,7 +36,9 @@ def server() -> Iterator[ClosedServer]:
 
 
 def engine(server: ClosedServer, model: str = "gemini-2.5-flash", **settings: Any) -> GeminiEngine:
-    return GeminiEngine(model, base_url=server.url, pacing=QUICK, **settings)
+    made = GeminiEngine(model, base_url=server.url, **settings)
+    made.pacing = QUICK
+    return made
 
 
 def ask(clip: Clip, **arguments: Any) -> list[Ask]:

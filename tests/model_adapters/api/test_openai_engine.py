@@ -33,7 +33,9 @@ def server() -> Iterator[ClosedServer]:
 
 
 def engine(server: ClosedServer, model: str = "gpt-4o-2024-08-06", **settings: Any) -> OpenAIEngine:
-    return OpenAIEngine(model, base_url=f"{server.url}/v1", pacing=QUICK, **settings)
+    made = OpenAIEngine(model, base_url=f"{server.url}/v1", **settings)
+    made.pacing = QUICK
+    return made
 
 
 def sent(server: ClosedServer) -> dict[str, Any]:
@@ -112,7 +114,8 @@ def test_azure_is_asked_with_its_own_key(
     with pytest.raises(AdapterError, match="AZURE_OPENAI_API_KEY"):
         OpenAIEngine("my-4o", azure_endpoint=server.url)
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-key-0123456789")
-    made = OpenAIEngine("my-4o", azure_endpoint=server.url, pacing=QUICK)
+    made = OpenAIEngine("my-4o", azure_endpoint=server.url)
+    made.pacing = QUICK
     [reply] = answers(made, ask(clip))
     got = server.asks[-1][0]
     assert isinstance(reply, Reply) and got.order == "iiiiiiiit"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from egost.model_adapters.lmms_own.journaled_model import _identity, _shown
+from egost.model_adapters.lmms_own.lmms_adapter import _identity, _shown
 
 
 class Adapter:

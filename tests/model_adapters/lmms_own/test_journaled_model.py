@@ -18,7 +18,7 @@ from lmms_eval_command import lmms_eval, saved
 from scripted_engine import mini_requests
 from tqdm import tqdm
 
-from egost.model_adapters.lmms_own.journaled_model import EgostJournal
+from egost.model_adapters.adapter import EgostJournal
 from egost.model_adapters.lmms_own.lmms_engine import _WithoutBars
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.mini_world import write_mini_release
@@ -78,7 +78,7 @@ def test_the_replies_are_those_of_the_adapter_alone(checkpoint: Path, own_cache:
     assert texts(journaled(checkpoint)) == expected
     assert records(own_cache) == len(expected)
     again = journaled(checkpoint)
-    again._engine._adapter.generate_until = None
+    again._engine.adapter.generate_until = None
     assert texts(again) == expected, "all from the journal"
     requests, task_dict = mini_requests(TASKS[0])
     noted = noted_generation("mini", task_dict[requests[0].args[4]][TASKS[0]][0]["id"])
@@ -122,7 +122,7 @@ def test_one_request_out_of_memory_is_unscored_and_the_rest_of_its_batch_is_not(
     checkpoint: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = journaled(checkpoint, batch_size=3)
-    adapter = model._engine._adapter
+    adapter = model._engine.adapter
     generate = adapter.model.generate
     calls = iter(range(100))
 
@@ -145,7 +145,7 @@ def test_a_broken_gpu_stops_the_run(checkpoint: Path, monkeypatch: pytest.Monkey
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(model._engine._adapter.model, "generate", broken)
+    monkeypatch.setattr(model._engine.adapter.model, "generate", broken)
     with pytest.raises(SystemExit, match="start the same command again"):
         texts(model)
 

@@ -15,19 +15,16 @@ from family_checkpoints import family_checkpoint
 from typer.testing import CliRunner
 
 from egost.main import app
+from egost.model_adapters import transformers_engine
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.parity import parity_run
-from egost.model_adapters.parity import transformers_engine as hf_engine
 from egost.model_adapters.parity.parity import EXPLAINED_GAP, Parity, QuestionParity, compare
-from egost.model_adapters.parity.parity_run import (
-    choose_questions,
-    engine_makers,
-    run_parity,
-    write_report,
-)
+from egost.model_adapters.parity.parity_run import engine_makers, run_parity, write_report
 from egost.model_adapters.parity.traces import Step, Trace, video_reach
-from egost.model_adapters.parity.transformers_engine import HfEngine
+from egost.model_adapters.parity.tracing import TracingTransformers
+from egost.model_adapters.questions import choose_questions
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.tasks.mini_world import write_mini_release
 
 SHORT = GenerationArguments(max_new_tokens=4)
@@ -49,11 +46,12 @@ def asks(mini: Path, monkeypatch: pytest.MonkeyPatch) -> list[Ask]:
     monkeypatch.setenv("EGOST_MINI_DATA", str(mini))
     questions = choose_questions("egost_mini_direction_forward", 2)
     assert questions.left_out == 0
-    return [replace(ask, arguments=SHORT) for ask in questions.asks]
+    return [replace(ask, arguments=SHORT) for ask in questions.asks(list(questions.asked))]
 
 
 def traces(checkpoint: Path, asks: list[Ask], max_pixels: int | None = None) -> list[Trace]:
-    with closing(HfEngine(str(checkpoint), device="cpu", max_pixels=max_pixels)) as engine:
+    loaded = TransformersEngine(str(checkpoint), dtype="float32", device="cpu", max_pixels=max_pixels)
+    with closing(TracingTransformers(loaded)) as engine:
         return list(engine.trace(asks))
 
 
@@ -85,7 +83,8 @@ def test_other_times_of_the_frames_are_caught(
     """Nothing else need tell: an untrained model hardly minds, and its answers are the same."""
     checkpoint = family_checkpoint("qwen2_5_vl", tmp_path)
     sound = traces(checkpoint, asks)
-    monkeypatch.setattr(hf_engine, "VIDEO_METADATA", {**hf_engine.VIDEO_METADATA, "fps": 0.5})
+    other = {**transformers_engine.VIDEO_METADATA, "fps": 0.5}
+    monkeypatch.setattr(transformers_engine, "VIDEO_METADATA", other)
     assert [t.seconds for t in sound] == [2.0, 2.0]
     assert kinds(sound, traces(checkpoint, asks)) == {"other times"}
 
@@ -95,7 +94,7 @@ def test_lmms_evals_own_adapter_gets_the_same_tokens_of_slightly_other_pixels(
 ) -> None:
     """It resizes the frames twice, the first time without rounding: 0.1 of 255 in the mean."""
     [pair] = run_parity(
-        engine_makers("hf,lmms-eval", str(checkpoint), None, "float32"), asks, rounding_known=True
+        engine_makers("transformers, hf", str(checkpoint), None, "float32"), asks, rounding_known=True
     )
     for question in pair.questions:
         assert question.grids[0] == question.grids[1] and question.prompt_differs_at is None
@@ -107,7 +106,7 @@ def test_lmms_evals_own_adapter_gets_the_same_tokens_of_slightly_other_pixels(
     [comparison] = report["comparisons"]
     assert not report["passed"] and report["sampling_protocol"] == "uniform8"
     assert comparison["verdict"] == pair.verdict and len(comparison["samples"]) == 2
-    assert comparison["engines"]["lmms-eval"]["engine"].startswith("lmms-eval 0.7.")
+    assert comparison["engines"]["hf"]["engine"].startswith("lmms-eval 0.7.")
 
 
 def trace(*steps: Step, **changes: object) -> Trace:
@@ -133,9 +132,9 @@ def test_two_answers_part_by_rounding_or_not(gap: float, explained: bool) -> Non
     assert question.parting.words == ("left", "right") and question.parting.explained is explained
     assert question.parting.gaps == pytest.approx((gap, gap))
     assert question.faults == (() if explained else ("another answer: from token 1 on",))
-    found = Parity(("hf", "vllm"), ({}, {}), (question,))
+    found = Parity(("transformers", "vllm"), ({}, {}), (question,))
     assert found.passed is explained and found.identical_answers == 0
-    assert ("hf and vllm agree" in found.verdict) is explained
+    assert ("transformers and vllm agree" in found.verdict) is explained
 
 
 def test_a_token_that_the_other_engine_does_not_think_of_is_not_explained() -> None:
@@ -175,7 +174,9 @@ def test_what_has_no_number_is_null_in_the_report(tmp_path: Path) -> None:
         trace(FIRST), trace(FIRST, video=np.zeros((3, 3), np.float32)), rounding_known=True
     )
     assert question.video_difference == math.inf
-    write_report(tmp_path / "parity.json", [Parity(("hf", "vllm"), ({}, {}), (question,))], left_out=2)
+    write_report(
+        tmp_path / "parity.json", [Parity(("transformers", "vllm"), ({}, {}), (question,))], left_out=2
+    )
     report = json.loads((tmp_path / "parity.json").read_text(), parse_constant=pytest.fail)
     assert report["comparisons"][0]["samples"][0]["video_difference"] is None and report["left_out"] == 2
 
@@ -185,7 +186,8 @@ def test_what_has_no_number_is_null_in_the_report(tmp_path: Path) -> None:
     [
         ("hf", "float32", "names one engine"),
         ("hf,trt", "float32", "'trt' is no engine"),
-        ("hf,lmms-eval", "int8", "dtype 'int8'"),
+        ("hf,lmms-eval", "float32", "names one engine"),
+        ("transformers,hf", "int8", "dtype 'int8'"),
     ],
 )
 def test_what_cannot_be_compared(engines: str, dtype: str, message: str) -> None:
@@ -194,8 +196,31 @@ def test_what_cannot_be_compared(engines: str, dtype: str, message: str) -> None
 
 
 def test_an_unknown_task() -> None:
-    with pytest.raises(AdapterError, match=r"'egost_mini_jump' is no task .* egost_mini"):
-        choose_questions("egost_mini_jump")
+    done = CliRunner().invoke(app, ["parity", "MODEL", "--tasks", "egost_mini_jump"])
+    assert done.exit_code == 2
+    assert "'egost_mini_jump' is none of our tasks" in done.output and "egost_mini" in done.output
+
+
+def test_a_group_and_names_with_a_space_between(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGOST_MINI_DATA", str(mini))
+
+    def kinds(tasks: str) -> set[tuple[str, str]]:
+        return {(q.sample.task, q.sample.way) for q in choose_questions(tasks, 1).asked}
+
+    both_ways = {
+        (task, way) for task in ("direction", "landmark", "action") for way in ("forward", "reverse")
+    }
+    assert kinds("egost_mini_mcq") == both_ways
+    two = "egost_mini_landmark_reverse, egost_mini_direction_forward"
+    assert kinds(two) == {("landmark", "reverse"), ("direction", "forward")}
+
+
+@pytest.mark.parametrize("name", ["mini-base", "mini-st-r1", "tiny"])
+def test_a_checkpoint_of_the_package_by_its_short_name(name: str) -> None:
+    [first, _] = engine_makers("transformers,lmms-eval", name, None, "float32")
+    assert first == "transformers"
+    done = CliRunner().invoke(app, ["parity", "qwen25-vl-7b", "--engines", "transformers,hf"])
+    assert done.exit_code == 2 and "Did you mean qwen2.5-vl-7b" in done.output
 
 
 def test_the_command_without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +234,7 @@ def test_the_command(checkpoint: Path, mini: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("EGOST_MINI_DATA", str(mini))
     report = tmp_path / "deep" / "report.json"
     task = ["--tasks", "egost_mini_landmark_reverse", "--limit", "1", "-o", str(report)]
-    done = CliRunner().invoke(app, ["parity", str(checkpoint), "--engines", "hf,lmms-eval", *task])
+    done = CliRunner().invoke(app, ["parity", "tiny", "--engines", "transformers,lmms-eval", *task])
     assert done.exit_code == 1, done.output
-    assert "hf and lmms-eval do NOT agree" in done.output and "landmark_reverse" in done.output
+    assert "transformers and hf do NOT agree" in done.output and "landmark_reverse" in done.output
     assert json.loads(report.read_text())["passed"] is False

@@ -17,8 +17,8 @@ from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments
 from egost.model_adapters.parity.parity import EXPLAINED_GAP, compare
 from egost.model_adapters.parity.traces import Trace
-from egost.model_adapters.parity.transformers_engine import HfEngine
-from egost.model_adapters.parity.vllm_trace import TracingVllm
+from egost.model_adapters.parity.tracing import TracingTransformers, TracingVllm
+from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
@@ -46,7 +46,8 @@ def in_vllm(checkpoint: Path, questions: list[Ask]) -> Iterator[list[Trace]]:
 
 
 def in_transformers(checkpoint: Path, asks: list[Ask], max_pixels: int | None = None) -> list[Trace]:
-    with closing(HfEngine(str(checkpoint), device="cpu", max_pixels=max_pixels)) as engine:
+    loaded = TransformersEngine(str(checkpoint), device="cpu", max_pixels=max_pixels)
+    with closing(TracingTransformers(loaded)) as engine:
         return list(engine.trace(asks))
 
 

@@ -18,7 +18,7 @@ import pytest
 from lmms_eval_command import environment
 from PIL import Image
 
-from egost.model_adapters.run_plan import model_named
+from egost.model_adapters.model_names import model_named
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.errors import ReleaseError
 from egost.tasks.mini_world import mini_revision

@@ -1,11 +1,14 @@
-"""Our engines as models of lmms-eval: ordered by clip, journaled one by one, each failure with its reason."""
+"""Our engines as models of lmms-eval (`--model egost_...`): journaled one by one, each failure with its reason.
+
+lmms-eval --tasks egost --model egost_server --model_args base_url=http://127.0.0.1:8000
+"""
 
 from __future__ import annotations
 
 import inspect
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, NoReturn
@@ -15,10 +18,17 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import simple_parse_args_string
 
+from egost.model_adapters.api.gemini_engine import GeminiEngine
+from egost.model_adapters.api.openai_engine import OpenAIEngine
 from egost.model_adapters.engine import AdapterError, Ask, Engine, EngineIdentity, Failure, Reply
 from egost.model_adapters.journal import Entry, Journal, request_key
+from egost.model_adapters.lmms_own.lmms_adapter import open_lmms_adapter
+from egost.model_adapters.lmms_own.lmms_engine import LmmsEngine
 from egost.model_adapters.lmms_requests import SampleRequest, read_requests
 from egost.model_adapters.progress import AskingProgress
+from egost.model_adapters.server.server_engine import open_server
+from egost.model_adapters.transformers_engine import TransformersEngine
+from egost.model_adapters.vllm.vllm_engine import VllmSettings, open_vllm
 from egost.tasks.errors import exits_with_message
 from egost.tasks.release.trained_on import note_model
 from egost.tasks.scoring.generation_notes import Generation, note_generation
@@ -43,6 +53,11 @@ class EngineModel(lmms):  # type: ignore[misc]
     def __init__(self, engine: Engine, *, seed: int = 0, fresh: bool = False) -> None:
         super().__init__()
         self._engine, self._seed, self._fresh = engine, seed, fresh
+        if isinstance(engine, LmmsEngine):
+            # lmms-eval gathers over the ranks by its own adapter's accelerator.
+            self._rank, self._world_size = engine.adapter.rank, engine.adapter.world_size
+            if hasattr(engine.adapter, "accelerator"):
+                self.accelerator = engine.adapter.accelerator
 
     @classmethod
     @exits_with_message
@@ -54,12 +69,12 @@ class EngineModel(lmms):  # type: ignore[misc]
             given = simple_parse_args_string(arg_string)
         except ValueError as error:
             raise AdapterError(
-                f"the model_args '{arg_string}' are not of the form NAME=VALUE,NAME=VALUE. Mend --model_args."
+                f"the model_args '{arg_string}' are not of the form NAME=VALUE,NAME=VALUE. Fix --model_args."
             ) from error
-        host = {name: value for name, value in (additional_config or {}).items() if value is not None}
-        refuse_unknown(cls, {**host, **given})
+        own = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        refuse_unknown(cls, {**own, **given})
         note_model(given)
-        return cls(**{**host, **given})
+        return cls(**{**own, **given})
 
     @property
     def identity(self) -> EngineIdentity:
@@ -119,7 +134,7 @@ def refuse_unknown(adapter: type, given: Mapping[str, object]) -> None:
     if unknown or missing:
         found = f"does not know {', '.join(unknown)}" if unknown else f"needs {', '.join(missing)}"
         raise AdapterError(
-            f"{adapter.__name__} {found}; its model_args are {', '.join(known)}. Mend --model_args."
+            f"{adapter.__name__} {found}; its model_args are {', '.join(known)}. Fix --model_args."
         )
 
 
@@ -271,3 +286,53 @@ class _Writing:
         entries = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if entries:
             self._journal.put_all(entries)
+
+
+def _common(
+    *,
+    seed: int = 0,
+    fresh: bool = False,
+    batch_size: int | str | None = None,
+    max_batch_size: int | None = None,
+    device: str | None = None,
+) -> None:
+    """The arguments of every adapter. lmms-eval always gives the last three; our engines choose by themselves."""
+
+
+def _adapter(
+    name: str, open_engine: Callable[..., Engine], settings: Callable[..., Any] | None = None
+) -> type[EngineModel]:
+    """An adapter whose model_args are the arguments that open its engine, and those of `_common`.
+
+    settings: what takes the further arguments (`**`) of `open_engine`; None lets any pass.
+    """
+    of_engine = dict(inspect.signature(open_engine).parameters)
+    further = [p for p in of_engine.values() if p.kind is p.VAR_KEYWORD]
+    for parameter in further:
+        del of_engine[parameter.name]
+    if settings:
+        of_engine |= inspect.signature(settings).parameters
+    any_pass = bool(further) and settings is None
+    accepted = {**inspect.signature(_common).parameters, **of_engine}
+    parameters = [accepted[n].replace(kind=inspect.Parameter.KEYWORD_ONLY) for n in {**of_engine, **accepted}]
+
+    class Adapter(EngineModel):
+        __doc__ = open_engine.__doc__
+        __signature__ = inspect.Signature([*parameters, *(further if any_pass else [])])
+
+        def __init__(self, *, seed: int = 0, fresh: bool = False, **given: Any) -> None:
+            if "seed" in of_engine:
+                given["seed"] = seed
+            passed = {n: value for n, value in given.items() if any_pass or n in of_engine}
+            super().__init__(open_engine(**passed), seed=seed, fresh=fresh)
+
+    Adapter.__name__ = Adapter.__qualname__ = name
+    return Adapter
+
+
+EgostVllm = _adapter("EgostVllm", open_vllm, VllmSettings)
+EgostServer = _adapter("EgostServer", open_server)
+EgostTransformers = _adapter("EgostTransformers", TransformersEngine)
+EgostOpenAI = _adapter("EgostOpenAI", OpenAIEngine)
+EgostGemini = _adapter("EgostGemini", GeminiEngine)
+EgostJournal = _adapter("EgostJournal", open_lmms_adapter)

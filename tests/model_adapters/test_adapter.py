@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from scripted_engine import ScriptedEngine, mini_requests, say_where
 
+from egost.model_adapters.adapter import EngineModel
 from egost.model_adapters.engine import AdapterError, Ask, Failure, Reply
-from egost.model_adapters.lmms_model import EngineModel
 from egost.tasks import utils
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release import release as release_module

@@ -1,8 +1,8 @@
 """`--model egost_journal --model_args adapter=qwen2_vl,...`: lmms-eval's own adapters with our journal.
 
-The host allows it without patching: its public registry builds the adapter, and an adapter answers any list of
-requests. What is not possible: an adapter that shards its model over ranks (FSDP, DeepSpeed) needs every rank in
-every step, while ranks whose replies are journaled have fewer requests; it is refused.
+lmms-eval allows this without patching: its public registry builds the adapter, and an adapter answers any list of
+requests. An adapter that shards its model over ranks (FSDP, DeepSpeed) is refused: it needs every rank in every step,
+while ranks whose replies are journaled have fewer requests.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from lmms_eval.models import get_model, list_available_models
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, EngineIdentity
-from egost.model_adapters.lmms_model import EngineModel
-from egost.model_adapters.lmms_own.lmms_engine import HostEngine
+from egost.model_adapters.lmms_own.lmms_engine import LmmsEngine
 from egost.model_adapters.registration import CLASSES
 
 _NAMES_A_MODEL = ("pretrained", "model_version", "model_name", "model_path", "model")
@@ -35,36 +34,30 @@ _PACKAGES = ("transformers", "torch")
 _SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP")
 
 
-class EgostJournal(EngineModel):
+def open_lmms_adapter(adapter: str, **adapter_args: Any) -> LmmsEngine:
     """An adapter of lmms-eval whose replies are journaled one by one.
 
-    adapter: its name (`lmms-eval models` lists them). seed, fresh: see `EngineModel`. All else is the adapter's
-    own. A chat adapter is given the same message as by lmms-eval. In a batch (`--batch_size`), padding may
-    change a reply in its last bits, whatever adapter; so may the other batches of a run that was killed.
+    adapter: its name (`lmms-eval models` lists them). All other arguments are the adapter's own. A chat adapter gets
+    the same message as from lmms-eval. In a batch (`--batch_size`), padding may change the last bits of a reply,
+    with any adapter; so may other batches after a killed run. Raises AdapterError.
     """
-
-    def __init__(self, adapter: str, *, seed: int = 0, fresh: bool = False, **adapter_args: Any) -> None:
-        batch = _batch_size(adapter_args.get("batch_size", 1))
-        inner_class = _adapter_class(adapter)
-        try:
-            inner = inner_class(**adapter_args)
-        except Exception as error:
-            raise AdapterError(
-                f"lmms-eval's adapter '{adapter}' could not be built with {_shown(adapter_args)} "
-                f"({type(error).__name__}: {error}). Mend --model_args, or see what the adapter needs."
-            ) from error
-        if hasattr(inner, "accelerator"):
-            # lmms-eval gathers over the ranks by the adapter's own accelerator.
-            self.accelerator = inner.accelerator
-            if (kind := inner.accelerator.distributed_type.name) in _SHARDED:
-                raise AdapterError(
-                    f"lmms-eval's adapter '{adapter}' shards its model over the ranks ({kind}), which then must all be "
-                    "asked the same number of times; a journal cannot promise that. Use data parallel ranks."
-                )
-        # lmms-eval hands the batch size on as it was typed, or as a number where it was not.
-        identity = _identity(adapter, inner, inner_class, {**adapter_args, "batch_size": batch})
-        super().__init__(HostEngine(inner, identity, batch), seed=seed, fresh=fresh)
-        self._rank, self._world_size = inner.rank, inner.world_size
+    batch = _batch_size(adapter_args.get("batch_size", 1))
+    inner_class = _adapter_class(adapter)
+    try:
+        inner = inner_class(**adapter_args)
+    except Exception as error:
+        raise AdapterError(
+            f"lmms-eval's adapter '{adapter}' could not be built with {_shown(adapter_args)} "
+            f"({type(error).__name__}: {error}). Fix --model_args, or see what the adapter needs."
+        ) from error
+    if hasattr(inner, "accelerator") and (kind := inner.accelerator.distributed_type.name) in _SHARDED:
+        raise AdapterError(
+            f"lmms-eval's adapter '{adapter}' shards its model over the ranks ({kind}), which then must all be "
+            "asked the same number of times; a journal cannot promise that. Use data parallel ranks."
+        )
+    # lmms-eval hands the batch size on as it was typed, or as a number where it was not.
+    identity = _identity(adapter, inner, inner_class, {**adapter_args, "batch_size": batch})
+    return LmmsEngine(inner, identity, batch)
 
 
 def _adapter_class(adapter: str) -> Any:

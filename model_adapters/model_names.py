@@ -1,0 +1,84 @@
+"""Which model a name stands for; every command that takes a model resolves its name here.
+
+A name is a short name of `egost models`, a hub id, a checkpoint's folder, or one of the checkpoints that come with
+the package: `mini-base`, `mini-st-r1` (how each was made, its `README.md` says) and `tiny` (untrained).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.engine import AdapterError
+from egost.model_adapters.known_models import KnownModel, known_model, known_models, unknown_model
+from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.errors import ReleaseError
+from egost.tasks.prompts import SHIPPED
+from egost.tasks.release.trained_on import MANIFEST, read_manifest
+
+_CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+MINI_BASE = _CHECKPOINTS / "mini_base"
+"""A Qwen2-VL that sees the mini world; what ST-R1 is trained from there."""
+
+MINI_ST_R1 = _CHECKPOINTS / "mini_st_r1"
+"""What `make train-demo` made of it: fine-tuned on reverse thinking, then GRPO."""
+
+TINY = "tiny"
+
+EMBEDDED: Mapping[str, Path | None] = {"mini-base": MINI_BASE, "mini-st-r1": MINI_ST_R1, TINY: None}
+"""Short names of the package's own checkpoints; `tiny` is made at first use. Only the mini world is theirs."""
+
+
+def weights_named(name: str) -> tuple[str, str | None]:
+    """The folder or hub id that a name stands for, and the revision that the table pins it to, if any.
+
+    Raises AdapterError for a name that is neither known, a folder nor written as a hub id (it names the closest
+    known names), and for an API's model, which has no weights.
+    """
+    if name in EMBEDDED:
+        return str(EMBEDDED[name] or tiny_checkpoint()), None
+    if model := known_model(name):
+        if model.parameters is None:
+            raise AdapterError(
+                f"{model.name} has no weights to load: it is a model of {model.family}'s API ({model.availability}). "
+                f"{model.note}".rstrip()
+            )
+        return model.model, model.revision
+    if Path(name).expanduser().is_dir() or "/" in name:
+        return name, None
+    raise unknown_model(name)
+
+
+def model_named(name: str) -> KnownModel:
+    """The known model of a name; else what a checkpoint's own config says: a folder, or a hub id on this disk.
+
+    A checkpoint that was trained here is asked with the prompt that it was trained with.
+
+    Raises AdapterError where it is neither, or the checkpoint cannot be read or is of an unknown family.
+    """
+    if known := known_model(name):
+        return known
+    source, _ = weights_named(name)
+    checkpoint = checkpoint_identity(source)
+    family = known_models().families.get(checkpoint.model_type)
+    if family is None:
+        raise AdapterError(
+            f"{name} is a '{checkpoint.model_type}', and how to ask that is not known here; expected one of "
+            f"{', '.join(known_models().families)}. Run lmms-eval with an adapter of its own for it."
+        )
+    own = {**family.model_dump(mode="python"), **_prompt_of_training(checkpoint.folder)}
+    if name in EMBEDDED:
+        own["protocol"] = "uniform8"
+    short = name if name in EMBEDDED else Path(name).name
+    return KnownModel(name=short, model=source, family=checkpoint.model_type, **own)
+
+
+def _prompt_of_training(folder: Path) -> dict[str, str]:
+    """The prompt that a checkpoint of this project was trained with, where it is one of those that ship."""
+    try:
+        prompt = read_manifest(folder / MANIFEST).content["settings"]["prompt"]
+    except (ReleaseError, KeyError, TypeError):
+        return {}  # Not trained here; a broken manifest is refused when the tasks are read.
+    return {"prompt": prompt} if prompt in SHIPPED else {}

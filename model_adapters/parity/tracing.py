@@ -1,0 +1,248 @@
+"""The three engines that parity looks at while they answer: transformers, vLLM, and lmms-eval's own adapter."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from egost.model_adapters.checkpoints import checkpoint_identity, read_config
+from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity
+from egost.model_adapters.parity.traces import TOP, Step, Trace, video_reach, video_signature
+from egost.model_adapters.transformers_engine import TransformersEngine
+from egost.model_adapters.vllm.vllm_engine import VllmEngine
+from egost.tasks.clips.lossless import pixels_sha256
+
+_LMMS_ADAPTERS = ("qwen2_vl", "qwen2_5_vl")
+"""By the `model_type` of config.json, which is the adapter's name too."""
+
+
+class TracingTransformers:
+    """Our own loop over transformers, asked one question after another."""
+
+    def __init__(self, engine: TransformersEngine) -> None:
+        self.engine = engine
+
+    @property
+    def identity(self) -> EngineIdentity:
+        return self.engine.identity
+
+    def trace(self, asks: Sequence[Ask]) -> Iterator[Trace]:
+        """See `TracingEngine`. Raises AdapterError where prompt and response do not fit into the model."""
+        for ask in asks:
+            frames = ask.clip.frames() if ask.clip else None
+            inputs = self.engine.inputs(ask.prompt, frames)
+            needed = inputs["input_ids"].shape[1] + ask.arguments.max_new_tokens
+            if needed > self.engine.context:
+                raise AdapterError(
+                    f"{ask.sample}: prompt and response need {needed} tokens, and the model takes "
+                    f"{self.engine.context}. No parity can be shown for it."
+                )
+            output = self.engine.generate(inputs, ask.arguments)
+            renderer = self.engine.renderer
+            sha256 = None if frames is None else pixels_sha256(frames)
+            yield _trace_of(ask.sample, sha256, inputs, output, renderer.processor, renderer.config)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+class TracingLmmsEval:
+    """lmms-eval's own adapter (of simple models) on the canonical file, whose calls of `generate` are watched.
+
+    It shows what somebody without our adapters would get.
+    """
+
+    def __init__(self, model: str, revision: str | None = None, *, dtype: str = "float32") -> None:
+        """Load the adapter. Raises AdapterError for a checkpoint that is not there or of another family."""
+        from lmms_eval.models import get_model
+
+        checkpoint = checkpoint_identity(model, revision)
+        if checkpoint.model_type not in _LMMS_ADAPTERS:
+            raise AdapterError(
+                f"{model} is a '{checkpoint.model_type}'; lmms-eval's own adapters are compared for "
+                f"{', '.join(_LMMS_ADAPTERS)}. Leave hf out of --engines."
+            )
+        self._config = read_config(checkpoint.folder)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._adapter: Any = get_model(checkpoint.model_type, force_simple=True)(
+            pretrained=str(checkpoint.folder), device=device, device_map=device, batch_size=1
+        )
+        self._adapter.model.to(getattr(torch, dtype))
+        self.identity = EngineIdentity(
+            engine=f"lmms-eval {version('lmms-eval')} {checkpoint.model_type}",
+            model=checkpoint.name,
+            revision=checkpoint.revision,
+            settings={"dtype": dtype},
+        )
+
+    def trace(self, asks: Sequence[Ask]) -> Iterator[Trace]:
+        """See `TracingEngine`; the adapter gets the arguments that our tasks give it."""
+        from lmms_eval.api.instance import Instance
+
+        model = self._adapter.model
+        generate = model.generate
+        calls: list[tuple[dict[str, Any], Any]] = []
+
+        def watched(**given: Any) -> Any:
+            output = generate(**given, return_dict_in_generate=True, output_scores=True)
+            calls.append((given, output))
+            return output.sequences
+
+        model.generate = watched
+        try:
+            for ask in asks:
+                self._adapter.task_dict = {"parity": {"test": [ask]}}
+                greedy = {
+                    "max_new_tokens": ask.arguments.max_new_tokens,
+                    "temperature": 0,
+                    "do_sample": False,
+                    "until": [],
+                }
+                self._adapter.generate_until(
+                    [
+                        Instance(
+                            request_type="generate_until",
+                            doc={},
+                            arguments=(ask.prompt, greedy, _visual, 0, "parity", "test"),
+                            idx=0,
+                            metadata={"task": "parity", "doc_id": 0, "repeats": 1},
+                        )
+                    ]
+                )
+                given, output = calls.pop()
+                yield _trace_of(ask.sample, None, given, output, self._adapter.processor, self._config)
+        finally:
+            del model.generate
+
+    def close(self) -> None:
+        """Give the model's memory back, so that another engine can be loaded."""
+        self._adapter = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class TracingVllm:
+    """vLLM as it evaluates, asked one question after another."""
+
+    def __init__(self, engine: VllmEngine) -> None:
+        """Raises AdapterError for a family whose frames are no video."""
+        if engine.renderer.family.frames_as != "video":
+            raise AdapterError(
+                f"{engine.checkpoint.name} takes its frames as images; engines are compared for families that take a "
+                "video."
+            )
+        self.engine = engine
+
+    @property
+    def identity(self) -> EngineIdentity:
+        return self.engine.identity
+
+    def trace(self, asks: Sequence[Ask]) -> Iterator[Trace]:
+        """See `TracingEngine`: what vLLM's processor made of the frames, and how sure vLLM was of each token."""
+        for number, ask in enumerate(asks):
+            request = self.engine.request(ask)
+            # The cache of processed frames would leave out those that it has.
+            [rendered] = self.engine.llm.renderer.render_cmpl([request], skip_mm_cache=True)
+            yield self._trace(ask, request, rendered, self._finished(f"parity-{number}", ask, rendered))
+
+    def close(self) -> None:
+        self.engine.close()
+
+    def _finished(self, name: str, ask: Ask, rendered: Any) -> Any:
+        core = self.engine.llm.llm_engine
+        sampling = self.engine.sampling(ask.arguments)
+        sampling.logprobs = TOP
+        try:
+            core.add_request(name, rendered, sampling)
+            while core.has_unfinished_requests():
+                for output in core.step():
+                    if output.finished:
+                        return output
+        except ValueError as error:
+            raise AdapterError(f"{ask.sample}: vLLM does not take it ({error}).") from error
+        raise AdapterError(f"{ask.sample}: vLLM ended without a response to it.")
+
+    def _trace(self, ask: Ask, request: Any, rendered: Any, output: Any) -> Trace:
+        [completion] = output.outputs
+        grid = video = seconds = reach = frames_sha256 = None
+        if ask.clip is not None:
+            [(frames, _)] = request["multi_modal_data"]["video"]
+            frames_sha256 = pixels_sha256(frames)
+            processed = rendered["mm_kwargs"]["video"][0].get_data()
+            if (told := processed.get("second_per_grid_ts")) is not None:
+                seconds = float(told)
+            if (found := processed.get("video_grid_thw")) is not None:
+                time, height, width = (int(side) for side in found.flatten())
+                grid = (time, height, width)
+                reach = video_reach(grid, seconds, self.engine.renderer.config)
+            video = video_signature(
+                processed["pixel_values_videos"], grid, self.engine.renderer.processor.video_processor
+            )
+        return Trace(
+            sample=ask.sample,
+            frames_sha256=frames_sha256,
+            video=video,
+            grid=grid,
+            seconds=seconds,
+            reach=reach,
+            prompt_tokens=tuple(output.prompt_token_ids),
+            video_tokens=output.prompt_token_ids.count(self.engine.renderer.video_token),
+            steps=tuple(
+                Step(token, top[token].decoded_token or "", {i: found.logprob for i, found in top.items()})
+                for token, top in zip(completion.token_ids, completion.logprobs, strict=True)
+            ),
+            text=completion.text,
+        )
+
+
+def _visual(ask: Ask) -> list[str]:
+    return [str(ask.clip.path)] if ask.clip else []
+
+
+def _trace_of(
+    sample: str,
+    frames_sha256: str | None,
+    inputs: Any,
+    output: Any,
+    processor: Any,
+    config: Mapping[str, Any],
+) -> Trace:
+    """The trace of one greedy call of transformers' `generate`.
+
+    inputs: what `generate` was given, a batch of one. output: what it returned, with `sequences` and `scores`.
+    processor, config: the checkpoint's, the latter as config.json holds it.
+    """
+    prompt = tuple(inputs["input_ids"][0].tolist())
+    tokens = output.sequences[0, len(prompt) :].tolist()
+    grid = None
+    if (found := inputs.get("video_grid_thw")) is not None:
+        grid = (int(found[0, 0]), int(found[0, 1]), int(found[0, 2]))
+    pixels = inputs.get("pixel_values_videos")
+    per_grid = inputs.get("second_per_grid_ts")
+    seconds = None if per_grid is None else float(per_grid[0])
+    return Trace(
+        sample=sample,
+        frames_sha256=frames_sha256,
+        video=None if pixels is None else video_signature(pixels, grid, processor.video_processor),
+        grid=grid,
+        seconds=seconds,
+        reach=None if grid is None else video_reach(grid, seconds, config),
+        prompt_tokens=prompt,
+        video_tokens=prompt.count(processor.video_token_id),
+        steps=tuple(
+            Step(token, processor.tokenizer.decode([token]), _top(token, scores[0]))
+            for token, scores in zip(tokens, output.scores, strict=True)
+        ),
+        text=processor.tokenizer.decode(tokens, skip_special_tokens=True),
+    )
+
+
+def _top(token: int, scores: torch.Tensor) -> dict[int, float]:
+    logprobs = scores.float().log_softmax(-1)
+    values, tokens = logprobs.topk(TOP)
+    return {**dict(zip(tokens.tolist(), values.tolist(), strict=True)), token: float(logprobs[token])}

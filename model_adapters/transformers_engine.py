@@ -1,0 +1,183 @@
+"""transformers on the canonical frames: the plain way to run a checkpoint; the fast engines are compared with it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import transformers
+
+from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.engine import (
+    AdapterError,
+    Ask,
+    EngineIdentity,
+    Failure,
+    GenerationArguments,
+    Reply,
+    failure_of,
+)
+from egost.model_adapters.families import VIDEO_METADATA, prompt_renderer
+from egost.tasks.clips.lossless import Frames
+from egost.tasks.errors import CacheError
+
+
+class TransformersEngine:
+    """An `Engine` over transformers: one request at a time, the 8 frames as one video without sampling.
+
+    renderer: see `PromptRenderer`. context: tokens of prompt and response together.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        *,
+        dtype: str = "auto",
+        device: str | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
+        """Load the checkpoint.
+
+        model: folder or hub id. revision: of a hub id. dtype: `auto` is the checkpoint's own. device: as torch names
+        it; by default the GPU where there is one. max_pixels: of a frame, see `families.processor_arguments`.
+        Raises AdapterError for a checkpoint that is not there or whose family takes no video.
+        """
+        checkpoint = checkpoint_identity(str(model), revision)
+        self.renderer = prompt_renderer(checkpoint, max_pixels)
+        if self.renderer.family.frames_as != "video":
+            raise AdapterError(
+                f"{model} is a '{checkpoint.model_type}', which transformers runs with the checkpoint's own code only. "
+                "Ask it by vLLM: --model egost_vllm, or egost_server."
+            )
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            self._model: Any = (
+                transformers.AutoModelForImageTextToText.from_pretrained(
+                    checkpoint.folder, dtype=dtype, local_files_only=True
+                )
+                .to(self._device)
+                .eval()
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise AdapterError(
+                f"transformers cannot load {checkpoint.name} as {dtype} on {self._device} ({error}). Fix dtype or "
+                "device, or get the checkpoint again."
+            ) from error
+        own = self._model.generation_config
+        # Of the checkpoint's own way to sample only what makes its model work is kept, as with vLLM: the task says
+        # how to sample.
+        self._model.generation_config = transformers.GenerationConfig(
+            eos_token_id=own.eos_token_id,
+            pad_token_id=own.pad_token_id,
+            bos_token_id=own.bos_token_id,
+            repetition_penalty=own.repetition_penalty,
+        )
+        ends = own.eos_token_id
+        self._end_tokens = set(ends if isinstance(ends, list) else [ends])
+        self._failed: set[str] = set()
+        self.context: int = self._model.config.get_text_config().max_position_embeddings
+        self.identity = EngineIdentity(
+            engine=f"transformers {transformers.__version__}",
+            model=checkpoint.name,
+            revision=checkpoint.revision,
+            settings={
+                "torch": torch.__version__,
+                "device": torch.device(self._device).type,
+                "dtype": str(self._model.dtype).removeprefix("torch."),
+                "frames": "video",
+                "max_pixels": max_pixels,
+                "system": self.renderer.family.system,
+            },
+        )
+
+    def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
+        """See `Engine`. Each sampled response has torch's generators seeded before it, so that it can be repeated."""
+        for place, ask in enumerate(asks):
+            yield place, self._answer(ask)
+
+    def close(self) -> None:
+        """Give the model's memory back, so that another engine can be loaded."""
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def inputs(self, prompt: str, frames: Frames | None) -> Any:
+        """What the model takes, on its device. frames: uint8 RGB [8, height, width, 3], or None."""
+        arguments = dict(self.renderer.arguments)
+        if frames is not None:
+            arguments["videos_kwargs"] = {
+                **arguments["videos_kwargs"],
+                "video_metadata": [dict(VIDEO_METADATA)],
+            }
+        return self.renderer.processor(
+            text=[self.renderer.text(prompt, with_frames=frames is not None)],
+            videos=None if frames is None else [frames],
+            return_tensors="pt",
+            **arguments,
+        ).to(self._device)
+
+    def generate(self, inputs: Any, arguments: GenerationArguments) -> Any:
+        """What the model's `generate` returns, with `sequences` [1, tokens] and the `scores` of each new token."""
+        sampling: dict[str, Any] = {"do_sample": not arguments.greedy}
+        if not arguments.greedy:
+            sampling |= {
+                "temperature": arguments.temperature,
+                "top_p": 1.0 if arguments.top_p is None else arguments.top_p,
+                "top_k": arguments.top_k or 0,
+            }
+        if arguments.stop:
+            sampling |= {
+                "stop_strings": list(arguments.stop),
+                "tokenizer": self.renderer.processor.tokenizer,
+            }
+        if arguments.seed is not None:
+            torch.manual_seed(arguments.seed)
+        with torch.inference_mode():
+            return self._model.generate(
+                **inputs,
+                **sampling,
+                max_new_tokens=arguments.max_new_tokens,
+                return_dict_in_generate=True,
+                output_scores=True,
+            )
+
+    def _answer(self, ask: Ask) -> Reply | Failure:
+        if refusal := self.renderer.refusal(ask):
+            return refusal
+        try:
+            frames = ask.clip.frames() if ask.clip else None
+        except CacheError as error:
+            return Failure("unsupported_video", f"{ask.sample}: {error}")
+        failure = None
+        try:
+            inputs = self.inputs(ask.prompt, frames)
+            n_prompt = int(inputs["input_ids"].shape[1])
+            if (needed := n_prompt + ask.arguments.max_new_tokens) > self.context:
+                return Failure(
+                    "context_too_long",
+                    f"{ask.sample}: prompt and response need {needed} tokens, and the model takes {self.context}. "
+                    "Choose an EGOST_PROTOCOL with fewer pixels, or lower max_new_tokens.",
+                )
+            output = self.generate(inputs, ask.arguments)
+        except Exception as error:
+            failure = failure_of(error, self.identity.engine, [ask], self._failed)
+        if failure:
+            # Only here are the tensors gone that the traceback held.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            return failure
+        tokens = output.sequences[0, n_prompt:].tolist()
+        text = self.renderer.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        stops = [text.find(stop) for stop in ask.arguments.stop if stop in text]
+        ended = bool(stops) or tokens[-1] in self._end_tokens
+        return Reply(
+            text=text[: min(stops)] if stops else text,
+            finish_reason="stop" if ended else "length",
+            prompt_tokens=n_prompt,
+            completion_tokens=len(tokens),
+            video_tokens=inputs["input_ids"][0].tolist().count(self.renderer.video_token),
+        )
