@@ -163,7 +163,7 @@ class OpenAIEngine:
         elif self._settings.reasoning and (arguments.stop or not arguments.greedy):
             wrong = "temperature or until, which a model that reasons does not take (reasoning=false if it does not)"
         if wrong:
-            raise AdapterError(f"--gen_kwargs has {wrong}. Mend --gen_kwargs.")
+            raise AdapterError(f"--gen_kwargs has {wrong}. Fix --gen_kwargs.")
 
 
 class _ChatApi:
@@ -261,7 +261,7 @@ def _called(completion: Completion) -> Called:
 
 def _detail(given: str) -> Detail:
     if given not in get_args(Detail):
-        raise AdapterError(f"detail={given} is none of {', '.join(get_args(Detail))}. Mend --model_args.")
+        raise AdapterError(f"detail={given} is none of {', '.join(get_args(Detail))}. Fix --model_args.")
     return cast(Detail, given)
 
 

@@ -196,7 +196,7 @@ def share_gpus(
     copies = data or (gpus or a_copy) // a_copy
     if gpus is not None and a_copy * copies != gpus:
         raise AdapterError(
-            f"{gpus} GPUs cannot be shared out as {copies} copies of {model} on {a_copy} GPUs each. Mend --gpus, "
+            f"{gpus} GPUs cannot be shared out as {copies} copies of {model} on {a_copy} GPUs each. Fix --gpus, "
             "--tensor-parallel, --pipeline-parallel or --data-parallel."
         )
     return Parallel(copy.tensor, copy.pipeline, copies)

@@ -116,7 +116,7 @@ class ServerApi:
         if not own or (wanted is not None and wanted not in own):
             raise AdapterError(
                 f"{self.url} does not serve {f'the model {wanted!r}' if wanted else 'any model'}; it serves: "
-                f"{', '.join(own) or 'nothing'}. Mend model= in --model_args, or leave it out."
+                f"{', '.join(own) or 'nothing'}. Fix model= in --model_args, or leave it out."
             )
         name = wanted or own[0]
         version = await self._version()
