@@ -17,11 +17,9 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from egost.model_adapters.engine import AdapterError, Ask, SampledGroup
 from egost.model_adapters.families import processor_arguments
-from egost.model_adapters.server.served_settings import ROLLOUTS
-from egost.model_adapters.server.server_api import NoAnswer, Refused, ServedModel, ServerApi
-from egost.model_adapters.server.server_frames import FrameSender
-from egost.model_adapters.server.server_model import family_served
-from egost.model_adapters.server.server_requests import Part, Way, request_body
+from egost.model_adapters.server.served_model import ROLLOUTS, ServedModel, family_served
+from egost.model_adapters.server.server_api import NoAnswer, Refused, ServerApi
+from egost.model_adapters.server.server_requests import FrameSender, Part, Way, request_body
 from egost.model_adapters.vllm.vllm_engine import VllmEngine
 from egost.tasks.errors import CacheError
 
@@ -167,7 +165,7 @@ class ServerSampler:
         return await asyncio.gather(*(self._group(ask, sampling) for ask, sampling in wanted))
 
     async def _group(self, ask: Ask, sampling: Mapping[str, Any]) -> SampledGroup:
-        frames = await self._frames.parts(ask.clip, self._way or "inline") if ask.clip else []
+        frames = await self._frames.clips.parts(ask.clip, self._way or "inline") if ask.clip else []
         tokens = {"logprobs": True, "return_token_ids": True}
         body = {**self._body(ask, frames), **sampling, **tokens}
         try:

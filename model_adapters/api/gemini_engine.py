@@ -125,7 +125,7 @@ class GeminiEngine:
         for arguments in {ask.arguments for ask in asks}:
             if len(arguments.stop) > MOST_STOPS:
                 raise AdapterError(
-                    f"--gen_kwargs has {len(arguments.stop)} texts in until; the interface takes {MOST_STOPS}. Mend "
+                    f"--gen_kwargs has {len(arguments.stop)} texts in until; the interface takes {MOST_STOPS}. Fix "
                     "--gen_kwargs."
                 )
         who = wording(f"{self._model} at {self._url}", self._url, "Choose another by model= in --model_args.")

@@ -1,10 +1,12 @@
-"""Who asks what next: requests shared by several servers, the questions on a clip together where that costs no wait."""
+"""Scheduler: spreads requests over servers and keeps a clip's questions together, unless a server would wait."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+
+from egost.model_adapters.engine import Ask
 
 
 class SharedWork:
@@ -56,3 +58,15 @@ class SharedWork:
             return self._begun[server].popleft()
         fullest = max(self._begun, key=len)
         return fullest.pop() if fullest else None
+
+
+def by_clip(asks: Sequence[Ask]) -> list[list[int]]:
+    """The places of the asks, those that follow each other on one clip together."""
+    groups: list[list[int]] = []
+    for place, ask in enumerate(asks):
+        before = asks[groups[-1][-1]].clip if groups else None
+        if before is not None and ask.clip is not None and before.path == ask.clip.path:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups

@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from egost.model_adapters.engine import AdapterError, SampledGroup
-from egost.model_adapters.server.served_settings import own_names, told_settings
+from egost.model_adapters.server.served_model import ServedModel, own_names, told_settings
 
 T = TypeVar("T")
 
@@ -27,20 +27,6 @@ _CONNECT_S = 10.0
 _ASK_ABOUT_S = 30.0
 _LONGEST_WAIT_S = 20.0
 _SHOWN = 400
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """What a server says that it serves.
-
-    name: to be asked for. root: hub id or folder that it was loaded from, by the server's word. version: of vLLM,
-    None where the server does not tell. told: settings that `egost serve` told (see `served_settings`), or None.
-    """
-
-    name: str
-    root: str
-    version: str | None
-    told: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)

