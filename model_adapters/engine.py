@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loguru import logger
 
-from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import EgostError
+
+if TYPE_CHECKING:
+    from egost.tasks.clips.clips import Clip
 
 _KNOWN = {"max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "until", "seed", "num_beams"}
 

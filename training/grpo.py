@@ -31,6 +31,7 @@ from egost.training.recipe import (
     launch_hint,
     model_settings,
     read_recipe,
+    resolve_model,
     run_as_module,
 )
 from egost.training.rewards import Rewards
@@ -98,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the flags (by default the command line's) ask for. Raises EgostError for what a user has to fix."""
     check_trl()
     recipe, args, model = parse(sys.argv[1:] if arguments is None else arguments)
+    resolve_model(model)
     data = load_data(recipe, model.model_name_or_path)
     lengths = data.shown.prompt_lengths()
     data.shown.check_lengths(lengths, recipe.max_prompt_length, "prompts", "max_prompt_length")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from packaging.version import Version
 
+from egost.model_adapters.model_names import weights_named
 from egost.tasks.errors import EgostError
 from egost.training import TrainingError
 
@@ -78,6 +79,17 @@ def read_recipe(types: Sequence[type], arguments: Sequence[str]) -> tuple[Any, A
     if not recipe.dry_run:
         _check_quantisation(model)
     return recipe, args, model
+
+
+def resolve_model(model: Any) -> None:
+    """Let `model_name_or_path` be any name that `egost run` takes, for example `mini-base` or `qwen2-vl-7b`.
+
+    A short name of `egost models` brings its pinned revision along. Raises AdapterError for an unknown name.
+    """
+    source, pinned = weights_named(model.model_name_or_path)
+    if pinned and source != model.model_name_or_path:
+        model.model_revision = pinned
+    model.model_name_or_path = source
 
 
 def config_path(named: str) -> Path:

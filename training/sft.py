@@ -33,6 +33,7 @@ from egost.training.recipe import (
     launch_hint,
     model_settings,
     read_recipe,
+    resolve_model,
     run_as_module,
 )
 from egost.training.rows.training_rows import read_training_rows
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the flags (by default the command line's) ask for. Raises EgostError for what a user has to fix."""
     check_trl()
     recipe, args, model = parse(sys.argv[1:] if arguments is None else arguments)
+    resolve_model(model)
     data = load_data(recipe, model.model_name_or_path)
     if args.max_length is not None:
         lengths = [length + len(answer_ids(data, row)) for row, length in enumerate(data.prompt_lengths())]

@@ -218,6 +218,14 @@ def test_a_dry_run_shows_what_would_be_taught(flags: list[str], world: World, tm
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_is_named_as_for_egost_run(flags: list[str]) -> None:
+    command = ["train", "sft", "mini_cot_sft", *flags[2:], "--dry-run", "--model_name_or_path"]
+    embedded = CliRunner().invoke(app, [*command, "mini-base"])
+    assert embedded.exit_code == 0 and "optimizer steps" in embedded.output, embedded.output
+    misspelt = CliRunner().invoke(app, [*command, "qwen2vl-7b"])
+    assert misspelt.exit_code == 2 and "Did you mean qwen2-vl-7b" in misspelt.output
+
+
 def test_rows_are_taught_without_their_reasoning_where_asked(flags: list[str]) -> None:
     plain = ["--config", str(CONFIGS / "mini_sft.yaml"), *flags[2:]]
     recipe, _, model = sft.parse(plain)
