@@ -41,6 +41,10 @@ class SettingError(EgostError):
     """A setting cannot be understood: a name of a task, protocol, decoder or prompt, a limit, or a prompt file."""
 
 
+class ConstructionError(EgostError):
+    """A step of `egost construct` cannot go on: what a person or an earlier step left cannot be used."""
+
+
 def exits_with_message(function: Callable[P, R]) -> Callable[P, R]:
     """Let an EgostError leave a function that lmms-eval calls as `SystemExit` with its one message.
 

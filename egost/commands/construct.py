@@ -14,16 +14,17 @@ from egost.commands.front import Workers, console, says_what_to_do
 
 if TYPE_CHECKING:
     from egost.tasks.construction.calibration import Calibration
+    from egost.tasks.construction.set_checks import BlindRun
     from egost.tasks.construction.workfolder import WorkFolder
 
 construct_app = typer.Typer(
-    help="Build such a benchmark from videos: clips, annotate, questions, calibrate, review, publish.",
+    help="Build a benchmark of this kind from videos: clips, annotate, questions, calibrate, review, publish.",
     no_args_is_help=True,
 )
 
 Out = Annotated[Path, typer.Argument(help="Working folder of the construction.")]
 PagePort = Annotated[
-    int, typer.Option(min=0, max=65535, help="Of the page, on 127.0.0.1; 0 takes a free one.")
+    int, typer.Option(min=0, max=65535, help="Port of the page on 127.0.0.1; 0 takes a free port.")
 ]
 
 
@@ -31,14 +32,14 @@ PagePort = Annotated[
 @says_what_to_do
 def clips(
     spec: Annotated[
-        Path, typer.Argument(help="CSV or JSON: file, start, end, source, scene; also licence, name.")
+        Path, typer.Argument(help="CSV or JSON: file, start, end, source, scene; optional licence, name.")
     ],
     out: Out,
     workers: Workers = None,
 ) -> None:
-    """Cut the videos into clips of one form, on all cores; run it again to go on (exit code 1 when one fails)."""
-    from egost.tasks.construction.clip_step import build_clips, lengths
-    from egost.tasks.construction.length_plot import write_length_plot
+    """Cut the videos into clips of one form; run it again to go on. Exit code 1 when a clip cannot be cut."""
+    from egost.tasks.construction.cutting import build_clips
+    from egost.tasks.construction.lengths import lengths, write_length_plot
     from egost.tasks.construction.workfolder import WorkFolder
 
     folder = WorkFolder(out)
@@ -63,19 +64,21 @@ def annotate(
     out: Out,
     import_: Annotated[
         Path | None,
-        typer.Option("--import", help="CSV or JSON of annotations that were made elsewhere; no page then."),
+        typer.Option(
+            "--import", help="Import a CSV or JSON file of annotations instead of serving the page."
+        ),
     ] = None,
     port: PagePort = 0,
-    annotator: Annotated[str | None, typer.Option(help="Whose routes; your login name by default.")] = None,
+    annotator: Annotated[str | None, typer.Option(help="Who annotates; your login name by default.")] = None,
 ) -> None:
-    """Tell the routes on a local page in the browser, saved at each change; or take in a file of them."""
+    """Annotate the routes on a local page in the browser, which saves each change; or import a file of them."""
     from egost.tasks.construction.workfolder import WorkFolder
 
     folder = WorkFolder(out)
     if import_ is not None:
         _import(folder, import_)
         return
-    from egost.tasks.construction.annotation_server import serve_annotation
+    from egost.tasks.construction.annotation_page import serve_annotation
 
     who = annotator or getpass.getuser()
 
@@ -88,7 +91,7 @@ def annotate(
 
 def _import(folder: WorkFolder, file: Path) -> None:
     """All annotations of a file or none."""
-    from egost.tasks.construction.annotation_import import import_annotations
+    from egost.tasks.construction.workfolder import import_annotations
 
     imported = import_annotations(folder, file)
     done = {annotation.clip for annotation in folder.annotations.all()}
@@ -104,11 +107,11 @@ def questions(
     writer: Annotated[
         str, typer.Option(help="offline (by rule), openai:MODEL, openai:MODEL@URL, azure:NAME@URL.")
     ] = "offline",
-    seed: Annotated[int, typer.Option(min=0, help="Of wordings, rules and right letters.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of wordings, rules and right letters.")] = 0,
 ) -> None:
-    """Write the questions of the annotated clips; run it again to go on, what a server wrote is kept."""
+    """Write the questions of the annotated clips; run it again to go on. Replies of a server are kept."""
     from egost.tasks.construction.costs import cost_of
-    from egost.tasks.construction.question_step import write_questions
+    from egost.tasks.construction.questions import write_questions
     from egost.tasks.construction.workfolder import WorkFolder
     from egost.tasks.construction.writers import get_writer
 
@@ -139,21 +142,21 @@ def calibrate(
     out: Out,
     blind: Annotated[
         list[Path] | None,
-        typer.Option(help="--output_path of a run without frames, on a release published from here."),
+        typer.Option(help="--output_path of a run without frames on a release published from here."),
     ] = None,
     judge: Annotated[
         str | None, typer.Option(help="A model that sees the steps and names all right options.")
     ] = None,
 ) -> None:
-    """Drop what is no question, send doubts to review.jsonl, and see what text alone tells.
+    """Drop broken questions, send doubtful ones to review.jsonl, and measure what text alone gives away.
 
-    Exit code 1 where the set gives its answers away, or nothing is left.
+    Exit code 1 when the set gives its answers away or no question is left.
     """
     from egost.tasks.construction.calibration import calibrate as calibrate_folder
     from egost.tasks.construction.workfolder import WorkFolder
 
     folder = WorkFolder(out)
-    result = calibrate_folder(folder, blind=blind or (), judge=judge)
+    result = calibrate_folder(folder, blind=[blind_run(run) for run in blind or ()], judge=judge)
     _print_calibration(result)
     console.print(
         f"{len(result.kept)} kept, {len(result.dropped)} dropped ({folder.dropped}), {len(result.pending)} wait for a "
@@ -162,11 +165,25 @@ def calibrate(
     raise typer.Exit(0 if result.passed else 1)
 
 
+def blind_run(folder: Path) -> BlindRun:
+    """What the model of the newest run in a folder chose. Raises RunError where there is no such run."""
+    from egost.results.records import read_records
+    from egost.results.run import latest_run
+    from egost.tasks.construction.set_checks import BlindRun
+
+    choices = [
+        (record.sample, record.choice.letter)
+        for record in read_records(latest_run(folder))
+        if record.choice and not record.unscored
+    ]
+    return BlindRun(str(folder), tuple(choices))
+
+
 @construct_app.command()
 @says_what_to_do
 def review(out: Out, port: PagePort = 0) -> None:
-    """Accept, edit or reject what waits for a person, on a local page in the browser; then calibrate again."""
-    from egost.tasks.construction.review_server import serve_review
+    """Accept, edit or reject doubtful questions on a local page in the browser; then calibrate again."""
+    from egost.tasks.construction.review_page import serve_review
     from egost.tasks.construction.workfolder import WorkFolder
 
     folder = WorkFolder(out)
@@ -184,12 +201,12 @@ def review(out: Out, port: PagePort = 0) -> None:
 @says_what_to_do
 def publish(
     out: Out,
-    release: Annotated[Path, typer.Argument(help="Folder for the release; EGOST_DATA must name it then.")],
+    release: Annotated[Path, typer.Argument(help="Folder of the release, for EGOST_DATA.")],
     name: Annotated[
-        str, typer.Option(help="Of the benchmark; part of its revision in all results.")
+        str, typer.Option(help="Name of the benchmark; part of its revision in all results.")
     ] = "private",
     with_findings: Annotated[
-        bool, typer.Option("--with-findings", help="Also a set that gives answers away; the card says so.")
+        bool, typer.Option("--with-findings", help="Publish a set that gives answers away; the card says so.")
     ] = False,
 ) -> None:
     """Write the official layout with a data card; the tasks run on it, `egost data verify` checks it."""
@@ -210,10 +227,10 @@ def publish(
     if done.missing_tasks:
         console.print(
             f"no question of {', '.join(done.missing_tasks)}: `egost data verify` reports it, and the group egost "
-            "does not run; name the other tasks",
+            "does not run; name the other tasks with --tasks",
         )
     console.print(
-        f"Let the tasks find it: export EGOST_DATA={done.root.resolve()}; then: egost data verify",
+        f"To evaluate on it: export EGOST_DATA={done.root.resolve()}; then: egost data verify",
     )
 
 
@@ -234,7 +251,7 @@ def _print_calibration(result: Calibration) -> None:
         right, interval, said = "-", "", "too few clips"
         if cue.accuracy is not None and cue.low is not None and cue.high is not None:
             right, interval = f"{100 * cue.accuracy:.1f}", f"{100 * cue.low:.1f} to {100 * cue.high:.1f}"
-            said = "[red]tells answers[/]" if cue.found else "at chance"
+            said = "[red]gives answers away[/]" if cue.found else "at chance"
         cues.add_row(cue.name, cue.of, str(cue.questions), right, interval, f"{100 * cue.chance:.1f}", said)
     console.print(cues)
     for agreement in result.agreements:

@@ -10,22 +10,22 @@ from itertools import combinations
 from sklearn.metrics import cohen_kappa_score
 
 from egost.tasks.construction.annotations import Annotation, Step, Steps
-from egost.tasks.construction.normal_words import tells
+from egost.tasks.construction.option_checks import may_mean
 
 TOLERANCE_S = 2.0
-"""Two steps may be of the same moment when they lie so far apart, in seconds: this project's own rule."""
+"""Two steps can be the same one when their times differ by this many seconds or less. This project's own rule."""
 
 _MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Agreement of two annotators, on the forward routes of the clips that both annotated.
+    """Agreement of two annotators on the forward routes of the clips that both annotated.
 
-    kappa: Cohen's, of the directions of their steps; a step that the other one does not have is of a category of its
-        own. None where both only ever say one and the same thing, so that chance agreement is whole.
-    same_direction: share of the steps with the same direction, 0 to 1. same_landmark: of the steps that both have and
-        at least one of them gives a landmark, the share in which one's may stand for the other's; None without any.
+    kappa: Cohen's, of the directions of their steps; a step that only one of them has counts as a category of its own.
+        None where all steps are of one category, since chance agreement is 1 then.
+    same_direction: share of the steps with the same direction, 0 to 1. same_landmark: among the steps that both have
+        and to which at least one gives a landmark, the share whose landmarks may mean the same; None without any.
     """
 
     annotators: tuple[str, str]
@@ -37,7 +37,7 @@ class Agreement:
 
 
 def agreements(annotations: Iterable[Annotation]) -> list[Agreement]:
-    """The agreement of each two annotators who share a clip."""
+    """The agreement of each pair of annotators who share a clip."""
     by_clip: dict[str, list[Annotation]] = defaultdict(list)
     for annotation in annotations:
         by_clip[annotation.clip].append(annotation)
@@ -49,9 +49,9 @@ def agreements(annotations: Iterable[Annotation]) -> list[Agreement]:
 
 
 def matched(first: Steps, second: Steps) -> list[tuple[Step | None, Step | None]]:
-    """The steps of two routes side by side, in their order; None where one of them has no step of that moment.
+    """The steps of two routes in pairs, in their order; None where one of them has no step at that time.
 
-    The matching keeps the order, matches as many as it can within `TOLERANCE_S`, and of those the nearest.
+    The matching keeps the order, has as many pairs within `TOLERANCE_S` as possible and, among those, the nearest.
     """
     best: dict[tuple[int, int], tuple[int, float]] = {}
     for i in range(len(first), -1, -1):
@@ -87,7 +87,7 @@ def _agreement(annotators: tuple[str, str], clips: Sequence[tuple[Annotation, An
     said = [tuple(_MISSING if step is None else step.direction for step in pair) for pair in pairs]
     ours, theirs = [pair[0] for pair in said], [pair[1] for pair in said]
     named = [(a.landmark, b.landmark) for a, b in pairs if a and b and (a.landmark or b.landmark)]
-    alike = [bool(a and b) and tells(a, b) for a, b in named]
+    alike = [bool(a and b) and may_mean(a, b) for a, b in named]
     constant = len(set(ours) | set(theirs)) == 1
     return Agreement(
         annotators,

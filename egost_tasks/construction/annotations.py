@@ -1,28 +1,25 @@
-"""Routes as people annotate them: ordered steps of a clip, forward and in reverse.
+"""Routes as people annotate them: the ordered steps of a clip, how they are written down, and what can be wrong.
 
-    store = AnnotationStore(folder)
-    store.save(Annotation("huji_12.mp4", "ana", "outdoor_street", (Step("left", "fountain", "", 4.2),)))
-    for annotation in store.all():
-        print(annotation.clip, check(annotation, duration=31.0))
+    annotation = Annotation("huji_12.mp4", "ana", "outdoor_street", (Step("left", "fountain", "", 4.2),))
+    print(check(annotation, duration=31.0))
 
-The paper's annotators described each clip's route from A to B and from B to A (section 3.2); nothing of their format
-was released, so this one is the project's own.
+The paper's annotators described each clip's route from A to B and from B to A (section 3.2). Their format was not
+released, so this format is the project's own.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from egost.tasks.cache import write_whole
 from egost.tasks.construction.scenes import SCENES, Scene
-from egost.tasks.errors import EgostError
-from egost.tasks.sample import Way
+from egost.tasks.construction.spec import read_list
+from egost.tasks.errors import ConstructionError
+from egost.tasks.sample import WAYS, Way
 
 Direction = Literal["left", "right", "around", "up", "down", "straight"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -51,26 +48,25 @@ MIRROR: dict[Direction, Direction] = {
 LONGEST_TEXT = 120
 """Most characters of a landmark or an action: a name, not a story. This project's own rule."""
 
+COLUMNS = ("clip", "annotator", "scene", "way", "time_s", "direction", "landmark", "action")
+"""Columns of a CSV file of annotations, which has one row for each step."""
+
 _VERSION = 1
 _NAME = re.compile(r"[^\W_][\w .+-]{0,119}")
 _FIELDS = frozenset({"direction", "landmark", "action", "time_s"})
-
-
-class AnnotationError(EgostError):
-    """An annotation cannot be read or stored, or its route makes no sense."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing that happens on a route.
 
-    direction: how the walker goes on there; `up` and `down` are stairs, ramps and lifts.
-    landmark: what stands there, without an article (`red door`); empty where nothing is named.
-    action: what the walker does there, in the base form (`open the fridge`); empty where nothing is done.
+    direction: where the walker goes next; `up` and `down` are stairs, ramps and lifts.
+    landmark: what is there, without an article (`red door`); empty where the annotator names nothing.
+    action: what the walker does there, in the base form (`open the fridge`); empty where there is no action.
     time_s: when it happens, in seconds from the start of the clip, also on the way back.
 
-    Raises AnnotationError for an unknown direction, a text of several lines or above `LONGEST_TEXT`, or a time that is
-    no finite number.
+    Raises ConstructionError for an unknown direction, for a text that is longer than `LONGEST_TEXT` or has several
+    lines, and for a time that is not a finite number.
     """
 
     direction: Direction
@@ -80,20 +76,20 @@ class Step:
 
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:
-            raise AnnotationError(
-                f"a step goes {self.direction!r:.40}; expected one of {', '.join(DIRECTIONS)}."
+            raise ConstructionError(
+                f"a step has the direction {self.direction!r:.40}; expected one of {', '.join(DIRECTIONS)}."
             )
         for name in ("landmark", "action"):
             text = getattr(self, name)
             if not isinstance(text, str) or len(text) > LONGEST_TEXT or not text.isprintable():
-                raise AnnotationError(
+                raise ConstructionError(
                     f"a step's {name} is {text!r:.60}; expected a text of one line and at most {LONGEST_TEXT} "
                     "characters."
                 )
             object.__setattr__(self, name, " ".join(text.split()))
         number = isinstance(self.time_s, (int, float)) and not isinstance(self.time_s, bool)
         if not number or not abs(self.time_s) < 1e9:
-            raise AnnotationError(f"a step's time_s is {self.time_s!r:.40}; expected seconds.")
+            raise ConstructionError(f"a step's time_s is {self.time_s!r:.40}; expected seconds.")
 
 
 Steps = tuple[Step, ...]
@@ -101,13 +97,13 @@ Steps = tuple[Step, ...]
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What one annotator says of one clip.
+    """The routes of one clip by one annotator.
 
-    clip: file name of the clip in the working folder. annotator: who; a name that can be a folder's.
-    forward: the steps from A to B, their times ascending. reverse: those from B to A, their times descending; None
-    where they are what `propose_reverse` makes of the forward steps.
+    clip: file name of the clip in the working folder. annotator: a name that can be the name of a folder.
+    forward: the steps from A to B, with ascending times. reverse: the steps from B to A, with descending times; None
+    where they follow from the forward steps (see `propose_reverse`).
 
-    Raises AnnotationError for an unknown scene or a name that cannot be a file's.
+    Raises ConstructionError for an unknown scene and for a name that cannot be the name of a file.
     """
 
     clip: str
@@ -117,19 +113,15 @@ class Annotation:
     reverse: Steps | None = None
 
     def __post_init__(self) -> None:
-        for what, name in (("clip", self.clip), ("annotator", self.annotator)):
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
-                raise AnnotationError(
-                    f"the {what} of an annotation is {name!r:.60}; expected a name of letters, digits, spaces and "
-                    "._+- that begins with a letter or digit."
-                )
+        check_name("clip", self.clip)
+        check_name("annotator", self.annotator)
         if self.scene not in SCENES:
-            raise AnnotationError(
+            raise ConstructionError(
                 f"the scene of {self.clip} is {self.scene!r:.40}; expected one of {', '.join(SCENES)}."
             )
 
     def steps(self, way: Way) -> Steps:
-        """The steps of one way; the proposed ones where nobody wrote the way back."""
+        """The steps of one way; the proposed steps where the annotator wrote no way back."""
         if way == "forward":
             return self.forward
         return propose_reverse(self.forward) if self.reverse is None else self.reverse
@@ -137,9 +129,10 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with an annotation.
+    """Something wrong with an annotation.
 
-    way: the route that has it; step: its index there, None for the route as a whole. message: for people.
+    way: the route that has the problem. step: index of the step in that route, None for the route as a whole.
+    message: for people.
     """
 
     name: ProblemName
@@ -152,66 +145,75 @@ class Problem:
         return f"{self.name} ({where}): {self.message}"
 
 
-def propose_reverse(steps: Steps) -> Steps:
-    """The way back: the same places in the opposite order, left and right, up and down exchanged.
+def check_name(what: str, name: object) -> None:
+    """Raise ConstructionError unless this name of a clip or an annotator can be the name of a file."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConstructionError(
+            f"the {what} of an annotation is {name!r:.60}; expected a name of letters, digits, spaces and ._+- that "
+            "begins with a letter or digit."
+        )
 
-    Times stay those of the clip, so they descend.
+
+def propose_reverse(steps: Steps) -> Steps:
+    """The way back: the same places in the opposite order, with left and right, up and down exchanged.
+
+    Times stay times of the clip, so they descend.
     """
     return tuple(Step(MIRROR[s.direction], s.landmark, s.action, s.time_s) for s in reversed(steps))
 
 
 def turns(steps: Steps) -> tuple[Direction, ...]:
-    """The changes of direction in order; going straight on is none."""
+    """The changes of direction in order; going straight on is not one."""
     return tuple(step.direction for step in steps if step.direction != "straight")
 
 
 def landmarks(steps: Steps) -> tuple[str, ...]:
-    """The landmarks in the order in which the route comes to them; one named twice in a row counts once."""
+    """The landmarks in the order of the route; a landmark named twice in a row counts once."""
     named = [step.landmark for step in steps if step.landmark]
     return tuple(name for k, name in enumerate(named) if k == 0 or name.casefold() != named[k - 1].casefold())
 
 
 def actions(steps: Steps) -> tuple[str, ...]:
-    """The actions in the order in which the route comes to their places."""
+    """The actions in the order of the route."""
     return tuple(step.action for step in steps if step.action)
 
 
 def check(annotation: Annotation, duration: float) -> list[Problem]:
-    """All that is wrong with an annotation of a clip of so many seconds; empty when it can be used.
+    """The problems of an annotation; empty when it can be used. duration: of the clip, in seconds.
 
-    Rules: every route has steps and a landmark; a turn is made at a landmark; a step says something; times lie in the
-    clip, ascend forward and descend in reverse, and no two are the same; the way back takes each turn the other way
-    round (left for right, up for down) and comes to the actions in the opposite order.
+    Rules: every route has steps and a landmark; every turn has a landmark; every step has a turn, a landmark or an
+    action; times lie within the clip, ascend forward and descend in reverse, and differ from each other; the way back
+    mirrors each turn (left for right, up for down) and has the actions in the opposite order.
     """
     problems = _route_problems("forward", annotation.forward, duration)
     if annotation.reverse is None:
         return problems
     problems += _route_problems("reverse", annotation.reverse, duration)
     expected = propose_reverse(annotation.forward)
-    told = ("reverse_turns_differ", "turns", turns), ("reverse_actions_differ", "actions", actions)
-    for name, what, of in told:
+    parts: tuple[tuple[ProblemName, str, Callable[[Steps], tuple[str, ...]]], ...] = (
+        ("reverse_turns_differ", "turns", turns),
+        ("reverse_actions_differ", "actions", actions),
+    )
+    for name, what, of in parts:
         found, wanted = ([text.casefold() for text in of(steps)] for steps in (annotation.reverse, expected))
         if found != wanted:
-            problems.append(
-                Problem(
-                    name,  # type: ignore[arg-type]
-                    "reverse",
-                    _first_other(annotation.reverse, of, wanted),
-                    f"its {what} are {_listed(found)}; going back along the forward steps they are {_listed(wanted)}.",
-                )
+            step = _first_difference(annotation.reverse, of, wanted)
+            message = (
+                f"its {what} are {_listed(found)}; by the forward steps they should be {_listed(wanted)}."
             )
+            problems.append(Problem(name, "reverse", step, message))
     return problems
 
 
 def to_json(annotation: Annotation) -> dict[str, Any]:
-    """The annotation as plain values, as its file holds it."""
+    """The annotation as plain values, the content of its file."""
     return {"version": _VERSION, **asdict(annotation)}
 
 
 def from_json(content: Any, where: str) -> Annotation:
-    """The annotation that `to_json` made plain values of; where: its file, for messages.
+    """The annotation in the content of a file, the inverse of `to_json`. where: the file, for messages.
 
-    Raises AnnotationError for anything else.
+    Raises ConstructionError for any other content.
     """
     try:
         if content.get("version", _VERSION) != _VERSION:
@@ -224,63 +226,59 @@ def from_json(content: Any, where: str) -> Annotation:
             _steps(content["forward"]),
             None if reverse is None else _steps(reverse),
         )
-    except AnnotationError as error:
-        raise AnnotationError(f"{where}: {error}") from error
+    except ConstructionError as error:
+        raise ConstructionError(f"{where}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise AnnotationError(
-            f"{where} is no annotation ({type(error).__name__}: {error}). Expected an object with clip, annotator, "
+        raise ConstructionError(
+            f"{where} is not an annotation ({type(error).__name__}: {error}). Expected an object with clip, annotator, "
             "scene, forward and perhaps reverse; a step has direction, landmark, action and time_s."
         ) from error
 
 
-class AnnotationStore:
-    """Annotations on disk, `FOLDER/ANNOTATOR/CLIP.json`; each file appears whole."""
+def read_annotations(file: Path) -> list[Annotation]:
+    """The annotations of a CSV or JSON file.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    CSV: one row for each step, in the order of its route, with the columns `COLUMNS`; way is `forward` or `reverse`,
+    an empty direction is `straight`. JSON: one annotation in the form of `to_json`, or a list of them.
+    Raises ConstructionError where the file is missing or holds anything else.
+    """
+    found = read_list(file)
+    if file.suffix.lower() == ".csv":
+        found = _from_rows(file, found)
+    contents = found if isinstance(found, list) else [found]
+    annotations = [from_json(item, f"{file}, annotation {number}") for number, item in enumerate(contents, 1)]
+    names = [(annotation.clip, annotation.annotator) for annotation in annotations]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConstructionError(f"{file} has the clip {twice[0][0]} by {twice[0][1]} twice. Remove one.")
+    if not annotations:
+        raise ConstructionError(f"{file} holds no annotation.")
+    return annotations
 
-    def save(self, annotation: Annotation) -> Path:
-        """Write an annotation, over what this annotator said of the clip before; return its file.
 
-        Raises AnnotationError when it cannot be written.
-        """
-        path = self._path(annotation.clip, annotation.annotator)
-        content = json.dumps(to_json(annotation), indent=1, ensure_ascii=False) + "\n"
+def _from_rows(file: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    if rows and (missing := set(COLUMNS) - rows[0].keys()):
+        raise ConstructionError(
+            f"{file} lacks the columns {', '.join(sorted(missing))}. Expected: {', '.join(COLUMNS)}."
+        )
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for number, row in enumerate(rows, 2):
+        where = f"{file}, line {number}"
+        if row["way"] not in WAYS:
+            raise ConstructionError(f"{where}: the way is {row['way']!r}; expected {' or '.join(WAYS)}.")
         try:
-            write_whole(path, content.encode())
-        except OSError as error:
-            raise AnnotationError(f"{path} cannot be written: {error}. Make room and save again.") from error
-        return path
-
-    def load(self, clip: str, annotator: str) -> Annotation | None:
-        """What an annotator said of a clip, None when nothing. Raises AnnotationError for a broken file."""
-        path = self._path(clip, annotator)
-        return _read(path) if path.is_file() else None
-
-    def all(self) -> Iterator[Annotation]:
-        """All annotations by clip, then annotator. Raises AnnotationError for a broken file."""
-        paths = [path for path in self.folder.glob("*/*.json") if not path.name.startswith(".")]
-        for path in sorted(paths, key=lambda path: (path.name, path.parent.name)):
-            yield _read(path)
-
-    def of_clip(self, clip: str) -> list[Annotation]:
-        """What all annotators said of a clip, by annotator. Raises AnnotationError for a broken file."""
-        paths = sorted(folder / f"{clip}.json" for folder in self.folder.glob("*/"))
-        return [_read(path) for path in paths if path.is_file()]
-
-    def _path(self, clip: str, annotator: str) -> Path:
-        for name in (clip, annotator):
-            if not _NAME.fullmatch(name):
-                raise AnnotationError(f"{name!r:.60} cannot be the name of a clip or an annotator.")
-        return self.folder / annotator / f"{clip}.json"
-
-
-def _read(path: Path) -> Annotation:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AnnotationError(f"{path} cannot be read ({error}). Annotate the clip again.") from error
-    return from_json(content, str(path))
+            time_s = float(row["time_s"])
+        except (TypeError, ValueError) as error:
+            raise ConstructionError(f"{where}: time_s is {row['time_s']!r}; expected seconds.") from error
+        clip, annotator, scene = row["clip"], row["annotator"], row["scene"]
+        content = {"clip": clip, "annotator": annotator, "scene": scene, "forward": []}
+        route = found.setdefault((clip, annotator), content)
+        if route["scene"] != scene:
+            raise ConstructionError(f"{where}: {clip} has the scenes {route['scene']} and {scene}.")
+        step = {name: row[name] for name in ("direction", "landmark", "action")}
+        route.setdefault(row["way"], []).append(
+            {**step, "direction": step["direction"] or "straight", "time_s": time_s}
+        )
+    return list(found.values())
 
 
 def _steps(content: Any) -> Steps:
@@ -327,10 +325,12 @@ def _route_problems(way: Way, steps: Steps, duration: float) -> list[Problem]:
     return problems
 
 
-def _first_other(steps: Steps, of: Callable[[Steps], tuple[str, ...]], wanted: Sequence[str]) -> int | None:
-    """The first step that tells something else than what is wanted; None where only steps are missing at the end."""
-    told = [(k, text.casefold()) for k, step in enumerate(steps) for text in of((step,))]
-    return next((k for j, (k, text) in enumerate(told) if list(wanted[j : j + 1]) != [text]), None)
+def _first_difference(
+    steps: Steps, of: Callable[[Steps], tuple[str, ...]], wanted: Sequence[str]
+) -> int | None:
+    """The first step that differs from what is wanted; None where only steps at the end are missing."""
+    found = [(k, text.casefold()) for k, step in enumerate(steps) for text in of((step,))]
+    return next((k for j, (k, text) in enumerate(found) if list(wanted[j : j + 1]) != [text]), None)
 
 
 def _listed(items: Sequence[str]) -> str:

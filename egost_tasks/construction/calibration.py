@@ -1,28 +1,26 @@
-"""The fourth step: which drafts can be published, which cannot, which a person must look at, and what the set tells."""
+"""The fourth step: checks all drafts, one by one and as a set, and decides which can be published."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from egost.tasks.construction.agreement import Agreement, agreements
 from egost.tasks.construction.annotations import Annotation
-from egost.tasks.construction.blind_runs import BlindRun, blind_cue, read_blind_run, solved_blind
 from egost.tasks.construction.costs import cost_of
-from egost.tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
+from egost.tasks.construction.drafts import Draft, drafts_sha256, written_drafts
 from egost.tasks.construction.option_checks import Finding, check_draft
-from egost.tasks.construction.review import as_decided, decision_on, read_decisions, write_reviews
-from egost.tasks.construction.set_checks import Cue, check_set
-from egost.tasks.construction.workfolder import (
-    WorkFolder,
-    WorkFolderError,
-    read_lines,
-    write_lines,
-    write_object,
+from egost.tasks.construction.review import (
+    as_decided,
+    decision_on,
+    read_decisions,
+    review_of,
+    write_reviews,
 )
+from egost.tasks.construction.set_checks import BlindRun, Cue, Letters, blind_cue, check_set, solved_blind
+from egost.tasks.construction.workfolder import WorkFolder, write_lines, write_object
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class Calibration:
     """What a calibration found.
 
     kept, dropped, pending: the drafts that can be published, those that cannot, and those that wait for a person; the
-    last two with the reasons. cues: what the kept choices give away as a set. agreements: of each two annotators.
-    unjudged: how many choices the judge was asked about and could not judge, by reason.
+    last two with the reasons. cues: what the kept choices give away as a set. agreements: of each pair of annotators.
+    unjudged: number of choices that the judge was asked about and could not judge, by reason.
     """
 
     kept: tuple[Draft, ...]
@@ -43,44 +41,28 @@ class Calibration:
 
     @property
     def passed(self) -> bool:
-        """Whether there is something to publish and the set does not give its answers away."""
+        """Whether there are drafts to publish and the set does not give its answers away."""
         return bool(self.kept) and not any(cue.found for cue in self.cues)
 
 
-def read_drafts(folder: WorkFolder) -> list[Draft]:
-    """The drafts as they were written. Raises WorkFolderError where there are none, or an id stands twice."""
-    if not folder.questions.is_file():
-        raise WorkFolderError(
-            f"{folder.root} has no questions ({folder.questions.name} is missing). Run: egost construct questions "
-            f"{folder.root}"
-        )
-    drafts = [
-        draft_from_json(row, f"{folder.questions}, line {number}")
-        for number, row in enumerate(read_lines(folder.questions), 1)
-    ]
-    if twice := [name for name, n in Counter(draft.id for draft in drafts).items() if n > 1]:
-        raise WorkFolderError(f"{folder.questions} has {twice[0]} twice. Run: egost construct questions")
-    return drafts
+def calibrate(folder: WorkFolder, *, blind: Sequence[BlindRun] = (), judge: str | None = None) -> Calibration:
+    """Check all drafts of a working folder, write the findings into it and return them.
 
-
-def calibrate(folder: WorkFolder, *, blind: Sequence[Path] = (), judge: str | None = None) -> Calibration:
-    """Check all drafts of a working folder and write what was found into it.
-
-    blind: folders of runs of models that saw no frame (see `read_blind_run`). judge: a server (see
+    blind: runs of models that saw no frame, on a release that was published from this folder. judge: a server (see
     `openai_writer.find_endpoint`) that is asked which options are right by the steps.
-    Decisions in `review.jsonl` count as long as their draft is the same: an accepted or edited draft is kept in spite
-    of what only a person could decide on, never in spite of what drops it.
-    Raises WorkFolderError, AnnotationError, BlindRunError, WriterError and CacheError.
+    A decision in `review.jsonl` counts while its draft is the same: an accepted or edited draft is kept although there
+    are findings for review, but never although there are findings that drop it.
+    Raises ConstructionError, WriterError and CacheError.
     """
     with folder.step("calibration"):
-        drafts = read_drafts(folder)
+        drafts = written_drafts(folder)
         decisions = read_decisions(folder)
         by_clip: dict[str, list[Annotation]] = defaultdict(list)
         for annotation in folder.annotations.all():
             by_clip[annotation.clip].append(annotation)
         current = {draft.id: as_decided(draft, decisions) for draft in drafts}
-        runs = [read_blind_run(path, list(current.values())) for path in blind]
-        findings = _findings(folder, current, by_clip, runs)
+        runs = [(run.name, run.letters(list(current.values()))) for run in blind]
+        findings = _findings(folder, current, by_clip, [letters for _, letters in runs])
         unjudged = _judge(folder, judge, current, by_clip, findings)
         kept, dropped, pending, reviewed = [], [], [], []
         for draft in drafts:
@@ -95,10 +77,11 @@ def calibrate(folder: WorkFolder, *, blind: Sequence[Path] = (), judge: str | No
                 pending.append((draft, tuple(found)))
             else:
                 kept.append(current[draft.id])
-            # A decision stays on the page, whatever it decides by now.
+            # A draft with a decision stays on the page, even where nothing is wrong with it any more.
             if decision or (found and not drops):
-                reviewed.append((draft, found))
-        cues = check_set(kept) + [blind_cue(run, kept) for run in runs if _answers(run, kept)]
+                reviewed.append(review_of(draft, found, decisions))
+        cues = check_set(kept)
+        cues += [blind_cue(name, said, kept) for name, said in runs if any(d.id in said for d in kept)]
         result = Calibration(
             tuple(kept),
             tuple(dropped),
@@ -110,15 +93,15 @@ def calibrate(folder: WorkFolder, *, blind: Sequence[Path] = (), judge: str | No
         write_lines(
             folder.dropped, [{**asdict(d), "reasons": [asdict(f) for f in found]} for d, found in dropped]
         )
-        write_reviews(folder, reviewed, decisions)
+        write_reviews(folder, reviewed)
         write_lines(folder.kept, kept)
         cost = asdict(cost_of(folder.judge_replies))
-        write_object(folder.calibration, {**report(result, drafts), "judge": judge, "judge_cost": cost})
+        write_object(folder.calibration, {**_report(result, drafts), "judge": judge, "judge_cost": cost})
     return result
 
 
-def report(result: Calibration, drafts: Sequence[Draft]) -> dict[str, Any]:
-    """A calibration of some drafts as plain values."""
+def _report(result: Calibration, drafts: Sequence[Draft]) -> dict[str, Any]:
+    """The content of `calibration.json`, without the judge."""
 
     def by_task(found: Sequence[Draft]) -> dict[str, int]:
         return dict(sorted(Counter(f"{draft.task}_{draft.way}" for draft in found).items()))
@@ -145,7 +128,7 @@ def _findings(
     folder: WorkFolder,
     current: Mapping[str, Draft],
     by_clip: Mapping[str, list[Annotation]],
-    runs: Sequence[BlindRun],
+    runs: Sequence[Letters],
 ) -> dict[str, list[Finding]]:
     clips = folder.clips()
     findings = {}
@@ -178,7 +161,3 @@ def _judge(
     for name, finding in objections.items():
         findings[name].append(finding)
     return dict(sorted(Counter(item.reason for item in failed.values()).items()))
-
-
-def _answers(run: BlindRun, kept: Sequence[Draft]) -> bool:
-    return any(draft.id in run.letters for draft in kept)

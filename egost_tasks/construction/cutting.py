@@ -1,11 +1,16 @@
-"""Cuts one clip out of a video and unifies it: upright H.264 in yuv420p, square pixels, one steady rate, no sound."""
+"""The first step: cuts all clips of a list into one form, in parallel processes, and lists what it cut.
+
+The form: upright H.264 in yuv420p, square pixels, a constant frame rate, no sound.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -15,22 +20,24 @@ from numpy.typing import NDArray
 
 from egost.tasks.clips.decoders import decoded_frames, upright_rgb
 from egost.tasks.clips.packets import open_video, read_packets
-from egost.tasks.construction.spec import Cut
-from egost.tasks.construction.workfolder import ClipRow
+from egost.tasks.construction.spec import Cut, read_spec
+from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
 from egost.tasks.errors import ClipError
 from egost.tasks.mini_world.film import write_film
+from egost.tasks.processes import in_processes
+from egost.tasks.progress import counted
 
 MAX_SIDE = 1280
 """Most pixels of a clip's longer side: 720p, far more than any evaluated model sees. This project's own rule."""
 
 MAX_RATE = Fraction(30)
-"""Most frames a second: a model sees 8 of a clip. A higher rate is divided by a whole number."""
+"""Most frames a second: a model sees 8 frames of a clip. A higher rate is divided by a whole number."""
 
 CUTTING_VERSION = 1
 """Raised whenever the same video would give another clip."""
 
 _SHORT_BY_S = Fraction(1, 2)
-"""A video may end so much earlier than the list says: people round."""
+"""A video may end this many seconds earlier than the list says, because people round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +49,58 @@ class CutFailure:
     message: str
 
 
+def build_clips(
+    folder: WorkFolder, spec: Path, *, workers: int | None = None, progress: bool = True
+) -> tuple[list[ClipRow], list[CutFailure]]:
+    """Cut the clips of a list into a working folder; return the clips and the failures, in the list's order.
+
+    workers: processes, by default one a core. A clip that was cut before from the same video with the same settings is
+    kept. A clip that is no longer in the list leaves `clips.jsonl`, but not the disk. `clips.jsonl` is written anew
+    after each clip, so that a run that was killed goes on.
+    Raises ConstructionError.
+    """
+    cuts = read_spec(spec)
+    with folder.step("clips"):
+        folder.clip_folder.mkdir(exist_ok=True)
+        earlier = folder.clips() if folder.manifest.is_file() else {}
+        rows = {cut.clip: earlier[cut.clip] for cut in cuts if _is_cut(folder, cut, earlier)}
+        todo = [cut for cut in cuts if cut.clip not in rows]
+        failures: dict[str, CutFailure] = {}
+        with counted("cutting clips", "clips", len(todo), progress) as advance:
+
+            def take(done: ClipRow | CutFailure) -> None:
+                advance()
+                if isinstance(done, CutFailure):
+                    failures[done.clip] = done
+                    return
+                rows[done.clip] = done
+                _write(folder, cuts, rows)
+
+            most = min(workers or os.cpu_count() or 1, len(todo))
+            in_processes(partial(cut_clip, folder.clip_folder), todo, most, take)
+        _write(folder, cuts, rows)
+        return (
+            [rows[cut.clip] for cut in cuts if cut.clip in rows],
+            [failures[cut.clip] for cut in cuts if cut.clip in failures],
+        )
+
+
+def _is_cut(folder: WorkFolder, cut: Cut, earlier: dict[str, ClipRow]) -> bool:
+    row = earlier.get(cut.clip)
+    return (
+        row is not None
+        and (row.source, row.scene, row.licence) == (cut.source, cut.scene, cut.licence)
+        and (folder.clip_folder / cut.clip).is_file()
+        and row.made_from == made_from(cut)
+    )
+
+
+def _write(folder: WorkFolder, cuts: Sequence[Cut], rows: dict[str, ClipRow]) -> None:
+    write_lines(folder.manifest, (rows[cut.clip] for cut in cuts if cut.clip in rows))
+
+
 def made_from(cut: Cut) -> str:
-    """What the clip of a cut depends on, as a hash. Raises OSError where the video has gone."""
+    """Hash of the video's state, the cut and the settings. Raises OSError where the video is missing."""
     status = cut.path.stat()
     settings = (CUTTING_VERSION, MAX_SIDE, str(MAX_RATE), cut.start_s, cut.end_s)
     what = (str(cut.path.resolve()), status.st_size, status.st_mtime_ns, settings)
@@ -51,15 +108,15 @@ def made_from(cut: Cut) -> str:
 
 
 def cut_clip(folder: Path, cut: Cut) -> ClipRow | CutFailure:
-    """Cut a clip into a folder; the file appears whole.
+    """Cut one clip into a folder; the file appears whole.
 
     Failures: `missing_file`, `unreadable`, `no_video`, `no_frames`, `truncated`, and `beyond_end` where the video ends
-    before the clip.
+    before the clip does.
     """
     try:
         source = made_from(cut)
         if cut.end_s is None and read_packets(cut.path).cut:
-            raise ClipError("truncated", f"{cut.path} was cut off. Get it again, or say where the clip ends.")
+            raise ClipError("truncated", f"{cut.path} is truncated. Get it again, or give the clip an end.")
         frames = _Frames(cut)
         path = folder / cut.clip
         write_film(path, frames, frames.rate)
@@ -86,7 +143,7 @@ def cut_clip(folder: Path, cut: Cut) -> ClipRow | CutFailure:
 
 
 class _Frames:
-    """The frames of a clip, to be gone through once; `count`, `width` and `height` are known then.
+    """The frames of a clip, to iterate over once; `count`, `width` and `height` are known afterwards.
 
     rate: frames a second.
     """
@@ -110,10 +167,10 @@ class _Frames:
             yield pixels
 
     def _shown(self) -> Iterator[Any]:
-        """For each tick of the steady rate, the decoded frame that a player shows then."""
+        """For each tick of the constant rate, the decoded frame that a player shows then."""
         start = Fraction(self._cut.start_s)
         end = None if self._cut.end_s is None else Fraction(self._cut.end_s)
-        # A tick takes a frame that comes up to a quarter of an interval late: times are rounded in many containers.
+        # A tick takes a frame that is up to a quarter of an interval late: many containers round times.
         late = Fraction(1, 4) / self.rate
         shown: Any = None
         over, tick = start, 0
@@ -137,16 +194,16 @@ class _Frames:
 
 
 def steady_rate(average: Fraction | None) -> Fraction:
-    """The rate of a clip, for a video's average rate in frames a second; `MAX_RATE` where that is not known."""
+    """The rate of a clip for a video's average rate, both in frames a second; `MAX_RATE` where it is not known."""
     if not average:
         return MAX_RATE
     return (average / ceil(average / MAX_RATE)).limit_denominator(1001)
 
 
 def clip_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """Width and height that stored frames are scaled to: square pixels, at most `MAX_SIDE`, even.
+    """Width and height in pixels that frames are scaled to: square pixels, at most `MAX_SIDE`, even.
 
-    aspect: of a stored pixel, width to height; None where the file does not say.
+    aspect: of a stored pixel, width to height; None where the file does not give it.
     """
     shown = width * aspect if aspect else Fraction(width)
     shrink = min(Fraction(1), MAX_SIDE / max(shown, Fraction(height)))
@@ -154,7 +211,7 @@ def clip_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, in
 
 
 def _timed(path: Path, start: Fraction) -> Iterator[tuple[Fraction, Any, Fraction]]:
-    """Frames from a little before `start` on: seconds from the video's beginning, the frame, seconds it lasts."""
+    """Frames from a little before `start` on: seconds from the video's start, the frame, its duration in seconds."""
     container, stream = open_video(path)
     with container:
         base, first = stream.time_base, stream.start_time or 0
@@ -162,6 +219,6 @@ def _timed(path: Path, start: Fraction) -> Iterator[tuple[Fraction, Any, Fractio
             container.seek(first + int(start / base), stream=stream)
         interval = 1 / stream.average_rate if stream.average_rate else 1 / MAX_RATE
         for counted, frame in enumerate(decoded_frames(container, stream, wanted=None)):
-            # A raw stream has no times: it cannot be sought in, so that counting from its beginning is right.
+            # A raw stream has no times and cannot be sought in, so frames are counted from its beginning.
             time = counted * interval if frame.pts is None else (frame.pts - first) * base
             yield time, frame, frame.duration * base if frame.duration else interval

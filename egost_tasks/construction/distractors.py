@@ -14,7 +14,7 @@ import numpy as np
 
 from egost.tasks.construction.annotations import MIRROR
 from egost.tasks.construction.drafts import Items
-from egost.tasks.construction.normal_words import normal_words, tells
+from egost.tasks.construction.option_checks import may_mean, normal_words
 from egost.tasks.mini_world.option_sets import MOST_OPTIONS, flipped_options, random_block, swapped
 from egost.tasks.mini_world.steps import TURNS
 from egost.tasks.sample import TaskKind
@@ -47,7 +47,7 @@ def _turn_options(rng: np.random.Generator, truth: Items) -> list[Items]:
 def _name_options(rng: np.random.Generator, truth: Items, names: Sequence[str]) -> list[Items]:
     places = list({normal_words(item): place for place, item in enumerate(truth)}.values())
     order = [places[int(k)] for k in rng.permutation(len(places))]
-    others = [name for name in names if not any(tells(name, item) for item in truth)]
+    others = [name for name in names if not any(may_mean(name, item) for item in truth)]
     style = rng.random()
     if len(order) > 2 and (style < 0.3 or not others):
         return _orders(rng, truth, sorted(order[:_FEW_NAMES]))
@@ -61,7 +61,7 @@ def _name_options(rng: np.random.Generator, truth: Items, names: Sequence[str]) 
         swap = sorted(order[int(k)] for k in rng.permutation(len(order))[:2])
         return [truth, changed, swapped(truth, *swap), swapped(changed, *swap)]
     second = order[1]
-    fresh = [name for name in others if not tells(name, changed[first])]
+    fresh = [name for name in others if not may_mean(name, changed[first])]
     if not fresh:
         return [truth, changed, swapped(truth, *order[:2]), swapped(changed, *order[:2])]
     name = _drawn(rng, fresh, 1)[0]
@@ -86,7 +86,7 @@ def _drawn(rng: np.random.Generator, names: Sequence[str], most: int) -> list[st
     while remaining and len(drawn) < most:
         name = remaining[int(rng.integers(len(remaining)))]
         drawn.append(name)
-        remaining = [other for other in remaining if not tells(other, name)]
+        remaining = [other for other in remaining if not may_mean(other, name)]
     return drawn
 
 

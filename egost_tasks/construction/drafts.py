@@ -1,17 +1,22 @@
-"""Questions as they are written, before and after calibration, with where each comes from."""
+"""Questions before and after calibration, with the annotation and the writer that each one comes from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from egost.tasks.construction.annotations import MIRROR, Annotation, actions, landmarks, to_json, turns
 from egost.tasks.construction.scenes import PART_OF_SCENE, Scene
-from egost.tasks.construction.workfolder import WorkFolderError
+from egost.tasks.construction.workfolder import WorkFolder, read_lines
+from egost.tasks.errors import ConstructionError
 from egost.tasks.sample import LETTERS, Sample, TaskKind, Way
+
+CHOICE_TASKS: tuple[TaskKind, ...] = ("direction", "landmark", "action")
 
 Items = tuple[str, ...]
 """What an option says: directions, landmarks or actions in order."""
@@ -19,7 +24,7 @@ Items = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: what people read, and what it says."""
+    """One option: the text that people read, and the items that it says."""
 
     text: str
     items: Items
@@ -30,9 +35,9 @@ class Draft:
     """One question about one clip.
 
     id: unique in a working folder, `TASK_WAY/CLIP`. options: in their order, none for a route. answer: the right
-    letter, or the route's reference description. annotator, annotation_sha256: whose steps it was written from, and
-    their state. writer: who wrote its wrong options, with version; snapshot: the model that a writer's server named,
-    else empty.
+    letter, or the reference description of the route. annotator, annotation_sha256: the annotation that it was written
+    from. writer: who wrote the wrong options, with version; snapshot: the model that the writer's server named, else
+    empty.
     """
 
     id: str
@@ -59,7 +64,7 @@ class Draft:
         return tuple(option for k, option in enumerate(self.options) if LETTERS[k] != self.answer)
 
     def sample(self) -> Sample:
-        """The question as the benchmark's own code takes it; its id is the draft's."""
+        """The question as a sample of the benchmark, with the draft's id."""
         texts = tuple(option.text for option in self.options)
         part = PART_OF_SCENE[self.scene]
         return Sample(self.id, self.task, self.way, part, self.clip, self.question, texts, self.answer)
@@ -71,7 +76,7 @@ def draft_id(task: TaskKind, way: Way, clip: str) -> str:
 
 
 def truth_of(annotation: Annotation, task: TaskKind, way: Way) -> Items:
-    """What the right option of a choice must say, by the steps."""
+    """The items of the right option of a choice, by the annotated steps."""
     steps = annotation.steps(way)
     if task == "direction":
         return turns(steps)
@@ -79,7 +84,7 @@ def truth_of(annotation: Annotation, task: TaskKind, way: Way) -> Items:
 
 
 def turned_round(task: TaskKind, items: Items) -> Items:
-    """What an option says of the way back where it says `items` of the way there."""
+    """The items of an option for the way back, from its items for the way there."""
     if task != "direction":
         return items[::-1]
     mirror: dict[str, str] = dict(MIRROR.items())
@@ -87,7 +92,7 @@ def turned_round(task: TaskKind, items: Items) -> Items:
 
 
 def annotation_sha256(annotation: Annotation) -> str:
-    """Hash of all that an annotation says."""
+    """Hash of the content of an annotation."""
     return hashlib.sha256(json.dumps(to_json(annotation), sort_keys=True).encode()).hexdigest()
 
 
@@ -97,14 +102,32 @@ def drafts_sha256(drafts: Iterable[Draft]) -> str:
 
 
 def draft_from_json(row: dict[str, Any], where: str) -> Draft:
-    """The draft that `dataclasses.asdict` made a row of. Raises WorkFolderError for anything else."""
+    """The draft in a row that `dataclasses.asdict` made. Raises ConstructionError for anything else."""
     try:
         options = tuple(Option(option["text"], tuple(option["items"])) for option in row["options"])
         draft = Draft(**{**row, "options": options})
         if options:
             _ = draft.right
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise WorkFolderError(
+        raise ConstructionError(
             f"{where}: no draft of a question ({type(error).__name__}: {error}). Run: egost construct questions"
         ) from error
     return draft
+
+
+def read_drafts(path: Path) -> list[Draft]:
+    """The drafts of a JSONL file. Raises ConstructionError for anything else."""
+    return [draft_from_json(row, f"{path}, line {number}") for number, row in enumerate(read_lines(path), 1)]
+
+
+def written_drafts(folder: WorkFolder) -> list[Draft]:
+    """The drafts as they were written. Raises ConstructionError where there are none, or two have the same id."""
+    again = f"Run: egost construct questions {folder.root}"
+    if not folder.questions.is_file():
+        raise ConstructionError(
+            f"{folder.root} has no questions ({folder.questions.name} is missing). {again}"
+        )
+    drafts = read_drafts(folder.questions)
+    if twice := [name for name, n in Counter(draft.id for draft in drafts).items() if n > 1]:
+        raise ConstructionError(f"{folder.questions} has {twice[0]} twice. {again}")
+    return drafts

@@ -1,10 +1,11 @@
-"""A web server for the person at this machine alone: bound to 127.0.0.1, guarded against other sites' pages.
+"""A web server for the person at this machine: it listens on 127.0.0.1 and refuses requests from other sites' pages.
 
     serve_page("annotate", routes, port=0, announce=print)
 
-A page of another site that is open in the same browser can send requests to 127.0.0.1, and by a name that it lets
-point there it could read the answers. So each request must name this server as its host, and the browser must say that
-it comes from this server's own page; what changes something must be JSON, which other sites cannot send unasked.
+A page of another site that is open in the same browser can send requests to 127.0.0.1. With a host name that resolves
+to 127.0.0.1 it could also read the answers. So each request must name this server in `Host`, and the browser must say
+that the request comes from this server's own page. A request that changes something must be JSON, which browsers let
+no other site send without asking this server first.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from aiohttp import web
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder
-from egost.tasks.errors import EgostError
+from egost.tasks.errors import ConstructionError, EgostError
 
 HOST = "127.0.0.1"
 
 MAX_BODY = 1 << 20
-"""Bytes of a request at most: many times the longest route."""
+"""Most bytes of a request: many times the longest route."""
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -41,16 +42,12 @@ _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class LocalServerError(EgostError):
-    """The server cannot start."""
-
-
 def serve_page(
     name: str, routes: Iterable[web.AbstractRouteDef], port: int, announce: Callable[[str], None]
 ) -> None:
     """Serve a page of `pages/` and its routes until the process is interrupted.
 
-    announce: gets the page's address once the server listens. Raises LocalServerError where the port is taken.
+    announce: called with the page's address once the server listens. Raises ConstructionError where the port is taken.
     """
     with local_socket(port) as listening:
         found: int = listening.getsockname()[1]
@@ -60,17 +57,17 @@ def serve_page(
 
 
 def local_socket(port: int) -> socket.socket:
-    """A listening socket of this machine alone; port 0 takes any free one. Raises LocalServerError."""
+    """A socket that listens on 127.0.0.1; port 0 takes any free port. Raises ConstructionError."""
     try:
         return socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
-        raise LocalServerError(
-            f"port {port} cannot be used ({error}). Name another one by --port, or leave it out."
+        raise ConstructionError(
+            f"port {port} cannot be used ({error}). Name another port with --port, or leave --port out."
         ) from error
 
 
 def guarded_app(routes: Iterable[web.AbstractRouteDef], port: int) -> web.Application:
-    """An application whose every request is checked and whose every error is JSON: `{"error": MESSAGE}`."""
+    """An application that checks each request and answers each error as JSON: `{"error": MESSAGE}`."""
     own = (f"{HOST}:{port}", f"localhost:{port}")
 
     @web.middleware
@@ -95,7 +92,7 @@ def guarded_app(routes: Iterable[web.AbstractRouteDef], port: int) -> web.Applic
 
 def _refuse_strangers(request: web.Request, own: tuple[str, ...]) -> None:
     if request.headers.get("Host") not in own:
-        raise web.HTTPForbidden(text=f"this server is {own[0]}; the request asks for another host.")
+        raise web.HTTPForbidden(text=f"this server is {own[0]}; the request names another host.")
     origin = request.headers.get("Origin")
     if origin is not None and origin.removeprefix("http://") not in own:
         raise web.HTTPForbidden(text="the request comes from a page of another site.")
@@ -106,18 +103,18 @@ def _refuse_strangers(request: web.Request, own: tuple[str, ...]) -> None:
 
 
 def error_reply(status: int, message: str, **more: Any) -> web.Response:
-    """A message for people, as JSON."""
+    """An error with a message for people, as JSON."""
     return web.json_response({"error": message, **more}, status=status)
 
 
 async def read_json(request: web.Request) -> dict[str, Any]:
-    """The object that a request holds; anything else is answered by status 400."""
+    """The object in a request; anything else is answered with status 400."""
     try:
         content = json.loads(await request.read())
     except (ValueError, RecursionError) as error:
-        raise web.HTTPBadRequest(text=f"the request is no JSON: {error}") from error
+        raise web.HTTPBadRequest(text=f"the request is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise web.HTTPBadRequest(text="the request is no JSON object.")
+        raise web.HTTPBadRequest(text="the request is not a JSON object.")
     return content
 
 
@@ -134,7 +131,7 @@ def clip_route(folder: WorkFolder) -> web.RouteDef:
 
 
 def asked_clip(folder: WorkFolder, request: web.Request) -> ClipRow:
-    """The clip that a request names; only the manifest's names lead to a file."""
+    """The clip that a request names; only the names in `clips.jsonl` lead to a file."""
     row = folder.clips().get(request.match_info["clip"])
     if row is None or "/" in row.clip or "\\" in row.clip:
         raise web.HTTPNotFound(text=f"{folder.manifest} has no such clip.")
@@ -142,7 +139,7 @@ def asked_clip(folder: WorkFolder, request: web.Request) -> ClipRow:
 
 
 def page_routes(name: str) -> list[web.RouteDef]:
-    """A page of `pages/` at `/`, made of `page.html`; its style and script, and what all pages share, beside it."""
+    """A page of `pages/` at `/`, with its own style and script and those that all pages share."""
     folder = files("egost.tasks.construction") / "pages"
 
     def read(file: str) -> str:

@@ -1,4 +1,7 @@
-"""The last step: a release in the official layout, which the loader and the eight tasks read, with a data card."""
+"""The last step: publishes the questions as a release in the official layout, with a data card.
+
+The data card says what is in the release, where it comes from and how it was checked.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,21 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from egost.tasks.cache import write_whole
-from egost.tasks.construction.calibration import read_drafts
-from egost.tasks.construction.data_card import card_of, card_text
-from egost.tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
+from egost.tasks.construction.cutting import CUTTING_VERSION
+from egost.tasks.construction.drafts import Draft, drafts_sha256, read_drafts, written_drafts
+from egost.tasks.construction.questions import TEMPLATES
 from egost.tasks.construction.scenes import PART_OF_SCENE
-from egost.tasks.construction.workfolder import (
-    ClipRow,
-    WorkFolder,
-    WorkFolderError,
-    read_lines,
-    read_object,
-    write_object,
-)
-from egost.tasks.errors import EgostError
+from egost.tasks.construction.workfolder import ClipRow, WorkFolder, read_object, write_object
+from egost.tasks.errors import ConstructionError
 from egost.tasks.mini_world.question_files import QuestionFiles, choice_entry, file_name, route_entry
 from egost.tasks.progress import counted
 from egost.tasks.release.hub import RELEASE_RECORD
@@ -34,20 +33,17 @@ from egost.tasks.release.release import CONSTRUCTED, PART_FOLDERS
 from egost.tasks.sample import LETTERS, TASK_KINDS, WAYS
 
 CARD, CARD_TEXT = "egost_card.json", "README.md"
+NO_LICENCE = "not given"
 
 _STARTED = ".egost_construct.json"
 
 
-class PublishError(EgostError):
-    """A construction is not ready to be published, or its release cannot be written."""
-
-
 @dataclass(frozen=True)
 class Publication:
-    """What was published. revision: what stands for the release's revision in the results of a run.
+    """A published release. revision: what the results of a run record as the release's revision.
 
-    missing_tasks: those of the eight that have no question; findings: cues that the calibration found; unlicensed:
-    sources whose licence is not given.
+    missing_tasks: tasks of the eight that have no question. findings: cues that the calibration found. unlicensed:
+    sources without a licence.
     """
 
     root: Path
@@ -65,19 +61,19 @@ def publish(
 
     name: of the benchmark, part of its revision: letters, digits and ._- only. with_findings: publish although the
     calibration found that the set gives answers away; the card says so.
-    The folder is empty, does not exist, or holds an earlier publication under this name, which is brought up to date;
-    a run that was killed goes on. Clips are linked where the disk allows it, else copied.
-    Raises PublishError where the calibration is missing, is older than the questions, or did not pass; where the folder
-    holds anything else or cannot be written; where a clip is missing. Also WorkFolderError.
+    The folder is empty, does not exist, or holds an earlier publication under this name, which is brought up to date.
+    A run that was killed goes on. Clips are hard links where the disk allows it, else copies.
+    Raises ConstructionError where the calibration is missing, older than the questions or did not pass, where the
+    folder holds anything else or cannot be written, and where a clip is missing.
     """
     if not re.fullmatch(r"\w[\w.-]{0,63}", name):
-        raise PublishError(f"the name {name!r} holds more than letters, digits and ._-")
+        raise ConstructionError(f"the name {name!r} has other characters than letters, digits and ._-")
     clips = folder.clips()
     kept, report = _calibrated(folder, with_findings)
     used = {draft.clip: clips[draft.clip] for draft in kept}
     for row in used.values():
         if not (folder.clip_folder / row.clip).is_file():
-            raise PublishError(
+            raise ConstructionError(
                 f"the clip {folder.clip_folder / row.clip} is missing. Run: egost construct clips SPEC {folder.root}"
             )
     revision = f"{name}{CONSTRUCTED}{drafts_sha256(kept)[:12]}"
@@ -87,14 +83,14 @@ def publish(
         for file, entries in question_files(kept).items():
             content = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
             write_whole(root / file, content.encode())
-        card = card_of(name, revision, kept, used, report)
+        card = _card(name, revision, kept, used, report)
         write_object(root / CARD, card)
-        write_whole(root / CARD_TEXT, card_text(card).encode())
+        write_whole(root / CARD_TEXT, _card_text(card).encode())
         # Last, so that whoever finds a revision finds all that belongs to it.
         write_object(root / RELEASE_RECORD, {"roots": [], "revision": revision, "clips_revision": revision})
     except OSError as error:
-        raise PublishError(
-            f"{root} cannot be written ({error}). Make room, or name another folder."
+        raise ConstructionError(
+            f"{root} cannot be written ({error}). Free some space, or name another folder."
         ) from error
     present = {f"{draft.task}_{draft.way}" for draft in kept}
     return Publication(
@@ -127,44 +123,44 @@ def question_files(drafts: Sequence[Draft]) -> QuestionFiles:
 def _calibrated(folder: WorkFolder, with_findings: bool) -> tuple[list[Draft], dict[str, Any]]:
     again = f"Run: egost construct calibrate {folder.root}"
     if not (folder.calibration.is_file() and folder.kept.is_file()):
-        raise PublishError(f"{folder.root} is not calibrated ({folder.calibration.name} is missing). {again}")
+        raise ConstructionError(
+            f"{folder.root} is not calibrated ({folder.calibration.name} is missing). {again}"
+        )
     report = read_object(folder.calibration)
-    kept = [
-        draft_from_json(row, f"{folder.kept}, line {number}")
-        for number, row in enumerate(read_lines(folder.kept), 1)
-    ]
-    drafts = read_drafts(folder)
-    if (report.get("questions_sha256"), report.get("kept_sha256")) != (
-        drafts_sha256(drafts),
-        drafts_sha256(kept),
-    ):
-        raise PublishError(f"the questions in {folder.root} have changed since they were calibrated. {again}")
+    kept = read_drafts(folder.kept)
+    hashes = drafts_sha256(written_drafts(folder)), drafts_sha256(kept)
+    if (report.get("questions_sha256"), report.get("kept_sha256")) != hashes:
+        raise ConstructionError(
+            f"the questions in {folder.root} have changed since they were calibrated. {again}"
+        )
     if not kept:
-        raise PublishError(
+        raise ConstructionError(
             f"the calibration of {folder.root} left no question to publish: see {folder.dropped}."
         )
     found = [f"{cue['name']} ({cue['of']})" for cue in report["cues"] if cue["found"]]
     if found and not with_findings:
-        raise PublishError(
+        raise ConstructionError(
             f"the calibration of {folder.root} found that text gives answers away: {', '.join(found)}. Write the "
-            "questions anew, or publish all the same by --with-findings; the data card says so then."
+            "questions anew, or publish them anyway with --with-findings; the data card says so then."
         )
     return kept, report
 
 
 def _claim(root: Path, name: str) -> None:
-    """Make the folder this publication's, or find that it is."""
+    """Mark the folder as this publication's, or check the mark."""
     root.mkdir(parents=True, exist_ok=True)
     started = root / _STARTED
     if started.is_file():
         try:
             earlier = read_object(started).get("name")
-        except WorkFolderError as error:
-            raise PublishError(f"{error} Delete {root}, or name another folder.") from error
+        except ConstructionError as error:
+            raise ConstructionError(f"{error} Delete {root}, or name another folder.") from error
         if earlier != name:
-            raise PublishError(f"{root} holds the release {earlier!r}, not {name!r}. Name another folder.")
+            raise ConstructionError(
+                f"{root} holds the release {earlier!r}, not {name!r}. Name another folder."
+            )
     elif others := sorted(path.name for path in root.iterdir() if not path.name.startswith(_STARTED)):
-        raise PublishError(f"{root} is not empty (for example {others[0]}). Name an empty folder.")
+        raise ConstructionError(f"{root} is not empty (for example {others[0]}). Name an empty folder.")
     else:
         write_object(started, {"name": name})
     for left_over in root.glob("*.part"):
@@ -197,3 +193,139 @@ def _is_clip(path: Path, source: Path, row: ClipRow) -> bool:
         path.stat().st_size == source.stat().st_size
         and hashlib.sha256(path.read_bytes()).hexdigest() == row.sha256
     )
+
+
+def _card(
+    name: str, revision: str, drafts: Sequence[Draft], clips: Mapping[str, ClipRow], report: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The card as plain values.
+
+    drafts: what is published. clips: the rows of their clips. report: of the calibration.
+    """
+    choices = [draft for draft in drafts if draft.options]
+    seconds = [row.duration_s for row in clips.values()]
+    licences: dict[str, set[str]] = {}
+    for row in clips.values():
+        licences.setdefault(row.source, set()).add(row.licence or NO_LICENCE)
+    return {
+        "name": name,
+        "revision": revision,
+        "questions_sha256": drafts_sha256(drafts),
+        "questions": len(drafts),
+        "clips": len(clips),
+        "by_task": _counts(f"{draft.task}_{draft.way}" for draft in drafts),
+        "by_source": _counts(clips[draft.clip].source for draft in drafts),
+        "by_scene": _counts(draft.scene for draft in drafts),
+        "by_number_of_options": _counts(str(len(draft.options)) for draft in choices),
+        "by_right_letter": _counts(draft.answer for draft in choices),
+        "by_writer": _counts(draft.writer for draft in drafts),
+        "snapshots": sorted({draft.snapshot for draft in choices if draft.snapshot}),
+        "clips_by_source": _counts(row.source for row in clips.values()),
+        "clips_by_scene": _counts(row.scene for row in clips.values()),
+        "lengths_s": {
+            "shortest": min(seconds),
+            "median": median(seconds),
+            "longest": max(seconds),
+            "total": round(sum(seconds), 3),
+        },
+        "licences": {source: sorted(found) for source, found in sorted(licences.items())},
+        "annotators": len({draft.annotator for draft in drafts}),
+        "agreements": [
+            {name: value for name, value in agreement.items() if name != "annotators"}
+            for agreement in report["agreements"]
+        ],
+        "left_out": {"dropped": report["dropped"], "waiting for a person": report["pending"]},
+        "checks": report["cues"],
+        "findings": [f"{cue['name']} ({cue['of']})" for cue in report["cues"] if cue["found"]],
+        "versions": {
+            "egost": version("egost"),
+            "cutting": CUTTING_VERSION,
+            "templates": TEMPLATES,
+            "av": version("av"),
+        },
+    }
+
+
+def _card_text(card: Mapping[str, Any]) -> str:
+    """The card for people, as Markdown."""
+    lengths = card["lengths_s"]
+    lines = [
+        f"# {card['name']}",
+        "",
+        f"{card['questions']} questions about {card['clips']} first-person clips, in the layout of Ego-ST Bench "
+        "(arXiv 2503.12542). It is not that benchmark: figures on it stand beside no published figure.",
+        "",
+        f"Revision: `{card['revision']}`. Clips of {lengths['shortest']:.1f} to {lengths['longest']:.1f} s, median "
+        f"{lengths['median']:.1f} s, {lengths['total'] / 60:.1f} min in all.",
+        "",
+    ]
+    tables = {
+        "Task": "by_task",
+        "Source": "by_source",
+        "Scene": "by_scene",
+        "Options of a choice": "by_number_of_options",
+        "Right letter": "by_right_letter",
+        "Writer": "by_writer",
+    }
+    for title, key in tables.items():
+        lines += _table((title, "questions"), card[key].items())
+    lines += _table(
+        ("Source", "clips", "licence"),
+        [(source, n, ", ".join(card["licences"][source])) for source, n in card["clips_by_source"].items()],
+    )
+    lines += ["## Checks", ""]
+    lines += _table(
+        ("Guesser without a frame", "of", "questions", "right", "interval", "chance", "gives answers away"),
+        [_check_row(check) for check in card["checks"]],
+    )
+    if card["agreements"]:
+        lines += _table(
+            ("Two annotators", "clips", "steps", "Cohen's kappa", "same direction", "same landmark"),
+            [
+                (
+                    number,
+                    agreement["clips"],
+                    agreement["steps"],
+                    _figure(agreement["kappa"], 2),
+                    _percent(agreement["same_direction"]),
+                    _percent(agreement["same_landmark"]),
+                )
+                for number, agreement in enumerate(card["agreements"], 1)
+            ],
+        )
+    versions = ", ".join(f"{name} {value}" for name, value in card["versions"].items())
+    lines += [f"Made with: {versions}.", ""]
+    return "\n".join(lines)
+
+
+def _check_row(check: Mapping[str, Any]) -> tuple[object, ...]:
+    interval = "too few clips"
+    if check["accuracy"] is not None:
+        interval = f"{_percent(check['low'])} to {_percent(check['high'])}"
+    return (
+        check["name"],
+        check["of"],
+        check["questions"],
+        _percent(check["accuracy"]),
+        interval,
+        _percent(check["chance"]),
+        "**yes**" if check["found"] else "no" if check["accuracy"] is not None else "not known",
+    )
+
+
+def _counts(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(names).items()))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines += [" | ".join(str(cell) for cell in row) for row in rows]
+    return [*(f"| {line} |" for line in lines), ""]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

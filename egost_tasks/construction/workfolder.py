@@ -1,4 +1,4 @@
-"""The working folder of a construction: where each step leaves what the next one reads (see the package)."""
+"""The working folder of a construction: its files, and how they are read and written (the package lists them)."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from egost.tasks.cache import write_whole
-from egost.tasks.construction.annotations import AnnotationStore
+from egost.tasks.construction.annotations import (
+    Annotation,
+    check,
+    check_name,
+    from_json,
+    read_annotations,
+    to_json,
+)
 from egost.tasks.construction.scenes import Scene
-from egost.tasks.errors import EgostError
-
-
-class WorkFolderError(EgostError):
-    """A working folder lacks what a step needs, holds what cannot be read, or is in use."""
+from egost.tasks.construction.spec import bullets
+from egost.tasks.errors import ConstructionError
 
 
 @dataclass(frozen=True, slots=True)
 class ClipRow:
     """One clip as `clips.jsonl` records it.
 
-    clip: its file name in `clips/`. file, start_s, end_s: what it was cut from, seconds. source, scene, licence: as
-    the spec gave them; licence is empty where it gave none. width, height: pixels. rate: frames a second, as a
-    fraction `30000/1001`. frames: their number. duration_s: seconds. sha256: of its bytes.
-    made_from: hash of the source's state, the cut and the settings; another one means that it must be cut again.
+    clip: its file name in `clips/`. file, start_s, end_s: the source video, and where the clip lies in it in seconds.
+    source, scene, licence: as the list of clips gave them; licence is empty where there was none. width, height:
+    pixels. rate: frames a second, as a fraction `30000/1001`. frames: their number. duration_s: seconds. sha256: of
+    the clip's bytes. made_from: hash of the source's state, the cut and the settings; the clip is cut again when it
+    changes.
     """
 
     clip: str
@@ -47,130 +52,155 @@ class ClipRow:
     made_from: str
 
 
-@dataclass(frozen=True, slots=True)
 class WorkFolder:
-    """Paths and contents of one working folder."""
+    """Paths and contents of one working folder; the docstring of the package says what each file holds."""
 
-    root: Path
-
-    @property
-    def clip_folder(self) -> Path:
-        """Where the cut clips lie."""
-        return self.root / "clips"
-
-    @property
-    def manifest(self) -> Path:
-        """One `ClipRow` a line, in the order of the spec."""
-        return self.root / "clips.jsonl"
-
-    @property
-    def lengths_plot(self) -> Path:
-        """Lengths and sources of the clips."""
-        return self.root / "lengths.png"
-
-    @property
-    def annotations(self) -> AnnotationStore:
-        """All annotations."""
-        return AnnotationStore(self.root / "annotations")
-
-    @property
-    def questions(self) -> Path:
-        """One `Draft` a line."""
-        return self.root / "questions.jsonl"
-
-    @property
-    def writing(self) -> Path:
-        """How the questions were written: writer, what was left out and why, costs."""
-        return self.root / "writing.json"
-
-    @property
-    def calibration(self) -> Path:
-        """The report of the calibration."""
-        return self.root / "calibration.json"
-
-    @property
-    def dropped(self) -> Path:
-        """Drafts that cannot be published, with the reasons."""
-        return self.root / "dropped.jsonl"
-
-    @property
-    def review(self) -> Path:
-        """Drafts that a person has to decide on, with the reasons and the verdict."""
-        return self.root / "review.jsonl"
-
-    @property
-    def kept(self) -> Path:
-        """Drafts that passed the calibration, to be published."""
-        return self.root / "kept.jsonl"
-
-    @property
-    def writer_replies(self) -> Path:
-        """Replies of a writer's server, one file each."""
-        return self.root / "replies" / "writer"
-
-    @property
-    def judge_replies(self) -> Path:
-        """Replies of the server that judges options, one file each."""
-        return self.root / "replies" / "judge"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.clip_folder = root / "clips"
+        self.manifest = root / "clips.jsonl"
+        self.lengths_plot = root / "lengths.png"
+        self.annotations = AnnotationStore(root / "annotations")
+        self.questions = root / "questions.jsonl"
+        self.writing = root / "writing.json"
+        self.calibration = root / "calibration.json"
+        self.dropped = root / "dropped.jsonl"
+        self.review = root / "review.jsonl"
+        self.kept = root / "kept.jsonl"
+        self.writer_replies = root / "replies" / "writer"
+        self.judge_replies = root / "replies" / "judge"
 
     def clips(self) -> dict[str, ClipRow]:
-        """The clips that are cut, by file name. Raises WorkFolderError where there are none."""
+        """The clips that are cut, by file name. Raises ConstructionError where there are none."""
+        again = f"egost construct clips SPEC {self.root}"
         if not self.manifest.is_file():
-            raise WorkFolderError(
-                f"{self.root} has no clips ({self.manifest.name} is missing). Run: egost construct clips SPEC "
-                f"{self.root}"
+            raise ConstructionError(
+                f"{self.root} has no clips ({self.manifest.name} is missing). Run: {again}"
             )
-        rows = read_lines(self.manifest)
         try:
-            clips = [ClipRow(**row) for row in rows]
+            clips = [ClipRow(**row) for row in read_lines(self.manifest)]
         except TypeError as error:
-            raise WorkFolderError(
-                f"{self.manifest} is no manifest of clips ({error}). Delete it and run: egost construct clips SPEC "
-                f"{self.root}"
+            raise ConstructionError(
+                f"{self.manifest} is not a list of cut clips ({error}). Delete it and run: {again}"
             ) from error
         return {clip.clip: clip for clip in clips}
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Hold the folder for one step. Raises WorkFolderError where another process has it or it cannot be made."""
+        """Lock the folder for one step. Raises ConstructionError where it is locked or cannot be made."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / f".{name}.lock", timeout=0):
                 yield
         except Timeout as error:
-            raise WorkFolderError(
-                f"another process runs this step ({name}) in {self.root}. Wait for its end."
+            raise ConstructionError(
+                f"another process runs this step ({name}) in {self.root}. Wait until it ends."
             ) from error
         except OSError as error:
-            raise WorkFolderError(
-                f"{self.root} cannot be worked in ({error}). Make room, or name another folder."
+            raise ConstructionError(
+                f"{self.root} cannot be written ({error}). Free some space, or name another folder."
             ) from error
+
+
+class AnnotationStore:
+    """Annotations on disk, `FOLDER/ANNOTATOR/CLIP.json`; each file appears whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, annotation: Annotation) -> None:
+        """Write an annotation over the annotator's earlier one of this clip.
+
+        Raises ConstructionError when it cannot be written.
+        """
+        path = self._path(annotation.clip, annotation.annotator)
+        try:
+            write_object(path, to_json(annotation))
+        except OSError as error:
+            raise ConstructionError(
+                f"{path} cannot be written: {error}. Free some space and save again."
+            ) from error
+
+    def load(self, clip: str, annotator: str) -> Annotation | None:
+        """An annotator's annotation of a clip, None when there is none. Raises ConstructionError for a broken file."""
+        path = self._path(clip, annotator)
+        return _read_annotation(path) if path.is_file() else None
+
+    def all(self) -> Iterator[Annotation]:
+        """All annotations by clip, then annotator. Raises ConstructionError for a broken file."""
+        paths = [path for path in self.folder.glob("*/*.json") if not path.name.startswith(".")]
+        for path in sorted(paths, key=lambda path: (path.name, path.parent.name)):
+            yield _read_annotation(path)
+
+    def of_clip(self, clip: str) -> list[Annotation]:
+        """All annotations of a clip, by annotator. Raises ConstructionError for a broken file."""
+        return [annotation for annotation in self.all() if annotation.clip == clip]
+
+    def _path(self, clip: str, annotator: str) -> Path:
+        check_name("clip", clip)
+        check_name("annotator", annotator)
+        return self.folder / annotator / f"{clip}.json"
+
+
+def _read_annotation(path: Path) -> Annotation:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConstructionError(f"{path} cannot be read ({error}). Annotate the clip again.") from error
+    return from_json(content, str(path))
+
+
+def import_annotations(folder: WorkFolder, file: Path) -> list[Annotation]:
+    """Check the annotations of a CSV or JSON file and store them all, over earlier ones of the same annotator.
+
+    Raises ConstructionError, and stores nothing, where `read_annotations` cannot read the file, where a clip is not in
+    the folder or has another scene, or where `check` finds a problem.
+    """
+    annotations = read_annotations(file)
+    clips = folder.clips()
+    wrong: list[str] = []
+    for annotation in annotations:
+        which = f"{annotation.clip} by {annotation.annotator}"
+        row = clips.get(annotation.clip)
+        if row is None:
+            wrong.append(f"{which}: unknown_clip: {folder.manifest} has no such clip.")
+        elif row.scene != annotation.scene:
+            wrong.append(f"{which}: other_scene: {annotation.scene}; the clip's scene is {row.scene}.")
+        else:
+            wrong += [f"{which}: {problem}" for problem in check(annotation, row.duration_s)]
+    if wrong:
+        raise ConstructionError(
+            f"nothing of {file} was imported, it has {len(wrong)} problems:{bullets(wrong)}"
+        )
+    for annotation in annotations:
+        folder.annotations.save(annotation)
+    return annotations
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSONL file. Raises WorkFolderError for anything else."""
+    """The objects of a JSONL file. Raises ConstructionError for anything else."""
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
-        raise WorkFolderError(
-            f"{path} cannot be read ({error}). Run the step that writes it again."
-        ) from error
+        raise _unreadable(path, str(error)) from error
     if not all(isinstance(row, dict) for row in rows):
-        raise WorkFolderError(f"{path}: expected one object a line. Run the step that writes it again.")
+        raise _unreadable(path, "expected one object a line")
     return rows
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object of a JSON file. Raises WorkFolderError for anything else."""
+    """The object of a JSON file. Raises ConstructionError for anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WorkFolderError(
-            f"{path} cannot be read ({error}). Run the step that writes it again."
-        ) from error
+        raise _unreadable(path, str(error)) from error
     if not isinstance(content, dict):
-        raise WorkFolderError(f"{path}: expected an object. Run the step that writes it again.")
+        raise _unreadable(path, "expected an object")
     return content
+
+
+def _unreadable(path: Path, why: str) -> ConstructionError:
+    return ConstructionError(f"{path} cannot be read ({why}). Run the step that writes it again.")
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:

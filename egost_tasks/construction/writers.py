@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from egost.tasks.construction.drafts import Items
 from egost.tasks.construction.scenes import Scene
 from egost.tasks.errors import EgostError
 from egost.tasks.sample import TaskKind, Way
-
-ChoiceTask = Literal["direction", "landmark", "action"]
-CHOICE_TASKS: tuple[ChoiceTask, ...] = ("direction", "landmark", "action")
 
 OFFLINE = "offline-1"
 """Name and version of the offline writer: the version rises whenever the same steps would give other options."""

@@ -15,7 +15,7 @@ from local_page import served_page
 from mini_annotations import annotation_of, scene_of
 
 from egost.tasks.construction.annotations import Step, check, propose_reverse
-from egost.tasks.construction.clip_step import build_clips
+from egost.tasks.construction.cutting import build_clips
 from egost.tasks.construction.workfolder import WorkFolder
 from egost.tasks.mini_world.film import write_film
 from egost.tasks.mini_world.raycast import render

@@ -11,8 +11,6 @@ import pytest
 
 from egost.tasks.construction.annotations import (
     Annotation,
-    AnnotationError,
-    AnnotationStore,
     Step,
     check,
     from_json,
@@ -21,6 +19,8 @@ from egost.tasks.construction.annotations import (
     to_json,
     turns,
 )
+from egost.tasks.construction.workfolder import AnnotationStore
+from egost.tasks.errors import ConstructionError
 
 FORWARD = (
     Step("straight", "bench", "", 1.0),
@@ -75,7 +75,7 @@ def test_each_problem_has_a_name_and_a_place(changes: dict[str, Any], name: str,
     ],
 )
 def test_a_step_that_is_none_cannot_be_made(step: Any, said: str) -> None:
-    with pytest.raises(AnnotationError, match=said):
+    with pytest.raises(ConstructionError, match=said):
         Step(*step)
 
 
@@ -99,9 +99,9 @@ def test_a_store_gives_back_what_was_saved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "x" * 200, "a\0b"])
 def test_no_name_leads_out_of_the_store(tmp_path: Path, name: str) -> None:
-    with pytest.raises(AnnotationError):
+    with pytest.raises(ConstructionError):
         AnnotationStore(tmp_path).load(name, "ana")
-    with pytest.raises(AnnotationError):
+    with pytest.raises(ConstructionError):
         replace(ROUTE, annotator=name)
 
 
@@ -117,9 +117,9 @@ def test_no_name_leads_out_of_the_store(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_what_is_no_annotation_is_said_with_its_file(tmp_path: Path, broken: Any) -> None:
-    with pytest.raises(AnnotationError, match=r"here\.json"):
+    with pytest.raises(ConstructionError, match=r"here\.json"):
         from_json(broken, "here.json")
     (tmp_path / "ana").mkdir()
     (tmp_path / "ana" / "a.mp4.json").write_text(json.dumps(broken)[:-1])
-    with pytest.raises(AnnotationError, match=r"a\.mp4\.json cannot be read"):
+    with pytest.raises(ConstructionError, match=r"a\.mp4\.json cannot be read"):
         list(AnnotationStore(tmp_path).all())

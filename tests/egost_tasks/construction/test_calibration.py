@@ -12,22 +12,22 @@ import pytest
 from judge_server import serve_judge
 from mini_annotations import annotated_folder
 
+from egost.commands.construct import blind_run
+from egost.results.run import RunError
 from egost.tasks.construction.agreement import agreements, matched
 from egost.tasks.construction.annotations import Annotation, Step
-from egost.tasks.construction.blind_runs import BlindRunError
-from egost.tasks.construction.calibration import Calibration, calibrate, read_drafts
-from egost.tasks.construction.drafts import Draft
+from egost.tasks.construction.calibration import Calibration, calibrate
+from egost.tasks.construction.drafts import Draft, written_drafts
 from egost.tasks.construction.option_checks import wrong_option_problem
-from egost.tasks.construction.question_step import write_questions
+from egost.tasks.construction.questions import write_questions
 from egost.tasks.construction.workfolder import (
     WorkFolder,
-    WorkFolderError,
     read_lines,
     read_object,
     write_lines,
 )
 from egost.tasks.construction.writers import ChoiceRequest, OfflineWriter, Unwritten, Written
-from egost.tasks.errors import ClipError
+from egost.tasks.errors import ClipError, ConstructionError
 from egost.tasks.mini_world.steps import ClipTruth
 from egost.tasks.scoring.scores import Response, as_metrics, score_choice
 
@@ -231,7 +231,7 @@ def test_a_person_decides_and_the_decision_stays(tmp_path: Path, truths: list[Cl
         "another draft, another decision"
     )
     write_lines(folder.review, [{**rows[accepted], "verdict": "perhaps"}])
-    with pytest.raises(WorkFolderError, match="line 1: the verdict is 'perhaps'"):
+    with pytest.raises(ConstructionError, match="line 1: the verdict is 'perhaps'"):
         calibrate(folder)
 
 
@@ -290,12 +290,16 @@ def test_steps_are_matched_by_time_and_order() -> None:
 def write_blind_run(root: Path, drafts: Sequence[Draft], letter: Callable[[Draft], str]) -> Path:
     """What lmms-eval saves of a run of these tasks, by the scores' own records."""
     root.mkdir()
-    for draft in drafts:
-        sample = replace(draft.sample(), id=f"Part3/{draft.task}_{draft.way}/7")
+    tasks = set()
+    for number, draft in enumerate(drafts):
+        sample = replace(draft.sample(), id=f"Part3/{draft.task}_{draft.way}/{number}")
         score = score_choice(sample, Response(letter(draft)))
         record = as_metrics(sample, score, ClipError("missing", "no frames were shown"), None)
-        with (root / f"1_samples_egost_{draft.task}_{draft.way}.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        row = {"input": draft.question, "target": sample.answer, "filtered_resps": [letter(draft)], **record}
+        tasks.add(task := f"egost_{draft.task}_{draft.way}")
+        with (root / f"1_samples_{task}.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    (root / "1_results.json").write_text(json.dumps({"results": {}, "configs": {task: {} for task in tasks}}))
     return root
 
 
@@ -311,18 +315,22 @@ def test_blind_runs_raise_doubts(tmp_path: Path, truths: list[ClipTruth]) -> Non
         )
         for k in range(3)
     ]
-    result = calibrate(folder, blind=sees)
+    result = calibrate(folder, blind=[blind_run(run) for run in sees])
     doubted = {draft.id for draft, findings in result.pending if findings[-1].name == "solved_blind"}
     assert {d.id for d in drafts if d.clip == known and len(d.options) > 2} <= doubted
     assert all(draft.clip == known for draft, _ in result.pending)
     blind = [cue for cue in result.cues if cue.name == "blind_above_chance"]
     assert [cue.of for cue in blind] == list(map(str, sees)) and not any(cue.found for cue in blind)
     knows = write_blind_run(tmp_path / "knows", drafts, lambda draft: draft.answer)
-    result = calibrate(folder, blind=[knows])
+    result = calibrate(folder, blind=[blind_run(knows)])
     assert "blind_above_chance" in cues(result) and not result.passed
+    others = [replace(draft, question="Which other way?") for draft in drafts]
+    asked = write_blind_run(tmp_path / "others", others, lambda draft: draft.answer)
+    with pytest.raises(ConstructionError, match="no answer to these questions"):
+        calibrate(folder, blind=[blind_run(asked)])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BlindRunError, match="no answer to these questions"):
-        calibrate(folder, blind=[tmp_path / "empty"])
+    with pytest.raises(RunError, match="did not finish"):
+        blind_run(tmp_path / "empty")
 
 
 def test_a_judge_that_sees_the_steps_names_all_right_options(
@@ -357,13 +365,13 @@ def test_a_judge_that_sees_the_steps_names_all_right_options(
 
 def test_a_folder_without_questions_says_what_to_run(tmp_path: Path, truths: list[ClipTruth]) -> None:
     folder = annotated_folder(tmp_path / "out", 0, truths[:2])
-    with pytest.raises(WorkFolderError, match="egost construct questions"):
+    with pytest.raises(ConstructionError, match="egost construct questions"):
         calibrate(folder)
     write_questions(folder, OfflineWriter(0))
     rows = read_lines(folder.questions)
     write_lines(folder.questions, [*rows, rows[0]])
-    with pytest.raises(WorkFolderError, match="twice"):
-        read_drafts(folder)
+    with pytest.raises(ConstructionError, match="twice"):
+        written_drafts(folder)
     write_lines(folder.questions, [{**rows[-1], "answer": "Z"}])
-    with pytest.raises(WorkFolderError, match="line 1: no draft"):
-        read_drafts(folder)
+    with pytest.raises(ConstructionError, match="line 1: no draft"):
+        written_drafts(folder)

@@ -67,7 +67,7 @@ def test_questions_are_written_and_calibrated(
             row["answer"] = "A"
     write_lines(folder.questions, rows)
     code, said = construct("calibrate", folder.root)
-    assert code == 1 and re.search(r"letter_bias all \d+ 100\.0 .* tells answers", said)
+    assert code == 1 and re.search(r"letter_bias all \d+ 100\.0 .* gives answers away", said)
     with serve_judge(script=lambda ask: f"say:{good_reply(ask)}") as server:
         code, said = construct("questions", folder.root, "--writer", f"openai:judge-model@{server.url}")
     assert code == 0 and f"replies kept: {len(server.asks)}, " in said and "no price known" in said

@@ -14,11 +14,18 @@ import pytest
 from video_files import cut as cut_off
 from video_files import frame_number, numbers, rotate, write_audio, write_video
 
-from egost.tasks.construction.clip_step import build_clips, lengths
-from egost.tasks.construction.cutting import MAX_SIDE, CutFailure, clip_size, cut_clip, steady_rate
-from egost.tasks.construction.length_plot import write_length_plot
-from egost.tasks.construction.spec import Cut, SpecError, read_spec
+from egost.tasks.construction.cutting import (
+    MAX_SIDE,
+    CutFailure,
+    build_clips,
+    clip_size,
+    cut_clip,
+    steady_rate,
+)
+from egost.tasks.construction.lengths import lengths, write_length_plot
+from egost.tasks.construction.spec import Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder
+from egost.tasks.errors import ConstructionError
 from egost.tasks.mini_world.film import read_film
 
 
@@ -143,7 +150,7 @@ def test_a_list_that_makes_no_sense_is_refused_before_anything_is_cut(
     write_video(tmp_path / "a.mp4", 5)
     (tmp_path / "sub").mkdir()
     write_video(tmp_path / "sub" / "a.mp4", 5)
-    with pytest.raises(SpecError, match=said):
+    with pytest.raises(ConstructionError, match=said):
         read_spec(write_spec(tmp_path, *rows))
 
 

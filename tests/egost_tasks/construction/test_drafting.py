@@ -11,13 +11,14 @@ from judge_server import Ask, serve_judge
 from mini_annotations import ACTION_WORDS, annotated_folder
 from option_writers import QUICK, good_reply, told
 
-from egost.tasks.construction.annotations import Annotation, AnnotationError, Step
+from egost.tasks.construction.annotations import Annotation, Step
 from egost.tasks.construction.costs import cost_of
 from egost.tasks.construction.drafts import Draft
 from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
-from egost.tasks.construction.question_step import write_questions
+from egost.tasks.construction.questions import write_questions
 from egost.tasks.construction.workfolder import WorkFolder
 from egost.tasks.construction.writers import OfflineWriter, WriterError, WriterStopped, get_writer
+from egost.tasks.errors import ConstructionError
 from egost.tasks.judging.route_text import read_route
 from egost.tasks.mini_world.steps import ClipTruth, backwards, way_back
 from egost.tasks.text_only_baseline import words
@@ -136,7 +137,7 @@ def test_what_cannot_be_asked_about_is_left_out_by_name(tmp_path: Path, truths: 
     assert {item["reason"] for item in report["left_out"]} == {"no_landmark", "not_annotated"}
     for path in (folder.annotations.folder / "truth").iterdir():
         path.unlink()
-    with pytest.raises(AnnotationError, match="no annotation that can be used"):
+    with pytest.raises(ConstructionError, match="no annotation that can be used"):
         write_questions(folder, OfflineWriter(0))
 
 

@@ -18,12 +18,13 @@ from video_files import write_video
 
 from egost.tasks.construction.annotations import Annotation, Step
 from egost.tasks.construction.calibration import calibrate
-from egost.tasks.construction.clip_step import build_clips
+from egost.tasks.construction.cutting import build_clips
 from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
 from egost.tasks.construction.publication import publish
-from egost.tasks.construction.question_step import write_questions
-from egost.tasks.construction.workfolder import WorkFolder, WorkFolderError
+from egost.tasks.construction.questions import write_questions
+from egost.tasks.construction.workfolder import WorkFolder
 from egost.tasks.construction.writers import OfflineWriter
+from egost.tasks.errors import ConstructionError
 from egost.tasks.mini_world.steps import ClipTruth
 
 ROUTE = (
@@ -157,5 +158,5 @@ def test_a_killed_writing_by_a_server_asks_for_no_reply_twice(
 def test_one_folder_is_worked_in_by_one_process(tmp_path: Path, truths: list[ClipTruth]) -> None:
     folder = annotated_folder(tmp_path, 0, truths[:2])
     assert folder.annotations.load(truths[0].clip, "truth") == annotation_of(truths[0])
-    with folder.step("questions"), pytest.raises(WorkFolderError, match="another process runs this step"):
+    with folder.step("questions"), pytest.raises(ConstructionError, match="another process runs this step"):
         write_questions(folder, OfflineWriter(0))

@@ -12,14 +12,14 @@ from mini_annotations import annotated_folder, annotation_of, scene_of
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.clips.protocols import parse_protocol
-from egost.tasks.construction.annotation_import import import_annotations
-from egost.tasks.construction.annotations import AnnotationError, to_json
+from egost.tasks.construction.annotations import to_json
 from egost.tasks.construction.calibration import calibrate
-from egost.tasks.construction.clip_step import build_clips
-from egost.tasks.construction.publication import CARD, CARD_TEXT, PublishError, publish
-from egost.tasks.construction.question_step import write_questions
-from egost.tasks.construction.workfolder import WorkFolder, read_lines, write_lines
+from egost.tasks.construction.cutting import build_clips
+from egost.tasks.construction.publication import CARD, CARD_TEXT, publish
+from egost.tasks.construction.questions import write_questions
+from egost.tasks.construction.workfolder import WorkFolder, import_annotations, read_lines, write_lines
 from egost.tasks.construction.writers import OfflineWriter
+from egost.tasks.errors import ConstructionError
 from egost.tasks.mini_world import read_truths, write_mini_release
 from egost.tasks.mini_world.film import read_film
 from egost.tasks.mini_world.steps import ClipTruth
@@ -142,7 +142,7 @@ def test_a_publication_can_be_brought_up_to_date(built: WorkFolder, tmp_path: Pa
     first = publish(own, tmp_path / "release", name="walks", progress=False)
     rows = [row for row in read_lines(own.questions) if row["scene"] != "outdoor_street"]
     write_lines(own.questions, rows)
-    with pytest.raises(PublishError, match="have changed since they were calibrated"):
+    with pytest.raises(ConstructionError, match="have changed since they were calibrated"):
         publish(own, tmp_path / "release", name="walks", progress=False)
     calibrate(own)
     second = publish(own, tmp_path / "release", name="walks", progress=False)
@@ -155,16 +155,16 @@ def test_a_publication_can_be_brought_up_to_date(built: WorkFolder, tmp_path: Pa
 def test_what_is_not_ready_is_refused(built: WorkFolder, tmp_path: Path, truths: list[ClipTruth]) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(PublishError, match=r"is not empty \(for example thesis\.txt\)"):
+    with pytest.raises(ConstructionError, match=r"is not empty \(for example thesis\.txt\)"):
         publish(built, tmp_path / "full", name="walks")
-    with pytest.raises(PublishError, match=r"letters, digits"):
+    with pytest.raises(ConstructionError, match=r"letters, digits"):
         publish(built, tmp_path / "release", name="a/b")
     publish(built, tmp_path / "release", name="walks", progress=False)
-    with pytest.raises(PublishError, match="holds the release 'walks', not 'others'"):
+    with pytest.raises(ConstructionError, match="holds the release 'walks', not 'others'"):
         publish(built, tmp_path / "release", name="others")
     folder = annotated_folder(tmp_path / "out", 0, truths[:12])
     write_questions(folder, OfflineWriter(0))
-    with pytest.raises(PublishError, match="is not calibrated"):
+    with pytest.raises(ConstructionError, match="is not calibrated"):
         publish(folder, tmp_path / "none", name="walks")
     rows = read_lines(folder.questions)
     for row in rows:
@@ -174,9 +174,9 @@ def test_what_is_not_ready_is_refused(built: WorkFolder, tmp_path: Path, truths:
             row["answer"] = "A"
     write_lines(folder.questions, rows)
     calibrate(folder)
-    with pytest.raises(PublishError, match=r"letter_bias \(all\).*--with-findings"):
+    with pytest.raises(ConstructionError, match=r"letter_bias \(all\).*--with-findings"):
         publish(folder, tmp_path / "none", name="walks")
-    with pytest.raises(PublishError, match=r"the clip .* is missing"):
+    with pytest.raises(ConstructionError, match=r"the clip .* is missing"):
         publish(folder, tmp_path / "none", name="walks", with_findings=True)
     assert not (tmp_path / "none").exists()
 
@@ -189,7 +189,7 @@ def test_an_import_takes_all_or_nothing(tmp_path: Path, truths: list[ClipTruth])
     good[2]["scene"] = next(s for s in ("indoor_single", "indoor_multi") if s != good[2]["scene"])
     file = tmp_path / "all.json"
     file.write_text(json.dumps(good))
-    with pytest.raises(AnnotationError) as caught:
+    with pytest.raises(ConstructionError) as caught:
         import_annotations(folder, file)
     for said in ("3 problems", "unknown_clip", "other_scene", "no_landmark (forward step 1)"):
         assert said in str(caught.value)
@@ -197,11 +197,11 @@ def test_an_import_takes_all_or_nothing(tmp_path: Path, truths: list[ClipTruth])
     file.write_text(json.dumps(good[0]))
     assert import_annotations(folder, file) == [annotation_of(truths[0])]
     file.write_text(json.dumps([good[0], good[0]]))
-    with pytest.raises(AnnotationError, match="twice"):
+    with pytest.raises(ConstructionError, match="twice"):
         import_annotations(folder, file)
     csv = tmp_path / "some.csv"
     csv.write_text("clip,annotator\na.mp4,ana\n")
-    with pytest.raises(AnnotationError, match="lacks the columns action, direction"):
+    with pytest.raises(ConstructionError, match="lacks the columns action, direction"):
         import_annotations(folder, csv)
-    with pytest.raises(AnnotationError, match="cannot be read"):
+    with pytest.raises(ConstructionError, match="cannot be read"):
         import_annotations(folder, tmp_path / "nowhere.csv")

@@ -16,9 +16,10 @@ from local_page import served_page
 from mini_annotations import annotated_folder
 
 from egost.tasks.construction.calibration import calibrate
-from egost.tasks.construction.question_step import write_questions
-from egost.tasks.construction.workfolder import WorkFolder, WorkFolderError, read_lines, write_lines
+from egost.tasks.construction.questions import write_questions
+from egost.tasks.construction.workfolder import WorkFolder, read_lines, write_lines
 from egost.tasks.construction.writers import OfflineWriter
+from egost.tasks.errors import ConstructionError
 from egost.tasks.mini_world.film import write_film
 from egost.tasks.mini_world.raycast import render
 from egost.tasks.mini_world.steps import ClipTruth
@@ -231,10 +232,10 @@ def test_questions_that_were_written_anew_wait_for_the_calibration(
 
 
 def test_without_a_calibration_it_says_what_to_run(tmp_path: Path, truths: list[ClipTruth]) -> None:
-    from egost.tasks.construction.review_server import serve_review
+    from egost.tasks.construction.review_page import serve_review
 
     folder = annotated_folder(tmp_path / "out", 0, truths[:1])
-    with pytest.raises(WorkFolderError, match="egost construct calibrate"):
+    with pytest.raises(ConstructionError, match="egost construct calibrate"):
         serve_review(folder, 0, print)
 
 

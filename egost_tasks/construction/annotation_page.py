@@ -1,10 +1,10 @@
-"""The page on which a person tells the routes of the clips: what it is served, and how what is told gets stored.
+"""The page on which a person annotates the routes of the clips: what the page is sent, and how annotations are stored.
 
     serve_annotation(WorkFolder(Path("walks")), "ana", port=0, announce=print)
 
 The page is `pages/annotate.html`. It asks `GET /api/clips` (all clips with their states), `GET /api/clips/CLIP` and
-`GET /clips/CLIP` (the video, by ranges), and sends what was told by `PUT /api/clips/CLIP` after each change. That holds
-`forward` and `reverse` as an annotation's file does, and `revision`: the state that it changes.
+`GET /clips/CLIP` (the video, in ranges). After each change it sends `PUT /api/clips/CLIP` with `forward` and `reverse`,
+as an annotation's file has them, and `revision`, the state that it changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from egost.tasks.construction.annotations import (
     DIRECTIONS,
     LONGEST_TEXT,
     Annotation,
-    AnnotationError,
     Problem,
     ProblemName,
     check,
@@ -31,18 +30,19 @@ from egost.tasks.construction.drafts import annotation_sha256
 from egost.tasks.construction.local_server import asked_clip, clip_route, error_reply, read_json, serve_page
 from egost.tasks.construction.scenes import SCENE_WORDS
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder
+from egost.tasks.errors import ConstructionError
 
 State = Literal["none", "begun", "whole", "problems"]
-"""Of one clip: nothing told; something still lacks; nothing is wrong; something contradicts itself or the clip."""
+"""State of one clip: not annotated; parts are missing; complete; the annotation contradicts itself or the clip."""
 
 _LACKS: frozenset[ProblemName] = frozenset({"no_steps", "no_landmark", "empty_step"})
 
 
 def serve_annotation(folder: WorkFolder, annotator: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve the page for one annotator until the process is interrupted; announce: gets its address once it listens.
+    """Serve the page for one annotator until the process is interrupted.
 
-    Raises WorkFolderError where there are no clips, AnnotationError for an annotator whose name cannot be a folder's,
-    LocalServerError where the port is taken.
+    announce: called with the page's address once the server listens. Raises ConstructionError where there are no
+    clips, where the annotator's name cannot be the name of a folder, and where the port is taken.
     """
     for clip, row in folder.clips().items():
         Annotation(clip, annotator, row.scene, ())
@@ -50,7 +50,7 @@ def serve_annotation(folder: WorkFolder, annotator: str, port: int, announce: Ca
 
 
 def state_of(annotation: Annotation | None, problems: Sequence[Problem]) -> State:
-    """How far a clip is, by what `check` found."""
+    """The state of a clip. problems: from `check`."""
     if annotation is None:
         return "none"
     if not problems:
@@ -59,7 +59,7 @@ def state_of(annotation: Annotation | None, problems: Sequence[Problem]) -> Stat
 
 
 class _Desk:
-    """One annotator's work on one folder. The manifest is read for each request: clips may be cut meanwhile."""
+    """One annotator's work on one folder. Each request reads `clips.jsonl`, because clips may be cut meanwhile."""
 
     def __init__(self, folder: WorkFolder, annotator: str) -> None:
         self._folder = folder
@@ -85,7 +85,7 @@ class _Desk:
 
     async def _show(self, request: web.Request) -> web.Response:
         row = asked_clip(self._folder, request)
-        return web.json_response(_told(row, self._folder.annotations.load(row.clip, self._annotator)))
+        return web.json_response(_clip_content(row, self._folder.annotations.load(row.clip, self._annotator)))
 
     async def _save(self, request: web.Request) -> web.Response:
         row = asked_clip(self._folder, request)
@@ -105,10 +105,10 @@ class _Desk:
         }
         try:
             annotation = from_json(content, row.clip)
-        except AnnotationError as error:
+        except ConstructionError as error:
             return error_reply(400, str(error))
         self._folder.annotations.save(annotation)
-        return web.json_response(_told(row, annotation))
+        return web.json_response(_clip_content(row, annotation))
 
     def _line(self, row: ClipRow) -> dict[str, Any]:
         line = {
@@ -119,14 +119,14 @@ class _Desk:
         }
         try:
             annotation = self._folder.annotations.load(row.clip, self._annotator)
-        except AnnotationError as error:
+        except ConstructionError as error:
             return {**line, "state": "problems", "error": str(error)}
         problems = check(annotation, row.duration_s) if annotation else []
         return {**line, "state": state_of(annotation, problems)}
 
 
-def _told(row: ClipRow, annotation: Annotation | None) -> dict[str, Any]:
-    """What the page shows of a clip: the steps, those of the way back as they count, and what is wrong with them."""
+def _clip_content(row: ClipRow, annotation: Annotation | None) -> dict[str, Any]:
+    """What the page shows of a clip: its steps, the proposed way back, and the problems."""
     problems = check(annotation, row.duration_s) if annotation else []
     forward = annotation.forward if annotation else ()
     reverse = annotation.reverse if annotation else None

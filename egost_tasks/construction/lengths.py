@@ -1,11 +1,13 @@
-"""Draws how long the clips are and where they come from (paper, figure 4)."""
+"""How long the clips are and where they come from: a table and a plot (paper, figure 4)."""
 
 from __future__ import annotations
 
 import io
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import matplotlib
 import numpy as np
@@ -16,6 +18,31 @@ from egost.tasks.construction.scenes import SCENES
 from egost.tasks.construction.workfolder import ClipRow
 
 _BINS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths of the clips of one source, in seconds."""
+
+    source: str
+    clips: int
+    shortest: float
+    median: float
+    longest: float
+    total: float
+
+
+def lengths(rows: Sequence[ClipRow]) -> list[Lengths]:
+    """Lengths of the clips by source; the last entry is of all together."""
+    by_source: dict[str, list[float]] = {}
+    for row in rows:
+        by_source.setdefault(row.source, []).append(row.duration_s)
+    groups = [*sorted(by_source.items()), ("all", [row.duration_s for row in rows])]
+    return [
+        Lengths(source, len(found), min(found), median(found), max(found), sum(found))
+        for source, found in groups
+        if found
+    ]
 
 
 def write_length_plot(rows: Sequence[ClipRow], path: Path) -> None:

@@ -1,11 +1,11 @@
-"""The page on which a person decides on doubtful questions: what it is served, and how a decision gets stored.
+"""The page on which a person decides on doubtful questions: what the page is sent, and how decisions are stored.
 
     serve_review(WorkFolder(Path("walks")), port=0, announce=print)
 
 The page is `pages/review.html`. It asks `GET /api/items` (all items of `review.jsonl` with their states), `GET
-/api/items/ID` and `GET /clips/CLIP` (the video, by ranges), and sends each decision by `PUT /api/items/ID`: `verdict`
-(`accept`, `edit` or `reject`), `edited` (with `edit`: `question`, `options` and `answer` as a draft has them), and
-`revision`, the state that it changes. The calibration takes the decisions when it runs again.
+/api/items/ID` and `GET /clips/CLIP` (the video, in ranges). It sends each decision as `PUT /api/items/ID` with
+`verdict` (`accept`, `edit` or `reject`), `edited` (with `edit`: `question`, `options` and `answer` as a draft has
+them), and `revision`, the state that it changes. The next calibration reads the decisions.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from typing import Any, Literal, get_args
 
 from aiohttp import web
 
-from egost.tasks.construction.annotations import Annotation
-from egost.tasks.construction.calibration import read_drafts
-from egost.tasks.construction.drafts import Draft, Option, drafts_sha256
+from egost.tasks.construction.drafts import Draft, Option, drafts_sha256, written_drafts
 from egost.tasks.construction.local_server import clip_route, error_reply, read_json, serve_page
 from egost.tasks.construction.option_checks import Finding, check_draft
-from egost.tasks.construction.review import Decision, Review, Verdict, as_decided, read_reviews, write_rows
+from egost.tasks.construction.review import Decision, Review, Verdict, as_decided, read_reviews, write_reviews
 from egost.tasks.construction.scenes import SCENE_WORDS
-from egost.tasks.construction.workfolder import ClipRow, WorkFolder, WorkFolderError
+from egost.tasks.construction.workfolder import ClipRow, WorkFolder
+from egost.tasks.errors import ConstructionError
 from egost.tasks.sample import LETTERS
 
 State = Literal["open", "accepted", "edited", "rejected"]
-"""Of one item: nobody decided yet; or what was decided."""
+"""State of one item: not decided yet, or the decision."""
 
 _STATES: dict[Verdict, State] = {"accept": "accepted", "edit": "edited", "reject": "rejected"}
 
 
 def serve_review(folder: WorkFolder, port: int, announce: Callable[[str], None]) -> None:
-    """Serve the page until the process is interrupted; announce: gets its address once it listens.
+    """Serve the page until the process is interrupted.
 
-    Raises WorkFolderError where the calibration has not run or there are no clips, LocalServerError where the port is
-    taken.
+    announce: called with the page's address once the server listens. Raises ConstructionError where the calibration
+    has not run, where there are no clips, and where the port is taken.
     """
     if not folder.review.is_file():
-        raise WorkFolderError(
+        raise ConstructionError(
             f"{folder.root} has nothing to review ({folder.review.name} is missing). Run: egost construct calibrate "
             f"{folder.root}"
         )
@@ -50,12 +49,12 @@ def serve_review(folder: WorkFolder, port: int, announce: Callable[[str], None])
 
 
 def state_of(review: Review) -> State:
-    """What was decided about an item."""
+    """The state of an item."""
     return _STATES[review.decision.verdict] if review.decision else "open"
 
 
 class _Desk:
-    """The items of one folder. All is read for each request: a calibration may run meanwhile."""
+    """The items of one folder. Each request reads the files again, because a calibration may run meanwhile."""
 
     def __init__(self, folder: WorkFolder) -> None:
         self._folder = folder
@@ -74,14 +73,14 @@ class _Desk:
 
     async def _show(self, request: web.Request) -> web.Response:
         reviews = read_reviews(self._folder)
-        return web.json_response(self._told(reviews, reviews[_place(reviews, request)]))
+        return web.json_response(self._item(reviews, reviews[_place(reviews, request)]))
 
     async def _decide(self, request: web.Request) -> web.Response:
         sent = await read_json(request)
         verdict: Any = sent.get("verdict")
         if verdict not in get_args(Verdict):
             return error_reply(400, f"the verdict is {verdict!r}; expected accept, edit or reject.")
-        # No `await` from here on, and a calibration has to wait: nothing is decided on between reading and writing.
+        # No `await` from here on, and a calibration has to wait, so nothing changes between reading and writing.
         with self._folder.step("calibration"):
             reviews = read_reviews(self._folder)
             place = _place(reviews, request)
@@ -98,33 +97,32 @@ class _Desk:
                 names = ", ".join(dict.fromkeys(finding.name for finding in drops))
                 return error_reply(
                     422,
-                    f"the calibration would drop it all the same: {names}.",
+                    f"the calibration would drop it anyway: {names}.",
                     problems=[asdict(f) for f in findings],
                 )
             after = replace(before, decision=Decision(drafts_sha256([draft]), verdict, edited))
             reviews[place] = after
-            write_rows(self._folder, reviews)
-        return web.json_response(self._told(reviews, after))
+            write_reviews(self._folder, reviews)
+        return web.json_response(self._item(reviews, after))
 
     def _check(self, reviews: Sequence[Review], draft: Draft, edited: Draft | None) -> list[Finding]:
-        """What the calibration says of a draft, as it was written or as it is edited."""
-        written = {found.id: found for found in read_drafts(self._folder)}
+        """The findings of the calibration on a draft, as it was written or as it is edited."""
+        written = {found.id: found for found in written_drafts(self._folder)}
         if written.get(draft.id) != draft:
-            message = "it was written anew since. Run: egost construct calibrate"
+            message = "the question has been rewritten since. Run: egost construct calibrate"
             return [Finding("stale_question", "drop", message)]
         decisions = {review.draft.id: review.decision for review in reviews if review.decision}
         current = {name: as_decided(found, decisions) for name, found in written.items()}
-        steps = self._annotations(draft.clip) if draft.clip in self._folder.clips() else []
+        known = draft.clip in self._folder.clips()
+        steps = self._folder.annotations.of_clip(draft.clip) if known else []
         return check_draft(edited or draft, steps, current)
 
-    def _annotations(self, clip: str) -> list[Annotation]:
-        return [annotation for annotation in self._folder.annotations.all() if annotation.clip == clip]
-
-    def _told(self, reviews: Sequence[Review], review: Review) -> dict[str, Any]:
+    def _item(self, reviews: Sequence[Review], review: Review) -> dict[str, Any]:
         """What the page shows of an item."""
         draft = review.draft
         edited = review.decision.edited if review.decision else None
-        routes = sorted(self._annotations(draft.clip), key=lambda a: a.annotator != draft.annotator)
+        annotations = self._folder.annotations.of_clip(draft.clip)
+        routes = sorted(annotations, key=lambda a: a.annotator != draft.annotator)
         return {
             "id": draft.id,
             "way": draft.way,
@@ -172,7 +170,7 @@ def _content(draft: Draft) -> dict[str, Any]:
 
 
 def _edited(draft: Draft, sent: object) -> Draft:
-    """A draft with what a person made of it; anything else than texts for all its parts is answered by status 400."""
+    """A draft with a person's changes; a change that lacks a text is answered with status 400."""
     if not isinstance(sent, Mapping) or not isinstance(sent.get("options"), list):
         raise web.HTTPBadRequest(text="an edit needs a question, options and an answer.")
     options = tuple(_option(option) for option in sent["options"])
@@ -192,15 +190,15 @@ def _edited(draft: Draft, sent: object) -> Draft:
 
 def _option(sent: object) -> Option:
     if not isinstance(sent, Mapping) or not isinstance(sent.get("items"), list):
-        raise web.HTTPBadRequest(text="an option needs its text and the things that it says.")
+        raise web.HTTPBadRequest(text="an option needs a text and a list of items.")
     return Option(
         _text(sent.get("text"), "an option"),
-        tuple(_text(item, "a thing that an option says") for item in sent["items"]),
+        tuple(_text(item, "an item of an option") for item in sent["items"]),
     )
 
 
 def _text(sent: object, what: str) -> str:
-    # A lone surrogate is a character that no file can hold.
+    # A lone surrogate cannot be written to a file.
     if not isinstance(sent, str) or not sent.strip() or any("\ud800" <= c <= "\udfff" for c in sent):
         raise web.HTTPBadRequest(text=f"{what} is {sent!r}; expected a text.")
     return sent.strip()
