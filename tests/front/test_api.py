@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 
 import egost
 from egost.tasks.mini_world import write_mini_release
@@ -34,6 +36,12 @@ def test_five_lines_lead_to_a_score(release: egost.Release) -> None:
     assert pixels.shape[0] == 8 and pixels.shape[3] == 3 and pixels.dtype == np.uint8
     assert sample.question in question and all(option in question for option in sample.options)
     assert score.percent == 100.0 and score.unscored is None
+
+
+def test_the_lines_of_the_readme_run(release: egost.Release, capsys: pytest.CaptureFixture[str]) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out in ("0.0\n", "100.0\n")
 
 
 def test_strict_and_compat_part_where_the_reference_reads_a_stray_letter(release: egost.Release) -> None:

@@ -1,0 +1,173 @@
+"""The documents are true: links lead somewhere, functions and commands that they name exist, recipes are as printed."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from places import ROOT
+
+from egost.main import app
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+REPRODUCE = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DOTTED = re.compile(r"egost(?:\.\w+)+")
+OF_TRL = {"model_name_or_path", "use_vllm", "vllm_gpu_memory_utilization"}
+"""Flags of training that come from TRL's own settings."""
+
+PAPER = [
+    *("3.1", "3.2", "4.1", "4.2", "5.1", "5.2", "5.3", "A.2", "A.3", "(1)", "(2)"),
+    *(f"Table {n}" for n in range(1, 7)),
+    *(f"Figure {n}" for n in range(1, 10)),
+]
+
+
+def anchors(page: Path) -> set[str]:
+    """GitHub's names of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Every `egost` command of a page: in its text, and in its blocks of shell commands."""
+    text = page.read_text(encoding="utf-8")
+    for language, block in FENCE.findall(text):
+        if language == "bash":
+            for line in block.replace("\\\n", " ").splitlines():
+                for part in re.split(r"&&|;", re.sub(r"(^|\s)#.*", "", line)):
+                    if found := re.match(r"\s*(?:[A-Z_]+=\S+\s+)*(egost .+)", part):
+                        yield found[1].strip()
+    for code in CODE.findall(FENCE.sub("", text)):
+        if code.startswith("egost "):
+            yield " ".join(code.split())
+
+
+def recipe_flags() -> set[str]:
+    from egost.training.grpo import GrpoRecipe
+    from egost.training.sft import SftRecipe
+
+    return OF_TRL | {field.name for recipe in (GrpoRecipe, SftRecipe) for field in dataclasses.fields(recipe)}
+
+
+def fault(command: str) -> str | None:
+    """What is wrong with a command: an unknown sub-command or option; None where it can be typed."""
+    at: Any = typer.main.get_command(app)
+    words = shlex.split(command.replace("[", "").replace("]", ""))[1:]
+    while words and hasattr(at, "commands"):
+        if words[0] in ("--help", "..."):
+            return None
+        if words[0] not in at.commands:
+            return f"no command {words[0]!r}"
+        at = at.commands[words.pop(0)]
+    known = {name for parameter in at.params for name in parameter.opts}
+    for word in words[: words.index("--")] if "--" in words else words:
+        option = word.split("=")[0]
+        if not re.match(r"--?[a-z]", option) or option in known:
+            continue
+        if (
+            at.context_settings.get("ignore_unknown_options")
+            and option[2:].replace("-", "_") in recipe_flags()
+        ):
+            continue
+        return f"no option {option}"
+    return None
+
+
+def resolve(name: str) -> Any:
+    """The module, function, class or attribute of a dotted name."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError as error:
+            if error.name is None or not name.startswith(error.name):
+                raise
+            continue
+        return reduce(getattr, parts[end:], module)
+    raise ModuleNotFoundError(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_can_be_typed(page: Path) -> None:
+    assert {command: found for command in commands(page) if (found := fault(command))} == {}
+
+
+def test_a_wrong_command_is_noticed() -> None:
+    assert fault("egost fly") == "no command 'fly'"
+    assert fault("egost data download --moon") == "no option --moon"
+    assert fault("egost train grpo a.yaml --moon 1") == "no option --moon"
+    assert fault("egost train grpo a.yaml --advantage softmax --rows rows.jsonl") is None
+    assert fault("egost serve MODEL --gpus 16 -- --distributed-executor-backend ray") is None
+    assert len(list(commands(ROOT / "docs" / "reproduce.md"))) > 40
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_make_target_exists(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"[\w-]+", " ".join(re.findall(r"^\.PHONY:(.+)$", makefile, re.MULTILINE))))
+    named = set(re.findall(r"(?:^|`)make ([\w-]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert named <= targets | {"check"}
+
+
+def test_the_layout_names_what_is_there() -> None:
+    table = re.findall(
+        r"^\| (`[^|]+) \|", (ROOT / "docs" / "development.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    layout = [CODE.findall(cell) for cell in table if "/" in cell]
+    assert len(layout) > 20
+    for paths in layout:
+        room = ROOT / paths[0].split("/")[0]
+        for path in paths:
+            assert (ROOT / path).exists() or (room / path).exists(), path
+
+
+@pytest.mark.parametrize("name", sorted({c for c in CODE.findall(REPRODUCE) if DOTTED.fullmatch(c)}))
+def test_every_function_of_the_paper_exists(name: str) -> None:
+    assert resolve(name) is not None
+
+
+@pytest.mark.parametrize("part", PAPER)
+def test_every_part_of_the_paper_has_a_row(part: str) -> None:
+    rows = [line.split("|")[1].strip() for line in REPRODUCE.splitlines() if line.startswith("| ")]
+    assert any(re.match(re.escape(part) + r"(?!\d)", row) for row in rows), part
+
+
+def test_the_recipes_hold_what_tables_5_and_6_say() -> None:
+    read = 0
+    for section in re.split(r"^### ", REPRODUCE, flags=re.MULTILINE)[1:]:
+        file = re.search(r"`(training/configs/\w+\.yaml)`", section)
+        assert file
+        recipe = yaml.safe_load((ROOT / file[1]).read_text(encoding="utf-8"))
+        rows = re.findall(r"^\|[^|]+\| ([^|]+) \| `([^`]+)`", section.split("\n## ")[0], re.MULTILINE)
+        for value, code in rows:
+            [(key, given)] = yaml.safe_load(code).items()
+            assert recipe[key] == given, code
+            # A batch of 1 is one prompt in the paper, its 8 completions in TRL.
+            if type(given) in (int, float) and code != "per_device_train_batch_size: 8":
+                assert float(value) == given, code
+        read += len(rows)
+    assert read == 7 + 12
