@@ -23,8 +23,7 @@ from egost.tasks.errors import ReleaseError
 from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement, chosen_judge, get_judge
 from egost.tasks.prompts import chosen_prompt, load_prompt
 from egost.tasks.release import release as releases
-from egost.tasks.release.hub import recorded_revision
-from egost.tasks.release.release import Release
+from egost.tasks.release.release import MINI_MANIFEST, Release, release_in
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample, World
 from egost.tasks.scoring.scores import Response, Score, route_items, score_choice, score_route
 
@@ -44,11 +43,7 @@ def open_release(world_or_folder: World | str | Path = "official") -> Release:
             f"there is no folder {folder}. open_release takes {' or '.join(map(repr, get_args(World)))}, or a folder "
             "with a release."
         )
-    if (folder / "egost_mini.json").is_file():
-        from egost.tasks.mini_world import mini_revision
-
-        return Release("mini", (folder,), mini_revision(folder))
-    return Release("official", (folder,), recorded_revision(folder))
+    return release_in(folder, "mini" if (folder / MINI_MANIFEST).is_file() else "official")
 
 
 def samples(release: Release, task: str) -> list[Sample]:
@@ -69,7 +64,7 @@ def frames(release: Release, sample: Sample, protocol: str | None = None) -> npt
 
     protocol: `uniform8`, `ref-qwen`, either with `+cap151200` or `+224x224`; None takes `EGOST_PROTOCOL`.
     Decodes a clip once and keeps it in `EGOST_CACHE`. Raises ClipError where the clip is missing or gives no frames,
-    with the reason; ProtocolError for another protocol.
+    with the reason; SettingError for another protocol.
     """
     chosen = chosen_protocol() if protocol is None else parse_protocol(protocol)
     return get_clip(release.clip_path(sample), chosen).frames()
@@ -78,7 +73,7 @@ def frames(release: Release, sample: Sample, protocol: str | None = None) -> npt
 def render_prompt(sample: Sample, prompt: str | None = None) -> str:
     """The text that a model is asked with the clip.
 
-    prompt: `direct`, `think` or a YAML file; None takes `EGOST_PROMPT`. Raises PromptError for another one.
+    prompt: `direct`, `think` or a YAML file; None takes `EGOST_PROMPT`. Raises SettingError for another one.
     """
     return load_prompt(chosen_prompt() if prompt is None else prompt).render(sample)
 

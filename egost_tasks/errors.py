@@ -6,6 +6,8 @@ Every message says what happened, where (file, sample id), what was expected and
 from __future__ import annotations
 
 import functools
+import os
+import shlex
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -43,6 +45,15 @@ class SettingError(EgostError):
 
 class ConstructionError(EgostError):
     """A step of `egost construct` cannot go on: what a person or an earlier step left cannot be used."""
+
+
+def download_command() -> str:
+    """For messages: the command that gets what is missing of the release, to where `egost` looks for it.
+
+    That is the folder that `EGOST_DATA` names, else the hub's cache.
+    """
+    folder = os.environ.get("EGOST_DATA")
+    return f"egost data download --to {shlex.quote(folder)}" if folder else "egost data download"
 
 
 def exits_with_message(function: Callable[P, R]) -> Callable[P, R]:

@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from egost.tasks.cache import write_whole
-from egost.tasks.errors import ClipError
-from egost.tasks.release.hub import download_command
+from egost.tasks.errors import ClipError, download_command
 
 _known: dict[tuple[Path, tuple[int, int]], str] = {}
 

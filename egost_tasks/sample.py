@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
@@ -79,3 +80,14 @@ def clip_source(clip: str) -> str:
     if re.fullmatch(r"\d+\.\w+", name):
         return "outdoor"
     return "mini" if name.startswith("mini_") else "other"
+
+
+def chance_level(option_counts: Iterable[int]) -> float:
+    """Expected accuracy of a uniform guess, a fraction: the mean of 1/n over questions with n options.
+
+    Raises ValueError when there is no question, or one without an option.
+    """
+    counts = list(option_counts)
+    if not counts or min(counts) < 1:
+        raise ValueError(f"chance_level needs at least one question, each with an option; got {counts[:10]}")
+    return sum(1 / n for n in counts) / len(counts)

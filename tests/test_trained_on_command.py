@@ -11,8 +11,8 @@ import pytest
 from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.mini_world import mini_revision, write_mini_release
-from egost.tasks.release.release import Release
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.release.release import Release, mini_revision
 
 TASK = "egost_mini_direction_forward"
 RUN = ["--tasks", TASK, "--gen_kwargs", "max_new_tokens=2", "--log_samples", "--output_path", "out"]

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from egost.commands.front import Mini, Workers, asked_release, console, says_what_to_do
+from egost.tasks.errors import download_command
 
 if TYPE_CHECKING:
     from egost.tasks.release.check import Status
@@ -83,8 +84,7 @@ def mini(
 
 
 def _print_status(release: Release, found: Status) -> None:
-    from egost.tasks.release.hub import download_command
-    from egost.tasks.release.questions import QUESTION_FILES
+    from egost.tasks.release.layout import QUESTION_FILES
 
     roots = ", ".join(map(str, release.roots))
     console.print(f"{release.world} release, revision {release.revision}, in {roots}")

@@ -135,20 +135,14 @@ def _chosen_rows(
 
 
 def _release(world: World, root: Path | None) -> Release:
-    from egost.tasks.release.release import Release, open_release
+    from egost.tasks.release.release import open_release, release_in
     from egost.training import TrainingError
 
     if root is None:
         return open_release(world)
-    if world == "mini":
-        from egost.tasks.mini_world import mini_revision
-
-        return Release("mini", (root,), mini_revision(root))
-    if not root.is_dir():
+    if world == "official" and not root.is_dir():
         raise TrainingError(f"--root {root} is no folder; it must hold the release.")
-    from egost.tasks.release.hub import recorded_revision
-
-    return Release("official", (root,), recorded_revision(root))
+    return release_in(root, world)
 
 
 def _one_of(option: str, word: str, words: tuple[T, ...]) -> T:

@@ -6,13 +6,12 @@ The data card says what is in the release, where it comes from and how it was ch
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -25,12 +24,11 @@ from egost.tasks.construction.questions import TEMPLATES
 from egost.tasks.construction.scenes import PART_OF_SCENE
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, read_object, write_object
 from egost.tasks.errors import ConstructionError
-from egost.tasks.mini_world.question_files import QuestionFiles, choice_entry, file_name, route_entry
 from egost.tasks.progress import counted
+from egost.tasks.release import layout
 from egost.tasks.release.hub import RELEASE_RECORD
-from egost.tasks.release.questions import QUESTION_FILES
-from egost.tasks.release.release import CONSTRUCTED, PART_FOLDERS
-from egost.tasks.sample import LETTERS, TASK_KINDS, WAYS
+from egost.tasks.release.layout import CONSTRUCTED, PART_FOLDERS
+from egost.tasks.sample import TASK_KINDS, WAYS
 
 CARD, CARD_TEXT = "egost_card.json", "README.md"
 NO_LICENCE = "not given"
@@ -80,9 +78,7 @@ def publish(
     try:
         _claim(root, name)
         _place_clips(folder, root, list(used.values()), progress)
-        for file, entries in question_files(kept).items():
-            content = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
-            write_whole(root / file, content.encode())
+        layout.write_question_files(root, question_files(kept))
         card = _card(name, revision, kept, used, report)
         write_object(root / CARD, card)
         write_whole(root / CARD_TEXT, _card_text(card).encode())
@@ -103,21 +99,13 @@ def publish(
     )
 
 
-def question_files(drafts: Sequence[Draft]) -> QuestionFiles:
+def question_files(drafts: Sequence[Draft]) -> layout.QuestionFiles:
     """Content of each of the 26 files by its name; ids are numbers of clips, in the order of the drafts."""
-    files: QuestionFiles = {name: {} for name in sorted(QUESTION_FILES)}
-    numbers = {
-        clip: str(number) for number, clip in enumerate(dict.fromkeys(draft.clip for draft in drafts), 1)
-    }
-    for draft in drafts:
-        if draft.task == "route":
-            entry = route_entry(draft.clip, draft.way, draft.question, draft.answer)
-        else:
-            texts = [option.text for option in draft.options]
-            right = LETTERS.index(draft.answer)
-            entry = choice_entry(draft.clip, draft.way, draft.question, texts, right)
-        files[file_name(PART_OF_SCENE[draft.scene], draft.way, draft.task)][numbers[draft.clip]] = entry
-    return files
+    numbers = {clip: str(n) for n, clip in enumerate(dict.fromkeys(draft.clip for draft in drafts), 1)}
+    samples = (draft.sample() for draft in drafts)
+    return layout.question_files(
+        replace(s, id=layout.sample_id(s.part, s.task, s.way, numbers[s.clip])) for s in samples
+    )
 
 
 def _calibrated(folder: WorkFolder, with_findings: bool) -> tuple[list[Draft], dict[str, Any]]:

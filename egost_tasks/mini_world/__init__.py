@@ -8,7 +8,7 @@ Its numbers are never the benchmark's: its tasks have names of their own (`egost
 """
 
 from egost.tasks.mini_world.contact_sheet import contact_sheet
-from egost.tasks.mini_world.release_writer import mini_revision, read_truths, write_mini_release
+from egost.tasks.mini_world.release_writer import read_truths, write_mini_release
 from egost.tasks.mini_world.steps import ClipTruth, Landmark, Step, backwards, way_back
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Step",
     "backwards",
     "contact_sheet",
-    "mini_revision",
     "read_truths",
     "way_back",
     "write_mini_release",

@@ -1,9 +1,9 @@
-"""The 26 question files of a mini release, in the official layout (see `egost.tasks.release.questions`)."""
+"""The questions about the walks of a mini release, in the official layout."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,8 @@ from egost.tasks.mini_world.wording import (
     tell_route,
     tell_turn_options,
 )
-from egost.tasks.release.questions import QUESTION_FILES
-from egost.tasks.sample import LETTERS, WAYS, TaskKind, Way
-
-QuestionFiles = dict[str, dict[str, dict[str, Any]]]
-
-_KIND_OF_TASK: dict[TaskKind, str] = {
-    "route": "qa",
-    "direction": "mcq",
-    "landmark": "mcq_landmark",
-    "action": "mcq_action",
-}
+from egost.tasks.release import layout
+from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 
 
 class Letters:
@@ -46,25 +37,36 @@ class Letters:
         return deck.pop()
 
 
-def question_files(truths: Iterable[ClipTruth], seed: int) -> QuestionFiles:
+def question_files(truths: Iterable[ClipTruth], seed: int) -> layout.QuestionFiles:
     """Content of each of the 26 files by its name; ids are the clips' numbers in their order, from 0."""
-    files: QuestionFiles = {name: {} for name in sorted(QUESTION_FILES)}
+    return layout.question_files(_samples(truths, seed))
+
+
+def _samples(truths: Iterable[ClipTruth], seed: int) -> Iterator[Sample]:
     letters = Letters(seed)
     for number, truth in enumerate(truths):
         rng = np.random.default_rng([seed, number, 2])
         for way in WAYS:
             question, answer = ask(rng, "route", way), tell_route(rng, truth, way)
-            files[file_name(truth.part, way, "route")][str(number)] = route_entry(
-                truth.clip, way, question, answer
-            )
+            yield _sample(truth, number, "route", way, question, (), answer)
         for task, texts in _choices(rng, truth).items():
             for way in WAYS:
                 right = letters.deal(f"{task}_{way}", len(texts[way]))
-                options = [texts[way][k] for k in shuffled(rng, len(texts[way]), right)]
-                files[file_name(truth.part, way, task)][str(number)] = choice_entry(
-                    truth.clip, way, ask(rng, task, way), options, right
-                )
-    return files
+                options = tuple(texts[way][k] for k in shuffled(rng, len(texts[way]), right))
+                yield _sample(truth, number, task, way, ask(rng, task, way), options, LETTERS[right])
+
+
+def _sample(
+    truth: ClipTruth,
+    number: int,
+    task: TaskKind,
+    way: Way,
+    question: str,
+    options: tuple[str, ...],
+    answer: str,
+) -> Sample:
+    name = layout.sample_id(truth.part, task, way, str(number))
+    return Sample(name, task, way, truth.part, truth.clip, question, options, answer)
 
 
 def _choices(rng: np.random.Generator, truth: ClipTruth) -> dict[TaskKind, dict[Way, list[str]]]:
@@ -99,22 +101,3 @@ def shuffled(rng: np.random.Generator, options: int, right: int) -> list[int]:
     order = [int(k) for k in rng.permutation(np.arange(1, options))]
     order.insert(right, 0)
     return order
-
-
-def file_name(part: int, way: Way, task: TaskKind) -> str:
-    """The question file of a part that holds the samples of a task."""
-    return f"Part{part}_{way}_{_KIND_OF_TASK[task]}.json"
-
-
-def route_entry(clip: str, way: Way, question: str, answer: str) -> dict[str, Any]:
-    """The entry of a route description in its question file."""
-    return {"video": clip, "question": question, f"{way}_answer": answer}
-
-
-def choice_entry(clip: str, way: Way, question: str, options: Sequence[str], right: int) -> dict[str, Any]:
-    """The entry of a multiple-choice question in its file; right: index of the right one of the options' texts."""
-    lettered = [f"{LETTERS[k]}. {text}" for k, text in enumerate(options)]
-    return {
-        "video": clip,
-        f"{way}_mcq": {"question": question, "options": lettered, "answer": LETTERS[right]},
-    }

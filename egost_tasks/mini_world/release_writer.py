@@ -13,7 +13,6 @@ from typing import Any
 
 from filelock import FileLock
 
-from egost.tasks.cache import write_whole
 from egost.tasks.errors import ReleaseError
 from egost.tasks.mini_world.film import write_film
 from egost.tasks.mini_world.question_files import question_files
@@ -22,13 +21,12 @@ from egost.tasks.mini_world.steps import ClipTruth, truth_from_json
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.processes import in_processes
 from egost.tasks.progress import counted
-from egost.tasks.release.questions import QUESTION_FILES
-from egost.tasks.release.release import PART_FOLDERS
+from egost.tasks.release.layout import PART_FOLDERS, QUESTION_FILES, write_json, write_question_files
+from egost.tasks.release.release import MINI_MANIFEST, broken_mini_manifest, read_mini_manifest
 
 GENERATOR_VERSION = 1
 """Rises whenever the same seed gives other clips or questions."""
 
-MANIFEST = "egost_mini.json"
 _STARTED = ".egost_mini_started.json"
 _LOCK = ".egost_mini.lock"
 _FEW = 4
@@ -69,18 +67,9 @@ def write_mini_release(
                 _write(root, wanted, truths, workers or os.cpu_count() or 1, progress)
     except OSError as error:
         raise ReleaseError(
-            f"the mini world cannot be written to {root}: {error}. Make room or name another folder."
+            f"the mini world cannot be written to {root}: {error}. Free some space or name another folder."
         ) from error
     return root
-
-
-def mini_revision(root: Path) -> str:
-    """What stands for the revision of a mini release: generator version, split, seed and number of clips.
-
-    Raises ReleaseError when the manifest is missing or cannot be understood.
-    """
-    made = _manifest(root)["made_with"]
-    return f"mini-{made['generator']} {made['split']} seed {made['seed']} clips {made['clips']}"
 
 
 def read_truths(root: Path) -> dict[str, ClipTruth]:
@@ -88,11 +77,11 @@ def read_truths(root: Path) -> dict[str, ClipTruth]:
 
     Raises ReleaseError when the manifest is missing or cannot be understood.
     """
-    manifest = _manifest(root)
+    manifest = read_mini_manifest(root)
     try:
         truths = [truth_from_json(entry) for entry in manifest["walks"]]
     except (KeyError, TypeError, AttributeError) as error:
-        raise _broken(root, error) from error
+        raise broken_mini_manifest(root, error) from error
     return {truth.clip: truth for truth in truths}
 
 
@@ -101,32 +90,9 @@ def clip_path(root: Path, truth: ClipTruth) -> Path:
     return root / PART_FOLDERS[truth.part] / truth.clip
 
 
-def _manifest(root: Path) -> dict[str, Any]:
-    path = root / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        made = manifest["made_with"]
-        if not {"generator", "seed", "split", "clips"} <= made.keys():
-            raise KeyError("made_with")
-    except FileNotFoundError as error:
-        raise ReleaseError(
-            f"there is no mini release in {root} ({MANIFEST} is missing). Run: egost data mini"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _broken(root, error) from error
-    return dict(manifest)
-
-
-def _broken(root: Path, error: Exception) -> ReleaseError:
-    return ReleaseError(
-        f"{root / MANIFEST} is no manifest of a mini release ({type(error).__name__}: {error}). "
-        "Delete the folder and run: egost data mini"
-    )
-
-
 def _check_folder(root: Path, wanted: dict[str, Any]) -> None:
-    if (root / MANIFEST).is_file():
-        found = _manifest(root)["made_with"]
+    if (root / MINI_MANIFEST).is_file():
+        found = read_mini_manifest(root)["made_with"]
     elif (root / _STARTED).is_file():
         found = json.loads((root / _STARTED).read_text(encoding="utf-8"))
     elif others := sorted(path.name for path in root.iterdir() if path.name != _LOCK):
@@ -134,7 +100,7 @@ def _check_folder(root: Path, wanted: dict[str, Any]) -> None:
             f"{root} is not empty and holds no mini release (for example {others[0]}). Name an empty folder."
         )
     else:
-        _write_json(root / _STARTED, wanted)
+        write_json(root / _STARTED, wanted)
         return
     if found != wanted:
         raise ReleaseError(
@@ -149,8 +115,8 @@ def _told(made: dict[str, Any]) -> str:
 
 def _is_complete(root: Path, wanted: dict[str, Any], truths: Sequence[ClipTruth]) -> bool:
     return (
-        (root / MANIFEST).is_file()
-        and _manifest(root)["made_with"] == wanted
+        (root / MINI_MANIFEST).is_file()
+        and read_mini_manifest(root)["made_with"] == wanted
         and all((root / name).is_file() for name in QUESTION_FILES)
         and all(clip_path(root, truth).is_file() for truth in truths)
     )
@@ -166,9 +132,8 @@ def _write(
         for left in (root / folder).glob(".*.part"):
             left.unlink()
     _render_all(root, seed, split, todo, min(workers, len(todo)), progress)
-    for name, content in question_files(truths, seed).items():
-        _write_json(root / name, content)
-    _write_json(root / MANIFEST, {"made_with": wanted, "walks": [asdict(truth) for truth in truths]})
+    write_question_files(root, question_files(truths, seed))
+    write_json(root / MINI_MANIFEST, {"made_with": wanted, "walks": [asdict(truth) for truth in truths]})
     (root / _STARTED).unlink(missing_ok=True)
 
 
@@ -181,7 +146,3 @@ def _render_all(root: Path, seed: int, split: str, todo: list[int], workers: int
 def _render_one(root: Path, seed: int, split: str, number: int) -> None:
     plan = plan_clip(seed, split, number)
     write_film(clip_path(root, plan.truth), render(plan), Fraction(plan.truth.rate))
-
-
-def _write_json(path: Path, content: object) -> None:
-    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -18,8 +18,7 @@ from typing import IO
 from filelock import FileLock
 
 from egost.tasks.cache import whole_folder
-from egost.tasks.errors import CacheError, ReleaseError
-from egost.tasks.release.hub import download_command
+from egost.tasks.errors import CacheError, ReleaseError, download_command
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 

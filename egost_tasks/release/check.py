@@ -9,10 +9,9 @@ from pathlib import Path
 from egost.tasks.clips.clips import build_clips
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
-from egost.tasks.release.questions import QUESTION_FILES
-from egost.tasks.release.release import PART_FOLDERS, Release
-from egost.tasks.sample import TASK_KINDS, WAYS, Sample
-from egost.tasks.scoring.choices import chance_level
+from egost.tasks.release.layout import PART_FOLDERS, QUESTION_FILES
+from egost.tasks.release.release import Release
+from egost.tasks.sample import TASK_KINDS, WAYS, Sample, chance_level
 
 
 @dataclass(frozen=True)

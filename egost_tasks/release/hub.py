@@ -8,14 +8,12 @@ are kept, and the one under way begins anew.
 from __future__ import annotations
 
 import json
-import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from egost.tasks.cache import cache_root, write_whole
-from egost.tasks.errors import CacheError, ReleaseError
+from egost.tasks.errors import CacheError, ReleaseError, download_command
 
 QUESTIONS_REPO = "openinterx/Ego-ST-bench"
 QUESTIONS_REVISION = "54971f7"
@@ -55,12 +53,6 @@ def download(
     snapshots = Snapshots(tuple(dict.fromkeys((questions[0], clips[0]))), questions[1], clips[1])
     _write_record(record, snapshots)
     return snapshots
-
-
-def download_command() -> str:
-    """The command that gets what is missing where `egost` looks for it: in `EGOST_DATA`, else the hub's cache."""
-    folder = os.environ.get("EGOST_DATA")
-    return f"egost data download --to {shlex.quote(folder)}" if folder else "egost data download"
 
 
 def cached_snapshots() -> Snapshots | None:

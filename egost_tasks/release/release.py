@@ -1,36 +1,54 @@
-"""The release as it lies on disk: where its files are, and which clip belongs to which sample.
+"""A release on disk: where its files are, and which clip belongs to which sample.
 
-Layout, as the reference code reads it: 26 JSON files `Part{1..4}_{forward,reverse}_{qa,mcq,...}.json`
-(see `questions.py`) and clips in one folder a part, loose or inside archives. The mini world has the
-same layout, so that one loader reads both.
+It holds 26 question files (see `layout.py`) and clips in one folder a part, loose or inside archives. The mini world
+has the same layout, so that one loader reads both.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from egost.tasks.cache import cache_root
-from egost.tasks.errors import ClipError, ReleaseError
+from egost.tasks.errors import ClipError, ReleaseError, download_command
 from egost.tasks.release.archives import ARCHIVE_SUFFIXES, unpack
-from egost.tasks.release.hub import cached_snapshots, download_command, recorded_revision
-from egost.tasks.release.questions import QUESTION_FILES, is_question_file
-from egost.tasks.release.sample_index import SampleIndex, read_samples
+from egost.tasks.release.hub import cached_snapshots, recorded_revision
+from egost.tasks.release.layout import (
+    PART_FOLDERS,
+    QUESTION_FILES,
+    VIDEO_SUFFIXES,
+    Excluded,
+    is_question_file,
+    read_questions,
+)
 from egost.tasks.sample import Sample, World
 
-PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
-"""Clip folder of each part, as the reference code names them."""
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-
-CONSTRUCTED = " constructed "
-"""In the revision of a release that `egost construct publish` made: the tasks run on it, but it is not the paper's."""
+MINI_MANIFEST = "egost_mini.json"
+"""File of a mini release that says how it was made, with the exact truth about each clip."""
 
 MAX_MISSING_SHARE = 0.02
 """Above this share of missing clips a release counts as half a download and is not evaluated."""
+
+
+@dataclass(frozen=True)
+class SampleIndex:
+    """The samples of a release, the entries that are none, and the hash of the question files."""
+
+    samples: tuple[Sample, ...]
+    excluded: tuple[Excluded, ...]
+    files_sha256: str
+
+    @property
+    def excluded_counts(self) -> dict[str, int]:
+        """Number of entries left out, by reason."""
+        return dict(Counter(item.reason for item in self.excluded))
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,7 @@ class Release:
         Raises ReleaseError for a `Part*.json` that is none of the 26 or that exists twice.
         """
         found: dict[str, Path] = {}
-        for path in self._files((".json",)):
+        for path in (path for root in self.roots for path in _walk(root, (".json",))):
             if not is_question_file(path.name):
                 continue
             if path.name in found:
@@ -70,7 +88,7 @@ class Release:
 
     @cached_property
     def index(self) -> SampleIndex:
-        """All samples and what was left out of them.
+        """All samples and what was left out of them, read from the question files at first use.
 
         Raises ReleaseError when question files are missing or cannot be understood.
         """
@@ -80,12 +98,8 @@ class Release:
                 f"{', '.join(map(str, self.roots))}: {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''}. "
                 f"{self._how_to_get()}"
             )
-        return read_samples(self.question_files)
-
-    @property
-    def archives(self) -> list[Path]:
-        """Archives that lie in the roots."""
-        return list(self._files(ARCHIVE_SUFFIXES))
+        samples, excluded = read_questions(self.question_files)
+        return SampleIndex(tuple(samples), tuple(excluded), _sha256(self.question_files))
 
     @cached_property
     def clips(self) -> dict[tuple[str | None, str], Path]:
@@ -157,13 +171,18 @@ class Release:
             )
         return chosen
 
-    def _files(self, suffixes: tuple[str, ...]) -> Iterable[Path]:
-        return (path for root in self.roots for path in _walk(root, suffixes))
-
     def _how_to_get(self) -> str:
         if self.world == "mini":
             return "Run: egost data mini"
         return f"Run: {download_command()} (gets what is missing), then: egost data status"
+
+
+def _sha256(files: Mapping[str, Path]) -> str:
+    """One hash of the names and contents of files."""
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        digest.update(f"{name}:{hashlib.sha256(path.read_bytes()).hexdigest()};".encode())
+    return digest.hexdigest()
 
 
 def _walk(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -189,20 +208,14 @@ def open_release(world: World) -> Release:
     Raises ReleaseError when there is nothing.
     """
     if world == "mini":
-        root = mini_root()
-        manifest = root / "egost_mini.json"
-        if not manifest.is_file():
-            raise ReleaseError(f"there is no mini world in {root}. Run: egost data mini")
-        from egost.tasks.mini_world import mini_revision
-
-        return Release("mini", (root,), mini_revision(root))
+        return release_in(mini_root(), "mini")
     if folder := os.environ.get("EGOST_DATA"):
         root = Path(folder).expanduser()
         if not root.is_dir():
             if root.exists():
                 raise ReleaseError(f"EGOST_DATA names {root}, which is a file; it must name a folder.")
             raise ReleaseError(f"EGOST_DATA names {root}, which does not exist. Run: {download_command()}")
-        return Release("official", (root,), recorded_revision(root))
+        return release_in(root, "official")
     if snapshots := cached_snapshots():
         return Release("official", snapshots.roots, snapshots.revision)
     raise ReleaseError(
@@ -212,7 +225,48 @@ def open_release(world: World) -> Release:
     )
 
 
+def release_in(root: Path, world: World) -> Release:
+    """The release that lies in one folder. Raises ReleaseError where its record or manifest cannot be read."""
+    revision = mini_revision(root) if world == "mini" else recorded_revision(root)
+    return Release(world, (root,), revision)
+
+
 def mini_root() -> Path:
     """Where the mini world is: `EGOST_MINI_DATA`, else `mini` in the cache folder."""
     folder = os.environ.get("EGOST_MINI_DATA")
     return Path(folder).expanduser() if folder else cache_root() / "mini"
+
+
+def mini_revision(root: Path) -> str:
+    """The revision of a mini release: generator version, split, seed and number of clips.
+
+    Raises ReleaseError when the manifest is missing or cannot be understood.
+    """
+    made = read_mini_manifest(root)["made_with"]
+    return f"mini-{made['generator']} {made['split']} seed {made['seed']} clips {made['clips']}"
+
+
+def read_mini_manifest(root: Path) -> dict[str, Any]:
+    """The manifest of a mini release: `made_with` (the generator's arguments) and `walks` (the truth about each clip).
+
+    Raises ReleaseError when it is missing or cannot be understood.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((root / MINI_MANIFEST).read_text(encoding="utf-8"))
+        if not {"generator", "seed", "split", "clips"} <= manifest["made_with"].keys():
+            raise KeyError("made_with")
+    except FileNotFoundError as error:
+        raise ReleaseError(
+            f"there is no mini world in {root} ({MINI_MANIFEST} is missing). Run: egost data mini"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise broken_mini_manifest(root, error) from error
+    return manifest
+
+
+def broken_mini_manifest(root: Path, error: Exception) -> ReleaseError:
+    """What is said of a manifest that cannot be understood."""
+    return ReleaseError(
+        f"{root / MINI_MANIFEST} is no manifest of a mini release ({type(error).__name__}: {error}). "
+        "Delete the folder and run: egost data mini"
+    )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,17 +84,6 @@ def compat_choice(reply: str) -> str | None:
     # A leading letter is also the first one, so the rule's second half covers its first.
     found = re.search(r"[A-D]", text)
     return found.group() if found else None
-
-
-def chance_level(option_counts: Iterable[int]) -> float:
-    """Expected accuracy of a uniform guess, a fraction: the mean of 1/n over questions with n options.
-
-    Raises ValueError when there is no question, or one without an option.
-    """
-    counts = list(option_counts)
-    if not counts or min(counts) < 1:
-        raise ValueError(f"chance_level needs at least one question, each with an option; got {counts[:10]}")
-    return sum(1 / n for n in counts) / len(counts)
 
 
 # --- what part of the reply counts -------------------------------------------------------------------

@@ -14,10 +14,9 @@ from typing import Any
 from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import ClipError
 from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement, RouteItem
-from egost.tasks.sample import Sample
+from egost.tasks.sample import Sample, chance_level
 from egost.tasks.scoring.choices import (
     Choice,
-    chance_level,
     compat_choice,
     last_answer_tag,
     outside_think,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from egost.results.records import SampleRecord
 from egost.tasks.judging.judge import JudgeFailure, Judgement
-from egost.tasks.scoring.choices import chance_level
+from egost.tasks.sample import chance_level
 
 Figures = Mapping[str, float]
 """Value by metric (`percent`, `compat`, `n_scored`, ...), as in lmms-eval's results; NaN where no sample has one."""

@@ -19,7 +19,7 @@ from egost.tasks.errors import SettingError
 from egost.tasks.judging.judge import Judgement
 from egost.tasks.prompts import SHIPPED, load_prompt
 from egost.tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
-from egost.tasks.release.release import CONSTRUCTED
+from egost.tasks.release.layout import CONSTRUCTED
 from egost.tasks.sample import World
 
 PAPER_JUDGE = re.compile(r"gpt-4o(-\d{4}-\d{2}-\d{2})?")

@@ -14,7 +14,7 @@ from egost.results.leaderboard.rules import Column, whole_release
 from egost.results.leaderboard.table_rows import Cell, Row, published_row, rows_of_run
 from egost.results.published_tables import PublishedTable, TableNumber, published_table
 from egost.tasks.errors import EgostError
-from egost.tasks.release.release import CONSTRUCTED
+from egost.tasks.release.layout import CONSTRUCTED
 from egost.tasks.sample import World
 
 LABELS: Mapping[TableNumber, Mapping[str, str]] = {

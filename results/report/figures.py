@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from egost.results.intervals import DRAWS, Difference, Estimate, Score, estimate, paired, percent
 from egost.results.records import SampleRecord
 from egost.tasks.judging.judge import BEST, Judgement
-from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way
-from egost.tasks.scoring.choices import chance_level
+from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way, chance_level
 
 Records = Sequence[SampleRecord]
 

@@ -15,8 +15,8 @@ from lmms_eval_command import lmms_eval
 from taught_checkpoint import taught_checkpoint
 
 from egost.results.run import Run, latest_run
-from egost.tasks.mini_world import mini_revision, write_mini_release
-from egost.tasks.release.release import Release
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.release.release import Release, mini_revision
 
 CLIPS = 6
 

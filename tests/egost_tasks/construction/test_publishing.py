@@ -24,7 +24,8 @@ from egost.tasks.mini_world import read_truths, write_mini_release
 from egost.tasks.mini_world.film import read_film
 from egost.tasks.mini_world.steps import ClipTruth
 from egost.tasks.release.check import status, verify
-from egost.tasks.release.release import PART_FOLDERS, Release
+from egost.tasks.release.layout import PART_FOLDERS
+from egost.tasks.release.release import Release
 from egost.tasks.sample import TASK_KINDS, WAYS
 
 

@@ -21,15 +21,14 @@ from egost.tasks.mini_world import (
     ClipTruth,
     backwards,
     contact_sheet,
-    mini_revision,
     read_truths,
     way_back,
     write_mini_release,
 )
 from egost.tasks.mini_world.film import read_film
 from egost.tasks.mini_world.release_writer import clip_path
-from egost.tasks.release.questions import QUESTION_FILES
-from egost.tasks.release.release import open_release
+from egost.tasks.release.layout import QUESTION_FILES
+from egost.tasks.release.release import mini_revision, open_release
 from egost.tasks.sample import Sample
 
 CLIPS = 12

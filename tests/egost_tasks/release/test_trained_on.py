@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from egost.tasks.errors import ReleaseError
-from egost.tasks.mini_world import mini_revision, write_mini_release
-from egost.tasks.release.release import Release
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.release.release import Release, mini_revision
 from egost.tasks.release.trained_on import (
     note_model,
     overlap_metadata,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from places import GOLDEN
 
-from egost.tasks.scoring.choices import Choice, chance_level, compat_choice, strict_choice
+from egost.tasks.sample import chance_level
+from egost.tasks.scoring.choices import Choice, compat_choice, strict_choice
 
 GOLDEN = [json.loads(line) for line in (GOLDEN / "replies.jsonl").read_text(encoding="utf-8").splitlines()]
 TURNS = [

@@ -21,9 +21,8 @@ from PIL import Image
 from egost.model_adapters.model_names import model_named
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.errors import ReleaseError
-from egost.tasks.mini_world import mini_revision
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.release.release import Release
+from egost.tasks.release.release import Release, mini_revision
 from egost.tasks.release.trained_on import note_model, without_trained_on
 from egost.training import TrainingError
 from egost.training.demo import demo_steps

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.tasks.mini_world import mini_revision, write_mini_release
-from egost.tasks.release.questions import QUESTION_FILES
-from egost.tasks.release.release import PART_FOLDERS, Release
+from egost.tasks.mini_world import write_mini_release
+from egost.tasks.release.layout import PART_FOLDERS, QUESTION_FILES
+from egost.tasks.release.release import Release, mini_revision
 from egost.tasks.sample import LETTERS
 from egost.training import TrainingError
 from egost.training.rows.build_rows import BuildPlan, build_released, build_rows, write_rows

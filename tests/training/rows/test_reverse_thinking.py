@@ -8,7 +8,7 @@ import pytest
 
 from egost.tasks.mini_world.question_files import question_files
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.release.questions import read_questions
+from egost.tasks.release.layout import read_questions
 from egost.tasks.sample import Sample
 from egost.training.rows.reverse_thinking import OTHER_WAY, names_an_option, think, without_point_names
 

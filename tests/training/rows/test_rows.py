@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from egost.tasks.scoring.choices import chance_level, compat_choice, strict_choice
+from egost.tasks.sample import chance_level
+from egost.tasks.scoring.choices import compat_choice, strict_choice
 from egost.training import TrainingError
 from egost.training.rows.released_rows import DATA, RELEASED_ROWS, read_rows, released_subset
 

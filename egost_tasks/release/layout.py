@@ -1,6 +1,6 @@
-"""Reads the 26 question files of a release into samples.
+"""The official layout of a release: its 26 question files and clip folders, read and written here alone.
 
-The files are objects keyed by sample id. No public code reads the field that holds the right option, so
+A question file is an object keyed by sample id. No public code reads the field that holds the right option, so
 its name and form are not known for certain: the names and forms below are accepted, anything else stops
 the load and is never guessed.
 """
@@ -9,44 +9,62 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from egost.tasks.errors import ReleaseError
-from egost.tasks.release.hub import download_command
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import ReleaseError, download_command
 from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 
-PARTS = (1, 2, 3, 4)
+PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
+"""Clip folder of each part, as the reference code names them."""
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+
+CONSTRUCTED = " constructed "
+"""In the revision of a release that `egost construct publish` made: the tasks run on it, but it is not the paper's."""
 
 ANSWER_KEYS = ("answer", "correct_answer", "correct_option", "correct", "gt", "ground_truth")
-"""Names under which the right option may stand, inside the `*_mcq` object or beside it."""
+"""Accepted names of the field with the right option, inside the `*_mcq` object or next to it."""
 
-_TASK_OF_KIND: dict[str, TaskKind] = {
-    "qa": "route",
-    "mcq": "direction",
-    "mcq_landmark": "landmark",
-    "mcq_action": "action",
+_KIND_OF_TASK: Mapping[TaskKind, str] = {
+    "route": "qa",
+    "direction": "mcq",
+    "landmark": "mcq_landmark",
+    "action": "mcq_action",
 }
-_FILE_NAME = re.compile(
-    r"Part(?P<part>\d+)_(?P<way>forward|reverse)_(?P<kind>qa|mcq(?:_landmark|_action)?)\.json"
-)
+
+_Place = tuple[int, Way, TaskKind]
+
+
+def question_file(part: int, way: Way, task: TaskKind) -> str:
+    """Name of the file with the questions of one task and way in one part."""
+    return f"Part{part}_{way}_{_KIND_OF_TASK[task]}.json"
+
+
+_PLACES: Mapping[str, _Place] = {
+    question_file(part, way, task): (part, way, task)
+    for part in PART_FOLDERS
+    for way in WAYS
+    for task in _KIND_OF_TASK
+    if task != "action" or part == 4
+}
+
+QUESTION_FILES = frozenset(_PLACES)
+"""Names of the 26 files; only Part 4 (Aria) has actions."""
+
+QuestionFiles = dict[str, dict[str, dict[str, Any]]]
+"""Content of question files: by file name and by the key of an entry."""
+
 _LETTERED = re.compile(r"\s*\(?([A-J])\s*[.):：、．]\s*(.*)", re.DOTALL)  # noqa: RUF001
 _BARE_LETTER = re.compile(r"\s*\(?([A-Ja-j])\)?[.:]?\s*")
-
-QUESTION_FILES = frozenset(
-    f"Part{part}_{way}_{kind}.json"
-    for part in PARTS
-    for way in WAYS
-    for kind in _TASK_OF_KIND
-    if kind != "mcq_action" or part == 4
-)
-"""Names of the 26 files; only Part 4 (Aria) has actions."""
 
 
 @dataclass(frozen=True)
 class Excluded:
-    """An entry of the release that is no sample: where it stands and why it was left out."""
+    """An entry of the release that is no sample: where it is and why it was left out."""
 
     where: str
     reason: str
@@ -61,6 +79,37 @@ class _Entry:
     answers: tuple[Any, ...]
 
 
+def sample_id(part: int, task: TaskKind, way: Way, key: str) -> str:
+    """The id of a sample whose entry has this key in its question file."""
+    return f"Part{part}/{task}_{way}/{key}"
+
+
+def question_files(samples: Iterable[Sample]) -> QuestionFiles:
+    """Content of all 26 question files; `read_questions` reads the same samples back. Keys come from the ids."""
+    files: QuestionFiles = {name: {} for name in sorted(QUESTION_FILES)}
+    for s in samples:
+        files[question_file(s.part, s.way, s.task)][s.id.rpartition("/")[2]] = _entry(s)
+    return files
+
+
+def _entry(s: Sample) -> dict[str, Any]:
+    if s.task == "route":
+        return {"video": s.clip, "question": s.question, f"{s.way}_answer": s.answer}
+    options = [f"{letter}. {text}" for letter, text in zip(s.letters, s.options, strict=True)]
+    return {"video": s.clip, f"{s.way}_mcq": {"question": s.question, "options": options, "answer": s.answer}}
+
+
+def write_question_files(root: Path, files: QuestionFiles) -> None:
+    """Write question files into a folder. Raises OSError."""
+    for name, content in files.items():
+        write_json(root / name, content)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a file of a release as indented JSON, whole or not at all. Raises OSError."""
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
 def is_question_file(name: str) -> bool:
     """Whether a file belongs to the release; ReleaseError for a `Part*.json` that is none of the 26."""
     if name in QUESTION_FILES:
@@ -73,27 +122,24 @@ def is_question_file(name: str) -> bool:
     return False
 
 
-def read_questions(files: dict[str, Path]) -> tuple[list[Sample], list[Excluded]]:
+def read_questions(files: Mapping[str, Path]) -> tuple[list[Sample], list[Excluded]]:
     """All samples of the given question files (by name), and the entries that were left out.
 
     Left out and counted: a multiple-choice entry without options, as in the reference code, and a route
     without a reference description.
-    Raises ReleaseError for a broken JSON, an id that stands twice in a file, a missing field, an answer
+    Raises ReleaseError for a broken JSON, an id that occurs twice in a file, a missing field, an answer
     that cannot be read with certainty, or a right option that is not among the options.
     """
     samples: list[Sample] = []
     entries: list[_Entry] = []
     excluded: list[Excluded] = []
     for name, path in files.items():
-        match = _FILE_NAME.fullmatch(name)
-        if match is None:
+        if name not in _PLACES:
             raise ReleaseError(f"{path}: not the name of a question file.")
-        part, way, task = int(match["part"]), match["way"], _TASK_OF_KIND[match["kind"]]
+        part, way, task = _PLACES[name]
         for key, value in _read_object(path).items():
             read = _route if task == "route" else _choice
-            item = read(
-                f"{name}, id {key}", value, key, part, task, "forward" if way == "forward" else "reverse"
-            )
+            item = read(f"{name}, id {key}", value, key, part, task, way)
             if isinstance(item, Excluded):
                 excluded.append(item)
             elif isinstance(item, _Entry):
@@ -109,7 +155,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         if len(seen) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise ReleaseError(f"{path}: the key '{twice}' stands twice in one object. Repair the file.")
+            raise ReleaseError(f"{path}: the key '{twice}' occurs twice in one object. Repair the file.")
         return seen
 
     try:
@@ -132,7 +178,7 @@ def _route(where: str, value: Any, key: str, part: int, task: TaskKind, way: Way
         return Excluded(where, "empty_reference")
     question = _text(where, fields, "question")
     return Sample(
-        f"Part{part}/{task}_{way}/{key}", task, way, part, _clip(where, fields), question, (), answer
+        sample_id(part, task, way, key), task, way, part, _clip(where, fields), question, (), answer
     )
 
 
@@ -153,16 +199,8 @@ def _choice(where: str, value: Any, key: str, part: int, task: TaskKind, way: Wa
             f"{where}: no field holds the right option. Found the keys {sorted(outer)} and, in '{way}_mcq', "
             f"{sorted(inner)}; expected one of {', '.join(ANSWER_KEYS)}."
         )
-    sample = Sample(
-        f"Part{part}/{task}_{way}/{key}",
-        task,
-        way,
-        part,
-        _clip(where, outer),
-        question,
-        _option_texts(where, options),
-        "",
-    )
+    clip, texts = _clip(where, outer), _option_texts(where, options)
+    sample = Sample(sample_id(part, task, way, key), task, way, part, clip, question, texts, "")
     return _Entry(where, sample, answers)
 
 
@@ -188,8 +226,7 @@ def _resolve(entries: list[_Entry]) -> list[Sample]:
                 f"{entry.where}: the fields for the right option disagree: {', '.join(sorted(letters))} "
                 f"from {entry.answers!r:.120}."
             )
-        s = entry.sample
-        samples.append(Sample(s.id, s.task, s.way, s.part, s.clip, s.question, s.options, letters.pop()))
+        samples.append(replace(entry.sample, answer=letters.pop()))
     return samples
 
 

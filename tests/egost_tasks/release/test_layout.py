@@ -9,7 +9,13 @@ import pytest
 from release_files import OPTIONS, choice_entry
 
 from egost.tasks.errors import ReleaseError
-from egost.tasks.release.questions import QUESTION_FILES, is_question_file, read_questions
+from egost.tasks.release.layout import (
+    QUESTION_FILES,
+    is_question_file,
+    question_files,
+    read_questions,
+    write_question_files,
+)
 from egost.tasks.sample import Sample
 
 NAME = "Part3_forward_mcq.json"
@@ -36,6 +42,15 @@ def test_a_whole_release_gives_every_task(questions: Callable[..., Path]) -> Non
         f"{task}_{way}" for task in ("route", "direction", "landmark") for way in ("forward", "reverse")
     }
     assert sum(s.task == "action" for s in samples) == 4
+
+
+def test_what_is_written_is_read_back(questions: Callable[..., Path], tmp_path: Path) -> None:
+    root = questions()
+    samples, _ = read_questions({name: root / name for name in sorted(QUESTION_FILES)})
+    write_question_files(tmp_path / "again", question_files(samples))
+    again = {path.name: path for path in (tmp_path / "again").iterdir()}
+    assert set(again) == QUESTION_FILES
+    assert sorted(read_questions(again)[0], key=lambda s: s.id) == sorted(samples, key=lambda s: s.id)
 
 
 def test_a_multiple_choice_entry(tmp_path: Path) -> None:
@@ -151,7 +166,7 @@ def test_empty_options_and_empty_routes_are_counted(tmp_path: Path) -> None:
         ("{", "no readable JSON"),
         pytest.param('{"1": ' * 100_000, "no readable JSON", id="deep"),
         ("[1]", "object keyed by sample id"),
-        ('{"1": {}, "1": {}}', "'1' stands twice"),
+        ('{"1": {}, "1": {}}', "'1' occurs twice"),
         ('{"1": 5}', "id 1: expected an object"),
         ('{"1": {"video": "a.mp4"}}', "expected an object in 'forward_mcq'"),
     ],
