@@ -20,7 +20,8 @@ import numpy.typing as npt
 from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import chosen_protocol, parse_protocol
 from egost.tasks.errors import ReleaseError
-from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement, chosen_judge, get_judge
+from egost.tasks.judging.choose import chosen_judge, get_judge
+from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement
 from egost.tasks.prompts import chosen_prompt, load_prompt
 from egost.tasks.release import release as releases
 from egost.tasks.release.release import MINI_MANIFEST, Release, release_in

@@ -6,7 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from egost.tasks.clips.protocols import chosen_protocol
-from egost.tasks.judging.judge import Judge, chosen_judge
+from egost.tasks.judging.choose import chosen_judge
+from egost.tasks.judging.judge import Judge
 from egost.tasks.machine import commit, machine
 from egost.tasks.prompts import chosen_prompt, load_prompt
 from egost.tasks.release.release import open_release

@@ -22,7 +22,7 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 
 from egost.tasks.errors import EgostError
-from egost.tasks.judging.judge import chosen_judge
+from egost.tasks.judging.choose import chosen_judge
 from egost.tasks.release.trained_on import note_model
 from egost.tasks.task_names import parse_task_name
 

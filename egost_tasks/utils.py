@@ -22,8 +22,8 @@ from egost.tasks import provenance
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.errors import CacheError, ClipError, EgostError, SettingError, exits_with_message
-from egost.tasks.judging import cost_metrics as account
-from egost.tasks.judging.judge import JudgeStopped, chosen_judge
+from egost.tasks.judging.choose import chosen_judge, cost_increments
+from egost.tasks.judging.judge import JudgeStopped
 from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt
 from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import without_trained_on
@@ -157,7 +157,7 @@ def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]
             f"egost: {error} These routes are unscored; a saved run can be judged again: egost judge RUN"
         )
     generation = noted_generation(doc["world"], sample.id)
-    return {**as_metrics(sample, score, clip, generation), **account.increments(judge)}
+    return {**as_metrics(sample, score, clip, generation), **cost_increments(judge)}
 
 
 def _prompt(kwargs: dict[str, Any]) -> Prompt:

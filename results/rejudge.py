@@ -12,8 +12,7 @@ from typing import Any, cast
 
 from egost.results.run import Run, RunError
 from egost.tasks.cache import write_whole
-from egost.tasks.judging.judge import Judge, Judgement
-from egost.tasks.judging.noise import judge_noise
+from egost.tasks.judging.judge import Judge, Judgement, judge_noise
 from egost.tasks.provenance import judge_metadata
 from egost.tasks.sample import Sample, Way
 from egost.tasks.scoring.aggregates import count_with_reason, count_without_reason, mean_of_scored

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments
 from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
-from egost.tasks.judging.judge import chosen_judge
+from egost.tasks.judging.choose import chosen_judge
 from egost.training import TrainingError
 from egost.training.group_sampling import EngineSampler, GroupSampler, ServerSampler
 from egost.training.recipe import (

@@ -111,9 +111,8 @@ def questions(
 ) -> None:
     """Write the questions of the annotated clips; run it again to go on. Replies of a server are kept."""
     from egost.tasks.construction.costs import cost_of
-    from egost.tasks.construction.questions import write_questions
+    from egost.tasks.construction.questions import get_writer, write_questions
     from egost.tasks.construction.workfolder import WorkFolder
-    from egost.tasks.construction.writers import get_writer
 
     folder = WorkFolder(out)
     found = write_questions(folder, get_writer(writer, folder.writer_replies, seed), seed=seed)

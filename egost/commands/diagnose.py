@@ -90,7 +90,7 @@ def _run_controls(
     from egost.model_adapters.questions import choose_questions
     from egost.model_adapters.run_plan import plan_run
     from egost.results.diagnosis.controls import compare_controls, write_controls
-    from egost.tasks.judging.judge import chosen_judge
+    from egost.tasks.judging.choose import chosen_judge
     from egost.tasks.task_names import named_tasks
 
     named_tasks(options.tasks)  # A wrong name is to be told before a checkpoint is looked at.

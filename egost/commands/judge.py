@@ -31,7 +31,7 @@ def judge(
     report: Annotated[Path | None, typer.Option(help="With --check: write the report as JSON, too.")] = None,
 ) -> None:
     """Score a run's routes again with a judge, without the model; or check the judge itself."""
-    from egost.tasks.judging.judge import chosen_judge, get_judge
+    from egost.tasks.judging.choose import chosen_judge, get_judge
 
     if check == (run is not None):
         raise typer.BadParameter("name a run to be judged, or --check to have the judge itself checked")

@@ -32,12 +32,11 @@ def show(
 
     `egost run` writes it beside the results; of any other run of lmms-eval it is read from what was saved.
     """
-    from egost.model_adapters.api.api_spending import usd
     from egost.results.run import latest_run
     from egost.results.run_manifest import run_manifest
 
     found = latest_run(run)
-    manifest = run_manifest(found, usd)
+    manifest = run_manifest(found)
     if output is not None:
         manifest.write(output)
     if as_json:
@@ -52,10 +51,9 @@ def show(
 
 def write_manifest(run: Run) -> None:
     """Write a run's manifest beside its results."""
-    from egost.model_adapters.api.api_spending import usd
     from egost.results.run_manifest import manifest_file, run_manifest
 
-    run_manifest(run, usd).write(manifest_file(run))
+    run_manifest(run).write(manifest_file(run))
 
 
 def _lines(manifest: RunManifest) -> list[tuple[str, str]]:

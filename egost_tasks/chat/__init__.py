@@ -1,4 +1,4 @@
-"""One client for language models behind a server: pacing, retries, usage and prices.
+"""One client for language models behind a server: pacing, retries, usage, prices, and replies kept on disk.
 
-It knows no judge; judges, writers and adapters are its users.
+It knows no judge; judges, writers and adapters use `calls.Calls`, `client.ChatClient` and `structured.Asker`.
 """

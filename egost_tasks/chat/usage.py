@@ -1,4 +1,4 @@
-"""What a judge has done so far: calls, tokens, faults and price."""
+"""What asking a server has taken so far: calls, tokens, faults and price."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from egost.tasks.chat.prices import PRICES_OF, USD_PER_MILLION, price_usd
-from egost.tasks.judging.reading import Completion
+from egost.tasks.chat.prices import price_usd, prices_of, usd_per_million
+
+if TYPE_CHECKING:
+    # The readers of results need the account's form and none of what a client imports.
+    from egost.tasks.chat.reading import Completion
 
 
-@dataclass(frozen=True)
-class JudgeUsage:
-    """A judge's account of one process.
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """The account of one process.
 
-    judge: its name; asked: the model that was asked for; snapshots: the models that the server says have judged,
-        those of judgements from the cache included.
-    prompt, prompt_sha256: version and hash of the instructions.
+    asked: the model that was asked for; snapshots: the models that the server says have replied, those of replies
+        that were on the disk included.
     left_out: parameters that the server refused and that were therefore not sent, for example
         `response_format` (the reply is then read by the strict parser alone).
-    calls: HTTP requests that were sent; cached: judgements that were found on disk; judged: those made by calls.
-    retries: calls beyond the first for a judgement; faults: replies that were of no use, by kind.
-    failures: judgements given up, by reason; these are unscored.
-    tokens_in, tokens_out: as the server counted them. usd: their price, None where one of the snapshots is not
-        in the table, or, before the first reply, the model that was asked for; prices_of: the table's date.
-    wall_s: seconds in which at least one judgement was under way.
+    calls: HTTP requests that were sent; cached: answers that were found on disk.
+    retries: calls beyond the first for an answer; faults: replies that were of no use, by kind.
+    failures: questions given up, by reason.
+    tokens_in, tokens_out: as the server counted them. usd: their price, None where the price of one of the snapshots
+        is not known, or, before the first reply, that of the model that was asked for.
+    prices_of: where the prices are from. prices: US dollars for a million tokens in and out, by the snapshot.
+    wall_s: seconds in which at least one question was under way.
     """
 
-    judge: str
     asked: str
     snapshots: tuple[str, ...]
-    prompt: str
-    prompt_sha256: str
     left_out: tuple[str, ...]
     calls: int
-    judged: int
     cached: int
     retries: int
     faults: dict[str, int]
@@ -44,15 +44,17 @@ class JudgeUsage:
     tokens_out: int
     usd: float | None
     prices_of: str
+    prices: dict[str, tuple[float, float]]
     wall_s: float
 
 
 class Tally:
-    """Counts for one judge; safe in threads."""
+    """Counts what one user of a server does; safe in threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tokens: dict[str, tuple[int, int]] = {}
+        self._unpriced: list[Completion] = []
+        self._usd: dict[str, float | None] = {}
         self._seen: set[str] = set()
         self._left_out: list[str] = []
         self._counts: Counter[str] = Counter()
@@ -63,21 +65,21 @@ class Tally:
         self._wall_s = 0.0
 
     def begin(self) -> None:
-        """A judgement is under way."""
+        """A question is under way."""
         with self._lock:
             if self._under_way == 0:
                 self._since = time.monotonic()
             self._under_way += 1
 
     def end(self) -> None:
-        """A judgement is made, given up or stopped."""
+        """A question is answered, given up or stopped."""
         with self._lock:
             self._under_way -= 1
             if self._under_way == 0:
                 self._wall_s += time.monotonic() - self._since
 
     def called(self, again: bool) -> None:
-        """A request goes out; again: it is not the first for its judgement."""
+        """A request goes out; again: it is not the first for its question."""
         with self._lock:
             self._counts["calls"] += 1
             self._counts["retries"] += again
@@ -85,11 +87,9 @@ class Tally:
     def replied(self, completion: Completion) -> None:
         """A completion came back, readable or not."""
         with self._lock:
-            tokens_in, tokens_out = self._tokens.get(completion.snapshot, (0, 0))
-            self._tokens[completion.snapshot] = (
-                tokens_in + completion.tokens_in,
-                tokens_out + completion.tokens_out,
-            )
+            self._unpriced.append(completion)
+            self._counts["tokens_in"] += completion.tokens_in
+            self._counts["tokens_out"] += completion.tokens_out
 
     def fault(self, kind: str) -> None:
         """A call brought nothing of use."""
@@ -97,14 +97,14 @@ class Tally:
             self._faults[kind] += 1
 
     def failed(self, reason: str) -> None:
-        """A judgement was given up."""
+        """A question was given up."""
         with self._lock:
             self._failures[reason] += 1
 
-    def scored(self, snapshot: str, cached: bool) -> None:
-        """A judgement is there."""
+    def answered(self, snapshot: str, cached: bool) -> None:
+        """An answer is there. cached: it was found on disk."""
         with self._lock:
-            self._counts["cached" if cached else "judged"] += 1
+            self._counts["cached" if cached else "answered"] += 1
             self._seen.add(snapshot)
 
     def leave_out(self, parameter: str) -> bool:
@@ -121,29 +121,39 @@ class Tally:
         with self._lock:
             return tuple(self._left_out)
 
-    def usage(self, judge: str, asked: str, prompt: str, prompt_sha256: str) -> JudgeUsage:
-        """The account as it stands."""
+    @property
+    def n_answered(self) -> int:
+        """Answers that were made by calls."""
         with self._lock:
-            prices = [price_usd(snapshot, *tokens) for snapshot, tokens in self._tokens.items()]
-            known = [price for price in prices if price is not None]
-            priced = len(known) == len(prices) if prices else asked in USD_PER_MILLION
+            return self._counts["answered"]
+
+    def usage(self, asked: str) -> Usage:
+        """The account as it is now. asked: the model that is asked for."""
+        # Here and outside of the lock, since an event loop that counts must not wait for the library of prices.
+        asked_has_price = price_usd(asked, 0, 0) is not None
+        with self._lock:
+            replies, self._unpriced = self._unpriced, []
+        prices = [price_usd(reply.snapshot, reply.tokens_in, reply.tokens_out) for reply in replies]
+        with self._lock:
+            for reply, price in zip(replies, prices, strict=True):
+                before = self._usd.get(reply.snapshot, 0.0)
+                self._usd[reply.snapshot] = None if before is None or price is None else before + price
+            known = [usd for usd in self._usd.values() if usd is not None]
+            priced = len(known) == len(self._usd) if self._usd else asked_has_price
             running = time.monotonic() - self._since if self._under_way else 0.0
-            return JudgeUsage(
-                judge=judge,
+            return Usage(
                 asked=asked,
                 snapshots=tuple(sorted(self._seen)),
-                prompt=prompt,
-                prompt_sha256=prompt_sha256,
                 left_out=tuple(self._left_out),
                 calls=self._counts["calls"],
-                judged=self._counts["judged"],
                 cached=self._counts["cached"],
                 retries=self._counts["retries"],
                 faults=dict(self._faults),
                 failures=dict(self._failures),
-                tokens_in=sum(tokens[0] for tokens in self._tokens.values()),
-                tokens_out=sum(tokens[1] for tokens in self._tokens.values()),
+                tokens_in=self._counts["tokens_in"],
+                tokens_out=self._counts["tokens_out"],
                 usd=sum(known, 0.0) if priced else None,
-                prices_of=PRICES_OF,
+                prices_of=prices_of(),
+                prices={name: found for name in self._usd if (found := usd_per_million(name))},
                 wall_s=self._wall_s + running,
             )

@@ -149,7 +149,7 @@ def _judge(
     if judge is None:
         return {}
     # Here, since the client takes seconds to import and only a judge needs it.
-    from egost.tasks.chat.pacing import chosen_pacing
+    from egost.tasks.chat.calls import chosen_pacing
     from egost.tasks.chat.usage import Tally
     from egost.tasks.construction.openai_writer import find_endpoint
     from egost.tasks.construction.option_judge import judge_choices

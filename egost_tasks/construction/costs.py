@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egost.tasks.chat.prices import price_usd
+from egost.tasks.chat.reply_store import STORE, stored_bodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,11 @@ class Cost:
 
 def cost_of(folder: Path) -> Cost:
     """What all replies in a folder took, whichever process asked for them."""
-    replies = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    # Earlier versions kept each reply in a file of its own.
+    found = {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
+    }
+    replies = {**found, **stored_bodies(folder / STORE)}.values()
     prices = [price_usd(r["snapshot"], r["tokens_in"], r["tokens_out"]) for r in replies]
     known = [price for price in prices if price is not None]
     return Cost(

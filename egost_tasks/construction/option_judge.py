@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from egost.tasks.chat.asker import Role
+from egost.tasks.chat.calls import NoReply, Pacing
+from egost.tasks.chat.client import Role
 from egost.tasks.chat.endpoint import Endpoint
-from egost.tasks.chat.pacing import Pacing
-from egost.tasks.chat.structured_calls import Nonsense, Question, ask_all
+from egost.tasks.chat.structured import Answered, ask_all, object_form
 from egost.tasks.chat.usage import Tally
 from egost.tasks.construction.annotations import Annotation
 from egost.tasks.construction.drafts import Draft
-from egost.tasks.construction.openai_writer import load_step_prompt, object_form
+from egost.tasks.construction.openai_writer import kept_question, kept_replies, load_step_prompt, unwritten
 from egost.tasks.construction.option_checks import Finding
 from egost.tasks.construction.writers import Unwritten, WriterStopped
 from egost.tasks.sample import LETTERS
@@ -43,7 +43,8 @@ def judge_choices(
     form = object_form("right_options", {"right": letters, "why": {"type": "string"}})
     answers = ask_all(
         [
-            Question(
+            kept_question(
+                endpoint,
                 prompt.messages(_told(draft, annotations[draft.clip, draft.annotator])),
                 form,
                 functools.partial(_read, len(draft.options)),
@@ -51,16 +52,16 @@ def judge_choices(
             for draft in choices
         ],
         endpoint,
-        folder,
         _ROLE,
-        pacing=pacing,
+        kept_replies(folder),
+        pacing,
         tally=tally,
         doing="judging options",
     )
     findings, failed = {}, {}
     for draft, answer in zip(choices, answers, strict=True):
-        if isinstance(answer, Unwritten):
-            failed[draft.id] = answer
+        if not isinstance(answer, Answered):
+            failed[draft.id] = unwritten(answer)
             continue
         right, why = answer.content
         if right != {draft.answer}:
@@ -83,5 +84,5 @@ def _told(draft: Draft, annotation: Annotation) -> dict[str, Any]:
 def _read(options: int, reply: dict[str, Any]) -> tuple[frozenset[str], str]:
     right, why = reply.get("right"), reply.get("why")
     if not isinstance(right, list) or not all(letter in list(LETTERS[:options]) for letter in right):
-        raise Nonsense("no_letters", f"expected letters up to {LETTERS[options - 1]}, found {right!r:.100}")
+        raise NoReply("no_letters", f"expected letters up to {LETTERS[options - 1]}, found {right!r:.100}")
     return frozenset(right), why if isinstance(why, str) else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from egost.tasks.construction.workfolder import WorkFolder, write_lines, write_o
 from egost.tasks.construction.writers import (
     ChoiceRequest,
     LeftOut,
+    OfflineWriter,
     Unwritten,
     Writer,
     Written,
@@ -147,6 +149,20 @@ def write_questions(folder: WorkFolder, writer: Writer, *, seed: int = 0) -> Que
         }
         write_object(folder.writing, report)
     return Questions(tuple(drafts), tuple(left_out))
+
+
+def get_writer(spec: str, folder: Path, seed: int) -> Writer:
+    """The writer of a name: `offline`, or a server's (see `openai_writer.find_endpoint`).
+
+    folder: where a server's replies are kept. Raises WriterError and SettingError.
+    """
+    if spec == "offline":
+        return OfflineWriter(seed)
+    # Here, since the client takes seconds to import and the offline writer does without it.
+    from egost.tasks.chat.calls import chosen_pacing
+    from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
+
+    return OpenAIWriter(find_endpoint(spec, "--writer"), folder, chosen_pacing())
 
 
 def _used_annotations(folder: WorkFolder) -> tuple[list[Annotation], list[LeftOut]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -113,20 +112,6 @@ class OfflineWriter:
                 "no_distractor", "no rule makes a wrong option; annotate more clips, or ask a model."
             )
         return Written(request.truth, wrong)
-
-
-def get_writer(spec: str, folder: Path, seed: int) -> Writer:
-    """The writer of a name: `offline`, or a server's (see `openai_writer.find_endpoint`).
-
-    folder: where a server's replies are kept. Raises WriterError and JudgeError.
-    """
-    if spec == "offline":
-        return OfflineWriter(seed)
-    # Here, since the client takes seconds to import and the offline writer does without it.
-    from egost.tasks.chat.pacing import chosen_pacing
-    from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
-
-    return OpenAIWriter(find_endpoint(spec, "--writer"), folder, chosen_pacing())
 
 
 def request_rng(seed: int, *names: str) -> np.random.Generator:

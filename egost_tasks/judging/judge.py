@@ -1,6 +1,6 @@
-"""Judges of route descriptions: one function on a batch, behind which any judge can stand.
+"""What every judge of route descriptions takes and gives: a batch of items in, a verdict for each out.
 
-    judge = get_judge("offline")
+    judge = choose.get_judge("offline")
     [verdict] = judge([RouteItem("Part3/route_forward/17", question, reference, prediction, "forward")])
 
 A judge gives three whole numbers from 0 to 5 (paper, section 5.1 and figure 6), or says why it could not.
@@ -9,16 +9,14 @@ A failure is never a score.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from egost.tasks.chat.usage import Usage
 from egost.tasks.errors import EgostError
-from egost.tasks.sample import Way, World
-
-if TYPE_CHECKING:
-    from egost.tasks.chat.usage import JudgeUsage
+from egost.tasks.sample import Way
 
 BEST = 5
 """Highest score of each of the three aspects (paper, section 5.1)."""
@@ -53,8 +51,7 @@ class Judgement:
     empty: the prediction held no text, so that all three are 0 by rule.
     snapshot: the model that the judge's server says it is; empty for a judge without a server.
     repeats: where a sample is judged several times, (direction, landmark, semantic) of each judgement that could
-        be read. The first is the one above and counts; `egost.tasks.judging.noise` tells how far they
-        differ.
+        be read. The first is the one above and counts; `judge_noise` says how far they differ.
 
     Raises JudgeError when a score is not a whole number from 0 to 5.
     """
@@ -98,6 +95,19 @@ class JudgeFailure:
     judge: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class JudgeUsage(Usage):
+    """A judge's account of one process; its questions are judgements.
+
+    judge: its name. prompt, prompt_sha256: version and hash of the instructions. judged: judgements made by calls.
+    """
+
+    judge: str
+    prompt: str
+    prompt_sha256: str
+    judged: int
+
+
 class Judge(Protocol):
     """Scores a batch; the result has one entry for each item, in the order of the items."""
 
@@ -125,57 +135,43 @@ def judge_empty(item: RouteItem, judge: str) -> Judgement | None:
     return Judgement(item.sample_id, 0, 0, 0, "The prediction is empty.", judge, empty=True)
 
 
-def _offline() -> Judge:
-    from egost.tasks.judging.rubric import OfflineRubric
+@dataclass(frozen=True, slots=True)
+class JudgeNoise:
+    """A judge's own noise on a set of samples, all figures in percent points of the route score.
 
-    return OfflineRubric()
-
-
-JUDGES: dict[str, Callable[[], Judge]] = {"offline": _offline}
-"""The judges without a server, by the name that a user asks for."""
-
-SERVER_FORMS = "gpt-4o, gpt-SNAPSHOT, openai:MODEL@BASE_URL, azure:DEPLOYMENT@ENDPOINT"
-"""How a user names a judge behind a server (see `egost.tasks.chat.endpoint`)."""
-
-
-def chosen_judge(world: World, repeats: int | None = None) -> Judge:
-    """The judge that the environment's `EGOST_JUDGE` names; repeats: see `get_judge`.
-
-    The mini world falls back on `offline`, since its figures are no benchmark results.
-    Raises JudgeError when the benchmark has no judge, there is no such judge, or it lacks a key.
+    samples: how many have two judgements or more; the others say nothing of noise and are left out.
+    repeats: most judgements of a sample.
+    mean: mean over samples of each one's mean over its judgements.
+    sample_sd: standard deviation of the judgements of one sample (pooled over the samples).
+    run_sd: standard deviation of the task's figure from one run of the judge to the next, for these samples:
+        `sample_sd` divided by the root of their number.
+    same: share of samples whose judgements are all alike, 0 to 1.
     """
-    spec = os.environ.get("EGOST_JUDGE")
-    if not spec and world == "official":
-        raise JudgeError(
-            "No judge is chosen for the route descriptions. Set EGOST_JUDGE=gpt-4o and OPENAI_API_KEY for the paper's "
-            f"judge, EGOST_JUDGE=offline for scores by rules (no key, no network), or one of {SERVER_FORMS}."
-        )
-    return get_judge(spec or "offline", repeats)
+
+    samples: int
+    repeats: int
+    mean: float
+    sample_sd: float
+    run_sd: float
+    same: float
 
 
-def get_judge(spec: str, repeats: int | None = None) -> Judge:
-    """The judge of a name; the same name gives the same judge within a process.
-
-    spec: a name of `JUDGES` or one of `SERVER_FORMS`, with `+compat` behind it for the reference code's form of
-        reply.
-    repeats: judgements for each sample; None takes `EGOST_JUDGE_REPEATS`, or 1. Rules give the same judgement
-        each time, so that a judge without a server takes no notice.
-    Raises JudgeError when there is no such judge or it lacks a key.
-    """
-    if spec in JUDGES:
-        return JUDGES[spec]()
-    if spec.startswith(("gpt-", "openai:", "azure:")):
-        from egost.tasks.judging.openai_judge import shared_judge
-
-        return shared_judge(spec, _chosen_repeats() if repeats is None else repeats)
-    told = "of that form" if "@" in spec else repr(spec)
-    raise JudgeError(
-        f"No judge {told}. EGOST_JUDGE or --judge is one of: {', '.join(sorted(JUDGES))}, {SERVER_FORMS}."
+def judge_noise(judgements: Sequence[Judgement]) -> JudgeNoise | None:
+    """The noise that repeated judgements show; None where no sample has two."""
+    percents = [
+        [sum(triple) / 3 * 100 / BEST for triple in judgement.repeats]
+        for judgement in judgements
+        if len(judgement.repeats) > 1
+    ]
+    if not percents:
+        return None
+    squares = sum((len(p) - 1) * statistics.variance(p) for p in percents)
+    sample_sd = (squares / sum(len(p) - 1 for p in percents)) ** 0.5
+    return JudgeNoise(
+        samples=len(percents),
+        repeats=max(len(p) for p in percents),
+        mean=statistics.fmean(statistics.fmean(p) for p in percents),
+        sample_sd=sample_sd,
+        run_sd=sample_sd / len(percents) ** 0.5,
+        same=statistics.fmean(len(set(j.repeats)) == 1 for j in judgements if len(j.repeats) > 1),
     )
-
-
-def _chosen_repeats() -> int:
-    asked = os.environ.get("EGOST_JUDGE_REPEATS") or "1"
-    if not asked.isdecimal() or int(asked) < 1:
-        raise JudgeError(f"EGOST_JUDGE_REPEATS is {asked!r}; expected a whole number from 1 on.")
-    return int(asked)

@@ -1,80 +1,82 @@
 """GPT-4o, or any model behind the chat-completions interface, as a judge.
 
-    judge = OpenAIJudge(parse_endpoint("gpt-4o"))
-    judge.start(items)          # returns at once; the judging goes on in the background
-    verdicts = judge(items)     # waits; finds what is under way or done
-
-The calls run in an event loop of their own in a background thread, so that one judge serves several threads.
+judge = OpenAIJudge(parse_endpoint("gpt-4o"))
+judge.start(items)          # returns at once; the judging goes on in the background
+verdicts = judge(items)     # waits; finds what is under way or done
 """
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import hashlib
 import json
 import os
+import sqlite3
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, wait
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 from egost.tasks.cache import cache_root
-from egost.tasks.chat.asker import MAX_TOKENS, SCORES_SCHEMA, SEED, Asker
+from egost.tasks.chat.calls import Pacing, chosen_pacing
+from egost.tasks.chat.client import Role
 from egost.tasks.chat.endpoint import Endpoint, parse_endpoint
-from egost.tasks.chat.paced_calls import NoReply
-from egost.tasks.chat.pacing import Pacing, chosen_pacing
-from egost.tasks.chat.usage import JudgeUsage, Tally
-from egost.tasks.errors import CacheError
+from egost.tasks.chat.reading import Completion
+from egost.tasks.chat.reply_store import Body
+from egost.tasks.chat.structured import MAX_TOKENS, SEED, Answered, Asker, Question, Unanswered, reply_store
+from egost.tasks.chat.usage import Tally
 from egost.tasks.judging.judge import (
     JudgeError,
     JudgeFailure,
     Judgement,
     JudgeStopped,
+    JudgeUsage,
     RouteItem,
     judge_empty,
 )
-from egost.tasks.judging.judgement_cache import JudgementCache, Kept
-from egost.tasks.judging.prompt import COMPAT, STRICT, load_judge_prompt
-from egost.tasks.judging.reading import Unreadable, read_scores
+from egost.tasks.judging.prompt import (
+    ASPECTS,
+    COMPAT,
+    COMPAT_KEYS,
+    SCORES_FORM,
+    STRICT,
+    Scores,
+    load_judge_prompt,
+    read_scores,
+)
 
-_POLL_S = 0.2
-_AHEAD = 2
-"""Judgements under way for each call at once, so that one that waits to try again leaves no lane idle."""
-
+_ROLE = Role("The judge", "What was judged is kept", "EGOST_JUDGE or --judge", JudgeStopped)
 
 STAYS_STOPPED_S = 60.0
 """How long `shared_judge` keeps a judge that has stopped. A run asks for it sample by sample, and a new one each time
 would call a server that refuses 32 times for each of 1,578 samples; a process that lives on may try again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    reason: str
-    text: str
-
-
-_Verdict = Kept | _Failed
+_Verdict = Answered[Scores] | Unanswered
 
 
 class OpenAIJudge:
     """A judge behind the chat-completions interface.
 
-    endpoint: see `parse_endpoint`. repeats: judgements for each item, each with a seed of its own; the first one
-    counts, all stand in `Judgement.repeats`. folder: where judgements are kept, `judge` in the cache by default.
-    tally: an account that goes on, a new one by default.
+    endpoint: see `parse_endpoint`. compat: asks for the reference code's form of reply. repeats: judgements for each
+    item, each with a seed of its own; the first one counts, all are in `Judgement.repeats`. folder: where replies are
+    kept, `judge` in the cache by default. tally: an account that goes on, a new one by default.
 
-    Raises JudgeError when the key is missing or repeats is below 1, CacheError when the folder cannot be used.
+    Raises JudgeError when repeats is below 1, SettingError when the key is missing, CacheError when the folder cannot
+    be used.
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
         *,
+        compat: bool = False,
         repeats: int = 1,
         pacing: Pacing | None = None,
         folder: Path | None = None,
@@ -84,22 +86,15 @@ class OpenAIJudge:
             raise JudgeError(
                 f"A judge cannot repeat {repeats} times; expected 1 or more judgements a sample."
             )
+        folder = folder or cache_root() / "judge"
         self._pacing = pacing or Pacing()
         self._endpoint, self._repeats = endpoint, repeats
-        self._prompt = load_judge_prompt(COMPAT if endpoint.compat else STRICT)
-        self._form = SCORES_SCHEMA if self._prompt.reply == "json" else None
-        self.tally = tally or Tally()
-        self._asker = Asker(endpoint, self._pacing, self.tally)
-        self._cache = JudgementCache(folder or cache_root() / "judge", self._pacing.lease_s)
-        self._admitted = asyncio.Semaphore(_AHEAD * self._pacing.concurrency)
+        self._prompt = load_judge_prompt(COMPAT if compat else STRICT)
+        self._form = SCORES_FORM if self._prompt.reply == "json" else None
+        older = partial(_older, folder / "judgements.sqlite", compat)
+        self._asker = Asker(endpoint, _ROLE, reply_store(folder, older), self._pacing, tally)
         self._lock = threading.Lock()
-        self._closed = False
         self._verdicts: dict[str, Future[_Verdict]] = {}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="egost-judge", daemon=True)
-        self._thread.start()
-        self._beat = self._in_loop(self._keep_claims())
-        atexit.register(self.close)
 
     @property
     def name(self) -> str:
@@ -109,7 +104,20 @@ class OpenAIJudge:
     @property
     def usage(self) -> JudgeUsage:
         """What this process has asked for so far; may be read at any time."""
-        return self.tally.usage(self.name, self._endpoint.model, self._prompt.label, self._prompt.sha256)
+        tally, prompt = self._asker.tally, self._prompt
+        used = tally.usage(self._endpoint.model)
+        return JudgeUsage(
+            judge=self.name,
+            prompt=prompt.label,
+            prompt_sha256=prompt.sha256,
+            judged=tally.n_answered,
+            **vars(used),
+        )
+
+    @property
+    def tally(self) -> Tally:
+        """The account, for a judge that follows this one."""
+        return self._asker.tally
 
     def stopped_for(self, seconds: float) -> bool:
         """Whether the judging ended for good, at least so long ago."""
@@ -138,16 +146,7 @@ class OpenAIJudge:
 
     def close(self) -> None:
         """End the judging; whoever waits for it, or asks afterwards for what is not judged, gets JudgeStopped."""
-        atexit.unregister(self.close)
-        with self._lock:
-            if self._closed or not self._thread.is_alive():
-                return
-            self._closed = True
-        asyncio.run_coroutine_threadsafe(self._shut(), self._loop)
-        self._thread.join(timeout=5)
-        if not self._thread.is_alive():
-            self._loop.close()
-            self._cache.close()
+        self._asker.close()
 
     def _verdict(self, item: RouteItem, futures: Sequence[Future[_Verdict]]) -> Judgement | JudgeFailure:
         if not item.reference.strip():
@@ -157,16 +156,16 @@ class OpenAIJudge:
         try:
             first = futures[0].result()
         except CancelledError:
-            raise self._closing() from None
-        if isinstance(first, _Failed):
+            raise self._asker.calls.closing() from None
+        if isinstance(first, Unanswered):
             return JudgeFailure(item.sample_id, first.reason, first.text, self.name)
-        # The first one counts: it stands although the judging was stopped before the others were made.
-        found = [first, *(other for other in map(_settled, futures[1:]) if isinstance(other, Kept))]
-        triples = tuple((k.scores.direction, k.scores.landmark, k.scores.semantic) for k in found)
+        # The first one counts: it counts although the judging was stopped before the others were made.
+        found = [first, *(other for other in map(_settled, futures[1:]) if isinstance(other, Answered))]
+        triples = tuple((a.content.direction, a.content.landmark, a.content.semantic) for a in found)
         return Judgement(
             item.sample_id,
             *triples[0],
-            first.scores.reasons,
+            first.content.reasons,
             self.name,
             snapshot=first.snapshot,
             repeats=triples if self._repeats > 1 else (),
@@ -177,11 +176,7 @@ class OpenAIJudge:
         with self._lock:
             for repeat, key in enumerate(keys):
                 if key not in self._verdicts:
-                    if self._closed:
-                        raise self._closing()
-                    self.tally.begin()
-                    self._verdicts[key] = self._in_loop(self._judge(key, item, repeat))
-                    self._verdicts[key].add_done_callback(lambda _: self.tally.end())
+                    self._verdicts[key] = self._asker.submit(self._question(key, item, repeat))
             return [self._verdicts[key] for key in keys]
 
     def _forget_failures(self, items: Sequence[RouteItem]) -> None:
@@ -190,8 +185,17 @@ class OpenAIJudge:
             for item in items:
                 for repeat in range(self._repeats):
                     future = self._verdicts.get(self._key(item, repeat))
-                    if future and isinstance(_settled(future), _Failed):
+                    if future and isinstance(_settled(future), Unanswered):
                         self._verdicts.pop(self._key(item, repeat))
+
+    def _question(self, key: str, item: RouteItem, repeat: int) -> Question[Scores]:
+        return Question(
+            key=lambda ask: key,
+            messages=lambda: self._prompt.messages(item),
+            form=self._form,
+            read=lambda completion: read_scores(completion, self._prompt.reply),
+            seed=SEED + repeat * self._pacing.asks,
+        )
 
     def _key(self, item: RouteItem, repeat: int) -> str:
         parts: list[Any] = [
@@ -206,79 +210,6 @@ class OpenAIJudge:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def _in_loop(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    async def _judge(self, key: str, item: RouteItem, repeat: int) -> _Verdict:
-        try:
-            while True:
-                async with self._admitted:
-                    if kept := self._cache.get(key):
-                        self.tally.scored(kept.snapshot, cached=True)
-                        return kept
-                    self._asker.calls.check()
-                    if self._cache.claim(key):
-                        try:
-                            return await self._ask(key, item, repeat)
-                        finally:
-                            self._cache.release(key)
-                await self._asker.calls.sleep(_POLL_S)
-        except CacheError as error:
-            self._asker.calls.stop(error)
-            raise
-        except JudgeStopped:
-            raise
-        except Exception as error:
-            # Its text may hold the key.
-            kind = type(error).__name__
-        # Outside of the handler, so that the exception is not kept as this one's context.
-        why = JudgeStopped(
-            f"The judge {self._endpoint.label} ended with an unexpected {kind}. What was judged is kept."
-        )
-        self._asker.calls.stop(why)
-        raise why
-
-    def _closing(self) -> JudgeStopped:
-        return JudgeStopped(f"The judge {self._endpoint.label} was closed. What was judged is kept.")
-
-    async def _ask(self, key: str, item: RouteItem, repeat: int) -> _Verdict:
-        failed = _Failed("", "")
-        for ask in range(self._pacing.asks):
-            try:
-                # Another seed each time: the same one would bring the same unreadable reply.
-                seed = SEED + repeat * self._pacing.asks + ask
-                completion = await self._asker.ask(self._prompt.messages(item), seed, ask > 0, self._form)
-            except NoReply as error:
-                failed = _Failed(error.reason, str(error))
-                break
-            read = read_scores(completion, self._prompt.reply)
-            if not isinstance(read, Unreadable):
-                kept = Kept(read, completion.snapshot, self.tally.left_out)
-                self._cache.keep(key, self.name, kept)
-                self.tally.scored(kept.snapshot, cached=False)
-                return kept
-            self.tally.fault(read.reason)
-            failed = _Failed(read.reason, read.text)
-        self.tally.failed(failed.reason)
-        return failed
-
-    async def _keep_claims(self) -> None:
-        try:
-            while True:
-                await asyncio.sleep(self._pacing.lease_s / 3)
-                self._cache.renew()
-        except CacheError as error:
-            self._asker.calls.stop(error)
-
-    async def _shut(self) -> None:
-        self._asker.calls.stop(self._closing())
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._asker.close()
-        self._loop.call_soon(self._loop.stop)
-
 
 def _has_texts(item: RouteItem) -> bool:
     return bool(item.prediction.strip() and item.reference.strip())
@@ -289,6 +220,36 @@ def _settled(future: Future[_Verdict]) -> _Verdict | None:
     if not future.done() or future.cancelled() or future.exception():
         return None
     return future.result()
+
+
+def _older(path: Path, compat: bool, key: str) -> Body | None:
+    """A judgement of versions that kept scores and not replies, as a reply that says the same."""
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            row = db.execute(
+                "SELECT direction, landmark, semantic, reasons, snapshot FROM judgements WHERE key = ?",
+                (key,),
+            ).fetchone()
+    except sqlite3.Error as error:
+        _say_unreadable(path, str(error))
+        return None
+    if row is None:
+        return None
+    *scores, reasons, snapshot = row
+    said: dict[str, Any] = dict(zip(COMPAT_KEYS if compat else ASPECTS, scores, strict=True))
+    # The reasons are one text that begins with an aspect; read again, it is the same text.
+    aspect, _, reason = reasons.partition(": ")
+    if reason:
+        said[f"{aspect}_reason"] = reason
+    text = str(said) if compat else json.dumps(said)
+    return asdict(Completion(text, "", "stop", snapshot, 0, 0))
+
+
+@cache
+def _say_unreadable(path: Path, why: str) -> None:
+    logger.warning(f"egost: {path} cannot be read ({why}); the judgements in it are asked for again.")
 
 
 _shared: dict[tuple[Any, ...], OpenAIJudge] = {}
@@ -308,8 +269,14 @@ def shared_judge(spec: str, repeats: int) -> OpenAIJudge:
             if judge is not None:
                 judge.close()
                 tally = judge.tally
+            name = spec.removesuffix("+compat")
             judge = OpenAIJudge(
-                parse_endpoint(spec), repeats=repeats, pacing=settings[2], folder=settings[3], tally=tally
+                parse_endpoint(name),
+                compat=name != spec,
+                repeats=repeats,
+                pacing=settings[2],
+                folder=settings[3],
+                tally=tally,
             )
             _shared[settings] = judge
         return judge

@@ -1,4 +1,4 @@
-"""What the judge is told: instructions with a version, kept as data, and the fence round what it grades.
+"""What a judge behind a server is asked, and how its reply is read: versioned instructions, and scores or none.
 
 The rubric is the paper's (section 5.1, figure 6): direction, landmark, semantic and logic, each a whole number
 from 0 to 5. The wording is this project's own.
@@ -7,20 +7,41 @@ from 0 to 5. The wording is this project's own.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
-from openai.types.chat import ChatCompletionSystemMessageParam, ChatCompletionUserMessageParam
 
-from egost.tasks.judging.judge import RouteItem
+from egost.tasks.chat.calls import NoReply
+from egost.tasks.chat.client import Message
+from egost.tasks.chat.reading import Completion, encodable, whole_text
+from egost.tasks.chat.structured import object_form
+from egost.tasks.judging.judge import BEST, RouteItem
 from egost.tasks.prompts.versioned_prompt import VersionedPrompt
 from egost.tasks.sample import Way
 
 ReplyForm = Literal["json", "dictionary"]
-Message = ChatCompletionSystemMessageParam | ChatCompletionUserMessageParam
+
+ASPECTS = ("direction", "landmark", "semantic")
+COMPAT_KEYS = ("direction", "landmark", "semantic and logic")
+
+SCORES_FORM = object_form(
+    "route_scores",
+    {
+        key: form
+        for aspect in ASPECTS
+        for key, form in (
+            (f"{aspect}_reason", {"type": "string"}),
+            (aspect, {"type": "integer", "enum": [0, 1, 2, 3, 4, 5]}),
+        )
+    },
+)
+"""The `response_format` of a reply in JSON: for each aspect a reason, then the score."""
 
 STRICT, COMPAT = "route-judge-1", "route-judge-compat-1"
 
@@ -28,6 +49,10 @@ _WAY_WORDS: dict[Way, str] = {
     "forward": "forward: from point A to point B",
     "reverse": "in reverse: from point B to point A",
 }
+
+_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
+_DICTIONARY = re.compile(r"\{[^{}]*\}")
+_PAIR = re.compile(r"""\s*(?P<quote>['"])(?P<key>[^'"]*)(?P=quote)\s*:\s*(?P<value>-?\d{1,9})\s*""")
 
 
 class JudgePrompt(VersionedPrompt):
@@ -69,13 +94,68 @@ def fence_code(prompt_sha256: str, item: RouteItem) -> str:
         attempt += 1
 
 
-def encodable(text: str) -> str:
-    """The text with `?` for half a surrogate pair, which a tokenizer can leave at an end and which has no UTF-8."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 @cache
 def load_judge_prompt(label: str) -> JudgePrompt:
     """The shipped prompt of a label, `STRICT` or `COMPAT`."""
     text = Path(__file__).with_name(f"{label}.yaml").read_text(encoding="utf-8")
     return JudgePrompt.model_validate(yaml.safe_load(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Three whole numbers from 0 to 5 and what the judge based them on."""
+
+    direction: int
+    landmark: int
+    semantic: int
+    reasons: str
+
+
+def read_scores(completion: Completion, form: ReplyForm) -> Scores:
+    """The scores that a completion holds in the form that its prompt asked for.
+
+    Raises NoReply with `refusal`, `content_filter`, `truncated`, `empty_reply`, `no_object` (not one object in the
+    right form) or `bad_scores` (a score is missing, or no whole number from 0 to 5).
+    """
+    text = whole_text(completion).strip()
+    if not text:
+        raise NoReply("empty_reply", "")
+    try:
+        found = _json_object(text) if form == "json" else _dictionary(text)
+    except (ValueError, RecursionError):
+        raise NoReply("no_object", text) from None
+    keys = ASPECTS if form == "json" else COMPAT_KEYS
+    scores = [score for key in keys if (score := _whole(found.get(key))) is not None]
+    if len(scores) != len(keys):
+        raise NoReply("bad_scores", text)
+    said = ((aspect, found.get(f"{aspect}_reason")) for aspect in ASPECTS)
+    reasons = "; ".join(f"{aspect}: {why.strip()}" for aspect, why in said if isinstance(why, str))
+    return Scores(scores[0], scores[1], scores[2], encodable(reasons))
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= BEST else None
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    fenced = _FENCE.fullmatch(text)
+    found = json.loads(fenced[1] if fenced else text, object_pairs_hook=_without_doubles)
+    if not isinstance(found, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - one kind of error for every other form
+    return found
+
+
+def _dictionary(text: str) -> dict[str, Any]:
+    """The one flat dictionary of a reply, with keys in either kind of quotes and whole numbers."""
+    [body] = _DICTIONARY.findall(text)
+    pairs = [_PAIR.fullmatch(part) for part in body[1:-1].rstrip(" ,\n").split(",")]
+    if None in pairs:
+        raise ValueError("not a dictionary of whole numbers")
+    return _without_doubles([(pair["key"], int(pair["value"])) for pair in pairs if pair])
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found

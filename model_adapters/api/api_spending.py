@@ -5,32 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from egost.model_adapters.engine import AdapterError
-from egost.tasks.chat.prices import PRICES_OF, price_usd
-
-CLOSED_PRICES_OF = "2026-03"
-"""The month of the prices below: the makers' list prices as public pages give them, for prompts of up to 200,000
-tokens, without any discount."""
-
-USD_PER_MILLION: dict[str, tuple[float, float]] = {
-    "o1-2024-12-17": (15.00, 60.00),
-    "o3-2025-04-16": (2.00, 8.00),
-    "o4-mini-2025-04-16": (1.10, 4.40),
-    "gemini-2.0-flash": (0.10, 0.40),
-    "gemini-2.0-flash-001": (0.10, 0.40),
-    "gemini-2.5-flash": (0.30, 2.50),
-    "gemini-2.5-flash-lite": (0.10, 0.40),
-    "gemini-2.5-pro": (1.25, 10.00),
-}
-"""US dollars for a million tokens in and a million tokens out (hidden reasoning included), by the snapshot that
-an API reports; the models of the judge's own table are not repeated."""
-
-
-def usd(snapshot: str, tokens_in: int, tokens_out: int) -> float | None:
-    """US dollars for so many tokens; None where no table knows the snapshot."""
-    if snapshot in USD_PER_MILLION:
-        price_in, price_out = USD_PER_MILLION[snapshot]
-        return (tokens_in * price_in + tokens_out * price_out) / 1e6
-    return price_usd(snapshot, tokens_in, tokens_out)
+from egost.tasks.chat.prices import price_usd, prices_of
 
 
 @dataclass(frozen=True)
@@ -50,10 +25,12 @@ class Spending:
     """
 
     def __init__(self, model: str, max_usd: float | None) -> None:
-        if max_usd is not None and usd(model, 0, 0) is None:
+        # Asked for in any case: the first price takes a second, which no call under way must wait for.
+        has_price = price_usd(model, 0, 0) is not None
+        if max_usd is not None and not has_price:
             raise AdapterError(
-                f"max_usd={max_usd} cannot be kept: no price of '{model}' is known. Name a dated snapshot (known are "
-                f"the prices of gpt-4o-2024-08-06, {', '.join(USD_PER_MILLION)} and others), or leave max_usd out."
+                f"max_usd={max_usd} cannot be kept: no price of '{model}' is known ({prices_of()}). Name one of "
+                "`egost models`, for example gpt-4o-2024-08-06 or gemini-3.5-flash, or leave max_usd out."
             )
         if max_usd is not None and max_usd <= 0:
             raise AdapterError(f"max_usd={max_usd} allows no call at all; expected US dollars above 0.")
@@ -81,7 +58,7 @@ class Spending:
             )
         # A prompt is its frames, always the same number of tokens, and a text of at most a token a byte.
         frames = bound.frame_tokens if self._most_in is None else self._most_in
-        most = usd(self._model, frames + bound.text_tokens, bound.reply_tokens) or 0.0
+        most = price_usd(self._model, frames + bound.text_tokens, bound.reply_tokens) or 0.0
         if self._spent + sum(self._held) + most <= self._max_usd:
             self._held.append(most)
             return most
@@ -103,7 +80,7 @@ class Spending:
         self._tokens_in += tokens_in
         self._tokens_out += tokens_out
         self._most_in = max(self._most_in or 0, tokens_in)
-        if (cost := usd(snapshot, tokens_in, tokens_out)) is None:
+        if (cost := price_usd(snapshot, tokens_in, tokens_out)) is None:
             self._unpriced.add(snapshot)
         else:
             self._spent += cost
@@ -119,7 +96,7 @@ class Spending:
         if self._unpriced:
             cost = f"price of {', '.join(sorted(self._unpriced))} unknown"
         else:
-            cost = f"{self._spent:.4f} USD at list prices ({PRICES_OF}, {CLOSED_PRICES_OF})"
+            cost = f"{self._spent:.4f} USD at list prices ({prices_of()})"
         return (
             f"{self._model}: {self._calls} calls ({self._again} of them repeated), {self._tokens_in} tokens in, "
             f"{self._tokens_out} out, {cost}"

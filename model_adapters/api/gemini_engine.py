@@ -15,9 +15,9 @@ from egost.model_adapters.api.api_frames import FRAME_SETTINGS, check_chosen_pro
 from egost.model_adapters.api.api_spending import CallBound, Spending
 from egost.model_adapters.api.gemini_replies import EMPTY_BODY, Place, gemini_fault, read_reply
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
+from egost.tasks.chat.calls import Faulted
 from egost.tasks.chat.endpoint import is_this_machine
-from egost.tasks.chat.faults import redacted
-from egost.tasks.chat.paced_calls import Faulted
+from egost.tasks.chat.reading import redacted
 from egost.tasks.clips.protocols import N_FRAMES
 
 if TYPE_CHECKING:

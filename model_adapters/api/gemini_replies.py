@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from egost.model_adapters.api.api_calls import Called, bare_failure
 from egost.model_adapters.engine import Failure, Reply
-from egost.tasks.chat.faults import Fault, retry_after
+from egost.tasks.chat.calls import Fault
+from egost.tasks.chat.client import retry_after
 
 if TYPE_CHECKING:
     from google.genai import errors, types

@@ -10,26 +10,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-import openai
-
 from egost.model_adapters.api.api_calls import (
     DEFAULT_PACING,
     Called,
     answer_all,
     bare_failure,
     pacing_of,
-    wording,
 )
 from egost.model_adapters.api.api_endpoint import OTHER_KEY, check_url
 from egost.model_adapters.api.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
 from egost.model_adapters.api.api_spending import CallBound, Spending
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
-from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, find_key, open_client
-from egost.tasks.chat.faults import fault_of, redacted, remedy
-from egost.tasks.chat.paced_calls import Faulted
+from egost.tasks.chat.calls import Faulted
+from egost.tasks.chat.client import ChatClient, Role
+from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, find_key
+from egost.tasks.chat.reading import Completion
 from egost.tasks.clips.protocols import N_FRAMES
-from egost.tasks.judging.judge import JudgeError
-from egost.tasks.judging.reading import BrokenBody, Completion, read_completion
+from egost.tasks.errors import SettingError
 
 Detail = Literal["low", "high", "auto"]
 
@@ -46,7 +43,6 @@ MOST_STOPS = 4
 _TEXT_ONLY = re.compile(r"o3-mini|o1-mini|o1-preview")
 _REASONING = re.compile(r"o\d|gpt-5(?!.*chat)")
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}$")
-_CHOSEN_BY = "model= in --model_args"
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,9 @@ class OpenAIEngine:
             draw=seed,
         )
         self._endpoint = _endpoint(model, base_url, azure_endpoint)
-        self._key = _key(self._endpoint)
+        _check_key(self._endpoint)
+        who = f"{model} at {self._endpoint.url}"
+        self._role = Role(who, "What was answered is kept", "model= in --model_args", AdapterError)
         self.pacing = pacing_of(concurrency, timeout_s)
         self.spending = Spending(model, max_usd)
 
@@ -142,13 +140,8 @@ class OpenAIEngine:
         """Answer all asks, several at once; see `Engine.answer`."""
         for arguments in {ask.arguments for ask in asks}:
             self._check(arguments)
-        endpoint = self._endpoint
-        who = wording(f"{endpoint.model} at {endpoint.url}", endpoint.url, remedy(400, endpoint, _CHOSEN_BY))
-
-        def open_api() -> _ChatApi:
-            return _ChatApi(endpoint, self._key, self._settings, self.pacing.timeout_s)
-
-        return answer_all(asks, open_api, who, self.pacing, self.spending)
+        api = _ChatApi(self._endpoint, self._role, self._settings, self.pacing.timeout_s)
+        return answer_all(asks, lambda: api, api.wording, self.pacing, self.spending)
 
     def close(self) -> None:
         """Nothing is held between calls of `answer`."""
@@ -169,12 +162,10 @@ class OpenAIEngine:
 class _ChatApi:
     """An `Api` of the chat-completions interface."""
 
-    def __init__(
-        self, endpoint: Endpoint, key: str | None, settings: OpenAISettings, timeout_s: float
-    ) -> None:
-        self._endpoint, self._key = endpoint, key
-        self._settings, self._timeout_s = settings, timeout_s
-        self._client = open_client(endpoint, key, timeout_s)
+    def __init__(self, endpoint: Endpoint, role: Role, settings: OpenAISettings, timeout_s: float) -> None:
+        self._settings = settings
+        self._client = ChatClient(endpoint, role, timeout_s)
+        self.wording = replace(self._client.wording, who=role.who)
 
     def bound(self, ask: Ask) -> CallBound:
         return CallBound(
@@ -184,14 +175,11 @@ class _ChatApi:
         )
 
     async def call(self, ask: Ask) -> Called:
-        parameters = {**self._parameters(ask), "messages": [await asyncio.to_thread(self._message, ask)]}
+        message = await asyncio.to_thread(self._message, ask)
         try:
-            completion = await asyncio.wait_for(self._send(parameters), self._timeout_s)
-        except (TimeoutError, openai.APIError, BrokenBody) as error:
-            # The exception holds the request with its key: it ends here.
-            fault = fault_of(error, self._endpoint, frozenset(parameters), _CHOSEN_BY)
-        else:
-            return _called(completion)
+            return _called(await self._client.call([message], self._parameters(ask)))
+        except Faulted as error:
+            fault = error.fault
         if fault.action == "without":
             hint = (
                 "it is too old for this adapter; ask it by --model egost_server if vLLM serves it"
@@ -201,15 +189,10 @@ class _ChatApi:
             fault = replace(
                 fault, action="stop", text=f"{fault.text}. It does not take {fault.parameter}: {hint}."
             )
-        raise Faulted(replace(fault, text=redacted(fault.text, self._key)))
+        raise Faulted(fault)
 
     async def close(self) -> None:
         await self._client.close()
-
-    async def _send(self, parameters: dict[str, Any]) -> Completion:
-        # The body is read here and not by the client, which takes any body for a completion.
-        reply = await self._client.chat.completions.with_raw_response.create(**parameters)
-        return read_completion(reply.text, lambda text: redacted(text, self._key))
 
     def _room(self, ask: Ask) -> int:
         hidden = self._settings.reasoning_room if self._settings.reasoning else 0
@@ -217,7 +200,7 @@ class _ChatApi:
 
     def _parameters(self, ask: Ask) -> dict[str, Any]:
         arguments, settings = ask.arguments, self._settings
-        parameters: dict[str, Any] = {"model": self._endpoint.model, "max_completion_tokens": self._room(ask)}
+        parameters: dict[str, Any] = {"max_completion_tokens": self._room(ask)}
         if settings.reasoning:
             chosen: dict[str, Any] = {"reasoning_effort": settings.reasoning_effort}
         else:
@@ -270,10 +253,10 @@ def _endpoint(model: str, base_url: str | None, azure_endpoint: str | None) -> E
         raise AdapterError("base_url and azure_endpoint name two servers; give one of them in --model_args.")
     url = (azure_endpoint or base_url or OPENAI_URL).rstrip("/")
     check_url(url, "AZURE_OPENAI_API_KEY" if azure_endpoint else OTHER_KEY)
-    return Endpoint("azure" if azure_endpoint else "openai", model, url, compat=False, other_key=OTHER_KEY)
+    return Endpoint("azure" if azure_endpoint else "openai", model, url, other_key=OTHER_KEY)
 
 
-def _key(endpoint: Endpoint) -> str | None:
+def _check_key(endpoint: Endpoint) -> None:
     name = endpoint.key_name
     if endpoint.needs_key and not os.environ.get(name, "").strip():
         raise AdapterError(
@@ -281,6 +264,6 @@ def _key(endpoint: Endpoint) -> str | None:
             "server of your own."
         )
     try:
-        return find_key(endpoint)
-    except JudgeError as error:
+        find_key(endpoint)
+    except SettingError as error:
         raise AdapterError(str(error)) from error

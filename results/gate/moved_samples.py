@@ -9,7 +9,8 @@ from typing import Literal, get_args
 from egost.results.gate.baseline import Baseline, is_whole, wording
 from egost.results.gate.recount import same_figure
 from egost.results.records import SampleRecord
-from egost.tasks.judging.judge import JUDGES, JudgeFailure, Judgement, get_judge
+from egost.tasks.judging.choose import JUDGES, get_judge
+from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.scoring.scores import Response, Score, score_choice, score_route
 
 Stage = Literal["data", "frames", "prompt", "model", "scoring", "aggregation"]

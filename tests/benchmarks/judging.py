@@ -22,8 +22,8 @@ from lmms_eval.llm_judge.factory import ProviderFactory
 from rich.console import Console
 from rich.table import Table
 
+from egost.tasks.chat.calls import DEFAULT_CONCURRENCY, Pacing
 from egost.tasks.chat.endpoint import parse_endpoint
-from egost.tasks.chat.pacing import DEFAULT_CONCURRENCY, Pacing
 from egost.tasks.judging.judge import RouteItem
 from egost.tasks.judging.openai_judge import OpenAIJudge
 from egost.tasks.judging.prompt import STRICT, load_judge_prompt

@@ -8,7 +8,7 @@ from typing import Any
 
 from judge_server import Ask
 
-from egost.tasks.chat.pacing import Pacing
+from egost.tasks.chat.calls import Pacing
 
 QUICK = Pacing(concurrency=4, timeout_s=20, tries=2, first_wait_s=0.01, longest_wait_s=0.02, breaker_s=0.0)
 

@@ -15,7 +15,7 @@ from mini_asker import Asker
 from scipy.stats import binomtest
 
 from egost.model_adapters.model_names import MINI_BASE
-from egost.tasks.judging.judge import get_judge
+from egost.tasks.judging.choose import get_judge
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release import Release

@@ -72,4 +72,4 @@ def test_questions_are_written_and_calibrated(
         code, said = construct("questions", folder.root, "--writer", f"openai:judge-model@{server.url}")
     assert code == 0 and f"replies kept: {len(server.asks)}, " in said and "no price known" in said
     code, said = construct("questions", folder.root, "--writer", "llama")
-    assert code == 2 and "--writer: No judge 'llama'" in said
+    assert code == 2 and "--writer: No model 'llama'" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from judge_server import Ask, serve_judge
 from mini_annotations import ACTION_WORDS, annotated_folder
 from option_writers import QUICK, good_reply, told
 
+from egost.tasks.chat.reply_store import STORE
 from egost.tasks.construction.annotations import Annotation, Step
 from egost.tasks.construction.costs import cost_of
 from egost.tasks.construction.drafts import Draft
 from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
-from egost.tasks.construction.questions import write_questions
+from egost.tasks.construction.questions import get_writer, write_questions
 from egost.tasks.construction.workfolder import WorkFolder
-from egost.tasks.construction.writers import OfflineWriter, WriterError, WriterStopped, get_writer
+from egost.tasks.construction.writers import OfflineWriter, WriterError, WriterStopped
 from egost.tasks.errors import ConstructionError
 from egost.tasks.judging.route_text import read_route
 from egost.tasks.mini_world.steps import ClipTruth, backwards, way_back
@@ -211,6 +213,11 @@ def test_options_that_do_not_hold_against_the_steps_are_left_out(
     assert {draft.task for draft in found.drafts} >= {"route", "direction"}
 
 
+def forget_all_but_one(store: Path) -> None:
+    with sqlite3.connect(store) as database:
+        database.execute("DELETE FROM replies WHERE number > 1")
+
+
 def test_a_server_that_refuses_ends_the_writing_and_nothing_is_lost(
     tmp_path: Path, truths: list[ClipTruth], no_key: None
 ) -> None:
@@ -221,8 +228,7 @@ def test_a_server_that_refuses_ends_the_writing_and_nothing_is_lost(
         )
         write_questions(folder, whole)
         expected, asked = folder.questions.read_bytes(), len(server.asks)
-        for path in sorted(folder.writer_replies.iterdir())[1:]:
-            path.unlink()
+        forget_all_but_one(folder.writer_replies / STORE)
         folder.questions.unlink()
         server.script = lambda ask: "error:401 bad key"
         with pytest.raises(WriterStopped, match="EGOST_JUDGE_KEY"):
@@ -238,7 +244,7 @@ def test_a_server_that_refuses_ends_the_writing_and_nothing_is_lost(
 def test_a_writer_without_a_key_or_of_no_known_form_is_refused(tmp_path: Path, no_key: None) -> None:
     with pytest.raises(WriterError, match="needs a key: set OPENAI_API_KEY"):
         get_writer("openai:gpt-4o", tmp_path, 0)
-    with pytest.raises(WriterError, match="--writer: No judge 'llama'"):
+    with pytest.raises(WriterError, match="--writer: No model 'llama'"):
         get_writer("llama", tmp_path, 0)
     with pytest.raises(WriterError, match="compat"):
         get_writer("openai:m@http://127.0.0.1:1/v1+compat", tmp_path, 0)

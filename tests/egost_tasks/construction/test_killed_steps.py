@@ -16,6 +16,7 @@ from mini_annotations import annotated_folder, annotation_of
 from option_writers import QUICK, good_reply
 from video_files import write_video
 
+from egost.tasks.chat.reply_store import STORE, ReplyStore, stored_bodies
 from egost.tasks.construction.annotations import Annotation, Step
 from egost.tasks.construction.calibration import calibrate
 from egost.tasks.construction.cutting import build_clips
@@ -64,26 +65,39 @@ STEPS: tuple[Callable[[Path], None], ...] = (cut, annotate, write, check, releas
 def contents(root: Path) -> dict[str, bytes]:
     files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".lock")
     return {
-        str(path.relative_to(root)): path.read_bytes() for path in files if not path.name.endswith(".part")
+        str(path.relative_to(root)): path.read_bytes()
+        for path in files
+        if not path.name.endswith(".part") and STORE not in path.name
     }
+
+
+def replies_of(folder: WorkFolder) -> dict[str, object]:
+    """What is kept of a server's replies, by key, but for the moment at which each came."""
+    kept = stored_bodies(folder.writer_replies / STORE)
+    return {key: {**body, "made_at": None} for key, body in kept.items()}
 
 
 def killed_before_rename(number: int, step: Callable[[], None]) -> bool:
     """Run a step in a process of its own that is killed before its rename of a number; False where it ends before."""
+    return killed_before(number, step, Path, "replace")
+
+
+def killed_before(number: int, step: Callable[[], None], of: type, method: str) -> bool:
+    """The same before the call of a number of a method."""
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
         return os.WIFSIGNALED(status)
     try:
-        rename, seen = Path.replace, count(1)
+        real, seen = getattr(of, method), count(1)
 
-        def replace_or_die(self: Path, target: Path) -> Path:
+        def call_or_die(self: object, given: object) -> object:
             if next(seen) == number:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return rename(self, target)
+            return real(self, given)
 
-        Path.replace = replace_or_die  # type: ignore[method-assign,assignment]
+        setattr(of, method, call_or_die)
         step()
         os._exit(0)
     except BaseException:
@@ -144,15 +158,14 @@ def test_a_killed_writing_by_a_server_asks_for_no_reply_twice(
             shutil.copytree(stages[2], tmp_path / name)
         write_by_server(tmp_path / "whole")
         asked = len(server.asks)
-        assert killed_before_rename(4, lambda: write_by_server(tmp_path / "killed"))
-        replies = WorkFolder(tmp_path / "killed" / "out").writer_replies
-        assert (
-            len(list(replies.glob("*.json"))) == 3 and not (tmp_path / "killed/out/questions.jsonl").exists()
-        )
+        assert killed_before(4, lambda: write_by_server(tmp_path / "killed"), ReplyStore, "put")
+        killed, whole = (WorkFolder(tmp_path / name / "out") for name in ("killed", "whole"))
+        assert len(replies_of(killed)) == 3 and not killed.questions.exists()
         server.asks.clear()
         write_by_server(tmp_path / "killed")
         assert len(server.asks) == asked - 3
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert replies_of(killed) == replies_of(whole) and len(replies_of(whole)) == asked
 
 
 def test_one_folder_is_worked_in_by_one_process(tmp_path: Path, truths: list[ClipTruth]) -> None:

@@ -6,15 +6,8 @@ from typing import get_args
 
 import pytest
 
-from egost.tasks.judging.judge import (
-    JudgeError,
-    JudgeFailure,
-    Judgement,
-    RouteItem,
-    chosen_judge,
-    get_judge,
-    judge_empty,
-)
+from egost.tasks.judging.choose import chosen_judge, get_judge
+from egost.tasks.judging.judge import JudgeError, JudgeFailure, Judgement, RouteItem, judge_empty
 from egost.tasks.sample import World
 
 WORLDS: tuple[World, ...] = get_args(World)

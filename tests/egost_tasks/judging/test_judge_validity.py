@@ -14,7 +14,8 @@ from itertools import product
 import pytest
 from rich.console import Console
 
-from egost.tasks.judging.judge import Judge, JudgeError, JudgeFailure, Judgement, RouteItem, get_judge
+from egost.tasks.judging.choose import get_judge
+from egost.tasks.judging.judge import Judge, JudgeError, JudgeFailure, Judgement, RouteItem
 from egost.tasks.judging.rubric import OfflineRubric
 from egost.tasks.judging.validity import (
     Facts,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from egost.tasks.chat.endpoint import find_key, parse_endpoint
-from egost.tasks.chat.faults import redacted
-from egost.tasks.judging.judge import JudgeError
+from egost.tasks.chat.reading import redacted
+from egost.tasks.errors import SettingError
 from egost.tasks.judging.openai_judge import OpenAIJudge
 
 
@@ -33,16 +31,15 @@ from egost.tasks.judging.openai_judge import OpenAIJudge
 )
 def test_the_forms_of_a_judges_name(spec: str, model: str, url: str, label: str) -> None:
     endpoint = parse_endpoint(spec)
-    assert (endpoint.model, endpoint.url, endpoint.label, endpoint.compat) == (model, url, label, False)
-    assert parse_endpoint(f"{spec}+compat") == replace(endpoint, compat=True)
+    assert (endpoint.model, endpoint.url, endpoint.label) == (model, url, label)
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("gpt-", "No judge"),
-        ("openai:model", "No judge"),
-        ("openai:m@ftp://host", "No judge"),
+        ("gpt-", "No model"),
+        ("openai:model", "No model"),
+        ("openai:m@ftp://host", "No model"),
         ("openai:m@http://host:port/v1", "is no URL"),
         ("openai:m@http://me:secret-word@host/v1", "carries a user name, password or query"),
         ("openai:m@http://host/v1?key=secret-word", "put the key into EGOST_JUDGE_KEY"),
@@ -56,7 +53,7 @@ def test_the_forms_of_a_judges_name(spec: str, model: str, url: str, label: str)
     ],
 )
 def test_a_name_of_another_form_is_refused(spec: str, message: str) -> None:
-    with pytest.raises(JudgeError, match=message) as caught:
+    with pytest.raises(SettingError, match=message) as caught:
         parse_endpoint(spec)
     assert "secret-word" not in str(caught.value)
 
@@ -87,6 +84,6 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    with pytest.raises(JudgeError, match=r"OPENAI_API_KEY holds characters") as caught:
+    with pytest.raises(SettingError, match=r"OPENAI_API_KEY holds characters") as caught:
         OpenAIJudge(parse_endpoint("gpt-4o"))
     assert "secret" not in str(caught.value)

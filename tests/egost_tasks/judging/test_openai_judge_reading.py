@@ -6,20 +6,29 @@ import json
 
 import pytest
 
+from egost.tasks.chat.calls import Faulted, NoReply
+from egost.tasks.chat.reading import Completion, read_completion
 from egost.tasks.judging.judge import RouteItem
-from egost.tasks.judging.prompt import COMPAT, STRICT, fence_code, load_judge_prompt
-from egost.tasks.judging.reading import (
-    BrokenBody,
-    Completion,
+from egost.tasks.judging.prompt import (
+    COMPAT,
+    STRICT,
+    ReplyForm,
     Scores,
-    Unreadable,
-    read_completion,
+    fence_code,
+    load_judge_prompt,
     read_scores,
 )
 
 
 def said(text: str, finish: str = "stop", refusal: str = "") -> Completion:
     return Completion(text, refusal, finish, "m", 1, 1)
+
+
+def unreadable(completion: Completion, form: ReplyForm) -> tuple[str, str]:
+    """Why a completion holds no scores: the reason and the text."""
+    with pytest.raises(NoReply) as caught:
+        read_scores(completion, form)
+    return caught.value.reason, str(caught.value)
 
 
 def triple(direction: object = 1, landmark: object = 2, semantic: object = 3) -> str:
@@ -58,7 +67,7 @@ def test_the_reasons_are_kept_and_can_be_written_down() -> None:
 @pytest.mark.parametrize("aspect", ["direction", "landmark", "semantic"])
 def test_a_score_that_is_no_whole_number_from_0_to_5_is_none(aspect: str, score: object) -> None:
     text = triple(**{aspect: score})
-    assert read_scores(said(text), "json") == Unreadable("bad_scores", text)
+    assert unreadable(said(text), "json") == ("bad_scores", text)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +88,14 @@ def test_a_score_that_is_no_whole_number_from_0_to_5_is_none(aspect: str, score:
     ],
 )
 def test_anything_but_one_object_is_no_scores(text: str) -> None:
-    assert read_scores(said(text), "json") == Unreadable("no_object", text)
+    assert unreadable(said(text), "json") == ("no_object", text)
 
 
 def test_each_way_of_saying_nothing_has_its_own_reason() -> None:
-    assert read_scores(said(" "), "json") == Unreadable("empty_reply", "")
-    assert read_scores(said(triple(), finish="length"), "json") == Unreadable("truncated", triple())
-    assert read_scores(said("", finish="content_filter"), "json") == Unreadable("content_filter", "")
-    assert read_scores(said("", refusal="I will not."), "json") == Unreadable("refusal", "I will not.")
+    assert unreadable(said(" "), "json") == ("empty_reply", "")
+    assert unreadable(said(triple(), finish="length"), "json") == ("truncated", triple())
+    assert unreadable(said("", finish="content_filter"), "json") == ("content_filter", "")
+    assert unreadable(said("", refusal="I will not."), "json") == ("refusal", "I will not.")
 
 
 @pytest.mark.parametrize(
@@ -117,14 +126,14 @@ def test_the_reference_codes_dictionary_is_read_for_compat(text: str) -> None:
     ],
 )
 def test_a_dictionary_is_read_strictly_and_never_run(text: str, reason: str) -> None:
-    assert read_scores(said(text), "dictionary") == Unreadable(reason, text)
+    assert unreadable(said(text), "dictionary") == (reason, text)
 
 
 @pytest.mark.parametrize(
     "body", ["", "<html>", '{"choices": [', "[]", "{}", '{"choices": "no"}', "[" * 100_000]
 )
 def test_a_body_that_is_no_completion_is_broken(body: str) -> None:
-    with pytest.raises(BrokenBody):
+    with pytest.raises(Faulted, match="the body of the reply is no"):
         read_completion(body, str)
 
 

@@ -14,21 +14,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
 from judge_server import Ask, JudgeServer, scores_of, serve_judge
 from places import ROOT
 
+from egost.tasks.chat.calls import Pacing
 from egost.tasks.chat.endpoint import parse_endpoint
-from egost.tasks.chat.pacing import Pacing
+from egost.tasks.chat.reply_store import STORE, stored_bodies
 from egost.tasks.judging.judge import JudgeFailure, Judgement, RouteItem
-from egost.tasks.judging.judgement_cache import JudgementCache, Kept
 from egost.tasks.judging.openai_judge import OpenAIJudge
-from egost.tasks.judging.reading import Scores
 
 N = 1000
-PACING = Pacing(timeout_s=1.0, tries=6, first_wait_s=0.02, longest_wait_s=0.2, lease_s=2)
-PATIENT = replace(PACING, timeout_s=60, lease_s=60)
-"""Where each sample must be asked once: no machine is so busy that a call or a claim lapses meanwhile."""
+PACING = Pacing(timeout_s=1.0, tries=6, first_wait_s=0.02, longest_wait_s=0.2)
+PATIENT = replace(PACING, timeout_s=60)
+"""Where each sample must be asked once: no machine is so busy that a call lapses meanwhile."""
 
 FAULTS = (
     "error:429",
@@ -135,25 +133,17 @@ def told_by(run: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def kept_predictions(server: JudgeServer, cache: Path) -> set[str]:
-    """Predictions whose judgement stands in the cache."""
-    file = cache / "judge" / "judgements.sqlite"
-    if not file.exists():
-        return set()
+    """Predictions whose judgement is on disk."""
     judge = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), folder=cache / "for-its-keys")
     by_key = {judge._key(item, 0): item.prediction for item in items()}
     judge.close()
-    with sqlite3.connect(file) as database:
-        try:
-            return {by_key[key] for (key,) in database.execute("SELECT key FROM judgements")}
-        except sqlite3.OperationalError:
-            return set()
+    return {by_key[key] for key in stored_bodies(cache / "judge" / STORE)}
 
 
 def count_kept(cache: Path) -> int:
-    file = cache / "judge" / "judgements.sqlite"
     try:
-        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
-            return int(database.execute("SELECT count(*) FROM judgements").fetchone()[0])
+        with sqlite3.connect(f"file:{cache / 'judge' / STORE}?mode=ro", uri=True) as database:
+            return int(database.execute("SELECT count(*) FROM replies").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
 
@@ -211,56 +201,18 @@ def test_a_run_that_is_killed_three_times_goes_on_and_ends_the_same(own_cache: P
     assert len(for_good) == 30, "only what has no judgement is asked for again"
 
 
-def test_two_processes_judge_each_sample_once() -> None:
+def test_two_processes_at_once_agree_and_nobody_asks_again(own_cache: Path) -> None:
     number = 200
     with serve_judge(latency_s=0.1) as server:
         runs = [run_in_a_process(server, number, "patient") for _ in range(2)]
         begin(*runs)
         told = [told_by(run) for run in runs]
-    asked = Counter(ask.prediction for ask, _ in server.asks)
-    assert set(asked.values()) == {1} and len(asked) == number
-    right = [list(scores_of(item.reference, item.prediction)) for item in items(number)]
-    assert told[0]["verdicts"] == told[1]["verdicts"] == right
-    assert told[0]["judged"] + told[1]["judged"] == number
-    assert min(told[0]["judged"], told[1]["judged"]) > number // 10, "both do their part"
-
-
-KEPT = Kept(Scores(1, 2, 3, "because"), "m", ("seed",))
-
-
-def test_a_claim_holds_against_others_until_it_is_given_back(tmp_path: Path) -> None:
-    mine, theirs = (JudgementCache(tmp_path, lease_s=60) for _ in range(2))
-    assert mine.claim("k") and mine.claim("k") and not theirs.claim("k")
-    mine.release("k")
-    assert theirs.claim("k") and not mine.claim("k")
-    theirs.keep("k", "j", KEPT)
-    theirs.release("k")
-    assert mine.get("k") == KEPT and not mine.claim("k")
-    mine.keep("k", "j", Kept(Scores(5, 5, 5, ""), "m", ()))
-    assert theirs.get("k") == KEPT
-
-
-def test_a_claim_lapses_with_its_lease_unless_it_is_renewed(tmp_path: Path) -> None:
-    mine, theirs = (JudgementCache(tmp_path, lease_s=0.3) for _ in range(2))
-    assert mine.claim("kept up") and mine.claim("left")
-    time.sleep(0.2)
-    mine.renew()
-    time.sleep(0.2)
-    assert not theirs.claim("kept up")
-    time.sleep(0.3)
-    assert theirs.claim("left")
-
-
-@pytest.mark.parametrize("same_host", [True, False])
-def test_a_claim_of_a_killed_process_of_this_machine_lapses_at_once(tmp_path: Path, same_host: bool) -> None:
-    code = (
-        "import sys, os; from pathlib import Path; "
-        "from egost.tasks.judging.judgement_cache import JudgementCache; "
-        "assert JudgementCache(Path(sys.argv[1]), lease_s=60).claim('k'); os.kill(os.getpid(), 9)"
-    )
-    root = str(ROOT)
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": root})
-    if not same_host:
-        with sqlite3.connect(tmp_path / "judgements.sqlite") as database:
-            database.execute("UPDATE claims SET host = 'another-machine'")
-    assert JudgementCache(tmp_path, lease_s=60).claim("k") is same_host
+        asked = Counter(ask.prediction for ask, _ in server.asks)
+        assert len(asked) == number and max(asked.values()) <= 2, "at most once by each"
+        right = [list(scores_of(item.reference, item.prediction)) for item in items(number)]
+        assert told[0]["verdicts"] == told[1]["verdicts"] == right
+        assert all(run["judged"] + run["cached"] == number for run in told)
+        assert len(kept_predictions(server, own_cache)) == number
+        third = run_in_a_process(server, number)
+        begin(third)
+        assert told_by(third)["cached"] == number and sum(asked.values()) == len(server.asks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 import time
 import traceback
@@ -16,17 +15,15 @@ from typing import Any
 import pytest
 from judge_server import Ask, JudgeServer, scores_of, serve_judge
 
-from egost.tasks.chat.asker import SEED
+from egost.tasks.chat.calls import MOST_BAD_REQUESTS, Pacing
 from egost.tasks.chat.endpoint import parse_endpoint
-from egost.tasks.chat.paced_calls import MOST_BAD_REQUESTS
-from egost.tasks.chat.pacing import Pacing
-from egost.tasks.chat.usage import Tally
+from egost.tasks.chat.reply_store import STORE, stored_bodies
+from egost.tasks.chat.structured import SEED
 from egost.tasks.judging import openai_judge as client
 from egost.tasks.judging.judge import JudgeFailure, Judgement, JudgeStopped, RouteItem
 from egost.tasks.judging.openai_judge import OpenAIJudge, shared_judge
-from egost.tasks.judging.reading import Completion
 
-PACING = Pacing(timeout_s=10, tries=4, first_wait_s=0.02, longest_wait_s=0.1, lease_s=5)
+PACING = Pacing(timeout_s=10, tries=4, first_wait_s=0.02, longest_wait_s=0.1)
 
 Open = Callable[..., tuple[OpenAIJudge, JudgeServer]]
 
@@ -136,8 +133,7 @@ def test_whoever_waits_when_the_judge_is_closed_is_told_so(opened: Open, own_cac
     for thread in threads:
         thread.join(timeout=3)
     assert len(told) == 3 and all("was closed" in text for text in told) and time.monotonic() - began < 3
-    with sqlite3.connect(own_cache / "judge" / "judgements.sqlite") as database:
-        assert database.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+    assert stored_bodies(own_cache / "judge" / STORE) == {}
     judge.close()
     judge.start(items(300))
     with pytest.raises(JudgeStopped, match="was closed"):
@@ -174,20 +170,3 @@ def test_what_a_failure_says_can_be_written_down(opened: Open, reply: str) -> No
     [failure] = judge([second])
     assert isinstance(failure, JudgeFailure) and failure.text.endswith(("no ?", "odd ?"))
     json.dumps(failure.text, ensure_ascii=False).encode()
-
-
-def replies(*snapshots: str) -> Tally:
-    tally = Tally()
-    for snapshot in snapshots:
-        tally.replied(Completion("", "", "stop", snapshot, 1_000_000, 0))
-    return tally
-
-
-def test_a_price_is_told_only_where_it_is_known() -> None:
-    def usd(asked: str, *snapshots: str) -> float | None:
-        return replies(*snapshots).usage("j", asked, "p", "h").usd
-
-    known = "gpt-4o-2024-08-06"
-    assert usd("my-model") is None and usd("gpt-4o") is None and usd("my-model", "another") is None
-    assert usd(known) == 0.0 and usd(known, known) == 2.5 and usd("my-deployment", known, known) == 5.0
-    assert usd(known, known, "another") is None

@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from egost.tasks.judging.judge import Judgement, RouteItem, get_judge
+from egost.tasks.judging.choose import get_judge
+from egost.tasks.judging.judge import Judgement, RouteItem
 from egost.tasks.judging.route_text import Landmark, read_route
 from egost.tasks.mini_world.steps import ClipTruth, way_back
 from egost.tasks.mini_world.walks import plan_clip

@@ -20,8 +20,7 @@ from egost.model_adapters.api.api_frames import png_frames
 from egost.model_adapters.api.gemini_engine import GeminiEngine
 from egost.model_adapters.api.openai_engine import OpenAIEngine
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
-from egost.tasks.chat.paced_calls import MOST_BAD_REQUESTS
-from egost.tasks.chat.pacing import Pacing
+from egost.tasks.chat.calls import MOST_BAD_REQUESTS, Pacing
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol, resize
 

@@ -44,7 +44,7 @@ from egost.tasks.clips.controls import (
 )
 from egost.tasks.clips.lossless import pixels_sha256
 from egost.tasks.errors import SettingError
-from egost.tasks.judging.judge import get_judge
+from egost.tasks.judging.choose import get_judge
 from egost.tasks.release.release import open_release
 from egost.tasks.sample import Sample
 from egost.tasks.task_names import named_tasks
