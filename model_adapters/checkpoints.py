@@ -1,4 +1,4 @@
-"""Which weights exactly a model's name stands for."""
+"""Checkpoints on this disk: which weights exactly a folder or a hub id names."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Checkpoint:
 
 
 def checkpoint_identity(name_or_folder: str | Path, revision: str | None = None) -> Checkpoint:
-    """The checkpoint that a folder, or a hub id (`Qwen/Qwen2-VL-7B-Instruct`), stands for.
+    """The checkpoint of a folder, or of a hub id (`Qwen/Qwen2-VL-7B-Instruct`).
 
     revision: branch, tag or commit of a hub id, by default `main`; none is taken with a folder. A local folder is
     hashed once; the hash is asked for again where a size or a time of change is new. The hub is never asked: what is

@@ -28,7 +28,7 @@ class AdapterError(EgostError):
 class GenerationArguments:
     """How a reply is to be generated.
 
-    max_new_tokens: room of a reply, tokens. temperature: 0 is greedy. top_p, top_k: None is no cut.
+    max_new_tokens: most tokens of a reply. temperature: 0 is greedy. top_p, top_k: None is no cut.
     stop: texts at which a reply ends. seed: None for greedy; decides what is drawn otherwise.
     """
 
@@ -92,9 +92,9 @@ class Ask:
 class Reply:
     """What a model said.
 
-    finish_reason: `stop`, or `length` where the reply filled its room, or a word of the API's own.
-    prompt_tokens, completion_tokens: of the request; video_tokens: those of the prompt that stand for frames,
-    whether the model takes them as a video or as images. None where the engine does not tell.
+    finish_reason: `stop`, or `length` where the reply reached max_new_tokens, or a word of the API's own.
+    prompt_tokens, completion_tokens: of the request; video_tokens: those of the prompt that encode frames,
+    as a video or as images. None where the engine does not report them.
     snapshot: the model that an API says has replied, where it says so.
     """
 
@@ -110,7 +110,7 @@ class Reply:
 class Failure:
     """Why a model said nothing to one request.
 
-    reason: a short stable word that is counted beside the scores (`context_too_long`, `out_of_memory`,
+    reason: a short stable word that is counted next to the scores (`context_too_long`, `out_of_memory`,
     `refused`, `timeout`, `no_text`, `server_error`, `unsupported_video`); message: for people.
     """
 
@@ -133,7 +133,7 @@ class SampledGroup:
 
 @dataclass(frozen=True)
 class EngineIdentity:
-    """What replies depend on beside the request; part of the journal's key.
+    """What replies depend on apart from the request; part of the journal's key.
 
     engine: name and version, `vllm 0.32.0`, `openai`. model: hub id, folder's name or the API's name.
     revision: commit of the hub, hash of a local checkpoint, snapshot of an API; None where it cannot be known.

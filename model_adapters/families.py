@@ -6,9 +6,9 @@ beginning of their prompts. Qwen models get the system message that lmms-eval's 
 Frames: one video of 8 frames, never sampled again, for the Qwen families and LLaVA-OneVision. InternVL knows no
 video; it gets 8 images under the words `Frame1: ` to `Frame8: `, one tile of 448 x 448 each (paper, appendix A.2).
 
-Time: Qwen2.5-VL and Qwen3-VL are told when a frame was taken. Here that is 1 frame a second, for every clip, as the
-canonical file says itself: whoever reads that file (a server, lmms-eval's own adapters) is told the same, so that
-engines agree. It is not the clip's true time, which the questions do not ask about.
+Time: Qwen2.5-VL and Qwen3-VL get the time of each frame. Here that is 1 frame a second, for every clip, as in the
+canonical file: a server or an adapter of lmms-eval that reads the file gets the same times, so that engines agree.
+It is not the clip's true time, which no question asks about.
 
 Pixels: a frame is neither enlarged nor, up to 768 merged patches, made smaller than to a multiple of the patch size.
 768 is what qwen-vl-utils allows a frame of a video (`VIDEO_MAX_TOKEN_NUM`). To see fewer, choose an `EGOST_PROTOCOL`.
@@ -36,10 +36,10 @@ VIDEO_METADATA: Mapping[str, Any] = {
     "total_num_frames": N_FRAMES,
     "duration": N_FRAMES / FRAMES_A_SECOND,
 }
-"""What transformers' VideoMetadata and vLLM are told of every clip."""
+"""The metadata of every clip for transformers (VideoMetadata) and vLLM."""
 
 FRAME_WORDS = "".join(f"Frame{i}: <image>\n" for i in range(1, N_FRAMES + 1))
-"""What stands before the question where the frames are 8 images."""
+"""The text before the question where the frames are 8 images."""
 
 _HELPFUL = "You are a helpful assistant."
 
@@ -72,7 +72,7 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def family_of(checkpoint: Checkpoint) -> Family:
-    """The family of a checkpoint. Raises AdapterError where nobody has said how it takes frames."""
+    """The family of a checkpoint. Raises AdapterError for a family that is not in FAMILIES."""
     family = FAMILIES.get(checkpoint.model_type)
     if family is None:
         raise AdapterError(
@@ -83,7 +83,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
 
 
 def processor_arguments(family: Family, max_pixels: int | None = None) -> dict[str, Any]:
-    """What the family's processor is to be told beside text and frames, of transformers and of vLLM alike.
+    """The arguments of the family's processor apart from text and frames, the same for transformers and vLLM.
 
     max_pixels: of a frame; by default `MOST_PATCHES` patches. Raises AdapterError where the family has no such
     limit, or where it is less than `LEAST_PATCHES` patches.
@@ -115,7 +115,7 @@ def processor_arguments(family: Family, max_pixels: int | None = None) -> dict[s
 def config_overrides(family: Family) -> dict[str, Any]:
     """What of config.json is to be read otherwise: an InternVL frame is one tile, not up to 12 of them.
 
-    Said as a config's value, since vLLM 0.32 cannot be told so through the processor's arguments.
+    A value of the config, since vLLM 0.32 does not take it as an argument of the processor.
     """
     return {"max_dynamic_patch": 1} if family.frames_as == "images" else {}
 
@@ -126,8 +126,7 @@ class PromptRenderer:
 
     processor: transformers' processor, or the tokenizer of a family that has no processor.
     arguments: of `processor_arguments`.
-    placeholder: where the frames are to stand in the text. video_token: id of the token that stands for a piece
-    of a frame.
+    placeholder: the text that marks the place of the frames. video_token: id of the token of a piece of a frame.
     """
 
     family: Family
@@ -159,7 +158,7 @@ class PromptRenderer:
         )
 
     def video_tokens(self, height: int, width: int) -> int:
-        """How many tokens stand for 8 frames of this size, pixels, as the family's own processor counts."""
+        """How many tokens 8 frames of this size, pixels, take, as the family's own processor counts."""
         if self.family.patch is not None:
             video = self.processor.video_processor
             patches: int = video.get_num_of_video_patches(

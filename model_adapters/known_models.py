@@ -107,7 +107,7 @@ class KnownModel(_Frozen):
 def memory_to_run(weights_gib: float) -> float:
     """An estimate of the memory to run weights of a size, both GiB: the weights, a fifth of them, and 2 GiB.
 
-    The fifth and the 2 GiB stand for activations, the frames' encoder and the keys and values of a few
+    The fifth and the 2 GiB are for activations, the frames' encoder and the keys and values of a few
     requests of some thousand tokens. More memory lets vLLM keep more requests going at once.
     """
     return 1.2 * weights_gib + 2

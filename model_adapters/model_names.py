@@ -1,4 +1,4 @@
-"""Which model a name stands for; every command that takes a model resolves its name here.
+"""Names of models: every command that takes a model resolves its name here.
 
 A name is a short name of `egost models`, a hub id, a checkpoint's folder, or one of the checkpoints that come with
 the package: `mini-base`, `mini-st-r1` (how each was made, its `README.md` says) and `tiny` (untrained).
@@ -32,7 +32,7 @@ EMBEDDED: Mapping[str, Path | None] = {"mini-base": MINI_BASE, "mini-st-r1": MIN
 
 
 def weights_named(name: str) -> tuple[str, str | None]:
-    """The folder or hub id that a name stands for, and the revision that the table pins it to, if any.
+    """The folder or hub id of a name, and the revision that the table pins it to, if any.
 
     Raises AdapterError for a name that is neither known, a folder nor written as a hub id (it names the closest
     known names), and for an API's model, which has no weights.

@@ -1,4 +1,4 @@
-"""What a run shows while it asks a model, and what it says at the end."""
+"""Progress of a run: shown while it asks a model, and summed up at the end."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class AskingProgress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[rates]}"),
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task(f"{label}samples", total=total, told="")
+        self._task = self._bar.add_task(f"{label}samples", total=total, rates="")
 
     def __enter__(self) -> AskingProgress:
         self._bar.start()
@@ -48,7 +48,7 @@ class AskingProgress:
         self._bar.stop()
         outside = 1 - self._in_engine_s / self._seconds if self._asked else 0.0
         goes_on = ". What is answered is journaled: the same command goes on" if error else ""
-        self._say(f"{self._told}; {100 * outside:.1f} % of {self._seconds:.1f} s outside the model{goes_on}")
+        self._say(f"{self._rates}; {100 * outside:.1f} % of {self._seconds:.1f} s outside the model{goes_on}")
 
     def journaled(self, n: int) -> None:
         """Count samples whose replies are in the journal."""
@@ -79,8 +79,8 @@ class AskingProgress:
         return self._done - self._journaled
 
     @property
-    def _told(self) -> str:
-        told = [
+    def _rates(self) -> str:
+        rates = [
             f"{self._asked / self._seconds:.2f} samples/s",
             f"{self._clips} clips",
             f"{self._journaled} from the journal",
@@ -88,15 +88,15 @@ class AskingProgress:
         ]
         if self._tokens_in or self._tokens_out:
             tokens_in, tokens_out = self._tokens_in / self._seconds, self._tokens_out / self._seconds
-            told.append(f"tokens {tokens_in:.0f} in/s {tokens_out:.0f} out/s")
-        return ", ".join(told)
+            rates.append(f"tokens {tokens_in:.0f} in/s {tokens_out:.0f} out/s")
+        return ", ".join(rates)
 
     def _show(self) -> None:
-        self._bar.update(self._task, completed=self._done, told=self._told)
+        self._bar.update(self._task, completed=self._done, rates=self._rates)
         if not self._console.is_terminal and time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
             left = (self._total - self._done) * self._seconds / self._asked if self._asked else float("nan")
-            self._say(f"{self._told}; about {left / 60:.0f} min left")
+            self._say(f"{self._rates}; about {left / 60:.0f} min left")
 
     def _say(self, text: str) -> None:
         self._console.print(

@@ -19,8 +19,8 @@ from egost.tasks.registration import ONLY_OURS
 class RunPlan:
     """A command of lmms-eval.
 
-    adapter, model_args, device: its `--model`, `--model_args` and `--device`, which the command holds. settings: of its
-    environment, beside what is there. output: its `--output_path`.
+    adapter, model_args, device: its `--model`, `--model_args` and `--device`, which the command holds. settings: added to
+    its environment. output: its `--output_path`.
     """
 
     command: tuple[str, ...]
@@ -93,7 +93,7 @@ def _engine(model: KnownModel, options: RunOptions) -> EngineName:
         raise AdapterError(f"{model.name} cannot be run: {model.availability}. {model.note}")
     if options.engine is None:
         if model.name in EMBEDDED:
-            return "hf"  # Whoever tries this out may have no vLLM.
+            return "hf"  # Works without vLLM.
         return "server" if options.base_url and "server" in model.engines else model.engines[0]
     if options.engine in model.engines:
         return options.engine

@@ -74,13 +74,13 @@ def _run(plan: RunPlan) -> None:
     again = "What is answered is kept: the same command goes on."
     if done.returncode:
         raise RunError(
-            f"lmms-eval stopped with exit code {done.returncode}; its message stands above. {again}"
+            f"lmms-eval stopped with exit code {done.returncode}; its message is printed above. {again}"
         )
     found = latest_run(plan.output)
     if found.results_file.stat().st_mtime_ns < started:
         raise RunError(
-            f"the run did not finish: {found.results_file} is of an earlier one. lmms-eval's error stands above its "
-            f"last lines. {again}"
+            f"the run did not finish: {found.results_file} is of an earlier one. lmms-eval's error is printed "
+            f"above its last lines. {again}"
         )
     write_manifest(found)
     console.print()

@@ -69,7 +69,7 @@ def serve(
     typer.echo(in_shell(command, environment))
     if rollouts and host not in ("127.0.0.1", "localhost"):
         _say(
-            f"whoever reaches {plan.url} can give it other weights: a server for rollouts takes them from anyone"
+            f"anyone who can connect to {plan.url} can replace its weights: a server for rollouts takes them from all"
         )
     if dry_run:
         typer.echo(f"then: {following}", err=True)

@@ -30,7 +30,7 @@ class LmmsEngine:
 
     It gets what lmms-eval itself would give it: the prompt, the path of the canonical clip as one video, and the
     generation arguments. What is drawn is drawn one by one, torch's generators being seeded before each, so
-    that a run which was killed goes on as it would have. lmms-eval's adapters tell neither why a reply ended nor,
+    that a run which was killed goes on as it would have. lmms-eval's adapters report neither why a reply ended nor,
     most of them, how many tokens it has: `unknown` then.
     """
 

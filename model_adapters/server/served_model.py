@@ -52,7 +52,7 @@ def told_settings(served_names: Iterable[str]) -> dict[str, str] | None:
 
 
 def own_names(served_names: Iterable[str]) -> list[str]:
-    """The names that stand for the model."""
+    """The names by which requests ask for the model."""
     return [name for name in served_names if not name.startswith(_MARK)]
 
 
@@ -66,8 +66,8 @@ def identity_of(served: ServedModel) -> EngineIdentity:
     """
     if ROLLOUTS in (served.told or {}):
         raise AdapterError(
-            f"the server of {served.name} was started for the rollouts of a training, so that nobody knows which "
-            "weights it holds. Serve the trained checkpoint: egost serve FOLDER."
+            f"the server of {served.name} was started for the rollouts of a training, so that the weights "
+            "that it holds are not known. Serve the trained checkpoint: egost serve FOLDER."
         )
     settings: dict[str, str | bool | None] = {**(served.told or {}), "told": served.told is not None}
     name, revision = served.name, (served.told or {}).get("revision")
@@ -81,9 +81,9 @@ def identity_of(served: ServedModel) -> EngineIdentity:
     if revision is None:
         settings["root"] = served.root
         logger.warning(
-            f"egost: nobody knows which revision of {name} is served; the record says so, and what {served.root} "
-            "has replied before counts as its reply. Add fresh=True to --model_args if its weights have changed. A "
-            "server that `egost serve MODEL` starts gives its revision."
+            f"egost: the revision of {name} that is served is not known; the record says so, and replies of "
+            f"{served.root} in the journal count as its replies. Add fresh=True to --model_args if its "
+            "weights have changed. A server that `egost serve MODEL` starts gives its revision."
         )
     return EngineIdentity(
         engine=f"server vllm {served.version}" if served.version else "server",

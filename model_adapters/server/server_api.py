@@ -154,7 +154,7 @@ class ServerApi:
             if response.status_code != 200 or refused:
                 raise AdapterError(
                     f"{self.url} did not take the weights in {checkpoint}: {path} says: {_said(response)}. It must "
-                    "share the disk, serve the model that is trained, and answer nobody else meanwhile; its log "
+                    "share the disk, serve the model that is trained, and have no other client meanwhile; its log "
                     "says more."
                 )
 

@@ -1,4 +1,4 @@
-"""Servers of one model, asked all at once: work goes to whoever is free, and on when one of them dies."""
+"""The engine over servers of one model: a free server gets the next request, and a dead server's go to the others."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class _Run:
     losses: Counter[int] = field(default_factory=Counter)
     failed_in_a_row: int = 0
 
-    def tell(self, place: int, outcome: Reply | Failure) -> None:
+    def report(self, place: int, outcome: Reply | Failure) -> None:
         self.put((place, outcome))
         self.work.done()
 
@@ -241,7 +241,7 @@ class ServerEngine:
                 raise
             else:
                 run.failed_in_a_row = 0
-                run.tell(place, outcome)
+                run.report(place, outcome)
 
     async def _ask(self, server: _Server, ask: Ask) -> Reply | Failure:
         try:
@@ -255,11 +255,11 @@ class ServerEngine:
             await self._frames.check(server.api, ask.clip, server.way or "inline", completion.video_tokens)
         if completion.text is None:
             return Failure("no_text", f"the reply holds no text (finish reason {completion.finish_reason})")
-        room, taken = ask.arguments.max_new_tokens, completion.completion_tokens
-        if completion.finish_reason == "length" and taken is not None and taken < room:
+        most, taken = ask.arguments.max_new_tokens, completion.completion_tokens
+        if completion.finish_reason == "length" and taken is not None and taken < most:
             return Failure(
                 "context_too_long",
-                f"the server ended the reply after {taken} of {room} tokens: prompt and reply do not fit. Serve with a "
+                f"the server ended the reply after {taken} of {most} tokens: prompt and reply do not fit. Serve with a "
                 "larger --max-model-len, or choose an EGOST_PROTOCOL with fewer pixels.",
             )
         return Reply(
@@ -277,7 +277,7 @@ class ServerEngine:
             run.work.give_back(place)
         else:
             run.failed_in_a_row += 1
-            run.tell(place, Failure(_reason(error), f"no reply in {LOSSES} rounds: {error}"))
+            run.report(place, Failure(_reason(error), f"no reply in {LOSSES} rounds: {error}"))
         if run.failed_in_a_row >= MOST_FAILED_IN_A_ROW:
             raise AdapterError(
                 f"{run.failed_in_a_row} requests in a row brought no reply, the last one with: {error}. What was "
@@ -334,7 +334,7 @@ async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
 
 
 def _what(served: ServedModel) -> ServedModel:
-    # Where `egost serve` told the revision, the same weights may lie in different folders.
+    # Where `egost serve` advertises the revision, the same weights may lie in different folders.
     return replace(served, root="") if served.told and "revision" in served.told else served
 
 

@@ -40,7 +40,7 @@ _CAUSES = (
     (re.compile(r"address already in use", re.I), "The port is in use: choose another with --port."),
     (
         re.compile(r"unrecognized arguments|invalid .* value|validation error", re.I),
-        "vLLM refuses an argument: see the log, and what stands behind `--`.",
+        "vLLM refuses an argument: see the log, and the arguments after `--`.",
     ),
     (
         re.compile(r"LocalEntryNotFound|couldn't connect|Cannot find an appropriate cached", re.I),

@@ -41,7 +41,7 @@ Part = dict[str, Any]
 
 
 def request_body(model: str, family: Family, ask: Ask, frames: Sequence[Part]) -> dict[str, Any]:
-    """The body that asks a model for one reply; the parts that hold the frames stand before the question."""
+    """The body that asks a model for one reply; the parts that hold the frames come before the question."""
     words = FRAME_WORDS if ask.clip and family.frames_as == "images" else ""
     system = [{"role": "system", "content": family.system}] if family.system else []
     user = {"role": "user", "content": [*frames, {"type": "text", "text": words + ask.prompt}]}
@@ -106,7 +106,7 @@ class ClipParts:
             while len(self._inline) > self._keep:
                 self._inline.popitem(last=False)
         self._inline.move_to_end(clip.path)
-        # Shielded: whoever else waits for the same clip is not to be cancelled with this one.
+        # Shielded: others that wait for the same clip must not be cancelled with this one.
         return await asyncio.shield(self._inline[clip.path])
 
 
@@ -131,7 +131,7 @@ class FrameSender:
         it is gone.
         """
         try:
-            told = await self._sees_all(server)
+            counted = await self._sees_all(server)
         except Refused as refused:
             raise AdapterError(
                 f"{server.url} takes no video: HTTP {refused.status}: {refused}. Serve a model with a video input: "
@@ -141,11 +141,11 @@ class FrameSender:
             raise AdapterError(
                 f"the model at {server.url} takes {N_FRAMES} images, not a file. Leave media=file out."
             )
-        # Where nobody can count, the way is taken on which nothing is sampled.
+        # Where tokens are not counted, take the way on which nothing is sampled.
         if (
             self._media == "inline"
             or self._family.frames_as == "images"
-            or (not told and self._media == "auto")
+            or (not counted and self._media == "auto")
         ):
             return "inline"
         return await self._file_or_inline(server, clip)
@@ -167,7 +167,7 @@ class FrameSender:
             )
 
     async def _sees_all(self, server: ServerApi) -> bool:
-        """Whether a server tells how many tokens stand for frames.
+        """Whether a server reports how many tokens the frames take.
 
         Those of 2, 4 and 8 frames lie on a line. Raises AdapterError where they do not: frames were dropped.
         """
@@ -178,8 +178,8 @@ class FrameSender:
             if not self._warned:
                 self._warned = True
                 logger.warning(
-                    f"egost: {server.url} does not tell how many tokens of a prompt stand for frames, so that nobody "
-                    "can see whether all 8 arrive; start it with --enable-prompt-tokens-details"
+                    f"egost: {server.url} does not report how many tokens of a prompt are of frames, so that a lost "
+                    "frame is not noticed; start it with --enable-prompt-tokens-details"
                 )
             return False
         if not few < some or all_8 - some != 2 * (some - few):
@@ -208,6 +208,6 @@ class FrameSender:
         return "inline"
 
     async def _tokens(self, server: ServerApi, frames: Sequence[Part]) -> int | None:
-        """How many tokens a server makes of frames; None where it does not tell."""
+        """How many tokens a server makes of frames; None where it does not report it."""
         probe = Ask(sample="probe", prompt="?", clip=None, arguments=_PROBE)
         return (await server.complete(self._body(probe, frames))).video_tokens

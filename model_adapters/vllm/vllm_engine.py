@@ -123,12 +123,12 @@ class VllmEngine:
         """See `Engine`. Raises AdapterError where vLLM dies, or where frames did not arrive as they should."""
         if not asks:
             return
-        room = self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs + WAITING
+        at_once = self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs + WAITING
         upcoming = iter(enumerate(asks))
         under_way: dict[str, int] = {}
         try:
             while True:
-                while len(under_way) < room and (following := next(upcoming, None)):
+                while len(under_way) < at_once and (following := next(upcoming, None)):
                     place, ask = following
                     added = self._add(ask)
                     if isinstance(added, Failure):
@@ -141,7 +141,7 @@ class VllmEngine:
                     place = under_way.pop(output.request_id)
                     yield place, self._reply(asks[place], output)
         finally:
-            # Whoever stops listening early must not find these among the answers to what is asked next.
+            # Else these would come among the answers to the next requests.
             if under_way and self._llm is not None:
                 self._llm.llm_engine.abort_request(list(under_way))
 
@@ -159,8 +159,8 @@ class VllmEngine:
             return {"prompt_token_ids": ids}
         frames = self._frames_of(ask.clip)
         # The name of the frames saves vLLM from hashing them for every question; the hash of pixels knows no shape.
-        told = ask.clip.manifest
-        name = f"{told.pixels_sha256}-{told.width}x{told.height}"
+        clip = ask.clip.manifest
+        name = f"{clip.pixels_sha256}-{clip.width}x{clip.height}"
         if self.renderer.family.frames_as == "video":
             return {
                 "prompt_token_ids": ids,
@@ -219,7 +219,7 @@ class VllmEngine:
         if tokens >= longest:
             return Failure(
                 "context_too_long",
-                f"{ask.sample}: its prompt has about {tokens} tokens, and {longest} are room for prompt and reply "
+                f"{ask.sample}: its prompt has about {tokens} tokens, and prompt and reply may have {longest} "
                 "together. Raise max_model_len, or choose an EGOST_PROTOCOL with fewer pixels.",
             )
         try:
@@ -250,18 +250,18 @@ class VllmEngine:
         )
         if seen != expected:
             raise AdapterError(
-                f"{ask.sample}: {seen} tokens stand for its frames, and {expected} should: the {N_FRAMES} frames did "
+                f"{ask.sample}: {seen} tokens are of its frames, and {expected} should be: the {N_FRAMES} frames did "
                 f"not arrive as they are. This vLLM ({self._version}) treats {self.checkpoint.model_type} in a way "
                 "that is not known here; use the version that requirements-vllm.lock names."
             )
         self.prompt_tokens += len(output.prompt_token_ids)
         self.cached_tokens += output.num_cached_tokens or 0
         [completion] = output.outputs
-        room, taken = ask.arguments.max_new_tokens, len(completion.token_ids)
-        if completion.finish_reason == "length" and taken < room:
+        most, taken = ask.arguments.max_new_tokens, len(completion.token_ids)
+        if completion.finish_reason == "length" and taken < most:
             return Failure(
                 "context_too_long",
-                f"the reply ended after {taken} of {room} tokens: prompt and reply do not fit. Raise max_model_len, "
+                f"the reply ended after {taken} of {most} tokens: prompt and reply do not fit. Raise max_model_len, "
                 "or choose an EGOST_PROTOCOL with fewer pixels.",
             )
         return Reply(
