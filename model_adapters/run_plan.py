@@ -19,8 +19,8 @@ from egost.tasks.registration import ONLY_OURS
 class RunPlan:
     """A command of lmms-eval.
 
-    adapter, model_args, device: its `--model`, `--model_args` and `--device`, which the command holds. settings: added to
-    its environment. output: its `--output_path`.
+    adapter, model_args, device: its `--model`, `--model_args` and `--device`, which the command holds. settings: added
+    to its environment. output: its `--output_path`.
     """
 
     command: tuple[str, ...]
