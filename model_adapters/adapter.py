@@ -285,7 +285,7 @@ class _Writing:
         """Write all that waits, at the price of one. What a reply's own flush finds gone, an earlier one wrote."""
         entries = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if entries:
-            self._journal.put_all(entries)
+            self._journal.put(entries)
 
 
 def _common(
