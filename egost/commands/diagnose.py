@@ -85,19 +85,19 @@ def diagnose(
 def _run_controls(
     name: str, options: RunOptions, wanted: Sequence[Control], limit: int | None, room: int | None
 ) -> None:
-    from egost.model_adapters.control_run import load_model, note_plan, number_of_requests
     from egost.model_adapters.model_names import model_named
-    from egost.model_adapters.questions import choose_questions
+    from egost.model_adapters.questions import choose_questions, load_model, number_of_requests
     from egost.model_adapters.run_plan import plan_run
     from egost.results.diagnosis.controls import compare_controls, write_controls
     from egost.tasks.judging.choose import chosen_judge
+    from egost.tasks.release.trained_on import note_model
     from egost.tasks.task_names import named_tasks
 
     named_tasks(options.tasks)  # A wrong name is to be told before a checkpoint is looked at.
     plan = plan_run(model_named(name), options, os.environ)
     # The prompt and the frames are the model's, as in a run of it; the person's own settings have won already.
     os.environ.update(plan.settings)
-    note_plan(plan)
+    note_model(plan.model_args)  # So that its training rows are not among the questions.
     questions = choose_questions(options.tasks, limit, room)
     has_routes = any(question.sample.task == "route" for question in questions.asked)
     judge = chosen_judge(questions.release.world) if has_routes else None
@@ -122,7 +122,7 @@ def control_records(
     model: EngineModel, questions: Questions, wanted: Sequence[Control], judge: Judge | None
 ) -> tuple[dict[str, list[SampleRecord]], list[list[SampleRecord]]]:
     """What a model is worth as asked and under each control, and with the options moved on by 1, 2, ... places."""
-    from egost.model_adapters.control_run import ask
+    from egost.model_adapters.questions import ask
     from egost.results.diagnosis.control_records import by_rotation, scored
     from egost.results.diagnosis.controls import AS_ASKED
 

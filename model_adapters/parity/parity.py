@@ -4,19 +4,75 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from egost.model_adapters.parity.traces import Step, Trace
+from egost.model_adapters.engine import Ask, EngineIdentity
 
 EXPLAINED_GAP = 1e-3
 """Natural log-probability: two tokens that are no further apart may change places by rounding alone (float32)."""
 
 _SAME_VIDEO = 0.05
 """Largest difference between two `video_signature`s that rounding can make (bfloat16), in pixel values of 0 to 255."""
+
+
+TOP = 20
+"""Likeliest tokens of each step that are kept; the most that vLLM gives by default."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of a reply.
+
+    token, word: its id and its text. top: natural log-probabilities of the likeliest tokens at that place, by their
+    ids, after the checkpoint's repetition penalty where it has one; `token` itself is among them.
+    """
+
+    token: int
+    word: str
+    top: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one engine made of one question.
+
+    sample: `WORLD/ID`. frames_sha256: of the uint8 frames [8, H, W, 3] that it was given as an array; None where
+    it reads the file itself. video: what its vision encoder got, see `video_signature`; None without a video.
+    grid: (time, height, width) of the video in patches; None where the family has no such grid.
+    seconds: between two temporal patches, as the model gets it; None where the family gets no such number.
+    reach: how many rotary positions the video takes in (time, height, width), see `video_reach`.
+    prompt_tokens: ids of the prompt with all video tokens in it. video_tokens: how many of these encode frames.
+    steps: of the reply, its end token among them. text: the reply.
+    """
+
+    sample: str
+    frames_sha256: str | None
+    video: npt.NDArray[np.float32] | None
+    grid: tuple[int, int, int] | None
+    seconds: float | None
+    reach: tuple[int, int, int] | None
+    prompt_tokens: tuple[int, ...]
+    video_tokens: int
+    steps: tuple[Step, ...]
+    text: str
+
+
+class TracingEngine(Protocol):
+    """An engine that can show its work."""
+
+    def trace(self, asks: Sequence[Ask]) -> Iterator[Trace]:
+        """Answer the asks in their order, greedily. Raises AdapterError where one cannot be answered."""
+        ...
+
+    @property
+    def identity(self) -> EngineIdentity: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

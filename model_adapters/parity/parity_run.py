@@ -16,8 +16,7 @@ from rich.progress import Progress
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask
 from egost.model_adapters.model_names import weights_named
-from egost.model_adapters.parity.parity import Parity, compare
-from egost.model_adapters.parity.traces import Trace, TracingEngine
+from egost.model_adapters.parity.parity import Parity, Trace, TracingEngine, compare
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.prompts import chosen_prompt, load_prompt

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from egost.model_adapters.checkpoints import checkpoint_identity, read_config
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity
-from egost.model_adapters.parity.traces import TOP, Step, Trace, video_reach, video_signature
+from egost.model_adapters.parity.parity import TOP, Step, Trace
 from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.model_adapters.vllm.vllm_engine import VllmEngine
 from egost.tasks.clips.lossless import pixels_sha256
@@ -198,6 +200,50 @@ class TracingVllm:
             ),
             text=completion.text,
         )
+
+
+def video_reach(
+    grid: tuple[int, int, int], seconds: float | None, config: Mapping[str, Any]
+) -> tuple[int, int, int]:
+    """How many rotary positions a video takes in time, height and width.
+
+    grid, seconds: see Trace. config: the content of the checkpoint's config.json. Where the first is the largest,
+    transformers 5.19 puts the text behind the video by max(height, width) further on and vLLM 0.32 by the largest
+    of all three (`get_rope_index` and `get_mrope_input_positions`), so that they cannot agree.
+    """
+    vision = config["vision_config"]
+    merge = vision.get("spatial_merge_size", 2)
+    # 4 is what transformers takes for a Qwen2.5-VL that does not say.
+    step = 1.0 if seconds is None else seconds * vision.get("tokens_per_second", 4)
+    return int((grid[0] - 1) * step) + 1, grid[1] // merge, grid[2] // merge
+
+
+def video_signature(
+    pixels: Any, grid: tuple[int, int, int] | None, video_processor: Any
+) -> npt.NDArray[np.float32]:
+    """What a vision encoder got, small enough to be kept: float32 [time, features], from 0 to 255.
+
+    pixels: torch tensor of patches [time x height x width, channels x ...] with a grid, else of frames
+    [..., time, channels, height, width]; normalised, or uint8 where the engine normalises later.
+    video_processor: the checkpoint's, which says how it normalises.
+
+    Another frame, order, size or colour changes the mean over space by far more than rounding does.
+    """
+    channels = len(video_processor.image_mean)
+    values = pixels.detach().float().cpu()
+    values = values.reshape(-1, channels, values.shape[-1] // channels) if grid else values.flatten(-2)
+    if pixels.is_floating_point():
+        spread, middle = (
+            values.new_tensor(numbers)[:, None]
+            for numbers in (video_processor.image_std, video_processor.image_mean)
+        )
+        values = (values * spread + middle) * 255
+    if grid:
+        values = values.reshape(grid[0], -1, channels * values.shape[-1]).mean(1)
+    else:
+        values = values.mean(-1).reshape(-1, channels)
+    signature: npt.NDArray[np.float32] = values.numpy()
+    return signature
 
 
 def _visual(ask: Ask) -> list[str]:

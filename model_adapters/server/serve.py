@@ -41,33 +41,32 @@ from egost.tasks.prompts import DEFAULT as DEFAULT_PROMPT
 ANY_HOST = "0.0.0.0"
 
 CHANGE_NO_REPLY = frozenset(
-    f"--{name}"
-    for name in (
-        *("api-server-count", "async-scheduling", "block-size", "cpu-offload-gb", "data-parallel-address"),
-        *(
-            "data-parallel-backend",
-            "data-parallel-rank",
-            "data-parallel-rpc-port",
-            "data-parallel-size-local",
-        ),
-        *("data-parallel-start-rank", "disable-log-stats", "disable-uvicorn-access-log", "download-dir"),
-        *("distributed-executor-backend", "enable-chunked-prefill", "enable-log-requests", "enforce-eager"),
-        *("gpu-memory-utilization", "headless", "kv-cache-memory-bytes", "log-config-file", "master-addr"),
-        *("master-port", "max-num-batched-tokens", "max-num-seqs", "max-parallel-loading-workers"),
-        *("mm-encoder-tp-mode", "mm-processor-cache-gb", "nnodes", "node-rank", "root-path"),
-        *("safetensors-load-strategy", "skip-mm-profiling", "trust-remote-code", "uvicorn-log-level"),
+    re.findall(
+        r"\S+",
+        """
+    --api-server-count --async-scheduling --block-size --cpu-offload-gb --data-parallel-address
+    --data-parallel-backend --data-parallel-rank --data-parallel-rpc-port --data-parallel-size-local
+    --data-parallel-start-rank --disable-log-stats --disable-uvicorn-access-log --download-dir
+    --distributed-executor-backend --enable-chunked-prefill --enable-log-requests --enforce-eager
+    --gpu-memory-utilization --headless --kv-cache-memory-bytes --log-config-file --master-addr --master-port
+    --max-num-batched-tokens --max-num-seqs --max-parallel-loading-workers --mm-encoder-tp-mode
+    --mm-processor-cache-gb --nnodes --node-rank --root-path --safetensors-load-strategy --skip-mm-profiling
+    --trust-remote-code --uvicorn-log-level
+    """,
     )
 )
 """Further arguments of vLLM that only change how fast a reply comes. All others are recorded with each reply: what
 is not known here may change it."""
 
-_OURS = (
-    *("--model", "--served-model-name", "--revision", "--dtype", "--max-model-len", "--host", "--port"),
-    *("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp"),
-    *("--limit-mm-per-prompt", "--mm-processor-kwargs", "--media-io-kwargs", "--allowed-local-media-path"),
-    "--hf-overrides",
+_OURS = re.findall(
+    r"\S+",
+    """
+    --model --served-model-name --revision --dtype --max-model-len --host --port --tensor-parallel-size -tp
+    --pipeline-parallel-size -pp --data-parallel-size -dp --limit-mm-per-prompt --mm-processor-kwargs
+    --media-io-kwargs --allowed-local-media-path --hf-overrides
+    """,
 )
-"""Arguments that the plan says; vLLM would take the second of two without a word."""
+"""Arguments that the plan sets; vLLM takes the second of two without a warning."""
 
 # The probabilities that tokens are drawn with, which weight the loss; and the recipe's limit of pixels.
 _FOR_ROLLOUTS = ("--logprobs-mode", "processed_logprobs", "--trust-request-mm-kwargs")

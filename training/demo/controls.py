@@ -78,16 +78,16 @@ def main(
 def _replies(
     folder: str, prompt: str, control: Control, tasks: str, tokens: int, batch: int
 ) -> list[ControlReply]:
-    from egost.model_adapters.control_run import ask, load_model, note_plan
     from egost.model_adapters.model_names import model_named
-    from egost.model_adapters.questions import choose_questions
+    from egost.model_adapters.questions import ask, choose_questions, load_model
     from egost.model_adapters.run_plan import RunOptions, plan_run
     from egost.results.diagnosis.control_records import scored
+    from egost.tasks.release.trained_on import note_model
 
     environment = {"EGOST_PROMPT": prompt, "EGOST_PROTOCOL": "uniform8"}
     plan = plan_run(model_named(folder), RunOptions(tasks, engine="hf"), environment)
     os.environ.update(plan.settings)
-    note_plan(plan)
+    note_model(plan.model_args)
     questions = choose_questions(tasks, max_new_tokens=tokens)
     model = load_model(plan, batch)
     try:

@@ -18,10 +18,9 @@ from egost.main import app
 from egost.model_adapters import transformers_engine
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.parity import parity_run
-from egost.model_adapters.parity.parity import EXPLAINED_GAP, Parity, QuestionParity, compare
+from egost.model_adapters.parity.parity import EXPLAINED_GAP, Parity, QuestionParity, Step, Trace, compare
 from egost.model_adapters.parity.parity_run import engine_makers, run_parity, write_report
-from egost.model_adapters.parity.traces import Step, Trace, video_reach
-from egost.model_adapters.parity.tracing import TracingTransformers
+from egost.model_adapters.parity.tracing import TracingTransformers, video_reach
 from egost.model_adapters.questions import choose_questions
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.model_adapters.transformers_engine import TransformersEngine

@@ -15,8 +15,7 @@ from video_files import write_video
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments
-from egost.model_adapters.parity.parity import EXPLAINED_GAP, compare
-from egost.model_adapters.parity.traces import Trace
+from egost.model_adapters.parity.parity import EXPLAINED_GAP, Trace, compare
 from egost.model_adapters.parity.tracing import TracingTransformers, TracingVllm
 from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings

@@ -18,9 +18,8 @@ from typer.testing import CliRunner
 from egost.commands.diagnose import control_records
 from egost.main import app
 from egost.model_adapters.adapter import EngineModel
-from egost.model_adapters.control_run import number_of_requests
 from egost.model_adapters.engine import Ask, Failure, Reply
-from egost.model_adapters.questions import Questions, choose_questions
+from egost.model_adapters.questions import Questions, choose_questions, number_of_requests
 from egost.results.diagnosis.controls import (
     About,
     Controls,
