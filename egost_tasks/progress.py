@@ -1,12 +1,18 @@
-"""A bar for a step that makes many things of one kind."""
+"""Work on many things of one kind: a progress bar, and several processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -32,3 +38,26 @@ def counted(doing: str, things: str, total: int, shown: bool) -> Iterator[Callab
             bar.update(task, rate=f"{speed:.1f} {things}/s" if speed else "")
 
         yield advance
+
+
+def in_processes(
+    work: Callable[[T], R], things: Sequence[T], workers: int, take: Callable[[R], object]
+) -> None:
+    """Work on each thing, and have what came of it taken in this process, as it comes.
+
+    One worker is this process itself. What `work` or `take` raises, or an interrupt, ends the others, too: those that
+    have begun may finish.
+    """
+    if workers <= 1:
+        for thing in things:
+            take(work(thing))
+        return
+    # Not fork: a caller may have threads (torch, PyAV), which a forked child would wait for in vain.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(work, thing) for thing in things]
+        try:
+            for future in as_completed(futures):
+                take(future.result())
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise

@@ -28,10 +28,6 @@ from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt
 from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import without_trained_on
 from egost.tasks.sample import Sample, Way, World
-from egost.tasks.scoring.aggregates import count_with_reason as count_with_reason
-from egost.tasks.scoring.aggregates import count_without_reason as count_without_reason
-from egost.tasks.scoring.aggregates import mean_of_scored as mean_of_scored
-from egost.tasks.scoring.aggregates import total as total
 from egost.tasks.scoring.generation_notes import noted_generation
 from egost.tasks.scoring.scores import (
     NO_REPLY,
@@ -42,6 +38,10 @@ from egost.tasks.scoring.scores import (
     score_choice,
     score_route,
 )
+from egost.tasks.scoring.scores import count_with_reason as count_with_reason
+from egost.tasks.scoring.scores import count_without_reason as count_without_reason
+from egost.tasks.scoring.scores import mean_of_scored as mean_of_scored
+from egost.tasks.scoring.scores import total as total
 
 
 def official_docs(placeholder: Dataset) -> Dataset:

@@ -22,13 +22,13 @@ from egost.model_adapters.lmms_requests import SampleRequest
 from egost.model_adapters.registration import CLASSES
 from egost.model_adapters.run_plan import RunPlan
 from egost.tasks.clips.clips import Clip, build_clips
-from egost.tasks.clips.controls import FRAME_CONTROLS, Answer, Control, altered_clip, rotated
+from egost.tasks.clips.controls import FRAME_CONTROLS, Control, altered_clip, rotated
 from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.prompts import chosen_prompt, load_prompt
 from egost.tasks.release.release import Release, open_release
 from egost.tasks.release.trained_on import without_trained_on
 from egost.tasks.sample import Sample
-from egost.tasks.scoring.generation_notes import noted_generation
+from egost.tasks.scoring.generation_notes import Answer, noted_generation
 from egost.tasks.task_names import named_tasks, task_name
 
 if TYPE_CHECKING:

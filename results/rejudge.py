@@ -15,8 +15,16 @@ from egost.tasks.cache import write_whole
 from egost.tasks.judging.judge import Judge, Judgement, judge_noise
 from egost.tasks.provenance import judge_metadata
 from egost.tasks.sample import Sample, Way
-from egost.tasks.scoring.aggregates import count_with_reason, count_without_reason, mean_of_scored
-from egost.tasks.scoring.scores import Response, Score, judged_metrics, score_record, score_route
+from egost.tasks.scoring.scores import (
+    Response,
+    Score,
+    count_with_reason,
+    count_without_reason,
+    judged_metrics,
+    mean_of_scored,
+    score_record,
+    score_route,
+)
 
 _MEANS = ("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty")
 _GROUP_MEANS = ("percent", "compat", "spatiotemporal")

@@ -106,7 +106,7 @@ class RunManifest:
 
     results: name of the results file. date: when the run ended (ISO), as lmms-eval dates it. commit: of our code;
     host_commit: of the folder that lmms-eval was started in, as it says. limit: samples a task (or a share below 1),
-    None for all. packages: versions. machine: see `egost.tasks.machine`.
+    None for all. packages: versions. machine: see `egost.tasks.provenance`.
     """
 
     results: str

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
@@ -24,8 +24,7 @@ from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
 from egost.tasks.clips.lossless import ENCODER, pixels_sha256, write_lossless
 from egost.tasks.clips.protocols import N_FRAMES
 from egost.tasks.errors import CacheError, EgostError
-from egost.tasks.sample import Sample, World
-from egost.tasks.scoring.generation_notes import Generation
+from egost.tasks.sample import Sample
 
 FrameControl = Literal["shuffled", "reversed", "middle"]
 Control = Literal["blind", FrameControl, "rotated"]
@@ -40,24 +39,6 @@ MIDDLE = N_FRAMES // 2
 
 class ControlError(EgostError):
     """A control is unknown, or cannot be run on what was asked."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model said to a question, as it was altered.
-
-    task: registered name. sample: with its options as they were shown. rotation: by how many places they were moved on.
-    prompt: the text asked. clip: what was shown; None: no video. reply: as `Response.read` takes it.
-    """
-
-    task: str
-    world: World
-    sample: Sample
-    rotation: int
-    prompt: str
-    clip: Clip | None
-    reply: str
-    generation: Generation | None
 
 
 def read_controls(names: str) -> tuple[Control, ...]:

@@ -24,8 +24,7 @@ from egost.tasks.construction.spec import Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
 from egost.tasks.errors import ClipError
 from egost.tasks.mini_world.film import write_film
-from egost.tasks.processes import in_processes
-from egost.tasks.progress import counted
+from egost.tasks.progress import counted, in_processes
 
 MAX_SIDE = 1280
 """Most pixels of a clip's longer side: 720p, far more than any evaluated model sees. This project's own rule."""

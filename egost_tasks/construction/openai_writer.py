@@ -38,7 +38,7 @@ from egost.tasks.construction.drafts import Items
 from egost.tasks.construction.option_checks import wrong_option_problem
 from egost.tasks.construction.writers import ChoiceRequest, Unwritten, WriterError, WriterStopped, Written
 from egost.tasks.errors import CacheError, SettingError
-from egost.tasks.prompts.versioned_prompt import VersionedPrompt
+from egost.tasks.prompts import VersionedPrompt
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from egost.tasks.chat.client import Message
 from egost.tasks.chat.reading import Completion, encodable, whole_text
 from egost.tasks.chat.structured import object_form
 from egost.tasks.judging.judge import BEST, RouteItem
-from egost.tasks.prompts.versioned_prompt import VersionedPrompt
+from egost.tasks.prompts import VersionedPrompt
 from egost.tasks.sample import Way
 
 ReplyForm = Literal["json", "dictionary"]

@@ -19,8 +19,7 @@ from egost.tasks.mini_world.question_files import question_files
 from egost.tasks.mini_world.raycast import render
 from egost.tasks.mini_world.steps import ClipTruth, truth_from_json
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.processes import in_processes
-from egost.tasks.progress import counted
+from egost.tasks.progress import counted, in_processes
 from egost.tasks.release.layout import PART_FOLDERS, QUESTION_FILES, write_json, write_question_files
 from egost.tasks.release.release import MINI_MANIFEST, broken_mini_manifest, read_mini_manifest
 

@@ -7,6 +7,7 @@ module. The wording is this project's own: the paper uses 'the default cue for e
 
 from __future__ import annotations
 
+import hashlib
 import os
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,29 @@ import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
 
 from egost.tasks.errors import SettingError
-from egost.tasks.prompts.versioned_prompt import VersionedPrompt
 from egost.tasks.sample import Sample
 
 SHIPPED = ("direct", "think")
 DEFAULT = "direct"
+
+
+class VersionedPrompt(BaseModel):
+    """Wording kept as data. A subclass adds its templates; a field that it does not name is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: PositiveInt
+
+    @property
+    def label(self) -> str:
+        """Name and version as they are recorded, for example `direct-1`."""
+        return f"{self.name}-{self.version}"
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole content, hexadecimal, which tells two prompts of one label apart."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class _Room(BaseModel):

@@ -1,27 +1,31 @@
-"""How a sample's reply was made, as far as an adapter knows: noted by the adapter, read by the scorer.
+"""How a response was made, as far as an adapter knows: noted by the adapter, read by the scorer.
 
-lmms-eval hands a scorer the text of a reply and nothing else. Our adapters and `process_results` run in one
-process, so that the rest goes this way into the sample's record.
+lmms-eval hands a scorer the text of a response and nothing else. Our adapters and `process_results` run in one
+process, so the rest takes this way into the sample's record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from egost.tasks.sample import World
+from egost.tasks.sample import Sample, World
+
+if TYPE_CHECKING:
+    from egost.tasks.clips.clips import Clip
 
 
 @dataclass(frozen=True)
 class Generation:
-    """How a reply was made.
+    """How a response was made.
 
     engine, model, revision, settings: see `EngineIdentity` of the adapters.
     finish_reason: `stop`, `length`, a word of the API's own, or `unknown`; None where the generation failed.
-    truncated: whether the reply filled its room; None where that cannot be known.
-    prompt_tokens, completion_tokens, video_tokens: None where the engine does not tell.
-    journaled: whether the reply was there already, so that nothing was asked.
-    failure: None, or why there is no reply, for people. snapshot: the model that an API says has replied.
+    truncated: whether the response reached max_new_tokens; None where that cannot be known.
+    prompt_tokens, completion_tokens, video_tokens: None where the engine does not say.
+    journaled: whether the response came from the journal, so that nothing was asked.
+    failure: None, or why there is no response, for people. snapshot: the model that an API says has answered.
     """
 
     engine: str
@@ -38,11 +42,29 @@ class Generation:
     snapshot: str | None = None
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered to a question that a control altered (see `egost.tasks.clips.controls`).
+
+    task: registered name. sample: with its options as they were shown. rotation: by how many places they were moved on.
+    prompt: the text asked. clip: what was shown; None: no video. reply: as `Response.read` takes it.
+    """
+
+    task: str
+    world: World
+    sample: Sample
+    rotation: int
+    prompt: str
+    clip: Clip | None
+    reply: str
+    generation: Generation | None
+
+
 _noted: dict[tuple[World, str], Generation] = {}
 
 
 def note_generation(world: World, sample_id: str, generation: Generation) -> None:
-    """Note how the reply to a sample was made; a newer note replaces an older one."""
+    """Note how the response to a sample was made; a newer note replaces an older one."""
     _noted[world, sample_id] = generation
 
 

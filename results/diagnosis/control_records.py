@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from egost.results.records import SampleRecord
-from egost.tasks.clips.controls import Answer
 from egost.tasks.judging.judge import Judge
+from egost.tasks.scoring.generation_notes import Answer
 from egost.tasks.scoring.scores import Response, Score, score_choice, score_route
 
 

@@ -1,7 +1,7 @@
 """The figures of tasks and groups, counted again from single samples.
 
 lmms-eval stores the figures and the samples of a run side by side. Where they do not agree, something between them is
-wrong: an aggregation of ours, or the host's. So nothing here is shared with `egost.tasks.scoring.aggregates`.
+wrong: an aggregation of ours, or the host's. So nothing here is shared with `egost.tasks.scoring.scores`.
 """
 
 from __future__ import annotations

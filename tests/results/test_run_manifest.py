@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 from egost.main import app
 from egost.results.run import Run, RunError
 from egost.results.run_manifest import manifest_file, public, run_manifest
-from egost.tasks.machine import commit, machine
-from egost.tasks.provenance import TASK_VERSION
+from egost.tasks.provenance import TASK_VERSION, commit, machine
 
 TASK = "egost_mini_direction_forward"
 
