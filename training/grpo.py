@@ -22,18 +22,11 @@ from typing import Any, Literal
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments
 from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
+from egost.tasks.errors import exits_with_message
 from egost.tasks.judging.choose import chosen_judge
 from egost.training import TrainingError
 from egost.training.group_sampling import EngineSampler, GroupSampler, ServerSampler
-from egost.training.recipe import (
-    RowsRecipe,
-    check_trl,
-    launch_hint,
-    model_settings,
-    read_recipe,
-    resolve_model,
-    run_as_module,
-)
+from egost.training.recipe import RowsRecipe, check_trl, model_settings, read_recipe, resolve_model
 from egost.training.rewards import Rewards
 from egost.training.rows.training_rows import read_training_rows
 from egost.training.runs.checkpoint_manifest import CheckpointManifest
@@ -256,9 +249,8 @@ def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
             f"(limit {recipe.max_prompt_length}); a completion at most {args.max_completion_length}",
             f"tokens an epoch, at most: "
             f"{sum(n + args.max_completion_length for n in lengths) * args.num_generations:,}",
-            *plan_memory(model, args, longest, args.per_device_train_batch_size).lines(),
+            *plan_memory(model, args, longest, args.per_device_train_batch_size).lines("grpo"),
             *(reference if args.beta and not model.use_peft else []),
-            launch_hint("egost.training.grpo"),
             "",
             f"first row: {row.sample.id}, video of {video_tokens} tokens, grid {first.video_grid_thw[0].tolist()}",
             first.text,
@@ -294,4 +286,4 @@ def _earned(data: GrpoData) -> str:
 
 
 if __name__ == "__main__":
-    run_as_module(main)
+    exits_with_message(main)()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any, Literal
 from packaging.version import Version
 
 from egost.model_adapters.model_names import weights_named
-from egost.tasks.errors import EgostError
 from egost.training import TrainingError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -117,23 +116,6 @@ def model_settings(args: Any, model: Any) -> dict[str, Any]:
         "dtype": model.dtype or "float32",
         **(args.model_init_kwargs or {}),
     }
-
-
-def launch_hint(module: str) -> str:
-    """The command for several GPUs, as a plan prints it. module: the one that `python -m` runs."""
-    folder = CONFIGS / "accelerate"
-    return (
-        f"on several GPUs: accelerate launch --config_file {folder / 'zero2.yaml'} -m {module} --config ... "
-        f"(others: {', '.join(f.name for f in sorted(folder.glob('*.yaml')) if f.stem != 'zero2')})"
-    )
-
-
-def run_as_module(main: Callable[[], None]) -> None:
-    """Run `main`; an error of ours ends the process with its message and without a traceback."""
-    try:
-        main()
-    except EgostError as error:
-        raise SystemExit(f"egost: {error}") from error
 
 
 def _with_config_paths(arguments: Sequence[str]) -> list[str]:

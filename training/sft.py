@@ -26,16 +26,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from egost.tasks.errors import exits_with_message
 from egost.training import TrainingError
-from egost.training.recipe import (
-    RowsRecipe,
-    check_trl,
-    launch_hint,
-    model_settings,
-    read_recipe,
-    resolve_model,
-    run_as_module,
-)
+from egost.training.recipe import RowsRecipe, check_trl, model_settings, read_recipe, resolve_model
 from egost.training.rows.training_rows import read_training_rows
 from egost.training.runs.checkpoint_manifest import CheckpointManifest
 from egost.training.video.video_inputs import ShownRows, ShownSample, open_rows
@@ -233,8 +226,7 @@ def print_plan(recipe: SftRecipe, args: Any, model: Any, data: ShownRows) -> Non
         f"  of which video: {_mean_and_most(videos)}",
         f"taught tokens: {_mean_and_most(answers)}",
         f"tokens an epoch: {sum(prompts) + sum(answers):,}, of which {sum(answers):,} are taught",
-        *plan_memory(model, args, longest, args.per_device_train_batch_size).lines(),
-        launch_hint("egost.training.sft"),
+        *plan_memory(model, args, longest, args.per_device_train_batch_size).lines("sft"),
         "",
         f"first row: {data.rows[0].sample.id}, {len(first.input_ids)} tokens; the taught ones are between >>> and <<<",
     ]
@@ -286,4 +278,4 @@ def _mean_and_most(counts: list[int]) -> str:
 
 
 if __name__ == "__main__":
-    run_as_module(main)
+    exits_with_message(main)()

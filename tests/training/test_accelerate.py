@@ -14,8 +14,7 @@ from sft_runs import CONFIGS, sft_flags
 from video_runs import World
 
 from egost.training.runs.callbacks import LOG_FILE, read_log
-from egost.training.runs.checkpoint_manifest import read_manifest
-from egost.training.runs.resumable_run import FINAL
+from egost.training.runs.checkpoint_manifest import FINAL, read_manifest
 
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 

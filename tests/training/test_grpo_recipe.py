@@ -25,7 +25,8 @@ from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import MANIFEST
 from egost.training import TrainingError, grpo
 from egost.training.runs.callbacks import LOG_FILE, MARK, read_log, whole_checkpoints
-from egost.training.runs.resumable_run import FINAL, run_manifest
+from egost.training.runs.checkpoint_manifest import FINAL
+from egost.training.runs.resumable_run import run_manifest
 
 
 @pytest.fixture

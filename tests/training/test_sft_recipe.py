@@ -28,9 +28,8 @@ from egost.tasks.release.trained_on import MANIFEST
 from egost.training import TrainingError, sft
 from egost.training.rows.training_rows import TrainingRow, write_training_rows
 from egost.training.runs.callbacks import LOG_FILE, MARK, read_log, whole_checkpoints
-from egost.training.runs.checkpoint_manifest import read_manifest
+from egost.training.runs.checkpoint_manifest import FINAL, read_manifest
 from egost.training.runs.merge import merge
-from egost.training.runs.resumable_run import FINAL
 
 PROCESS = ROOT / "tests" / "support" / "sft_process.py"
 

@@ -1,1 +1,4 @@
-"""`egost train demo`: the whole way to ST-R1 on the mini world, with its table and plots."""
+"""`egost train demo`: the whole way to ST-R1 in small, on the mini world.
+
+`demo.make_demo` runs its steps; `egost/commands/train_demo.py` reports on them.
+"""

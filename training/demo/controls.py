@@ -92,7 +92,7 @@ def _replies(
     model = load_model(plan, batch)
     try:
         if control == "other":
-            answers = ask(model, _with_other_clips(questions), None)
+            answers = ask(model, with_other_clips(questions), None)
         else:
             answers = ask(model, questions, "blind")
     finally:
@@ -103,7 +103,7 @@ def _replies(
     ]
 
 
-def _with_other_clips(questions: Questions) -> Questions:
+def with_other_clips(questions: Questions) -> Questions:
     """The same questions, each with the clip that is half-way round from its own, which is never its own."""
     clips = {question.sample.clip: question.clip for question in questions.asked}
     names = sorted(clips)

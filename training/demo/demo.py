@@ -27,7 +27,7 @@ from egost.training.demo.controls import DIRECT_TOKENS, Control, controls_file
 from egost.training.demo.demo_steps import Command, Step, run_steps
 from egost.training.recipe import CONFIGS
 from egost.training.rows.build_rows import ROWS
-from egost.training.runs.resumable_run import FINAL
+from egost.training.runs.checkpoint_manifest import FINAL
 
 KINDS = ("direction", "landmark")
 """What is trained and evaluated: the questions that are asked about every walk."""

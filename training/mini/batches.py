@@ -36,7 +36,7 @@ _FURTHER: tuple[Callable[[np.random.Generator], Lesson], ...] = (
     retelling_lesson,
     wording_lesson,
 )
-"""Lessons in text that come beside those about options, in turn."""
+"""The other lessons in text, in turn with those about options."""
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ other, so that one film is encoded once for all of its questions. There are seve
 - options: some options, of which one is said in words, to be answered by its letter, or the other way round;
 - notes: a multiple-choice question and then, in a second message, a route in words or what is met on it, there or
   back; the answer is the option that this makes right, in words, and then its letter;
-- retelling: a route in words, which is to be told again, there and back;
+- retelling: a route in words, which the model repeats, there and back;
 - listing: a route in words, and questions without options about it, there and back;
 - turning: such a question with its answer, and then the same about the other way;
 - wording: a route in words, and what is met on it, listed there and turned round.
 
-No lesson reasons before it answers: `<think>` never stands in one, and none tells a route and then answers a question
-by it. But the sentences that reasoning is worded with occur, each with what it means: those that announce a way before
-a route of this way, the others around lists of what is met.
+No lesson reasons before it answers: `<think>` never occurs in one, and none describes a route and then answers
+a question by it. But the sentences that reasoning is worded with occur, each with what it means: those that announce a
+way before a route of this way, the others around lists of what is met.
 """
 
 from __future__ import annotations
@@ -173,30 +173,30 @@ def notes_lesson(rng: np.random.Generator, routes: int = 2) -> Lesson:
     branches = []
     for place in rng.permutation(len(question.items))[:routes]:
         walk, way = question.walks[int(place)], WAYS[int(rng.integers(2))]
-        note = _told(rng, walk, way) if rng.random() < 0.4 else _list(walk, task, way)
+        note = _route(rng, walk, way) if rng.random() < 0.4 else _list(walk, task, way)
         said = _said_in_words(rng, question, int(place))
         branches.append((Piece(_NEXT), Piece(note, counted=True), Piece(REPLY), *said))
     return Lesson((Piece(START + _asked_in_words(question.sample)),), tuple(branches))
 
 
 def retelling_lesson(rng: np.random.Generator) -> Lesson:
-    """A route in words, there or back, and then the request to tell it there, and to tell it back."""
+    """A route in words, there or back, and then the requests to repeat it there and back."""
     truth = imagined_walk(rng, _some_task(rng))
-    told = _told(rng, truth, WAYS[int(rng.integers(2))])
+    route = _route(rng, truth, WAYS[int(rng.integers(2))])
     branches = [(Piece(_NEXT), *_route_branch(rng, truth, way)) for way in WAYS]
-    return Lesson((Piece(START), Piece(told, counted=True)), tuple(branches))
+    return Lesson((Piece(START), Piece(route, counted=True)), tuple(branches))
 
 
 def listing_lesson(rng: np.random.Generator) -> Lesson:
     """A route in words, there or back, and what is met on the way there, and on the way back."""
     truth = imagined_walk(rng, _some_task(rng))
-    told = _told(rng, truth, WAYS[int(rng.integers(2))])
+    route = _route(rng, truth, WAYS[int(rng.integers(2))])
     branches = [
         (Piece(f"{_NEXT}{ask(rng, task, way)}{REPLY}"), _listed(truth, task, way, taught=True))
         for task in _tasks(truth)
         for way in WAYS
     ]
-    return Lesson((Piece(START), Piece(told, counted=True)), tuple(branches))
+    return Lesson((Piece(START), Piece(route, counted=True)), tuple(branches))
 
 
 def turning_lesson(rng: np.random.Generator) -> Lesson:
@@ -214,18 +214,18 @@ def turning_lesson(rng: np.random.Generator) -> Lesson:
 def wording_lesson(rng: np.random.Generator) -> Lesson:
     """A route in words, and what is met on it, listed there and turned round."""
     truth = imagined_walk(rng, _some_task(rng))
-    told = WAYS[int(rng.integers(2))]
+    first = WAYS[int(rng.integers(2))]
     branches = []
     for task in _tasks(truth):
-        there, back = (", then ".join(_named_items(truth, task, way)) for way in (told, OTHER_WAY[told]))
+        there, back = (", then ".join(_named_items(truth, task, way)) for way in (first, OTHER_WAY[first]))
         form = one_of(rng, *(TURNS_TOLD if task == "direction" else PLACES))
         said = f"{one_of(rng, *TURNED[task])} {form.format(there, back)}"
         branches.append((Piece(REPLY), Piece(said, taught=True)))
-    return Lesson((Piece(START), Piece(_told(rng, truth, told), counted=True)), tuple(branches))
+    return Lesson((Piece(START), Piece(_route(rng, truth, first), counted=True)), tuple(branches))
 
 
 def imagined_walk(rng: np.random.Generator, task: TaskKind) -> ClipTruth:
-    """A walk that is told and never filmed: it has no map; with actions where the task asks for them."""
+    """A walk in words that is never filmed: it has no map; with actions where the task asks for them."""
     part = ACTION_PART if task == "action" else 1
     count = int(rng.integers(1, 3)) if task == "action" else int(rng.integers(2, 4))
     words = turn_words(count, around=part != ACTION_PART)
@@ -263,7 +263,7 @@ def _tasks(truth: ClipTruth) -> tuple[TaskKind, ...]:
     return ("direction", "landmark", "action") if truth.part == ACTION_PART else ("direction", "landmark")
 
 
-def _told(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
+def _route(rng: np.random.Generator, truth: ClipTruth, way: Way) -> str:
     """A route, with or without the names of its points."""
     route = tell_route(rng, truth, way)
     return route if rng.random() < 0.5 else without_point_names(route)
@@ -275,7 +275,7 @@ def _route_branch(rng: np.random.Generator, truth: ClipTruth, way: Way) -> tuple
     said = one_of(rng, *OPENINGS[OTHER_WAY[way]]) + " " if rng.random() < _WORDED else ""
     return (
         Piece(_asked(sample) + REPLY),
-        Piece(f"{said}{_told(rng, truth, way)}<|im_end|>", taught=True, counted=True),
+        Piece(f"{said}{_route(rng, truth, way)}<|im_end|>", taught=True, counted=True),
     )
 
 
@@ -353,8 +353,8 @@ def _question(rng: np.random.Generator, truth: ClipTruth, task: TaskKind, way: W
     if way == "reverse":
         items = [_reversed(task, item) for item in items]
     letter = LETTERS[walks.index(truth)]
-    told = tuple(_TELL[task](rng, items))
-    sample = Sample("", task, way, truth.part, "", ask(rng, task, way), told, letter)
+    options = tuple(_TELL[task](rng, items))
+    sample = Sample("", task, way, truth.part, "", ask(rng, task, way), options, letter)
     return ChoiceQuestion(sample, tuple(items), tuple(walks))
 
 

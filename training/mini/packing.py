@@ -1,7 +1,7 @@
 """Lessons as tensors: branches side by side in one row, each blind to the others.
 
 A row is the opening and then its branches. A branch's positions go on from the opening, and its tokens attend
-to the opening and to itself alone, so that each branch is computed as if it stood there by itself.
+to the opening and to itself alone, so that each branch is computed as if it were alone.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from egost.tasks.mini_world.walks import SHOWN, shown_frames
 from egost.training.mini.packing import OPTIONS, TEMPORAL
 
 KINDS = ("start", "junction", "turning", "action", "end", "passing")
-"""What a frame can be: before a junction, in the middle of a turn, or on the way with nothing to tell."""
+"""What a frame can be: before a junction, in the middle of a turn, or on the way with nothing to say."""
 
 _CLASSES = (len(KINDS), len(COLOURS), len(PATTERNS), len(TURNS), len(ACTIONS))
 _UNKNOWN = -100

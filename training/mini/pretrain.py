@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +24,7 @@ import typer
 from rich.console import Console
 
 from egost.model_adapters.tiny_checkpoint import small_processor
+from egost.tasks.cache import whole_folder
 from egost.tasks.mini_world.steps import LANDMARKS, PATTERNS, TURNS
 from egost.training import TrainingError
 from egost.training.demo.demo import MAPS, map_mark
@@ -159,7 +159,7 @@ class Trainer:
         first: torch.Tensor,
         figures: dict[str, float],
     ) -> torch.Tensor:
-        """The means over the letters that stand alone, those after words, what is named and the wording.
+        """The means over the letters by themselves, those after words, what is named and the wording.
 
         So that many do not drown few.
         """
@@ -225,16 +225,15 @@ class Trainer:
 
     def export(self) -> Path:
         """The checkpoint folder that lmms-eval and vLLM load."""
-        target, beside = self.folder / "checkpoint", self.folder / "checkpoint.part"
-        shutil.rmtree(beside, ignore_errors=True)
-        self.model.save_pretrained(beside)
-        small_processor(self.tokenizer).save_pretrained(beside)
-        (beside / "recipe.json").write_text(json.dumps({**asdict(self.recipe), "step": self.step}, indent=1))
-        marks = sorted(map_mark(plan(number)) for number in range(self.recipe.pool))
-        (beside / MAPS).write_text("\n".join(marks) + "\n")
-        shutil.rmtree(target, ignore_errors=True)
-        beside.rename(target)
-        return target
+        with whole_folder(self.folder / "checkpoint") as folder:
+            self.model.save_pretrained(folder)
+            small_processor(self.tokenizer).save_pretrained(folder)
+            (folder / "recipe.json").write_text(
+                json.dumps({**asdict(self.recipe), "step": self.step}, indent=1)
+            )
+            marks = sorted(map_mark(plan(number)) for number in range(self.recipe.pool))
+            (folder / MAPS).write_text("\n".join(marks) + "\n")
+        return self.folder / "checkpoint"
 
 
 class Log:
@@ -289,11 +288,11 @@ def pretrain(recipe: Recipe, folder: Path, films: Path, every: int = 25) -> Path
         pace = seconds if not pace else 0.95 * pace + 0.05 * seconds
         log.write({"step": step, "stage": recipe.stage(step), "seconds": seconds, **figures})
         if trainer.step % every == 0:
-            told = " ".join(f"{k} {v:.3g}" for k, v in figures.items() if k != "gradient_norm")
+            shown = " ".join(f"{k} {v:.3g}" for k, v in figures.items() if k != "gradient_norm")
             left = pace * (recipe.steps - trainer.step) / 60
             console.print(
                 f"step {trainer.step} of {recipe.steps} ({recipe.stage(step)}), {pace:.2f} s a step, "
-                f"{left:.0f} min left: {told}",
+                f"{left:.0f} min left: {shown}",
                 markup=False,
             )
         if trainer.step % (4 * every) == 0:

@@ -1,6 +1,6 @@
 """The tokenizer of the embedded checkpoint: any text in bytes, the mini world's wording in few tokens.
 
-A byte-level vocabulary learnt on the mini world's texts, and beside it, as one token each, the fixed sentences of
+A byte-level vocabulary learnt on the mini world's texts, and, as one token each, the fixed sentences of
 the prompts, the fixed parts of a route's sentences, and the names of panels and actions. So a question takes
 some 50 tokens, and two panels are compared by comparing two tokens; what is worded otherwise is spelt in words and
 bytes.
@@ -73,8 +73,8 @@ def _route_parts(rng: np.random.Generator, walks: Sequence[ClipTruth], items: Se
         for walk in walks
         for way in WAYS
         for route in [tell_route(rng, walk, way)]
-        for told in (route, without_point_names(route))
-        for sentence in re.split(r"(?<=\.)(?= )", told)
+        for text in (route, without_point_names(route))
+        for sentence in re.split(r"(?<=\.)(?= )", text)
     }
     return {part for sentence in sentences for part in item.split(sentence)}
 

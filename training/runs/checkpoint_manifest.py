@@ -24,6 +24,9 @@ from egost.tasks.release.trained_on import MANIFEST, TrainedRow
 from egost.tasks.sample import World
 from egost.training.rows.training_rows import TrainingRow
 
+FINAL = "final"
+"""The folder of a run with its last checkpoint, which every engine takes."""
+
 _PACKAGES = ("egost", "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "deepspeed")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from egost.training.recipe import CONFIGS
+
 _GIB = 2**30
 
 _NF4_BYTES = 0.5 + 0.127 / 8
@@ -28,8 +30,8 @@ class MemoryPlan:
     activations: float
     checkpointing: bool
 
-    def lines(self) -> list[str]:
-        """The estimate for people, with the way that it was made."""
+    def lines(self, method: str) -> list[str]:
+        """The estimate as text, how it was made, and the command for several GPUs. method: `sft` or `grpo`."""
         total = self.weights + self.gradients + self.optimizer + self.activations
         kept = (
             "each layer's input, and one layer whole (gradient checkpointing)"
@@ -42,8 +44,11 @@ class MemoryPlan:
             f"{self.gradients / _GIB:.2f} + AdamW's two moments {self.optimizer / _GIB:.2f} + activations "
             f"{self.activations / _GIB:.2f}",
             f"  counted, not measured; activations of the longest row's micro-batch: {kept}, 8 hidden and 3 "
-            "feed-forward vectors a token and layer; caches and fragmentation come on top. ZeRO-2 divides gradients "
-            "and moments by the processes; ZeRO-3 and FSDP the weights, too.",
+            "feed-forward vectors a token and layer; caches and fragmentation come on top.",
+            f"on several GPUs: accelerate launch --config_file {CONFIGS / 'accelerate' / 'zero2.yaml'} "
+            f"-m egost.training.{method} --config ...",
+            "  ZeRO-2 divides gradients and moments by the processes; ZeRO-3 (zero3.yaml) and FSDP (fsdp.yaml) the "
+            "weights, too.",
         ]
 
 

@@ -13,10 +13,8 @@ from transformers import PreTrainedModel
 from egost.training import TrainingError
 from egost.training.recipe import RowsRecipe
 from egost.training.runs.callbacks import LOG_FILE, remove_unfinished, whole_checkpoints
-from egost.training.runs.checkpoint_manifest import CheckpointManifest, new_manifest, read_manifest
+from egost.training.runs.checkpoint_manifest import FINAL, CheckpointManifest, new_manifest, read_manifest
 from egost.training.video.video_inputs import ShownRows
-
-FINAL = "final"
 
 _WITHOUT_EFFECT = frozenset(
     {

@@ -19,15 +19,19 @@ from lmms_eval_command import environment
 from PIL import Image
 
 from egost.model_adapters.model_names import model_named
+from egost.model_adapters.questions import Question, Questions
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import ReleaseError
+from egost.tasks.mini_world import write_mini_release
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release import Release, mini_revision
 from egost.tasks.release.trained_on import note_model, without_trained_on
 from egost.training import TrainingError
-from egost.training.demo import demo_steps
+from egost.training.demo.controls import controls_file, read_replies, with_other_clips
 from egost.training.demo.curves import curve
-from egost.training.demo.demo import MAPS, QUICK, Demo, check_maps, map_mark
+from egost.training.demo.demo import MAPS, QUICK, Demo, check_maps, demo_steps, map_mark
 
 EGOST = Path(sys.executable).with_name("egost")
 
@@ -55,6 +59,30 @@ def test_checkpoints_are_asked_as_they_were_taught(tmp_path: Path) -> None:
     assert {p.name: p.prompt for p in demo.paradigms} == {
         "base": "direct", "sft": "direct", "sft_grpo": "direct", "st_cot": "think", "st_r1": "think",
     }  # fmt: skip
+
+
+def test_the_other_clip_is_never_a_questions_own(tmp_path: Path) -> None:
+    root = write_mini_release(tmp_path / "mini", clips=5, seed=1, progress=False)
+    release = Release("mini", (root,), mini_revision(root))
+    samples = [s for s in release.index.samples if s.task == "direction"]
+    clips = {s.clip: get_clip(release.clip_path(s), parse_protocol("uniform8")) for s in samples}
+    asked = Questions(release, tuple(Question(s, clips[s.clip]) for s in samples), 0, None, 8)
+    swapped = with_other_clips(asked)
+    assert [q.sample for q in swapped.asked] == samples and len(clips) == 5
+    assert all(q.clip is not None and q.clip != clips[q.sample.clip] for q in swapped.asked)
+    # Questions about one clip keep a common clip, and each clip is shown for one other.
+    assert len({(q.sample.clip, q.clip.path) for q in swapped.asked if q.clip}) == 5
+    assert {q.clip.path for q in swapped.asked if q.clip} == {clip.path for clip in clips.values()}
+
+
+def test_replies_that_are_no_replies_are_refused(tmp_path: Path) -> None:
+    path = controls_file(tmp_path, "base", "blind")
+    assert path.name == "base-blind.jsonl"
+    path.write_text('{"sample": "Part1/direction_forward/1", "response": "A", "percent": 100.0}\n')
+    assert read_replies(path)["Part1/direction_forward/1"].percent == 100.0
+    path.write_text('{"sample": "Part1/direction_forward/1"}\n')
+    with pytest.raises(TrainingError, match="holds no replies of a control"):
+        read_replies(path)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from video_runs import World
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.server.server_engine import ServerEngine
 from egost.training.runs.callbacks import LOG_FILE, read_log, whole_checkpoints
-from egost.training.runs.resumable_run import FINAL
+from egost.training.runs.checkpoint_manifest import FINAL
 from egost.training.vllm_rollouts import WEIGHTS
 
 pytestmark = pytest.mark.slow
