@@ -1,0 +1,57 @@
+"""The command `egost`: errors are one message and exit code 2, lines are whole, and its help comes quickly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from egost.commands.front import console
+from egost.main import app
+
+HEAVY = {
+    *("torch", "transformers", "lmms_eval", "datasets", "numpy", "scipy", "sklearn", "pandas", "matplotlib"),
+    *("av", "PIL", "openai", "aiohttp", "httpx", "yaml", "pydantic", "jinja2"),
+}
+
+
+def test_an_error_of_ours_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["summary", str(tmp_path / "nowhere")])
+    assert done.exit_code == 2 and done.stdout == ""
+    assert done.stderr.startswith("egost: ") and "nowhere" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_line_is_not_broken_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_width", 40)
+    line = "written: /somewhere/" + "/".join(["a folder"] * 40)
+    console.print(line, markup=False)
+    assert f"{line}\n" in capsys.readouterr().out
+
+
+def test_the_help_lists_every_command_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = f"import sys, egost.main; print(*(set({sorted(HEAVY)}) & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.split() == []
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for command in (
+        "data",
+        "clips",
+        "models",
+        "run",
+        "serve",
+        "parity",
+        "summary",
+        "report",
+        "show",
+        "compare",
+    ):
+        assert f"  egost {command}" in shown
+    for command in ("power", "leaderboard", "regress", "diagnose", "judge", "train", "construct"):
+        assert f"  egost {command}" in shown
