@@ -23,14 +23,14 @@ def write_whole(path: Path, content: bytes) -> None:
     Makes the folder. The umask decides who may read the file. A failure leaves nothing behind. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
         # Not `tempfile`, whose files nobody else may read: a cache may be shared.
-        with beside.open("xb") as file:
+        with part.open("xb") as file:
             file.write(content)
-        beside.replace(path)
+        part.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -45,11 +45,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     for left_over in folder.parent.glob(f"{folder.name}.part*"):
         shutil.rmtree(left_over, ignore_errors=True)
     # A name of its own each time: a child of a killed process may still be writing into the old one.
-    beside = folder.with_name(f"{folder.name}.part-{secrets.token_hex(8)}")
-    beside.mkdir(parents=True)
+    part = folder.with_name(f"{folder.name}.part-{secrets.token_hex(8)}")
+    part.mkdir(parents=True)
     try:
-        yield beside
+        yield part
         shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
+        part.rename(folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)

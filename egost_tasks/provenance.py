@@ -102,8 +102,8 @@ def machine() -> dict[str, Any]:
 def commit() -> str | None:
     """The commit of the project's code that runs, with `-changed` behind it where files differ from it.
 
-    Of a checkout what git says of it; of an installation what pip has noted of its source. None where neither knows:
-    the version of the package stands among the packages.
+    In a checkout git knows it, in an installation what pip noted of its source. None where neither does: then the
+    version of the package, in `packages`, has to do.
     """
     if not (_CHECKOUT / ".git").exists():
         return _installed_commit()
@@ -116,10 +116,10 @@ def commit() -> str | None:
 
 def _installed_commit() -> str | None:
     try:
-        told = distribution("egost").read_text("direct_url.json")
+        text = distribution("egost").read_text("direct_url.json")
     except PackageNotFoundError:
         return None
-    found = json.loads(told).get("vcs_info", {}).get("commit_id") if told else None
+    found = json.loads(text).get("vcs_info", {}).get("commit_id") if text else None
     return str(found) if found else None
 
 
@@ -143,8 +143,8 @@ def _gpus(visible: str | None) -> list[str]:
     if visible == "":
         return []
     chosen = [] if visible is None else [f"--id={visible}"]
-    told = _said("nvidia-smi", *chosen, "--query-gpu=name,memory.total", "--format=csv,noheader")
-    return told.splitlines() if told else []
+    listed = _said("nvidia-smi", *chosen, "--query-gpu=name,memory.total", "--format=csv,noheader")
+    return listed.splitlines() if listed else []
 
 
 def _said(*command: str) -> str | None:

@@ -4,7 +4,7 @@ Lower-case functions are called by lmms-eval for each sample. The names in `_MAD
 lmms-eval resolves `!function` by attribute access, so they are made anew whenever a YAML is read and carry
 what this run really uses (release, protocol, prompt, judge) into the results JSON.
 
-What a user has to mend leaves here as `SystemExit` with its one message, see `exits_with_message`.
+An error that a user can fix leaves as `SystemExit` with its one message, see `exits_with_message`.
 """
 
 from __future__ import annotations

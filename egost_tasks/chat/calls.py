@@ -188,9 +188,9 @@ class Calls:
             raise failed
 
     async def make(self, call: Callable[[bool], Awaitable[T]]) -> T:
-        """What a call brings; for the event loop. call: makes it once, is told whether it is the first, raises Faulted.
+        """The result of a call, for the event loop. call: makes it once; takes whether it is the first; raises Faulted.
 
-        Raises NoReply when it brings nothing however often it is made, and the error that `stop` was given, or
+        Raises NoReply when no try brings a result, and the error that `stop` was given, or
         one of the kind `Wording.stopped`, when no call can bring anything.
         """
         self.check()

@@ -199,7 +199,7 @@ def _load(entry: Path, source: Path) -> Clip | None:
 def _make(request: DecodeRequest) -> Clip:
     """Decode into the cache. The caller holds the entry's lock."""
     entry = request.folder
-    with whole_folder(entry) as beside:
-        _pool.write_clip(replace(request, folder=beside))
-        manifest = ClipManifest.read(beside / MANIFEST_FILE)
+    with whole_folder(entry) as folder:
+        _pool.write_clip(replace(request, folder=folder))
+        manifest = ClipManifest.read(folder / MANIFEST_FILE)
     return Clip(entry / CLIP_FILE, manifest)

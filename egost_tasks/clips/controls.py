@@ -3,8 +3,8 @@
     altered_clip(clip, "reversed")    # the same frames from the last to the first, as a clip of its own
     rotated(sample, 1)                # the same question, its second option first
 
-An altered clip is a clip like any other: a lossless file in the cache, whose manifest tells which frame of the walk
-stands where, under a protocol's name of its own (`uniform8/reversed`). So the journal never takes it for the original.
+An altered clip is a clip like any other: a lossless file in the cache. Its manifest lists the frames in their new
+order, and its protocol has another name (`uniform8/reversed`), so that the journal never takes it for the original.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def frame_order(control: FrameControl, seed: str) -> tuple[int, ...]:
     """Which of the 8 frames stand in the places 0 to 7.
 
     `reversed`: from the last to the first. `middle`: the middle one in all places, as a clip of a single frame has it.
-    `shuffled`: drawn by the seed, no frame in its own place and none beside a neighbour of its own.
+    `shuffled`: drawn by the seed, no frame in its own place or next to one of its neighbours.
     """
     if control == "reversed":
         return tuple(reversed(range(N_FRAMES)))
@@ -76,8 +76,8 @@ def altered_clip(clip: Clip, control: FrameControl) -> Clip:
     The order depends on the pixels alone, so that it is the same on every machine. Safe to be called from several
     threads and processes at once. Raises CacheError where the clip was changed or the cache cannot be written.
     """
-    told = clip.manifest
-    what = f"{told.source_sha256} {told.protocol}/{control} {told.pixels_sha256} {ENCODER}"
+    original = clip.manifest
+    what = f"{original.source_sha256} {original.protocol}/{control} {original.pixels_sha256} {ENCODER}"
     key = hashlib.sha256(what.encode()).hexdigest()[:40]
     entry = cache_root().absolute() / "clips" / key[:2] / key
     try:
@@ -87,12 +87,12 @@ def altered_clip(clip: Clip, control: FrameControl) -> Clip:
                 _write(clip, control, entry)
     except (OSError, MemoryError) as error:
         raise CacheError(
-            f"the {control} frames of {told.source} cannot be kept in {entry.parent}: {error}. Free some space, make "
-            "the folder writable, or set EGOST_CACHE to another folder."
+            f"the {control} frames of {original.source} cannot be kept in {entry.parent}: {error}. Free some space, "
+            "make the folder writable, or set EGOST_CACHE to another folder."
         ) from error
     altered = Clip.at(entry / CLIP_FILE)
     # The same content may lie under several names.
-    return replace(altered, manifest=replace(altered.manifest, source=told.source))
+    return replace(altered, manifest=replace(altered.manifest, source=original.source))
 
 
 def rotated(sample: Sample, by: int) -> Sample:
@@ -105,16 +105,16 @@ def rotated(sample: Sample, by: int) -> Sample:
 
 def _write(clip: Clip, control: FrameControl, entry: Path) -> None:
     """Write the cache entry. The caller holds its lock."""
-    told = clip.manifest
-    order = frame_order(control, told.pixels_sha256)
+    original = clip.manifest
+    order = frame_order(control, original.pixels_sha256)
     frames = clip.frames()[list(order)]
     manifest = replace(
-        told,
-        protocol=f"{told.protocol}/{control}",
-        indices=tuple(told.indices[k] for k in order),
-        timestamps=tuple(told.timestamps[k] for k in order),
+        original,
+        protocol=f"{original.protocol}/{control}",
+        indices=tuple(original.indices[k] for k in order),
+        timestamps=tuple(original.timestamps[k] for k in order),
         pixels_sha256=pixels_sha256(frames),
     )
-    with whole_folder(entry) as beside:
-        write_lossless(frames, beside / CLIP_FILE)
-        manifest.write(beside / MANIFEST_FILE)
+    with whole_folder(entry) as folder:
+        write_lossless(frames, folder / CLIP_FILE)
+        manifest.write(folder / MANIFEST_FILE)

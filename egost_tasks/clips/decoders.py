@@ -216,7 +216,7 @@ def _all_frames(source: Path) -> Iterator[Any]:
 
 
 def decoded_frames(container: Any, stream: Any, wanted: Collection[int] | None) -> Iterator[Any]:
-    """Whole frames from where the container stands, in presentation order; over what is damaged.
+    """Whole frames from the container's position on, in presentation order; damaged packets are skipped.
 
     wanted: presentation times of the frames that must be among them; None: all. Of the others, those that no
     frame refers to are not decoded, which saves up to half of the time.
@@ -294,7 +294,7 @@ def _by_decord(source: Path, table: PacketTable, indices: Sequence[int]) -> _Pic
     import decord
 
     if table.hidden:
-        # Measured with 0.6.0: it counts these frames and gives wrong ones beside them.
+        # Measured with 0.6.0: it counts these frames and gives wrong frames next to them.
         raise _FrameLost(f"{len(table.hidden)} frames are hidden by an edit list, which it cannot read")
     try:
         video = decord.VideoReader(str(source), num_threads=1)

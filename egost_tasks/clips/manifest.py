@@ -9,11 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ClipManifest:
-    """The record that lies beside a clip's 8 frames.
+    """The record in the folder of a clip's 8 frames.
 
     source: file name of the source, without its folder. source_sha256: of its bytes.
     protocol: name of the sampling protocol.
-    n_frames: decodable frames of the source; where it is 1, that frame stands 8 times.
+    n_frames: decodable frames of the source; where it is 1, that frame is repeated 8 times.
     counted_by: `packets` (each packet of the file holds a frame, and the 8 frames did decode) or `decoding`
         (all was decoded, since a packet's frame could not be).
     expected_frames: how many the file should hold; None where it is cut and its index does not say.

@@ -65,7 +65,7 @@ class Protocol:
 
 
 def parse_protocol(name: str) -> Protocol:
-    """The protocol that a name stands for.
+    """The protocol of a name.
 
     `SAMPLING`, `SAMPLING+capN` (at most N pixels a frame; the reference runs ST-R1 with 360 x 420,
     `cap151200`) or `SAMPLING+WxH` (`224x224`: the closed models, paper, appendix A.2), where SAMPLING is
@@ -97,7 +97,7 @@ def chosen_protocol() -> Protocol:
 def uniform8(n_frames: int) -> list[int]:
     """8 frames evenly from the first to the last: `linspace(0, n - 1, 8)`, truncated (paper, appendix A.2).
 
-    With fewer than 8 frames the truncation repeats some of them, in order; a single frame stands 8 times.
+    With fewer than 8 frames the truncation repeats some of them, in order; a single frame is repeated 8 times.
     """
     return _evenly(np.arange(n_frames))
 
@@ -113,7 +113,7 @@ def ref_qwen(n_frames: int, duration: float) -> list[int]:
     that lies about its length changes nothing.
 
     A clip of less than 8 s has fewer than 8 frames after the first step, so the second repeats some. The
-    reference cannot read a clip of a single frame; here that frame stands 8 times, as with `uniform8`.
+    reference cannot read a clip of a single frame; here that frame is repeated 8 times, as with `uniform8`.
     """
     ceiling = min(REFERENCE_MAX_FRAMES, n_frames)
     first = min(max(duration * REFERENCE_FPS, REFERENCE_MIN_FRAMES), ceiling)

@@ -85,7 +85,7 @@ class Judgement:
 class JudgeFailure:
     """A route description that could not be judged: unscored, never 0.
 
-    reason: a short stable word that is counted beside the scores.
+    reason: a short stable word that is counted next to the scores.
     text: what the judge said, kept for people; empty if it said nothing.
     """
 

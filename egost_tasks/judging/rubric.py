@@ -1,8 +1,8 @@
 """The offline judge of route descriptions: deterministic, no network, no model.
 
 It follows the published rubric (paper, section 5.1 and figure 6) on what `route_text` reads from the reference and
-the prediction. Its numbers are not GPT-4o's and must not be put beside the paper's as if they were; therefore its
-name, with a version, stands in every result. Any change of what it reads or how it counts is a new version.
+the prediction. Its numbers are not GPT-4o's and must not be compared with the paper's as if they were; therefore its
+name, with a version, is in every result. Any change of what it reads or how it counts is a new version.
 
 Three fractions, each from 0 to 1:
 

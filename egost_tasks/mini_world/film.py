@@ -21,12 +21,12 @@ def write_film(path: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction) 
     The frames are taken one by one; there must be one at least. The file appears whole or not at all, also where the
     frames end with an exception; the same frames give the same bytes on one machine.
     """
-    beside = path.with_name(f".{path.name}.part")
+    unfinished = path.with_name(f".{path.name}.part")
     try:
-        _encode(beside, frames, rate)
-        beside.replace(path)
+        _encode(unfinished, frames, rate)
+        unfinished.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
 
 

@@ -1,8 +1,8 @@
 """The questions as a model is asked them: wording with a version, kept as data.
 
 `direct` asks for the letter alone, `think` for reasoning inside `<think>` and the answer inside
-`<answer>`, as ST-R1 is asked. A prompt file of one's own has the same form as `direct.yaml` beside this
-module. The wording is this project's own: the paper uses 'the default cue for each model' (section 5.1).
+`<answer>`, as ST-R1 is asked. A prompt file of your own has the same form as `direct.yaml` in this
+folder. The wording is this project's own: the paper uses 'the default cue for each model' (section 5.1).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Prompt(VersionedPrompt):
         allowed = wanted | {"letters"} if field == "choice" else wanted
         fields = list(Template.pattern.finditer(template))
         if any(field["invalid"] is not None for field in fields):
-            raise ValueError("a '$' stands alone; write '$$' for the sign itself")
+            raise ValueError("a '$' has no name behind it; write '$$' for the sign itself")
         names = {name for field in fields if (name := field["named"] or field["braced"])}
         if missing := wanted - names:
             raise ValueError(f"lacks ${', $'.join(sorted(missing))}")

@@ -1,7 +1,7 @@
 """Read the chosen letter out of a reply to a multiple-choice question.
 
 Two rules stand side by side. `strict_choice` wants an explicit answer and knows a state "invalid";
-`compat_choice` repeats the rule of the reference code, so that a figure can be put beside the paper's.
+`compat_choice` repeats the rule of the reference code, so that a figure can be compared with the paper's.
 
     strict_choice("Based on the video, the answer is (C).", options).letter   -> "C"
     compat_choice("Based on the video, the answer is (C).")                   -> "B"

@@ -1,7 +1,7 @@
 """What a reply is worth: the one scorer that evaluation and training rewards share.
 
 Two scorings stand side by side. `percent` is the sound one and the headline. `compat` repeats the rules of
-the reference code, so that a figure can be put beside the paper's.
+the reference code, so that a figure can be compared with the paper's.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Response:
 def failed_reply(reason: str, message: str) -> str:
     """What an adapter returns in the place of a reply that it could not get.
 
-    reason: a short stable word of lower-case letters and `_`, counted beside the scores; message: for people.
+    reason: a short stable word of lower-case letters and `_`, counted next to the scores; message: for people.
     """
     return f"{GENERATION_FAILED[0]} {reason}: {message}"
 
@@ -87,7 +87,7 @@ class Score:
 def score_choice(sample: Sample, response: Response) -> Score:
     """Score a multiple-choice reply: right or wrong (paper, section 5.1, accuracy by exact matching).
 
-    An invalid reply is wrong, and counted as invalid beside. The reference scores a failed generation as wrong.
+    An invalid reply is wrong, and is also counted as invalid. The reference scores a failed generation as wrong.
     """
     if response.unscored:
         return Score(None, 0.0, response.unscored)

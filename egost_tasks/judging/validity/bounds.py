@@ -33,7 +33,7 @@ class Implied(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a prediction beside its reference.
+    """What is known of a prediction, compared with its reference.
 
     wanted, given: turns of the reference and of the prediction, one letter each (L, R, A, U, D), in order.
     landmarks: number of landmarks that the reference names; named: how many of them the prediction names.
@@ -70,7 +70,7 @@ SEMANTIC: dict[str, Bounds] = {
 
 Wordiness, and a language that nobody asked for, may cost a point of style and no more: the rubric speaks of what is
 said and not of the language it is said in. A judge that cannot read a language scores such pairs too low and
-is told so here.
+fails them.
 """
 
 

@@ -1,4 +1,4 @@
-"""Pairs made from rendered walks: the truth about a walk is changed in one known way, and told."""
+"""Pairs made from rendered walks: the reference tells the walk, the prediction tells it with one known change."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _of_walk(truth: ClipTruth, way: Way, base: str, seed: int) -> Iterator[Valid
         facts = Facts(_turns(truth, way), _turns(changed, way), panels, panels if named is None else named)
         return make_pair(0, base, kind, "mini_world", way, (reference, prediction), facts)
 
-    def told(kind: str, changed: ClipTruth) -> ValidityPair:
+    def retold(kind: str, changed: ClipTruth) -> ValidityPair:
         return pair(kind, _tell(changed, way, seed), changed)
 
     yield pair("identical", reference)
@@ -50,12 +50,12 @@ def _of_walk(truth: ClipTruth, way: Way, base: str, seed: int) -> Iterator[Valid
     yield pair("much_longer", _tell_at_length(truth, way))
     yield pair("extra_landmark", reference.replace("panel", "panel, which is next to a potted plant,", 1))
     yield pair("landmark_missing", _without(reference, truth), named=len(set(truth.landmarks)) - 1)
-    yield told("extra_turn", _with_extra_turn(truth))
+    yield retold("extra_turn", _with_extra_turn(truth))
     if any(turn != "around" for turn in truth.turns):
-        yield told("all_turns_mirrored", _mirrored(truth))
+        yield retold("all_turns_mirrored", _mirrored(truth))
     if len(truth.turns) > 1:
-        yield told("one_turn_flipped", _flipped(truth))
-        yield told("steps_swapped", _swapped(truth))
+        yield retold("one_turn_flipped", _flipped(truth))
+        yield retold("steps_swapped", _swapped(truth))
     other: Way = "forward" if way == "reverse" else "reverse"
     facts = Facts(_turns(truth, way), _turns(truth, other), len(truth.landmarks), len(truth.landmarks))
     yield make_pair(0, base, "wrong_way", "mini_world", way, (reference, _tell(truth, other, seed)), facts)
@@ -108,7 +108,7 @@ def _with_extra_turn(truth: ClipTruth) -> ClipTruth:
 
 
 def _without(text: str, truth: ClipTruth) -> str:
-    """The panel of the first turn is not named where it stands."""
+    """The panel of the first turn is not named at its place."""
     panel = truth.steps[_turn_steps(truth)[0]].landmark
     return text.replace(f"the {panel}", "that point")
 

@@ -1,4 +1,4 @@
-"""The pairs that were written by hand: `written_pairs.yaml`, which says how they are told."""
+"""The pairs that were written by hand, read from `written_pairs.yaml`, which explains its form."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BLANKS = ("", " \n\t ", "\u00a0\n")
 def written_pairs() -> list[ValidityPair]:
     """The pairs of the file: first those that may be tuned on, then those that are held out."""
     text = files("egost.tasks.judging.validity").joinpath("written_pairs.yaml").read_text(encoding="utf-8")
-    told = yaml.safe_load(text)
+    content = yaml.safe_load(text)
     pairs: list[ValidityPair] = []
     for held_out in (False, True):
         routes, off_topic, tricks = (
-            [entry for entry in told[key] if entry.get("held_out", False) is held_out]
+            [entry for entry in content[key] if entry.get("held_out", False) is held_out]
             for key in ("routes", "off_topic", "tricks")
         )
         origin: Origin = "held_out" if held_out else "written"
