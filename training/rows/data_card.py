@@ -1,4 +1,4 @@
-"""The data card of training rows: what is in them, and what text alone makes of them."""
+"""The data card of training rows: what is in them, and how many of them text alone answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHOWN = 10
 
 
 def data_card(rows: Sequence[TrainingRow], split: Split, made: dict[str, Any]) -> dict[str, Any]:
-    """All that the card says, fit for JSON. made: how the rows were made (world, release, seed, writer, ...)."""
+    """The content of the card, ready for JSON. made: how the rows were made (world, release, seed, writer, ...)."""
     samples = [row.sample for row in rows]
     choices = [s for s in samples if s.options]
     lengths = [len(row.think.split()) for row in rows if row.think]
@@ -84,7 +84,7 @@ def near_duplicates(
     pairs: list[tuple[str, str]] = []
     for mine, theirs in by_clip.values():
         compared = combinations(mine, 2) if others is None else ((a, b) for a in mine for b in theirs)
-        pairs += [(a.id, b.id) for a, b in compared if _alike(_told(a), _told(b))]
+        pairs += [(a.id, b.id) for a, b in compared if _alike(_plain_words(a), _plain_words(b))]
     return pairs
 
 
@@ -124,7 +124,7 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         "## What text alone gets",
         "",
-        *_floor_lines(floor),
+        *_text_only_lines(floor),
     ]
     return "\n".join(lines) + "\n"
 
@@ -142,12 +142,12 @@ def _warnings(card: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _floor_lines(floor: dict[str, Any]) -> list[str]:
+def _text_only_lines(floor: dict[str, Any]) -> list[str]:
     if "not_measured" in floor:
         return [f"Not measured: {floor['not_measured']}"]
     linear = floor["linear"]
     return [
-        "| guesser | right % |",
+        "| without the video | right % |",
         "|---|---|",
         f"| chance | {100 * linear['chance']:.1f} |",
         f"| always the first option | {100 * floor['always_first']:.1f} |",
@@ -155,7 +155,7 @@ def _floor_lines(floor: dict[str, Any]) -> list[str]:
         f"| linear model of the options' wording, {FOLDS} folds by clip | {100 * linear['accuracy']:.1f} "
         f"({100 * linear['low']:.1f} to {100 * linear['high']:.1f}) |",
         "",
-        "Put this beside every figure of a model that was trained on these rows, with the same model's figure "
+        "Report this with every figure of a model that was trained on these rows, and the same model's figure "
         "without the video.",
     ]
 
@@ -179,7 +179,7 @@ def _alike(a: str, b: str) -> bool:
     return matcher.real_quick_ratio() >= NEAR and matcher.quick_ratio() >= NEAR and matcher.ratio() >= NEAR
 
 
-def _told(sample: Sample) -> str:
+def _plain_words(sample: Sample) -> str:
     parts = [sample.question, *sorted(sample.options)]
     return " | ".join(re.sub(r"\W+", " ", part).strip().casefold() for part in parts)
 

@@ -32,8 +32,8 @@ from egost.tasks.chat.structured import (
     object_form,
     reply_store,
 )
-from egost.tasks.errors import EgostError
 from egost.tasks.sample import Sample
+from egost.training import TrainingError
 from egost.training.rows.build_rows import Thinks, Writer
 from egost.training.rows.reverse_thinking import names_an_option, without_point_names
 
@@ -55,11 +55,7 @@ _SYSTEM = (
 _FORM = object_form("reverse_thinking", {"think": {"type": "string"}})
 
 
-class WriterError(EgostError):
-    """The model that writes the reasoning refuses, or does not answer at all; what was written is kept."""
-
-
-_ROLE = Role("The writer", "What was written is kept", "--writer", WriterError)
+_ROLE = Role("The writer", "What was written is kept", "--writer", TrainingError)
 
 
 def writer_endpoint(spec: str) -> Endpoint:
@@ -76,8 +72,8 @@ def thought_writer(endpoint: Endpoint, *, folder: Path | None = None, pacing: Pa
     """A writer for `build_rows`.
 
     folder: where texts are kept, `reverse_thinking` in the cache by default.
-    It raises SettingError where the key is missing, WriterError where the server refuses or does not answer, CacheError
-    where a text cannot be kept. A text that could not be had is reported by its reason: `names_an_option`,
+    It raises SettingError where the key is missing, TrainingError where the server refuses or does not answer, and
+    CacheError where a text cannot be kept. A text that could not be had is reported by its reason: `names_an_option`,
     `holds_a_tag`, `no_object`, `empty_reply`, `truncated`, `content_filter`, `refusal`, or a reason of `Fault`.
     """
 

@@ -20,7 +20,8 @@ from egost.tasks.chat.endpoint import OPENAI_URL
 from egost.tasks.chat.reply_store import STORE, stored_bodies
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.sample import Sample
-from egost.training.rows.thought_writer import WriterError, thought_writer, writer_endpoint
+from egost.training import TrainingError
+from egost.training.rows.thought_writer import thought_writer, writer_endpoint
 from egost.training.rows.training_rows import read_training_rows
 
 FAST = Pacing(first_wait_s=0.01, longest_wait_s=0.02, tries=3, breaker_s=0.1)
@@ -131,7 +132,7 @@ def test_a_refusing_server_stops_it_and_what_was_written_stays(
     with serve(lambda user, n: 401 if "left 1." in user else said(GOOD)) as server:
         write = thought_writer(writer_endpoint(f"openai:m@{server.url}"), folder=tmp_path, pacing=FAST)
         write([pair(0)])
-        with pytest.raises(WriterError, match="What was written is kept") as caught:
+        with pytest.raises(TrainingError, match="What was written is kept") as caught:
             write([pair(0), pair(1)])
     assert len(stored_bodies(tmp_path / STORE)) == 1
     assert "secret-key" not in str(caught.value)
