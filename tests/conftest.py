@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from release_files import choice_entry, write_video
+from slow_tests import why_slow
+from wheels import build_wheel
 
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.vllm.vllm_engine import vllm_version
@@ -21,8 +24,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def shares_a_fixture_of_its_file(item: pytest.Item) -> bool:
+    """Whether a test uses what is made once for its file, and would be made again in another process."""
+    fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    used = [found[-1] for name, found in fixtures.items() if found and name in item.fixturenames]
+    return any(fixture.scope != "function" and fixture.baseid.endswith(".py") for fixture in used)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs the real vLLM where it is not installed."""
+    """Mark what is slow, keep together what shares fixtures, and skip what needs the real vLLM where it is not."""
+    slow_groups = set()
+    for item in items:
+        group = item.path if shares_a_fixture_of_its_file(item) else item.nodeid
+        item.add_marker(pytest.mark.xdist_group(str(group)))
+        if why_slow(item):
+            item.add_marker(pytest.mark.slow)
+            slow_groups.add(str(group))
+    # What is slow begins first, so that no process is left alone with it at the end.
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] not in slow_groups)
     for_vllm = [item for item in items if item.path.parent.name == "vllm_in_process"]
     try:
         if for_vllm:
@@ -42,6 +62,20 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     release_module.open_release.cache_clear()
     yield cache
     release_module.open_release.cache_clear()
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of the tests have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, built once for all tests."""
+    folder = shared_folder(tmp_path_factory) / "wheel"
+    with FileLock(f"{folder}.lock"):
+        return next(folder.glob("*.whl"), None) or build_wheel(folder)
 
 
 @pytest.fixture

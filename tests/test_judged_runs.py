@@ -24,8 +24,6 @@ REPLY = "Walk straight and turn left at the red plain panel."
 ROUTES = ("egost_mini_route_forward", "egost_mini_route_reverse")
 MODEL = ["--model", "dummy", "--model_args", f"response={REPLY}"]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
 from places import ROOT
 from taught_checkpoint import taught_checkpoint
+from wheels import empty_environment, install, site_packages
 
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.release import Release
@@ -25,8 +25,6 @@ TASKS = [
     f"{task}_{way}" for task in ("route", "direction", "landmark", "action") for way in ("forward", "reverse")
 ]
 FEW_TOKENS = ["--gen_kwargs", "max_new_tokens=8"]
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +136,15 @@ def test_limit_3(cache: Path, checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_the_wheel_on_a_release_in_the_official_layout(
-    release_folder: Path, checkpoint: Path, tmp_path: Path
+    release_folder: Path, checkpoint: Path, wheel: Path, tmp_path: Path
 ) -> None:
-    python = environment_with_wheel(tmp_path)
+    python = empty_environment(tmp_path / "env")
+    install(python, wheel)
+    where = [str(python), "-c", "import egost.tasks; print(egost.tasks.__file__)"]
+    found = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert str(site_packages(tmp_path / "env")) in found.stdout, (
+        "the wheel, not the checkout, must be what is imported"
+    )
     (release_folder / "part3_clip" / "31.mp4").write_bytes(b"")
     done = lmms_eval(
         *["--tasks", "egost_route_reverse", *on_cpu(checkpoint), *FEW_TOKENS],
@@ -161,44 +165,6 @@ def test_the_wheel_on_a_release_in_the_official_layout(
     assert "31.mp4 has zero bytes" in unscored["percent"]["clip_error"]
     scored = [s["percent"]["score"] for s in samples["egost_route_reverse"] if s is not unscored]
     assert row["percent,none"] == pytest.approx(mean(scored)), "an unscored sample is no zero"
-
-
-def environment_with_wheel(folder: Path) -> Path:
-    """A virtual environment that holds the built wheel, over the packages of this one; its interpreter."""
-    source = folder / "source"
-    shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "build", "*.egg-info", "tests")
-    )
-    build = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(folder / "dist"),
-        str(source),
-    ]
-    subprocess.run(build, check=True, capture_output=True)
-    [wheel] = (folder / "dist").glob("egost-*.whl")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
-    [site] = (folder / "env").glob("lib/python*/site-packages")
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-        assert "egost/training/sft.py" in names, names
-        assert not [name for name in names if name.startswith("egost/training/mini/")]
-        archive.extractall(site)
-    packages = next(path for path in sys.path if path.endswith("site-packages"))
-    (site / "the_packages_that_egost_needs.pth").write_text(packages)
-    python = folder / "env" / "bin" / "python"
-    where = subprocess.run(
-        [str(python), "-c", "import egost.tasks; print(egost.tasks.__file__)"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    assert str(site) in where.stdout, "the wheel, not the checkout, must be what is imported"
-    return python
 
 
 def test_the_list_of_tasks_with_and_without_include_path(tmp_path: Path) -> None:

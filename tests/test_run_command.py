@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmms_eval.tasks import TaskManager
+from egost_command import egost, egost_run
 from lmms_eval_command import environment, saved
-from places import ROOT
 
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.model_names import model_named
@@ -23,18 +22,6 @@ from egost.tasks.mini_world import write_mini_release
 from egost.tasks.registration import register
 
 TASK = "egost_mini_direction_forward"
-
-
-def egost(*arguments: str, cwd: Path, cache: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from egost.main import app; app()", *arguments],
-        cwd=cwd,
-        env=environment(cache, COLUMNS="200", PYTHONPATH=str(ROOT), **settings),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 def planned(
@@ -86,6 +73,8 @@ def test_foreign_tasks_beside_ours_are_indexed() -> None:
 
 
 def test_the_setting_leaves_out_foreign_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lmms_eval.tasks import TaskManager
+
     register()
     monkeypatch.setenv("EGOST_ONLY", "1")
     names = TaskManager("ERROR").all_tasks
@@ -173,13 +162,11 @@ def test_the_printed_command_alone_starts_nothing(tmp_path: Path, own_cache: Pat
     )
 
 
-@pytest.mark.slow
 def test_a_run_its_repetition_from_the_journal_and_the_printed_command(
     tmp_path: Path, own_cache: Path
 ) -> None:
     write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
     command = (
-        "run",
         "tiny",
         "--tasks",
         TASK,
@@ -192,7 +179,7 @@ def test_a_run_its_repetition_from_the_journal_and_the_printed_command(
         "max_new_tokens=8",
     )
 
-    done = egost(*command, cwd=tmp_path, cache=own_cache)
+    done = egost_run(*command, cwd=tmp_path, cache=own_cache)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "egost: 2 of 2 samples" in done.stderr and ", 0 from the journal" in done.stderr
     assert re.search(rf"^{TASK} .* 2 +0 *$", done.stdout, re.MULTILINE), "the summary ends the run"
@@ -201,7 +188,7 @@ def test_a_run_its_repetition_from_the_journal_and_the_printed_command(
     told = json.loads(manifest.read_text(encoding="utf-8"))
     assert told["tasks"][TASK]["asked"] == 2 and told["machine"]["cores"] and str(tmp_path) not in str(told)
 
-    again = egost(*command, "--output_path", "again", cwd=tmp_path, cache=own_cache)
+    again = egost_run(*command, "--output_path", "again", cwd=tmp_path, cache=own_cache)
     assert ", 2 from the journal" in again.stderr
     assert again.returncode == 2 and "is of an earlier one" in again.stderr, "its results went elsewhere"
 
@@ -224,18 +211,14 @@ def test_a_run_its_repetition_from_the_journal_and_the_printed_command(
     assert samples == same_samples
 
 
-@pytest.mark.slow
 def test_a_run_that_lmms_eval_gives_up_is_no_success(tmp_path: Path, own_cache: Path) -> None:
-    done = egost(
-        "run", "tiny", "--tasks", "egost_no_such_task", "--engine", "hf", cwd=tmp_path, cache=own_cache
-    )
+    done = egost_run("tiny", "--tasks", "egost_no_such_task", "--engine", "hf", cwd=tmp_path, cache=own_cache)
     assert done.returncode == 2
     assert (
         "did not finish" in done.stderr and "Tasks not found: egost_no_such_task" in done.stdout + done.stderr
     )
 
 
-@pytest.mark.slow
 def test_our_loop_over_transformers_evaluates_and_is_journaled(tmp_path: Path, own_cache: Path) -> None:
     write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
     command = [

@@ -17,8 +17,6 @@ from egost.tasks.release.release import Release, mini_revision
 TASK = "egost_mini_direction_forward"
 RUN = ["--tasks", TASK, "--gen_kwargs", "max_new_tokens=2", "--log_samples", "--output_path", "out"]
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

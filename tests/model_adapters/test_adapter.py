@@ -7,18 +7,20 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from scripted_engine import ScriptedEngine, mini_requests, say_where
 
-from egost.model_adapters.adapter import EngineModel
 from egost.model_adapters.engine import AdapterError, Ask, Failure, Reply
 from egost.tasks import utils
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release import release as release_module
 from egost.tasks.release.release import open_release
 from egost.tasks.scoring.generation_notes import noted_generation
+
+if TYPE_CHECKING:
+    from egost.model_adapters.adapter import EngineModel
 
 TASKS = ("landmark_forward", "direction_reverse")
 
@@ -37,6 +39,8 @@ def world(own_cache: Path, mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def model(engine: ScriptedEngine, task_dict: dict[str, Any], **settings: Any) -> EngineModel:
+    from egost.model_adapters.adapter import EngineModel
+
     made = EngineModel(engine, **settings)
     made.task_dict.update(task_dict)
     return made
@@ -170,6 +174,8 @@ def run_drawn(seed: int) -> ScriptedEngine:
 
 
 def test_a_task_that_is_none_of_ours() -> None:
+    from egost.model_adapters.adapter import EngineModel
+
     requests, task_dict = mini_requests("direction_reverse")
     theirs = {
         task: {split: [{"question": "?"} for _ in docs]}
@@ -192,13 +198,19 @@ def test_an_engine_that_ends_too_early_is_noticed() -> None:
         run(Short())
 
 
-class Adapter(EngineModel):
-    def __init__(
-        self, model: str, limit: int = 3, batch_size: int | None = None, fresh: bool = False
-    ) -> None:
-        if model == "nobody":
-            raise AdapterError("there is no model 'nobody'")
-        super().__init__(ScriptedEngine(), fresh=fresh)
+def adapter() -> type[EngineModel]:
+    """An adapter whose model may not be there."""
+    from egost.model_adapters.adapter import EngineModel
+
+    class Adapter(EngineModel):
+        def __init__(
+            self, model: str, limit: int = 3, batch_size: int | None = None, fresh: bool = False
+        ) -> None:
+            if model == "nobody":
+                raise AdapterError("there is no model 'nobody'")
+            super().__init__(ScriptedEngine(), fresh=fresh)
+
+    return Adapter
 
 
 @pytest.mark.parametrize(
@@ -215,8 +227,8 @@ class Adapter(EngineModel):
 )
 def test_wrong_model_args(arguments: str, message: str) -> None:
     with pytest.raises(SystemExit, match=re.escape(message)):
-        Adapter.create_from_arg_string(arguments, {"batch_size": 1, "device": None})
-    assert Adapter.create_from_arg_string("model=x", {"batch_size": 1, "max_batch_size": None})
+        adapter().create_from_arg_string(arguments, {"batch_size": 1, "device": None})
+    assert adapter().create_from_arg_string("model=x", {"batch_size": 1, "max_batch_size": None})
 
 
 def test_the_time_outside_the_model_is_told(capfd: pytest.CaptureFixture[str]) -> None:

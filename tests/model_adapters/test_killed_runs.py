@@ -17,8 +17,6 @@ from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.mini_world import write_mini_release
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-from lmms_eval.models import get_model_manifest
 from places import ROOT
 from typer.testing import CliRunner
 
@@ -92,6 +91,8 @@ def test_each_family_is_one_that_the_engines_know() -> None:
 
 
 def test_each_hf_adapter_is_one_of_lmms_evals() -> None:
+    from lmms_eval.models import get_model_manifest
+
     for family in known_models().families.values():
         if family.hf_adapter:
             assert get_model_manifest(family.hf_adapter).simple_class_path

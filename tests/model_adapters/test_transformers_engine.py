@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from family_checkpoints import family_checkpoint
 from release_files import write_video
 
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
-from egost.model_adapters.parity.tracing import TracingTransformers
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
+
+if TYPE_CHECKING:
+    from egost.model_adapters.parity.tracing import TracingTransformers
+    from egost.model_adapters.transformers_engine import TransformersEngine
 
 SHORT = GenerationArguments(max_new_tokens=6)
 
@@ -30,12 +32,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(checkpoint: Path) -> Iterator[TransformersEngine]:
+    from egost.model_adapters.transformers_engine import TransformersEngine
+
     with closing(TransformersEngine(str(checkpoint), device="cpu")) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def tracing(engine: TransformersEngine) -> TracingTransformers:
+    from egost.model_adapters.parity.tracing import TracingTransformers
+
     return TracingTransformers(engine)
 
 
@@ -72,7 +78,11 @@ def test_log_probabilities_are_those_of_teacher_forcing(
     model_type: str, checkpoint: Path, clips: list[Clip], tmp_path: Path
 ) -> None:
     """What `generate` reports step by step, with its cache, is what one pass over the whole text gives."""
+    import torch
     from transformers import AutoModelForImageTextToText
+
+    from egost.model_adapters.parity.tracing import TracingTransformers
+    from egost.model_adapters.transformers_engine import TransformersEngine
 
     folder = checkpoint if model_type == "qwen2_vl" else family_checkpoint(model_type, tmp_path)
     with closing(TransformersEngine(str(folder), device="cpu")) as engine:
@@ -123,6 +133,8 @@ def test_a_response_ends_before_a_stop_text(engine: TransformersEngine, clips: l
 
 
 def test_what_is_drawn_goes_by_its_seed(engine: TransformersEngine, clips: list[Clip]) -> None:
+    import torch
+
     def drawn(seed: int) -> str:
         arguments = GenerationArguments(12, temperature=1.0, top_p=0.9, top_k=50, seed=seed)
         [(_, reply)] = engine.answer([Ask("mini/1", "Which way?", clips[0], arguments)])
@@ -137,6 +149,8 @@ def test_what_is_drawn_goes_by_its_seed(engine: TransformersEngine, clips: list[
 def test_one_request_that_fails_costs_no_other(
     engine: TransformersEngine, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch
+
     good = Ask("mini/1", "Which way?", clips[0], SHORT)
     long = replace(good, prompt="Which way? " * 4000)
     marked = replace(good, prompt="What is <|video_pad|>?")
@@ -161,5 +175,7 @@ def test_one_request_that_fails_costs_no_other(
 
 
 def test_a_family_without_a_video(tmp_path: Path) -> None:
+    from egost.model_adapters.transformers_engine import TransformersEngine
+
     with pytest.raises(AdapterError, match=r"internvl_chat.*Ask it by vLLM"):
         TransformersEngine(str(family_checkpoint("internvl_chat", tmp_path)), device="cpu")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from egost.model_adapters.adapter import EgostVllm
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.families import FAMILIES, family_of, processor_arguments, prompt_renderer
@@ -23,6 +22,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refusal(model_args: str) -> str:
     """The message with which the adapter stops lmms-eval, which gives it these settings as well."""
+    from egost.model_adapters.adapter import EgostVllm
+
     host = {"batch_size": 1, "max_batch_size": None, "device": None}
     with pytest.raises(SystemExit) as stopped:
         EgostVllm.create_from_arg_string(model_args, host)

@@ -18,8 +18,6 @@ from egost.results.run import Run
 
 TASK = "egost_mini_direction_forward"
 
-pytestmark = pytest.mark.slow
-
 
 def with_scores(run: Run, task: str, scores: dict[int, float | None]) -> Run:
     """The run with other scores of some samples, by their place in the file."""

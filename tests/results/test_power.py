@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lmms_eval.api.metrics import power_analysis
 from simulated_runs import MINI, record
 from typer.testing import CliRunner
 
@@ -24,6 +23,8 @@ TASK = "egost_direction_forward"
 def test_independent_samples_as_lmms_eval_plans_them(
     points: float, sd: float, power: float, agreement: float
 ) -> None:
+    from lmms_eval.api.metrics import power_analysis
+
     theirs = power_analysis(points / 100, std_a=sd / 100, power=power, correlation=agreement)["min_n"]
     ours = needed(Spread(sd, 1.0, 1.0), points, power=power, agreement=agreement)
     assert abs(ours.samples - theirs) <= 1 and ours.clips == ours.samples

@@ -15,8 +15,6 @@ from egost.results.run import Run, RunError, latest_run
 
 TASK = "egost_mini_direction_forward"
 
-pytestmark = pytest.mark.slow
-
 
 def test_every_sample_of_a_real_run_is_read(demo_run: Run) -> None:
     records = read_records(demo_run)

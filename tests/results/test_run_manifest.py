@@ -21,8 +21,6 @@ from egost.tasks.provenance import TASK_VERSION, commit, machine
 
 TASK = "egost_mini_direction_forward"
 
-pytestmark = pytest.mark.slow
-
 
 def test_a_plain_run_of_lmms_eval_tells_what_made_it(demo_run: Run, tmp_path: Path) -> None:
     found = run_manifest(demo_run)

@@ -10,20 +10,16 @@ import base64
 import hashlib
 import io
 import json
-import socket
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from PIL import Image
+from scripted_server import Running, Scripted, ScriptedHandler
 
 from egost.tasks.clips.lossless import Frames, pixels_sha256, read_lossless
 
@@ -50,16 +46,14 @@ class ChatAsk:
 
 
 @dataclass
-class ChatServer:
-    """script: names the behaviour for each request (see `Handler.act`); probes of the adapter go by it too.
+class ChatServer(Scripted):
+    """Its requests are `ChatAsk`; probes of the adapter go by the script, too.
 
     keeps: the most frames that are kept of a video by file, and inline. tells: whether token counts are told.
     weights: what it says to new weights, as `STATUS BODY`; None where it takes none. taken: folders that it was given;
     holds: the name of the weights.
-    asks: all requests so far with the behaviour that each met. most_at_once: the most requests in work at once.
     """
 
-    script: Callable[[ChatAsk], str] = lambda ask: "ok"
     names: tuple[str, ...] = ("tiny", "egost?family=qwen2_vl&revision=abc&dtype=float32")
     root: str = "some/tiny"
     version: str | None = "0.32.0"
@@ -69,16 +63,8 @@ class ChatServer:
     weights: str | None = None
     taken: list[str] = field(default_factory=list)
     holds: str = "default"
-    latency_s: float = 0.0
     healthy: bool = True
     key: str | None = None
-    url: str = ""
-    port: int = 0
-    asks: list[tuple[ChatAsk, str]] = field(default_factory=list)
-    at_once: int = 0
-    most_at_once: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    seen: Counter[str] = field(default_factory=Counter)
 
     @property
     def questions(self) -> list[ChatAsk]:
@@ -92,13 +78,8 @@ def what_it_says(text: str, frames: Frames | None) -> str:
     return f"{seen} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(ScriptedHandler):
     of: ChatServer
-
-    def log_message(self, *args: object) -> None:
-        pass
 
     def do_GET(self) -> None:
         server = self.of
@@ -117,20 +98,11 @@ class Handler(BaseHTTPRequestHandler):
             self.error(404, "Not Found")
 
     def do_POST(self) -> None:
-        server = self.of
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or "null")
-        if self.path != "/v1/chat/completions":
-            return self.take_weights(body)
-        with server.lock:
-            server.at_once += 1
-            server.most_at_once = max(server.most_at_once, server.at_once)
-        try:
+        body = self.body()
+        if self.path == "/v1/chat/completions":
             self.answer(body)
-        except OSError:
-            self.close_connection = True
-        finally:
-            with server.lock:
-                server.at_once -= 1
+        else:
+            self.take_weights(body)
 
     def take_weights(self, body: Any) -> None:
         if self.of.weights is None:
@@ -154,50 +126,29 @@ class Handler(BaseHTTPRequestHandler):
         if by_file and not server.takes_files:
             return self.error(500, "Cannot load local files without `--allowed-local-media-path`.")
         images = [part["image_url"]["url"] for part in media if "image_url" in part]
-        frames = sent_frames(url) if url else sent_images(images) if images else None
-        if frames is not None:
-            frames = frames[: server.keeps[0 if by_file else 1]]
-        with server.lock:
-            name = json.dumps(body["messages"])
-            number = server.seen[name]
-            server.seen[name] += 1
-        ask = ChatAsk(body, dict(self.headers.items()), last["text"], frames, by_file, number)
-        behaviour = server.script(ask)
-        with server.lock:
-            server.asks.append((ask, behaviour))
-        time.sleep(server.latency_s)
-        return self.act(ask, behaviour)
 
-    def act(self, ask: ChatAsk, behaviour: str) -> None:
-        """Meet a request with one of the behaviours; a word with a colon carries a value."""
-        word, _, value = behaviour.partition(":")
-        good = self.completion(ask)
-        if word == "ok":
-            self.reply(good)
-        elif word == "say":
+        def ask(number: int) -> ChatAsk:
+            frames = sent_frames(url) if url else sent_images(images) if images else None
+            if frames is not None:
+                frames = frames[: server.keeps[0 if by_file else 1]]
+            return ChatAsk(body, dict(self.headers.items()), last["text"], frames, by_file, number)
+
+        return self.meet(json.dumps(body["messages"]), ask)
+
+    def act_as_interface(self, ask: ChatAsk, word: str, value: str, good: dict[str, Any]) -> bool:
+        if word == "say":
             good["choices"][0]["message"]["content"] = json.loads(value)
-            self.reply(good)
         elif word == "finish":
             good["choices"][0]["finish_reason"] = value
-            self.reply(good)
-        elif word == "error":
-            status, _, message = value.partition(" ")
-            self.error(int(status), message)
-        elif word == "hang":
-            time.sleep(float(value))
-            self.close_connection = True
-        elif word == "cut":
-            self.raw(json.dumps(good).encode(), part=0.5)
-        elif word == "html":
-            self.raw(b"<html>welcome</html>", kind="text/html")
         elif word == "lose":
             # As if the loader had not decoded the last frames.
             good["usage"]["prompt_tokens_details"]["multimodal_tokens"]["video"] -= int(value)
-            self.reply(good)
         else:
-            raise AssertionError(f"the script says {behaviour!r}")
+            return False
+        self.reply(good)
+        return True
 
-    def completion(self, ask: ChatAsk) -> dict[str, Any]:
+    def good(self, ask: ChatAsk) -> dict[str, Any]:
         kind = "image" if ask.images else "video"
         seen = 0
         if ask.frames is not None:
@@ -221,24 +172,10 @@ class Handler(BaseHTTPRequestHandler):
         ]
         return {"choices": choices, "usage": usage, "prompt_token_ids": [1, 2, seen]}
 
-    def reply(self, content: dict[str, Any]) -> None:
-        self.raw(json.dumps(content).encode())
-
-    def error(self, status: int, message: str) -> None:
-        body = {"error": {"message": message, "type": "error", "param": None, "code": status}}
-        self.raw(json.dumps(body).encode(), status=status)
-
-    def raw(
-        self, data: bytes, *, status: int = 200, kind: str = "application/json", part: float = 1.0
+    def error(
+        self, status: int, message: str, headers: dict[str, str] | None = None, code: Any = None
     ) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data[: int(len(data) * part)])
-        if part < 1:
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
+        super().error(status, message, headers, status if code is None else code)
 
 
 def sent_frames(url: str) -> Frames:
@@ -259,55 +196,10 @@ def picture(base64_png: str) -> Frames:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(base64_png))))
 
 
-class _Http(ThreadingHTTPServer):
-    request_queue_size = 256
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no news."""
-
-
-@dataclass
-class RunningServer:
-    """A server that can be killed, and started anew at the same port."""
-
-    server: ChatServer
-    http: _Http | None = None
-
-    def start(self) -> None:
-        connections: list[socket.socket] = []
-
-        class Bound(Handler):
-            of = self.server
-
-            def setup(self) -> None:
-                connections.append(self.request)
-                super().setup()
-
-        self.connections = connections
-        self.http = _Http(("127.0.0.1", self.server.port), Bound)
-        self.server.port = self.http.server_port
-        self.server.url = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
-
-    def kill(self) -> None:
-        """As kill -9 does: nothing listens any more, and every open connection breaks."""
-        if self.http:
-            self.http.shutdown()
-            self.http.server_close()
-            self.http = None
-        for connection in self.connections:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-
-
 @contextmanager
-def run_chat(**settings: Any) -> Iterator[RunningServer]:
-    """Run a `ChatServer` on a free port of this machine while the context lasts."""
-    running = RunningServer(ChatServer(**settings))
+def run_chat(**settings: Any) -> Iterator[Running]:
+    """Run a `ChatServer` on a free port of this machine, which can be killed, while the context lasts."""
+    running = Running(ChatServer(**settings), _Handler)
     running.start()
     try:
         yield running

@@ -8,20 +8,15 @@ As a program it answers well, after a while: `python closed_model_server.py --la
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import json
-import socket
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from judge_server import Handler, LocalHttp
+from scripted_server import Scripted, ScriptedHandler, serve, serve_as_program
 
 TOKENS_IN, TOKENS_OUT = 2100, 5
 
@@ -53,119 +48,66 @@ def what_it_says(prompt: str, images: tuple[bytes, ...]) -> str:
     return "ABCD"[digest[0] % 4]
 
 
-@dataclass
-class ClosedServer:
-    """script: names the behaviour for each request (see `_Handler.act`).
-
-    asks: all requests so far with the behaviour that each met. most_at_once: the most requests in work at once.
-    """
-
-    script: Callable[[Asked], str] = lambda ask: "ok"
-    latency_s: float = 0.0
-    url: str = ""
-    asks: list[tuple[Asked, str]] = field(default_factory=list)
-    at_once: int = 0
-    most_at_once: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    seen: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def behaviours(self) -> Counter[str]:
-        return Counter(behaviour for _, behaviour in self.asks)
+class ClosedServer(Scripted):
+    """Its requests are `Asked`."""
 
 
-class _Handler(Handler):
+class _Handler(ScriptedHandler):
     of: ClosedServer
 
     def do_POST(self) -> None:
-        server = self.of
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body()
         images, prompt, order = _content(body)
-        with server.lock:
-            number = server.seen[prompt]
-            server.seen[prompt] += 1
-            server.at_once += 1
-            server.most_at_once = max(server.most_at_once, server.at_once)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        ask = Asked(self.path, headers, body, images, prompt, order, number)
-        behaviour = server.script(ask)
-        with server.lock:
-            server.asks.append((ask, behaviour))
-        try:
-            time.sleep(server.latency_s)
-            self.act(ask, behaviour)
-        except OSError:
-            self.close_connection = True
-        finally:
-            with server.lock:
-                server.at_once -= 1
+        self.meet(prompt, lambda number: Asked(self.path, headers, body, images, prompt, order, number))
 
-    def act(self, ask: Asked, behaviour: str) -> None:
-        """Meet a request with one of the behaviours; a word with a colon carries a value."""
-        word, _, value = behaviour.partition(":")
-        says = what_it_says(ask.prompt, ask.images)
-        if word == "ok":
-            self.json(reply(ask, says))
-        elif word == "say":
-            self.json(reply(ask, value))
+    def good(self, ask: Asked) -> dict[str, Any]:
+        return reply(ask, what_it_says(ask.prompt, ask.images))
+
+    def act_as_interface(self, ask: Asked, word: str, value: str, good: dict[str, Any]) -> bool:
+        if word == "say":
+            self.reply(reply(ask, value))
         elif word == "finish":
             reason, _, text = value.partition(" ")
-            self.json(reply(ask, text, finish=reason))
+            self.reply(reply(ask, text, finish=reason))
         elif word == "refusal":
-            self.json(reply(ask, None, refusal="I cannot look at this."))
+            self.reply(reply(ask, None, refusal="I cannot look at this."))
         elif word == "blocked":
             blocked = {"promptFeedback": {"blockReason": value}, "usageMetadata": {"promptTokenCount": 9}}
-            self.json({**blocked, "modelVersion": ask.snapshot})
+            self.reply({**blocked, "modelVersion": ask.snapshot})
         elif word == "thinking":
-            parts = [{"text": "hmm", "thought": True}, {"text": says}]
-            self.json(reply(ask, parts, thoughts=40))
+            parts = [{"text": "hmm", "thought": True}, {"text": what_it_says(ask.prompt, ask.images)}]
+            self.reply(reply(ask, parts, thoughts=40))
         elif word == "body":
-            self.json(json.loads(value))
+            self.reply(json.loads(value))
         elif word == "retry-after":
-            self.error(429, "slow down", "RESOURCE_EXHAUSTED", {"Retry-After": value})
+            self.error(429, "slow down", {"Retry-After": value}, "RESOURCE_EXHAUSTED")
         elif word == "retry-info":
             details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": value}]
-            self.error(429, "slow down", "RESOURCE_EXHAUSTED", details=details)
+            self.error(429, "slow down", None, "RESOURCE_EXHAUSTED", details)
         elif word == "per-day":
             violation = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}
-            self.error(429, "quota", "RESOURCE_EXHAUSTED", details=[{"violations": [violation]}])
-        elif word == "error":
-            status, _, message = value.partition(" ")
-            self.error(int(status), message or "no", "UNKNOWN")
+            self.error(429, "quota", None, "RESOURCE_EXHAUSTED", [{"violations": [violation]}])
         elif word == "code":
             status, code, message = value.split(" ", 2)
-            self.error(int(status), message, code)
-        elif word == "hang":
-            time.sleep(float(value))
-            self.close_connection = True
-        elif word == "drop":
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
-        elif word == "cut":
-            self.raw(json.dumps(reply(ask, says)).encode(), part=0.5)
-        elif word == "broken-body":
-            data = json.dumps(reply(ask, says)).encode()
-            self.raw(data[: len(data) // 2])
-        elif word == "html":
-            self.raw(b"<html>welcome</html>", kind="text/html")
+            self.error(int(status), message, None, code)
         else:
-            raise AssertionError(f"the script says {behaviour!r}")
-
-    def json(self, content: Any) -> None:
-        self.raw(json.dumps(content).encode())
+            return False
+        return True
 
     def error(
         self,
         status: int,
         message: str,
-        code: str,
         headers: dict[str, str] | None = None,
+        code: Any = "UNKNOWN",
         details: list[Any] | None = None,
     ) -> None:
-        error = {"message": message, "type": "error", "param": None, "code": code}
         if self.path.endswith(":generateContent"):
             error = {"code": status, "message": message, "status": code, "details": details or []}
-        self.raw(json.dumps({"error": error}).encode(), status=status, headers=headers)
+            self.reply({"error": error}, status=status, headers=headers)
+        else:
+            super().error(status, message, headers, code)
 
 
 def _content(body: dict[str, Any]) -> tuple[tuple[bytes, ...], str, str]:
@@ -224,20 +166,9 @@ def reply(
 @contextmanager
 def serve_closed(**settings: Any) -> Iterator[ClosedServer]:
     """Run a `ClosedServer` on a free port of this machine while the context lasts."""
-    server = ClosedServer(**settings)
-    http = LocalHttp(("127.0.0.1", 0), type("Bound", (_Handler,), {"of": server}))
-    server.url = f"http://127.0.0.1:{http.server_port}"
-    threading.Thread(target=http.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
-    try:
+    with serve(ClosedServer(**settings), _Handler) as server:
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each reply")
-    with serve_closed(latency_s=parser.parse_args().latency) as running:
-        print(running.url, flush=True)
-        threading.Event().wait()
+    serve_as_program(serve_closed, __doc__)

@@ -8,12 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from accelerate.commands.config.config_args import load_config_from_file
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from sft_runs import CONFIGS, sft_flags
 from video_runs import World
 
-from egost.training.runs.callbacks import LOG_FILE, read_log
 from egost.training.runs.checkpoint_manifest import FINAL, read_manifest
 
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
@@ -21,6 +18,9 @@ LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
 @pytest.mark.parametrize("config", LAUNCHES, ids=lambda path: path.stem)
 def test_accelerate_reads_every_shipped_configuration(config: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
     loaded = load_config_from_file(str(config))
     assert str(loaded.distributed_type).endswith("FSDP" if config.stem == "fsdp" else "DEEPSPEED")
     assert (loaded.num_processes, loaded.mixed_precision, loaded.use_cpu) == (4, "bf16", False)
@@ -39,8 +39,9 @@ def test_each_shipped_configuration_is_named_here() -> None:
     assert [path.stem for path in LAUNCHES] == ["fsdp", "zero2", "zero3"]
 
 
-@pytest.mark.slow
 def test_two_processes_train_together(world: World, tmp_path: Path) -> None:
+    from egost.training.runs.callbacks import LOG_FILE, read_log
+
     flags = sft_flags(world, tmp_path, max_steps=2)
     launched = subprocess.run(
         [

@@ -11,11 +11,8 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from grpo_runs import CONFIGS, PROCESS, grpo_flags
-from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
-from trl import GRPOConfig
 from typer.testing import CliRunner
 from video_runs import World
 
@@ -24,9 +21,7 @@ from egost.model_adapters.engine import AdapterError
 from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import MANIFEST
 from egost.training import TrainingError, grpo
-from egost.training.runs.callbacks import LOG_FILE, MARK, read_log, whole_checkpoints
 from egost.training.runs.checkpoint_manifest import FINAL
-from egost.training.runs.resumable_run import run_manifest
 
 
 @pytest.fixture
@@ -47,8 +42,12 @@ def run(kill_at: int, when: str, flags: list[str]) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Path) -> None:
+    import torch
+    from transformers import Qwen2VLForConditionalGeneration
+
+    from egost.training.runs.callbacks import LOG_FILE, MARK, read_log, whole_checkpoints
+
     unbroken = run(0, "never", [*flags, "--output_dir", str(tmp_path / "unbroken")])
     assert unbroken.returncode == 0, unbroken.stderr[-2000:]
     output = tmp_path / "run"
@@ -87,6 +86,11 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Pa
 def test_a_run_ends_with_a_checkpoint_that_an_evaluation_loads(
     flags: list[str], world: World, tmp_path: Path
 ) -> None:
+    import torch
+    from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+
+    from egost.training.runs.callbacks import LOG_FILE, read_log
+
     lora = ["--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", "1"]
     grpo.main([*flags, *lora, "--report_to", "tensorboard"])
     final = tmp_path / "run" / FINAL
@@ -161,6 +165,8 @@ def test_a_wrong_recipe_is_named(flags: list[str], extra: list[str], says: str) 
 
 
 def test_a_run_goes_on_with_a_server_elsewhere(flags: list[str]) -> None:
+    from egost.training.runs.resumable_run import run_manifest
+
     records = []
     for url in ("http://a:1", "http://b:2"):
         server = ["--use_vllm", "true", "--vllm_mode", "server", "--vllm_server_base_url", url]
@@ -173,6 +179,8 @@ def test_a_run_goes_on_with_a_server_elsewhere(flags: list[str]) -> None:
 def test_vllm_in_one_of_several_processes_is_refused(
     flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from trl import GRPOConfig
+
     monkeypatch.setattr(GRPOConfig, "world_size", 2)
     with pytest.raises(TrainingError, match=r"there are 2 processes.*--vllm_mode server"):
         grpo.parse([*flags, "--use_vllm", "true"])

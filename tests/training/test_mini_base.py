@@ -6,12 +6,10 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 import yaml
-from mini_asker import Asker
 from scipy.stats import binomtest
 
 from egost.model_adapters.model_names import MINI_BASE
@@ -21,9 +19,11 @@ from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_route
-from egost.training.demo.demo import MAPS, map_mark
 from egost.training.mini import films
 from egost.training.mini.vocabulary import IN_WORDS
+
+if TYPE_CHECKING:
+    from mini_asker import Asker
 
 CLIPS = 30
 SEED = 4242
@@ -39,10 +39,14 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 @pytest.fixture(scope="module")
 def asker(release: Release) -> Asker:
+    from mini_asker import Asker
+
     return Asker(MINI_BASE, release)
 
 
 def test_it_is_whole_and_small(asker: Asker) -> None:
+    from egost.training.demo.demo import MAPS
+
     names = {path.name for path in MINI_BASE.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", MAPS, "recipe.json"} <= names
     assert (MINI_BASE / "model.safetensors").stat().st_size <= 10_000_000
@@ -51,6 +55,8 @@ def test_it_is_whole_and_small(asker: Asker) -> None:
 
 
 def test_its_films_share_no_map_with_test_and_training_walks() -> None:
+    from egost.training.demo.demo import MAPS, map_mark
+
     marks = set((MINI_BASE / MAPS).read_text().split())
     recipe = json.loads((MINI_BASE / "recipe.json").read_text())
     assert len(marks) >= 0.999 * recipe["pool"]
@@ -78,6 +84,8 @@ def test_it_tells_the_route_from_the_film_alone(release: Release, asker: Asker) 
 
 
 def test_it_finds_the_letter_of_what_it_says_in_words(release: Release, tmp_path: Path) -> None:
+    from mini_asker import Asker
+
     prompt = tmp_path / "words.yaml"
     prompt.write_text(yaml.safe_dump({**PROMPT, "choice": f"$question\n\n$options\n\n{IN_WORDS}"}))
     asker = Asker(MINI_BASE, release, str(prompt), choice_tokens=40)
@@ -92,6 +100,8 @@ def test_it_finds_the_letter_of_what_it_says_in_words(release: Release, tmp_path
 
 def _loss(asker: Asker, sample: Sample, shown: Sample) -> float:
     """Mean negative log-likelihood of a sample's route, with the film of another."""
+    import torch
+
     text = asker.chat(sample, film=True) + f"{sample.answer}<|im_end|>"
     inputs: Any = asker.processor(text=[text], videos=[asker.film(shown)], return_tensors="pt")
     labels = inputs["input_ids"].clone()
@@ -107,7 +117,6 @@ def _mean(samples: Sequence[Sample], replies: Sequence[str]) -> float:
     return sum(percents) / len(percents)
 
 
-@pytest.mark.slow
 def test_lmms_eval_runs_it(release: Release, tmp_path: Path) -> None:
     from lmms_eval_command import lmms_eval, on_cpu, saved
 

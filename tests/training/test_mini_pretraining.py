@@ -11,11 +11,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from places import ROOT
 
 from egost.model_adapters.tiny_checkpoint import small_processor
@@ -23,7 +22,6 @@ from egost.tasks.mini_world.steps import LANDMARKS
 from egost.tasks.mini_world.walks import plan_clip
 from egost.training import TrainingError
 from egost.training.mini import films
-from egost.training.mini.batches import Recipe
 from egost.training.mini.lessons import (
     film_lesson,
     listing_lesson,
@@ -33,13 +31,20 @@ from egost.training.mini.lessons import (
     turning_lesson,
     wording_lesson,
 )
-from egost.training.mini.model import fresh_model, read, see
 from egost.training.mini.packing import collate, pack, token_grid
-from egost.training.mini.perception import KINDS, frame_labels, frame_order
-from egost.training.mini.pretrain import pretrain
 from egost.training.mini.vocabulary import make_tokenizer
 
-QUICK = Recipe(text=3, sight=2, both=4, echoes=2, texts=6, texts_beside=3, films=1, pool=4, warm_up=2, fall=2)
+if TYPE_CHECKING:
+    from egost.training.mini.batches import Recipe
+
+
+def quick() -> Recipe:
+    """A recipe of few steps."""
+    from egost.training.mini.batches import Recipe
+
+    return Recipe(
+        text=3, sight=2, both=4, echoes=2, texts=6, texts_beside=3, films=1, pool=4, warm_up=2, fall=2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +69,10 @@ def test_the_tokenizer_encodes_any_text_and_names_in_one_token(tokenizer: Any) -
 
 
 def test_a_packed_branch_is_computed_as_if_it_stood_alone(tokenizer: Any, tmp_path: Path) -> None:
+    import torch
+
+    from egost.training.mini.model import fresh_model, read, see
+
     model, processor = fresh_model(tokenizer, 0).eval(), small_processor(tokenizer)
     video = model.config.video_token_id
     for number in (0, 3):
@@ -169,6 +178,8 @@ def test_no_lesson_reasons() -> None:
 
 
 def test_the_labels_of_the_frames_are_the_truth() -> None:
+    from egost.training.mini.perception import KINDS, frame_labels, frame_order
+
     truth = films.plan(0).truth
     labels = frame_labels(truth)
     assert labels.shape == (8, 5)
@@ -197,12 +208,17 @@ def test_a_film_shows_what_the_clips_file_shows(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    import torch
+
+    from egost.training.mini.pretrain import pretrain
+
     torch.set_num_threads(1)
-    whole = pretrain(QUICK, tmp_path / "whole", tmp_path / "films", every=1)
+    recipe = quick()
+    whole = pretrain(recipe, tmp_path / "whole", tmp_path / "films", every=1)
     script = (
         "import torch; from pathlib import Path; torch.set_num_threads(1)\n"
         "from egost.training.mini.pretrain import pretrain, Recipe\n"
-        f"pretrain({QUICK!r}, Path({str(tmp_path / 'killed')!r}), Path({str(tmp_path / 'films')!r}), every=1)\n"
+        f"pretrain({recipe!r}, Path({str(tmp_path / 'killed')!r}), Path({str(tmp_path / 'films')!r}), every=1)\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen([sys.executable, "-c", script], env=environment) as run:
@@ -211,12 +227,12 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
         while not state.exists() and run.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         run.send_signal(signal.SIGKILL)
-    resumed = pretrain(QUICK, tmp_path / "killed", tmp_path / "films", every=1)
+    resumed = pretrain(recipe, tmp_path / "killed", tmp_path / "films", every=1)
     logs = []
     for folder in (whole.parent, resumed.parent):
         with (folder / "log.csv").open(newline="") as file:
             logs.append([{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)])
-    assert [row["step"] for row in logs[0]] == [str(step) for step in range(QUICK.steps)]
+    assert [row["step"] for row in logs[0]] == [str(step) for step in range(recipe.steps)]
     for one, other in zip(*logs, strict=True):
         assert one.keys() == other.keys()
         for name, value in one.items():
@@ -227,6 +243,9 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    from egost.training.mini.batches import Recipe
+    from egost.training.mini.pretrain import pretrain
+
     quick = Recipe(text=1, sight=0, both=0, texts=4)
     pretrain(quick, tmp_path / "run", tmp_path / "films")
     with pytest.raises(TrainingError, match="seed 0"):

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from mini_asker import Asker
 from scipy.stats import binomtest
 
 from egost.model_adapters.model_names import MINI_BASE, MINI_ST_R1, model_named
@@ -17,7 +16,6 @@ from egost.tasks.release.release import Release
 from egost.tasks.release.trained_on import MANIFEST, read_manifest
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_choice
-from egost.training.demo.demo import FULL, MAPS, TRAIN_SEED, map_mark
 
 ASKED = 24
 
@@ -30,6 +28,8 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 
 def test_it_says_what_it_was_trained_on() -> None:
+    from egost.training.demo.demo import FULL, TRAIN_SEED
+
     manifest = json.loads((MINI_ST_R1 / MANIFEST).read_text())
     rows = read_manifest(MINI_ST_R1 / MANIFEST).rows
     assert manifest["method"] == "grpo"
@@ -41,6 +41,8 @@ def test_it_says_what_it_was_trained_on() -> None:
 
 
 def test_its_walks_are_not_those_of_its_base() -> None:
+    from egost.training.demo.demo import FULL, MAPS, TRAIN_SEED, map_mark
+
     seen = set((MINI_BASE / MAPS).read_text().split())
     walked = {map_mark(plan_clip(TRAIN_SEED, "train", number)) for number in range(FULL.train_clips)}
     assert len(walked) == FULL.train_clips and seen.isdisjoint(walked)
@@ -56,6 +58,8 @@ def test_it_is_asked_as_it_was_taught() -> None:
 
 @pytest.mark.parametrize("kind", ["direction", "landmark"])
 def test_it_answers_from_the_film_by_the_other_way(release: Release, kind: str) -> None:
+    from mini_asker import Asker
+
     asker = Asker(MINI_ST_R1, release, "think", choice_tokens=192)
     samples = release.samples(kind, "forward")[:ASKED] + release.samples(kind, "reverse")[:ASKED]
     seen, blind = (asker.replies(samples, control) for control in ("seen", "blind"))

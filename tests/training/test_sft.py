@@ -9,9 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import torch
 from places import GOLDEN as FOLDER
-from sft_runs import make, sft_flags
 from video_runs import World, logged, make_world
 
 from egost.tasks.release.release import open_release
@@ -24,11 +22,16 @@ FIGURES = ("loss", "grad_norm", "mean_token_accuracy", "entropy", "learning_rate
 
 @pytest.fixture
 def flags(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    from sft_runs import sft_flags
+
     monkeypatch.setenv("EGOST_MINI_DATA", str(world.root))
     return sft_flags(world, tmp_path)
 
 
 def test_the_labels_are_the_answer_and_its_end(flags: list[str], world: World) -> None:
+    import torch
+    from sft_runs import make
+
     _, data = make(flags)
     batch = sft.collate(data, [{"row": row} for row in range(3)])
     assert len(set(map(len, (sft.taught(data, row).input_ids for row in range(3))))) > 1
@@ -44,6 +47,9 @@ def test_the_labels_are_the_answer_and_its_end(flags: list[str], world: World) -
 
 
 def test_the_loss_is_the_cross_entropy_of_the_answer(flags: list[str]) -> None:
+    import torch
+    from sft_runs import make
+
     trainer, data = make(flags)
     batch = sft.collate(data, [{"row": row} for row in range(3)])
     model = trainer.model.eval()
@@ -58,6 +64,9 @@ def test_the_loss_is_the_cross_entropy_of_the_answer(flags: list[str]) -> None:
 
 
 def test_another_clip_gives_another_loss(flags: list[str]) -> None:
+    import torch
+    from sft_runs import make
+
     trainer, data = make(flags)
     batch = next(iter(trainer.get_train_dataloader()))
     assert {"pixel_values_videos", "video_grid_thw", "mm_token_type_ids"} <= set(batch)
@@ -73,6 +82,8 @@ def test_another_clip_gives_another_loss(flags: list[str]) -> None:
 
 def figures(world: World, folder: Path) -> dict[str, list[float]]:
     """The figures of four steps of two rows, all weights trained."""
+    from sft_runs import make, sft_flags
+
     trainer, _ = make(sft_flags(world, folder, max_steps=4, per_device_train_batch_size=2))
     trainer.train()
     return {name: logged(trainer, name) for name in FIGURES}

@@ -11,12 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from peft import PeftModel
-from places import ROOT
-from sft_runs import CONFIGS, LORA, sft_flags
-from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+from sft_runs import CONFIGS, LORA, PROCESS, sft_flags
 from typer.testing import CliRunner
 from video_runs import World
 
@@ -27,11 +23,8 @@ from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import MANIFEST
 from egost.training import TrainingError, sft
 from egost.training.rows.training_rows import TrainingRow, write_training_rows
-from egost.training.runs.callbacks import LOG_FILE, MARK, read_log, whole_checkpoints
 from egost.training.runs.checkpoint_manifest import FINAL, read_manifest
 from egost.training.runs.merge import merge
-
-PROCESS = ROOT / "tests" / "support" / "sft_process.py"
 
 
 @pytest.fixture
@@ -51,9 +44,13 @@ def run(kill_at: int, when: str, flags: list[str]) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Path) -> None:
     # Adapters with dropout: what is drawn has to go on, too. Their final model is merged.
+    import torch
+    from transformers import Qwen2VLForConditionalGeneration
+
+    from egost.training.runs.callbacks import LOG_FILE, MARK, read_log, whole_checkpoints
+
     flags = [*flags, *LORA]
     unbroken = run(0, "never", [*flags, "--output_dir", str(tmp_path / "unbroken")])
     assert unbroken.returncode == 0, unbroken.stderr[-2000:]
@@ -88,6 +85,12 @@ def test_adapters_are_merged_into_a_checkpoint_that_replies_alike(
     flags: list[str], world: World, tmp_path: Path
 ) -> None:
     # The first step of the warm-up has no rate.
+    import torch
+    from peft import PeftModel
+    from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+
+    from egost.training.runs.callbacks import LOG_FILE, read_log
+
     steps = ["--max_steps", "2", "--save_steps", "2", "--learning_rate", "0.01"]
     sft.main([*flags, *LORA, *steps, "--report_to", "tensorboard"])
     output, target = tmp_path / "run", tmp_path / "merged"

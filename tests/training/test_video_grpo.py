@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from transformers import Qwen2VLForConditionalGeneration
 from video_runs import World, logged, make_trainer
 
 from egost.training import TrainingError
 from egost.training.video.clip_encoder import check_video_model
+
+if TYPE_CHECKING:
+    import torch
 
 
 def weights(trainer: Any) -> dict[str, torch.Tensor]:
@@ -19,6 +20,8 @@ def weights(trainer: Any) -> dict[str, torch.Tensor]:
 
 
 def moved(trainer: Any, before: dict[str, torch.Tensor]) -> bool:
+    import torch
+
     return any(not torch.equal(weight, before[name]) for name, weight in trainer.model.named_parameters())
 
 
@@ -39,6 +42,9 @@ def sampled(trainer: Any) -> dict[str, Any]:
 
 
 def test_log_probabilities_are_computed_with_the_video(world: World, tmp_path: Path) -> None:
+    import torch
+    from transformers import Qwen2VLForConditionalGeneration
+
     trainer = make_trainer(world, tmp_path)
     batch = sampled(trainer)
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
@@ -79,6 +85,8 @@ def test_log_probabilities_are_computed_with_the_video(world: World, tmp_path: P
 def test_one_encoding_gives_the_loss_and_gradients_of_the_plain_repeat(
     world: World, tmp_path: Path, checkpointing: bool
 ) -> None:
+    import torch
+
     trainer = make_trainer(
         world, tmp_path, rows=(0, 1), per_device_train_batch_size=8, gradient_checkpointing=checkpointing
     )
@@ -163,6 +171,8 @@ def test_a_group_without_any_reward_is_survived(world: World, tmp_path: Path) ->
 
 
 def test_a_loss_that_is_not_finite_leaves_the_step_out(world: World, tmp_path: Path) -> None:
+    import torch
+
     trainer = make_trainer(world, tmp_path, max_steps=1)
     with torch.no_grad():
         trainer.ref_model.lm_head.weight[0] = torch.nan
@@ -174,6 +184,8 @@ def test_a_loss_that_is_not_finite_leaves_the_step_out(world: World, tmp_path: P
 
 
 def test_after_a_step_that_was_left_out_training_goes_on(world: World, tmp_path: Path) -> None:
+    import torch
+
     trainer = make_trainer(world, tmp_path, max_steps=2)
     head = trainer.model.lm_head.weight
     handle = head.register_hook(lambda gradient: gradient * torch.nan)
@@ -202,6 +214,8 @@ def test_an_empty_completion_is_counted_and_survived(world: World, tmp_path: Pat
 
 
 def test_special_tokens_are_never_sampled(world: World, tmp_path: Path) -> None:
+    import torch
+
     trainer = make_trainer(world, tmp_path)
     pad = trainer.model.config.video_token_id
     with torch.no_grad():
@@ -233,5 +247,7 @@ def test_rollouts_without_the_video_are_refused(world: World, tmp_path: Path, se
 
 
 def test_a_model_without_video_is_refused() -> None:
+    import torch
+
     with pytest.raises(TrainingError, match="Linear is no model"):
         check_video_model(torch.nn.Linear(1, 1))

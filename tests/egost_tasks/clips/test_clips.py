@@ -116,13 +116,17 @@ def test_a_clip_without_video_has_its_reason(tmp_path: Path, own_cache: Path) ->
     assert not list(own_cache.rglob("*.part-*"))
 
 
-def test_a_failure_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
+def test_a_failure_is_remembered_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = write_audio(tmp_path / "a.mp4")
     first = refused(source)
-    start = time.perf_counter()
-    for _ in range(100):
-        assert str(refused(source)) == str(first)
-    assert time.perf_counter() - start < 1
+    start = time.process_time()
+    with monkeypatch.context() as patch:
+        patch.setattr("egost.tasks.clips.clips._pool", None)  # Whoever decodes anew fails.
+        for _ in range(100):
+            assert str(refused(source)) == str(first)
+    assert time.process_time() - start < 1
     write_video(source, 10)
     assert get_clip(source, UNIFORM).manifest.n_frames == 10
 

@@ -115,7 +115,6 @@ def test_the_card_counts_what_is_in_the_release(built: WorkFolder, tmp_path: Pat
     assert "| mini | 5 | MIT |" in text and done.revision in text and "not known" in text
 
 
-@pytest.mark.slow
 def test_the_eight_tasks_run_on_it(built: WorkFolder, tmp_path: Path) -> None:
     done = publish(built, tmp_path / "release", name="walks", progress=False)
     ran = lmms_eval(

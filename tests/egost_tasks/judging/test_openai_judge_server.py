@@ -288,10 +288,10 @@ def test_a_refusal_of_one_sample_is_no_refusal_of_all(opened: Open, behaviour: s
 def test_a_dead_endpoint_ends_the_judging_soon(opened: Open, behaviour: str) -> None:
     pacing = replace(QUICK, breaker_calls=10, breaker_s=0.5, tries=50, concurrency=8, timeout_s=0.5)
     judge, server = opened(script=lambda ask: behaviour, pacing=pacing)
-    began = time.monotonic()
     with pytest.raises(JudgeStopped, match=r"does not answer: 10 calls in a row failed"):
         judge(items(300))
-    assert time.monotonic() - began < 10 and len(server.asks) < 200
+    # Calls that time out are ended by one of their first waves; those that fail at once, by the time.
+    assert len(server.asks) <= 6 * pacing.concurrency if behaviour == "hang:2" else len(server.asks) < 200
     server.script = lambda ask: "ok"
     again = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), pacing=QUICK)
     assert triples(again(items(300))) == truths(items(300))

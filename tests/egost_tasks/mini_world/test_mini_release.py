@@ -145,9 +145,9 @@ def test_the_same_arguments_give_the_same_bytes_in_any_number_of_processes(
 
 def test_a_release_that_is_complete_is_left_alone(mini: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in mini.rglob("*.*") if path.name != ".egost_mini.lock"}
-    started = time.monotonic()
+    started = sum(os.times()[:4])
     assert write_mini_release(mini, clips=CLIPS) == mini
-    assert time.monotonic() - started < 2
+    assert sum(os.times()[:4]) - started < 2, "CPU seconds, with those of children"
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

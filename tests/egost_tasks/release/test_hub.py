@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hub_server import Hub, serve
+from hub_server import Hub, serve_hub
 
 from egost.tasks.release.hub import CLIPS_REPO, QUESTIONS_REPO, QUESTIONS_REVISION
 
@@ -37,7 +37,7 @@ def egost(hub_url: str, home: Path, *arguments: str, **settings: str) -> subproc
 def test_download_pins_the_revisions_and_uses_the_token(
     questions: Callable[..., Path], tmp_path: Path
 ) -> None:
-    with serve(hub_with(questions(), b"clip")) as hub:
+    with serve_hub(hub_with(questions(), b"clip")) as hub:
         done = egost(hub.url, tmp_path / "home", "data", "download", HF_TOKEN="hf_secret")
         assert done.returncode == 0, done.stderr
         assert COMMIT in done.stdout and CLIPS_COMMIT in done.stdout
@@ -62,7 +62,7 @@ def test_a_download_that_was_cut_off_goes_on(questions: Callable[..., Path], tmp
     hub = hub_with(questions(), clip)
     hub.break_after = 14 << 20
     folder = tmp_path / "mine"
-    with serve(hub):
+    with serve_hub(hub):
         first = egost(hub.url, tmp_path / "home", "data", "download", "--to", str(folder))
         assert first.returncode == 2
         assert "run the same command again" in first.stderr and "Traceback" not in first.stderr
@@ -87,7 +87,7 @@ def test_a_connection_that_breaks_once_is_resumed_where_it_broke(
 ) -> None:
     hub = hub_with(questions(), os.urandom(1 << 20) * 24)
     hub.break_after, hub.mends = 14 << 20, True
-    with serve(hub):
+    with serve_hub(hub):
         done = egost(hub.url, tmp_path / "home", "data", "download")
         assert done.returncode == 0, done.stderr
         assert [wanted for _, path, wanted in hub.requests if path.endswith("11.mp4") and wanted] == [

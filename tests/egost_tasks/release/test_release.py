@@ -218,7 +218,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_5000_samples_load_in_under_a_second_of_cpu(questions: Callable[..., Path]) -> None:
+def test_5000_samples_load_in_under_a_second_of_cpu_of_cpu(questions: Callable[..., Path]) -> None:
     words = random.Random(0)
     entry = {
         str(i): choice_entry(

@@ -245,10 +245,10 @@ def test_whoever_stops_listening_stops_the_calls(opened: Open, clip: Clip) -> No
     engine, server = opened(latency_s=0.2)
     listening = engine.answer(asks(clip, 40))
     next(listening)
-    began = time.monotonic()
+    heard = len(server.asks)
     listening.close()
-    assert time.monotonic() - began < 2
     made = len(server.asks)
+    assert made <= heard + 2 * QUICK.concurrency, "what is under way may end, and nothing else begins"
     time.sleep(0.6)
     assert len(server.asks) <= made + QUICK.concurrency < 40
 

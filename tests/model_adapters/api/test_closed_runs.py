@@ -5,13 +5,11 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from closed_model_server import Asked, serve_closed, what_it_says
 from lmms_eval_command import COMMAND, environment, lmms_eval, saved
 
-from egost.model_adapters.adapter import EgostGemini, EgostOpenAI
 from egost.tasks.mini_world import write_mini_release
 
 KEY = "c3f1a9d25f1d8a7743b94c01e0b6d7aa"
@@ -47,7 +45,6 @@ def check_key_is_nowhere(folder: Path, *said: str) -> None:
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.slow
 def test_a_killed_run_asks_only_for_the_rest_and_ends_as_an_unbroken_one(mini: Path, tmp_path: Path) -> None:
     with serve_closed(latency_s=1.0) as server:
         model_args = f"model=gpt-4o-2024-08-06,base_url={server.url}/v1,concurrency=1"
@@ -88,7 +85,6 @@ def test_a_killed_run_asks_only_for_the_rest_and_ends_as_an_unbroken_one(mini: P
     check_key_is_nowhere(tmp_path, again.stdout, again.stderr)
 
 
-@pytest.mark.slow
 def test_a_blocked_prompt_is_unscored_with_its_reason(mini: Path, tmp_path: Path) -> None:
     with serve_closed() as server:
         server.script = lambda ask: "blocked:SAFETY" if len(server.seen) == 2 else "ok"
@@ -111,25 +107,36 @@ def test_a_blocked_prompt_is_unscored_with_its_reason(mini: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("adapter", "model_args", "changes", "message"),
     [
-        (EgostOpenAI, "model=gpt-4o", {"EGOST_PROTOCOL": "uniform8"}, "egost: .* EGOST_PROTOCOL=uniform8"),
-        (EgostGemini, "model=gemini-2.5-pro", {"GOOGLE_API_KEY": ""}, "egost: .* GEMINI_API_KEY or GOOGLE"),
-        (EgostOpenAI, "model=gpt-4o,api_key=secret", {}, "does not know api_key; its model_args are model, "),
-        (EgostGemini, "", {}, "EgostGemini needs model"),
-        (EgostOpenAI, "model=o3-mini,max_usd=3", {}, "egost: 'o3-mini' takes no images"),
+        ("EgostOpenAI", "model=gpt-4o", {"EGOST_PROTOCOL": "uniform8"}, "egost: .* EGOST_PROTOCOL=uniform8"),
+        ("EgostGemini", "model=gemini-2.5-pro", {"GOOGLE_API_KEY": ""}, "egost: .* GEMINI_API_KEY or GOOGLE"),
+        (
+            "EgostOpenAI",
+            "model=gpt-4o,api_key=secret",
+            {},
+            "does not know api_key; its model_args are model, ",
+        ),
+        ("EgostGemini", "", {}, "EgostGemini needs model"),
+        ("EgostOpenAI", "model=o3-mini,max_usd=3", {}, "egost: 'o3-mini' takes no images"),
     ],
 )
 def test_model_args_that_cannot_work_end_the_command_with_one_message(
-    monkeypatch: pytest.MonkeyPatch, adapter: Any, model_args: str, changes: dict[str, str], message: str
+    monkeypatch: pytest.MonkeyPatch, adapter: str, model_args: str, changes: dict[str, str], message: str
 ) -> None:
+    from egost.model_adapters import adapter as adapters
+
     monkeypatch.delenv("GEMINI_API_KEY", raising=False)
     for name, value in {"EGOST_PROTOCOL": PROTOCOL, **changes}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match=message) as raised:
-        adapter.create_from_arg_string(model_args, {"batch_size": 1, "max_batch_size": None, "device": None})
+        getattr(adapters, adapter).create_from_arg_string(
+            model_args, {"batch_size": 1, "max_batch_size": None, "device": None}
+        )
     assert "secret" not in str(raised.value)
 
 
 def test_model_args_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from egost.model_adapters.adapter import EgostGemini, EgostOpenAI
+
     monkeypatch.setenv("EGOST_PROTOCOL", PROTOCOL)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("GOOGLE_API_KEY", KEY)

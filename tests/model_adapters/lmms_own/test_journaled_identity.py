@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from egost.model_adapters.lmms_own.lmms_adapter import _identity, _shown
-
 
 class Adapter:
     """As much of an adapter of lmms-eval as its identity depends on."""
@@ -19,6 +17,8 @@ class Adapter:
 
 
 def settings(**given: Any) -> dict[str, Any]:
+    from egost.model_adapters.lmms_own.lmms_adapter import _identity
+
     return dict(_identity("adapter", Adapter(), Adapter, given).settings)
 
 
@@ -31,6 +31,8 @@ def test_another_value_is_another_identity(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["api_key", "API_KEY", "azure_api_key", "hf_token", "token", "password"])
 def test_a_secret_is_neither_recorded_nor_shown(name: str) -> None:
+    from egost.model_adapters.lmms_own.lmms_adapter import _shown
+
     given = {name: "do-not-tell", "max_pixels": 5}
     assert "do-not-tell" not in str(settings(**given)) + _shown(given)
     assert settings(**given)["max_pixels"] == 5

@@ -8,22 +8,21 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from family_checkpoints import family_checkpoint
-from lmms_eval.models import get_model
 from lmms_eval_command import lmms_eval, saved
 from scripted_engine import mini_requests
 from tqdm import tqdm
 
-from egost.model_adapters.adapter import EgostJournal
-from egost.model_adapters.lmms_own.lmms_engine import _WithoutBars
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release import release as release_module
 from egost.tasks.scoring.generation_notes import noted_generation
+
+if TYPE_CHECKING:
+    from egost.model_adapters.adapter import EgostJournal
 
 TASKS = ("landmark_forward", "direction_reverse")
 ON_CPU = {"device": "cpu", "batch_size": 1}
@@ -54,6 +53,8 @@ def texts(model: Any, **gen_kwargs: Any) -> list[str]:
 
 
 def journaled(checkpoint: Path, adapter: str = "qwen2_vl", more: str = "", **host: Any) -> EgostJournal:
+    from egost.model_adapters.adapter import EgostJournal
+
     arguments = f"adapter={adapter},pretrained={checkpoint},device_map=cpu{more}"
     made = EgostJournal.create_from_arg_string(arguments, {**ON_CPU, **host})
     assert isinstance(made, EgostJournal)
@@ -61,6 +62,8 @@ def journaled(checkpoint: Path, adapter: str = "qwen2_vl", more: str = "", **hos
 
 
 def stock(checkpoint: Path, adapter: str = "qwen2_vl") -> Any:
+    from lmms_eval.models import get_model
+
     return get_model(adapter, force_simple=True).create_from_arg_string(
         f"pretrained={checkpoint},device_map=cpu", ON_CPU
     )
@@ -89,7 +92,6 @@ def test_the_replies_are_those_of_the_adapter_alone(checkpoint: Path, own_cache:
     assert "pretrained" not in noted.settings
 
 
-@pytest.mark.slow
 def test_the_replies_are_those_of_a_chat_adapter_alone(mini: Path, tmp_path: Path) -> None:
     checkpoint = family_checkpoint("qwen2_5_vl", tmp_path)
     tasks = ["--tasks", "egost_mini_direction_forward", "--limit", "3", "--gen_kwargs", "max_new_tokens=24"]
@@ -121,6 +123,8 @@ def test_the_replies_are_those_of_a_chat_adapter_alone(mini: Path, tmp_path: Pat
 def test_one_request_out_of_memory_is_unscored_and_the_rest_of_its_batch_is_not(
     checkpoint: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch
+
     model = journaled(checkpoint, batch_size=3)
     adapter = model._engine.adapter
     generate = adapter.model.generate
@@ -151,6 +155,8 @@ def test_a_broken_gpu_stops_the_run(checkpoint: Path, monkeypatch: pytest.Monkey
 
 
 def test_what_is_drawn_goes_on_as_it_would_have(checkpoint: Path, own_cache: Path) -> None:
+    import torch
+
     drawn = {"temperature": 1.0, "do_sample": True}
     first = texts(journaled(checkpoint), **drawn)
     with closing(sqlite3.connect(own_cache / "journal" / "responses.sqlite")) as db:
@@ -162,6 +168,8 @@ def test_what_is_drawn_goes_on_as_it_would_have(checkpoint: Path, own_cache: Pat
 
 
 def test_no_secret_and_no_path_of_the_checkpoint_is_journaled(checkpoint: Path, own_cache: Path) -> None:
+    from egost.model_adapters.adapter import EgostJournal
+
     model = EgostJournal.create_from_arg_string(
         "adapter=dummy,response=B,api_key=sk-0123456789", {"batch_size": 1}
     )
@@ -182,11 +190,15 @@ def test_no_secret_and_no_path_of_the_checkpoint_is_journaled(checkpoint: Path, 
     ],
 )
 def test_wrong_model_args(arguments: str, message: str) -> None:
+    from egost.model_adapters.adapter import EgostJournal
+
     with pytest.raises(SystemExit, match=re.escape(message)):
         EgostJournal.create_from_arg_string(arguments, {"device": "cpu"})
 
 
 def test_bars_are_left_out_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    from egost.model_adapters.lmms_own.lmms_engine import _WithoutBars
+
     stream = _WithoutBars(sys.stderr)
     for _ in tqdm(range(3), file=stream):
         pass

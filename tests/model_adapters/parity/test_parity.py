@@ -15,15 +15,12 @@ from family_checkpoints import family_checkpoint
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.model_adapters import transformers_engine
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.parity import parity_run
 from egost.model_adapters.parity.parity import EXPLAINED_GAP, Parity, QuestionParity, Step, Trace, compare
 from egost.model_adapters.parity.parity_run import engine_makers, run_parity, write_report
-from egost.model_adapters.parity.tracing import TracingTransformers, video_reach
 from egost.model_adapters.questions import choose_questions
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.tasks.mini_world import write_mini_release
 
 SHORT = GenerationArguments(max_new_tokens=4)
@@ -49,6 +46,9 @@ def asks(mini: Path, monkeypatch: pytest.MonkeyPatch) -> list[Ask]:
 
 
 def traces(checkpoint: Path, asks: list[Ask], max_pixels: int | None = None) -> list[Trace]:
+    from egost.model_adapters.parity.tracing import TracingTransformers
+    from egost.model_adapters.transformers_engine import TransformersEngine
+
     loaded = TransformersEngine(str(checkpoint), dtype="float32", device="cpu", max_pixels=max_pixels)
     with closing(TracingTransformers(loaded)) as engine:
         return list(engine.trace(asks))
@@ -80,6 +80,8 @@ def test_other_times_of_the_frames_are_caught(
     asks: list[Ask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing else need tell: an untrained model hardly minds, and its answers are the same."""
+    from egost.model_adapters import transformers_engine
+
     checkpoint = family_checkpoint("qwen2_5_vl", tmp_path)
     sound = traces(checkpoint, asks)
     other = {**transformers_engine.VIDEO_METADATA, "fps": 0.5}
@@ -160,6 +162,8 @@ def test_first_log_probabilities_are_judged_in_float32_only() -> None:
 
 def test_a_known_cause_is_named() -> None:
     """A video that reaches further in time than in space: see `video_reach`."""
+    from egost.model_adapters.parity.tracing import video_reach
+
     assert video_reach((4, 8, 10), None, {"vision_config": {}}) == (4, 4, 5)
     told = {"vision_config": {"tokens_per_second": 2}}
     assert video_reach((4, 8, 10), 2.0, told) == (13, 4, 5)

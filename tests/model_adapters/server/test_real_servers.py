@@ -22,7 +22,6 @@ from egost.tasks.clips.protocols import N_FRAMES
 from egost.tasks.mini_world import write_mini_release
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM has an environment of its own"),
 ]
 

@@ -18,7 +18,6 @@ from lmms_eval_command import environment, lmms_eval, saved
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 
-pytestmark = pytest.mark.slow
 TASKS = "egost_mini_direction_forward,egost_mini_direction_reverse"
 PYTHON = Path(sys.executable)
 

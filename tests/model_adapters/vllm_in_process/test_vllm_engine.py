@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
@@ -43,6 +42,8 @@ def answers(engine: VllmEngine, asks: list[Ask]) -> list[Reply | Failure]:
 
 
 def test_the_prompt_is_what_transformers_would_give_the_model(engine: VllmEngine, asks: Asks) -> None:
+    import torch
+
     [ask] = asks(FEW)[:1]
     assert ask.clip is not None
     frames = ask.clip.frames()

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from family_checkpoints import family_checkpoint
 
 from egost.model_adapters.checkpoints import checkpoint_identity
@@ -19,9 +18,10 @@ SETTINGS = VllmSettings(
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl", "llava_onevision", "internvl_chat"])
 def test_the_frames_arrive(model_type: str, tmp_path: Path, asks: Callable[..., list[Ask]]) -> None:
+    import torch
+
     [ask] = asks(GenerationArguments(max_new_tokens=2))[:1]
     assert ask.clip is not None
     engine = VllmEngine(checkpoint_identity(family_checkpoint(model_type, tmp_path)), SETTINGS)

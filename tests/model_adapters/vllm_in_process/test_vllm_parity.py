@@ -16,8 +16,6 @@ from video_files import write_video
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments
 from egost.model_adapters.parity.parity import EXPLAINED_GAP, Trace, compare
-from egost.model_adapters.parity.tracing import TracingTransformers, TracingVllm
-from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
@@ -40,11 +38,16 @@ def questions(asks: Callable[..., list[Ask]]) -> list[Ask]:
 
 @pytest.fixture(scope="module")
 def in_vllm(checkpoint: Path, questions: list[Ask]) -> Iterator[list[Trace]]:
+    from egost.model_adapters.parity.tracing import TracingVllm
+
     with closing(TracingVllm(VllmEngine(checkpoint_identity(checkpoint), SETTINGS))) as engine:
         yield list(engine.trace(questions))
 
 
 def in_transformers(checkpoint: Path, asks: list[Ask], max_pixels: int | None = None) -> list[Trace]:
+    from egost.model_adapters.parity.tracing import TracingTransformers
+    from egost.model_adapters.transformers_engine import TransformersEngine
+
     loaded = TransformersEngine(str(checkpoint), device="cpu", max_pixels=max_pixels)
     with closing(TracingTransformers(loaded)) as engine:
         return list(engine.trace(asks))
@@ -91,6 +94,8 @@ def test_qwen2_5_vl_agrees_but_where_time_reaches_further_than_space(
     questions: list[Ask], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """2 s a patch and 2 positions a second: 13 positions, more than small frames have patches on a side."""
+    from egost.model_adapters.parity.tracing import TracingVllm
+
     checkpoint = family_checkpoint("qwen2_5_vl", tmp_path_factory.mktemp("qwen2_5_vl"))
     source = write_video(tmp_path / "wide.mp4", 24, size=(13 * 28, 112))
     wide = get_clip(source, parse_protocol("uniform8"), tmp_path / "cache")

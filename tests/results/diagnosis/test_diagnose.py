@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from egost.commands.diagnose import control_records
 from egost.main import app
-from egost.model_adapters.adapter import EngineModel
 from egost.model_adapters.engine import Ask, Failure, Reply
 from egost.model_adapters.questions import Questions, choose_questions, number_of_requests
 from egost.results.diagnosis.controls import (
@@ -72,6 +71,8 @@ def about(run: Run) -> About:
 def diagnosed(
     script: Script, questions: Questions, run: Run, wanted: tuple[Control, ...] = CONTROLS
 ) -> Controls:
+    from egost.model_adapters.adapter import EngineModel
+
     model = EngineModel(ScriptedEngine(script))
     return compare_controls(*control_records(model, questions, wanted, None), about(run))
 
@@ -173,6 +174,8 @@ def test_who_always_says_a_loses_nothing_without_the_video(questions: Questions,
 
 
 def test_routes_are_judged_without_the_video_and_shuffled(questions: Questions, demo_run: Run) -> None:
+    from egost.model_adapters.adapter import EngineModel
+
     routes = choose_questions("egost_mini_route")
     references = {f"mini/{q.sample.id}": q.sample.answer for q in routes.asked}
 
@@ -204,6 +207,8 @@ def test_a_failed_request_is_unscored_in_its_control_alone(questions: Questions,
 
 
 def test_a_killed_diagnosis_goes_on(questions: Questions) -> None:
+    from egost.model_adapters.adapter import EngineModel
+
     def killed(ask: Ask) -> Reply:
         if ask.clip is None and len(asked) >= 5:
             raise KeyboardInterrupt
@@ -225,6 +230,8 @@ def test_a_killed_diagnosis_goes_on(questions: Questions) -> None:
 def test_what_was_written_is_read_again_beside_its_run(
     questions: Questions, copied_run: Run, tmp_path: Path
 ) -> None:
+    from egost.model_adapters.adapter import EngineModel
+
     model = EngineModel(ScriptedEngine(lambda ask: Reply("B", "stop")))
     replies, rotations = control_records(model, questions, CONTROLS, None)
     found = compare_controls(replies, rotations, about(copied_run))
@@ -317,7 +324,6 @@ def test_bad_input_is_named(arguments: list[str], message: str) -> None:
     assert message in done.output
 
 
-@pytest.mark.slow
 def test_a_real_checkpoint_that_learned_one_letter(
     demo_home: DemoHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,6 +364,7 @@ def test_a_real_checkpoint_that_learned_one_letter(
 
 def test_records_are_those_of_a_run(questions: Questions, demo_run: Run) -> None:
     """A record of a control says the same of its sample as a record of a run."""
+    from egost.model_adapters.adapter import EngineModel
     from egost.results.records import read_records
 
     model = EngineModel(ScriptedEngine(lambda ask: Reply("A", "stop")))

@@ -21,8 +21,6 @@ from egost.tasks import prompts
 if TYPE_CHECKING:
     from conftest import DemoHome
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = ROOT / "tests" / "support" / "planted_bugs.py"
 
 

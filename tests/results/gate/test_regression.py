@@ -29,8 +29,6 @@ from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.scoring import scores
 from egost.tasks.scoring.choices import Choice, compat_choice
 
-pytestmark = pytest.mark.slow
-
 TASK = "egost_mini_direction_forward"
 
 

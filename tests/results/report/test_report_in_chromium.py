@@ -183,7 +183,6 @@ def test_two_runs_side_by_side(page: Page, two: Path) -> None:
     assert page.complaints == []
 
 
-@pytest.mark.slow
 def test_five_thousand_samples(page: Page, tmp_path: Path, demo_run: Run, demo_home: DemoHome) -> None:
     counts: dict[str, Any] = demo_run.results["n-samples"]
     times = -(-5000 // sum(count["effective"] for count in counts.values()))

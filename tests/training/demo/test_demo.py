@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from egost_command import EGOST
 from lmms_eval_command import environment
 from PIL import Image
 
@@ -30,10 +30,7 @@ from egost.tasks.release.release import Release, mini_revision
 from egost.tasks.release.trained_on import note_model, without_trained_on
 from egost.training import TrainingError
 from egost.training.demo.controls import controls_file, read_replies, with_other_clips
-from egost.training.demo.curves import curve
 from egost.training.demo.demo import MAPS, QUICK, Demo, check_maps, demo_steps, map_mark
-
-EGOST = Path(sys.executable).with_name("egost")
 
 
 def test_a_base_that_knows_a_walk_of_the_demo_is_refused(tmp_path: Path) -> None:
@@ -121,7 +118,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     note_model("")
 
 
-@pytest.mark.slow
 class TestQuickDemo:
     def test_finished_steps_are_not_done_again(self, done: Done) -> None:
         assert {"walks-train", "walks-test", "rows-8"} <= done.kept.keys()
@@ -146,6 +142,8 @@ class TestQuickDemo:
         assert "16 training rows of the mini release" in done.said
 
     def test_fine_tuning_lowers_the_loss(self, done: Done) -> None:
+        from egost.training.demo.curves import curve
+
         _, losses = curve(done.out / "runs" / "st_cot" / "log.csv", "loss")
         assert len(losses) == 6 and losses[-1] < 0.9 * losses[0]
         # The base gives letters already, so that six steps on letters alone have little to lower.

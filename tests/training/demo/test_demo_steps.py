@@ -92,12 +92,11 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path, console: Console)
 def test_a_failed_step_stops_the_others_and_shows_its_last_lines(
     tmp_path: Path, console: Console, does: str, says: str
 ) -> None:
-    began = time.monotonic()
     steps = [step(tmp_path, "bad", does=does), step(tmp_path, "slow", does="sleep 60")]
     with pytest.raises(TrainingError, match="too dark") as caught:
         run_steps(steps, tmp_path, at_once=2, console=console)
     assert says in str(caught.value) and str(tmp_path / "logs" / "bad.log") in str(caught.value)
-    assert time.monotonic() - began < 30
+    # Had it been waited for, the slow step would have written its file.
     assert not (tmp_path / "slow").exists() and not (tmp_path / "steps").exists()
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_server import completion
+from scripted_server import ScriptedHandler
+from scripted_server import serve as serve_scripted
 from typer.testing import CliRunner
 
 from egost.main import app
@@ -49,37 +50,20 @@ class Server:
 def serve(reply: Callable[[str, int], str | int]) -> Iterator[Server]:
     server = Server(reply)
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
+    class Handler(ScriptedHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.body()
             user = body["messages"][-1]["content"]
             number = sum(ask["messages"][-1]["content"] == user for ask in server.asks)
             server.asks.append(body)
             said = server.reply(user, number)
-            content: dict[str, Any] = {
-                "id": "1", "object": "chat.completion", "created": 1, "model": "writer-1",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}],
-            }  # fmt: skip
             if isinstance(said, int):
-                content = {"error": {"message": "no", "type": "error", "param": None, "code": None}}
-            data = json.dumps(content).encode()
-            self.send_response(said if isinstance(said, int) else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+                self.error(said, "no")
+            else:
+                self.reply({**completion(said), "model": "writer-1", "usage": None})
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{http.server_port}/v1"
-    threading.Thread(target=http.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
-    try:
+    with serve_scripted(server, Handler, "/v1"):
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
 
 
 def said(think: str) -> str:

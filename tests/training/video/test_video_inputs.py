@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from family_checkpoints import family_checkpoint
 from video_files import write_video
 from video_runs import World, make_trainer
@@ -37,6 +36,7 @@ class Recorder:
 def test_lmms_eval_shows_the_same_tokens_and_pixels(
     world: World, tmp_path: Path, size: tuple[int, int]
 ) -> None:
+    import torch
     from lmms_eval.api.instance import Instance
     from lmms_eval.models.simple.qwen2_vl import Qwen2_VL
 

@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from family_checkpoints import family_checkpoint
-from peft import LoraConfig
 from release_files import write_video
-from transformers import Qwen2_5_VLForConditionalGeneration
 from video_runs import World, logged, make_trainer
 
 from egost.model_adapters.checkpoints import checkpoint_identity
@@ -27,13 +24,12 @@ from egost.tasks.release.release import Release
 from egost.training import TrainingError
 from egost.training.group_sampling import EngineSampler
 from egost.training.video.video_inputs import PixelLimits, VideoRenderer, load_processor
-from egost.training.video_grpo import _rollout
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ADAPTERS = {
     "full": None,
-    "lora": LoraConfig(r=8, lora_alpha=64, target_modules=TARGETS),
-    "lora and a whole module": LoraConfig(r=8, target_modules=TARGETS, modules_to_save=["merger"]),
+    "lora": {"r": 8, "lora_alpha": 64, "target_modules": TARGETS},
+    "lora and a whole module": {"r": 8, "target_modules": TARGETS, "modules_to_save": ["merger"]},
 }
 
 
@@ -46,6 +42,8 @@ def clips(world: World, tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 
 @pytest.fixture(scope="module")
 def engine(world: World) -> Iterator[VllmEngine]:
+    import torch
+
     settings = VllmSettings(dtype="float32", enforce_eager=True, max_num_seqs=8, max_model_len=1024)
     started = VllmEngine(checkpoint_identity(world.checkpoint), settings)
     states = random.getstate(), torch.get_rng_state()
@@ -65,6 +63,10 @@ def asked(world: World, clips: list[Clip]) -> Callable[[int], Ask]:
 
 def gap(trainer: Any, world: World) -> float:
     """How far the log-probabilities that vLLM tells are from those of the trainer's model with the video, at most."""
+    import torch
+
+    from egost.training.video_grpo import _rollout
+
     trainer.rows, trainer.shown = [0, 0, 1, 1], {row: world.shown[row] for row in (0, 1)}
     trainer.encoder.forget()
     sampled = _rollout([], trainer)
@@ -85,14 +87,17 @@ def gap(trainer: Any, world: World) -> float:
 
 @pytest.mark.parametrize("lora", ADAPTERS.values(), ids=ADAPTERS)
 def test_it_samples_by_the_weights_of_the_step(
-    world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path, lora: LoraConfig | None
+    world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path, lora: dict[str, Any] | None
 ) -> None:
+    import torch
+    from peft import LoraConfig
+
     trainer = make_trainer(
         world,
         tmp_path,
         rows=(0, 1),
         vllm=(EngineSampler(engine), asked(world, clips)),
-        peft_config=lora,
+        peft_config=lora and LoraConfig(**lora),
         max_steps=3,
         learning_rate=5e-3,
         temperature=0.7,
@@ -120,6 +125,8 @@ def test_it_sees_the_clip(world: World, clips: list[Clip], engine: VllmEngine, t
 def test_another_prompt_than_the_trainer_s_is_refused(
     world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path
 ) -> None:
+    from egost.training.video_grpo import _rollout
+
     trainer = make_trainer(world, tmp_path, vllm=(EngineSampler(engine), asked(world, clips)))
     trainer.vllm_generation.sync_weights()
     shown = world.shown[0]
@@ -129,6 +136,9 @@ def test_another_prompt_than_the_trainer_s_is_refused(
 
 
 def test_a_timed_video_is_placed_where_the_trainer_has_it(world: World, tmp_path: Path) -> None:
+    import torch
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
     checkpoint = family_checkpoint("qwen2_5_vl", tmp_path)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint)
     with torch.no_grad():

@@ -16,11 +16,7 @@ from video_runs import World
 
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.server.server_engine import ServerEngine
-from egost.training.runs.callbacks import LOG_FILE, read_log, whole_checkpoints
 from egost.training.runs.checkpoint_manifest import FINAL
-from egost.training.vllm_rollouts import WEIGHTS
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +58,9 @@ def by_server(flags: list[str], server: Served) -> list[str]:
 
 
 def test_a_run_with_vllm_in_the_process(flags: list[str], cache: Path, world: World, tmp_path: Path) -> None:
+    from egost.training.runs.callbacks import LOG_FILE, read_log
+    from egost.training.vllm_rollouts import WEIGHTS
+
     lora = ["--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", "2"]
     done = run(cache, world, "0", "never", *flags, *lora)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -75,6 +74,8 @@ def test_a_run_with_vllm_in_the_process(flags: list[str], cache: Path, world: Wo
 def test_a_killed_run_goes_on_as_the_unbroken_one(
     by_server: list[str], cache: Path, world: World, server: Served, tmp_path: Path
 ) -> None:
+    from egost.training.runs.callbacks import LOG_FILE, read_log, whole_checkpoints
+
     unbroken = run(cache, world, "0", "never", *by_server, "--output_dir", str(tmp_path / "unbroken"))
     assert unbroken.returncode == 0, unbroken.stderr[-3000:] + server.text[-3000:]
     assert run(cache, world, "3", "step", *by_server).returncode == -signal.SIGKILL
@@ -95,6 +96,8 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(
 def test_two_processes_share_a_server(
     by_server: list[str], cache: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from egost.training.runs.callbacks import LOG_FILE, read_log
+
     launch = (
         *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
         *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
