@@ -146,7 +146,7 @@ def _generates_only(what: str) -> AdapterError:
 
 
 class _Asking:
-    """One call of `generate_until`: what is asked, and what came so far."""
+    """One call of `generate_until`: the requests, and the replies so far."""
 
     def __init__(self, engine: Engine, journal: Journal, asked: Sequence[SampleRequest], label: str) -> None:
         self._engine, self._journal, self._asked = engine, journal, asked

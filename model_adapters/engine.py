@@ -21,7 +21,7 @@ _KNOWN = {"max_new_tokens", "temperature", "do_sample", "top_p", "top_k", "until
 
 
 class AdapterError(EgostError):
-    """Nothing can work: the server is not up, the model's name is wrong, a package or a key is missing."""
+    """The model cannot be asked: the server is not up, the model's name is wrong, a package or a key is missing."""
 
 
 @dataclass(frozen=True)

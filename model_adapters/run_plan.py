@@ -71,7 +71,7 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
     unusable = {name: value for name, value in arguments.items() if "," in value or "=" in value}
     if unusable:
         raise AdapterError(
-            f"lmms-eval parts its model_args at commas and '=', so that {unusable} cannot be given. Rename the folder."
+            f"lmms-eval splits its model_args at commas and '=', so {unusable} cannot be given. Rename the folder."
         )
     output = options.output or Path("runs") / model.name
     model_args = ",".join(f"{name}={value}" for name, value in arguments.items())

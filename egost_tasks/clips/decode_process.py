@@ -105,8 +105,8 @@ class DecodeProcess:
             if not self._connection.poll(request.limit):
                 raise ClipError(
                     "timeout",
-                    f"{request.source} was not decoded within {request.limit:g} s. Look at the file, or raise "
-                    "EGOST_DECODE_TIMEOUT (seconds).",
+                    f"{request.source} was not decoded within {request.limit:g} s. Check it with ffprobe, or "
+                    "raise EGOST_DECODE_TIMEOUT (seconds).",
                 )
             reply = self._connection.recv()
         except (EOFError, ConnectionError) as error:
@@ -123,8 +123,8 @@ class DecodeProcess:
             self.stop()
             raise ClipError(
                 "memory",
-                f"{request.source} needs more than {self.memory} MiB to decode. Look at the file, or raise "
-                "EGOST_DECODE_MEMORY (MiB).",
+                f"{request.source} needs more than {self.memory} MiB to decode. Check it with ffprobe, or "
+                "raise EGOST_DECODE_MEMORY (MiB).",
             )
         if reply.failure == "clip":
             raise ClipError(reply.reason, reply.message)
@@ -137,7 +137,10 @@ class DecodeProcess:
         self.stop()
         code = self._process.returncode
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        return ClipError("crash", f"decoding {request.source} ended the decoder ({how}). Look at the file.")
+        return ClipError(
+            "crash",
+            f"the decoder crashed ({how}) on {request.source}. Check it with ffprobe, or get it again.",
+        )
 
     def stop(self) -> None:
         """End the child at once; a thread that waits for it gets DecodingStopped."""

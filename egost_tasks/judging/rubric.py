@@ -77,7 +77,7 @@ class OfflineRubric:
             direction=whole(scores.direction),
             landmark=whole(scores.landmark),
             semantic=whole(scores.semantic),
-            reasons=f"Reference: {_told(reference)}. Prediction: {_told(prediction)}.",
+            reasons=f"Reference: {_in_words(reference)}. Prediction: {_in_words(prediction)}.",
             judge=self.name,
         )
 
@@ -193,5 +193,5 @@ def _same_turn(a: Event, b: Event) -> bool:
     return not isinstance(a, Landmark) and a == b
 
 
-def _told(route: Route) -> str:
+def _in_words(route: Route) -> str:
     return ", ".join(map(str, route.events)) or ("straight on" if route.moves else "no route")

@@ -103,12 +103,12 @@ def _check_folder(root: Path, wanted: dict[str, Any]) -> None:
         return
     if found != wanted:
         raise ReleaseError(
-            f"{root} holds another mini release ({_told(found)}), asked for was {_told(wanted)}. "
+            f"{root} holds another mini release ({_arguments(found)}), not {_arguments(wanted)}. "
             "Delete the folder, or name another one."
         )
 
 
-def _told(made: dict[str, Any]) -> str:
+def _arguments(made: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(made.items()))
 
 
