@@ -156,7 +156,7 @@ def test_a_server_for_rollouts(folder: Path) -> None:
     assert told is not None and told["rollouts"] == "yes"
     flags = "--use_vllm true --vllm_mode server --vllm_server_base_url http://127.0.0.1:8123"
     assert train_flags(plan) == flags
-    with pytest.raises(AdapterError, match="--logprobs-mode cannot stand behind"):
+    with pytest.raises(AdapterError, match="--logprobs-mode cannot be given after"):
         plan_server(str(folder), rollouts=True, extra=["--logprobs-mode", "raw_logits"])
     open_to_all = CliRunner().invoke(
         app, ["serve", str(folder), "--rollouts", "--host", "0.0.0.0", "--dry-run"]
@@ -202,10 +202,10 @@ def test_a_model_that_cannot_be_served(model: str, message: str) -> None:
         (["--api_key=secret"], "VLLM_API_KEY"),
         (["--hf-token", "secret"], "HF_TOKEN"),
         (["--lora-modules", "a=folder"], "Merge it into the base model"),
-        (["--max-model-len=9"], "--max-model-len cannot stand behind"),
-        (["--max_model_len", "9"], "--max-model-len cannot stand behind"),
-        (["-tp", "2"], "-tp cannot stand behind"),
-        (["--media-io-kwargs", "{}"], "--media-io-kwargs cannot stand behind"),
+        (["--max-model-len=9"], "--max-model-len cannot be given after"),
+        (["--max_model_len", "9"], "--max-model-len cannot be given after"),
+        (["-tp", "2"], "-tp cannot be given after"),
+        (["--media-io-kwargs", "{}"], "--media-io-kwargs cannot be given after"),
     ],
 )
 def test_arguments_that_cannot_be_handed_on(extra: list[str], message: str) -> None:

@@ -394,7 +394,8 @@ def test_a_server_that_tells_nothing_has_no_revision(said: list[str]) -> None:
         identity = made.identity
     assert (identity.engine, identity.revision) == ("server", None)
     assert identity.settings == {"told": False, "family": None, "root": "some/tiny"}
-    assert all(any(f"which {what}" in line for line in said) for what in ("revision of tiny", "family"))
+    unknown = ("the revision of tiny that is served", "the family of tiny")
+    assert all(any(f"{what} is not known" in line for line in said) for what in unknown)
 
 
 def test_a_served_folder_of_this_disk_is_looked_at(tmp_path: Path) -> None:
