@@ -18,8 +18,8 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import simple_parse_args_string
 
-from egost.model_adapters.api.gemini_engine import GeminiEngine
-from egost.model_adapters.api.openai_engine import OpenAIEngine
+from egost.model_adapters.api.gemini_engine import open_gemini
+from egost.model_adapters.api.openai_engine import open_openai
 from egost.model_adapters.engine import AdapterError, Ask, Engine, EngineIdentity, Failure, Reply
 from egost.model_adapters.journal import Entry, Journal, request_key
 from egost.model_adapters.lmms_own.lmms_adapter import open_lmms_adapter
@@ -333,6 +333,6 @@ def _adapter(
 EgostVllm = _adapter("EgostVllm", open_vllm, VllmSettings)
 EgostServer = _adapter("EgostServer", open_server)
 EgostTransformers = _adapter("EgostTransformers", TransformersEngine)
-EgostOpenAI = _adapter("EgostOpenAI", OpenAIEngine)
-EgostGemini = _adapter("EgostGemini", GeminiEngine)
+EgostOpenAI = _adapter("EgostOpenAI", open_openai)
+EgostGemini = _adapter("EgostGemini", open_gemini)
 EgostJournal = _adapter("EgostJournal", open_lmms_adapter)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from egost.model_adapters.api.api_calls import DEFAULT_PACING, Called, answer_all, pacing_of, wording
-from egost.model_adapters.api.api_endpoint import OTHER_KEY, check_url
+from egost.model_adapters.api.api_engine import (
+    DEFAULT_PACING,
+    OTHER_KEY,
+    ApiEngine,
+    Called,
+    check_url,
+    pacing_of,
+)
 from egost.model_adapters.api.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
 from egost.model_adapters.api.api_spending import CallBound, Spending
 from egost.model_adapters.api.gemini_replies import EMPTY_BODY, Place, gemini_fault, read_reply
-from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
-from egost.tasks.chat.calls import Faulted
+from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, GenerationArguments
+from egost.tasks.chat.calls import Faulted, Wording
 from egost.tasks.chat.endpoint import is_this_machine
 from egost.tasks.chat.reading import redacted
 from egost.tasks.clips.protocols import N_FRAMES
@@ -29,8 +34,8 @@ API_VERSION = "v1beta"
 
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
-THINKING_ROOM = 24_576
-"""Tokens for thoughts beside the reply's own room where the model decides how long it thinks: Gemini counts both
+THINKING_TOKENS = 24_576
+"""Tokens for thoughts, added to max_new_tokens where the model decides how long it thinks: Gemini counts both
 against one limit. It is the largest budget that Gemini 2.5 Flash takes."""
 
 MOST_FRAME_TOKENS = 1120
@@ -52,15 +57,24 @@ class GeminiSettings:
 
     thinking_budget: tokens for thoughts, 0 for none, -1 as many as the model likes, None as the API has it.
     thinking_level: a word of the API's, for example `low` (Gemini 3); None leaves it to the API.
-    room: tokens for thoughts that are added to the reply's own room.
+    thoughts: tokens for thoughts, added to max_new_tokens.
     """
 
     thinking_budget: int | None
     thinking_level: str | None
-    room: int
+    thoughts: int
 
 
-class GeminiEngine:
+def open_gemini(
+    model: str,
+    base_url: str | None = None,
+    thinking_budget: int | None = None,
+    thinking_level: str | None = None,
+    thinking_room: int = THINKING_TOKENS,
+    max_usd: float | None = None,
+    concurrency: int = DEFAULT_PACING.concurrency,
+    timeout_s: float = DEFAULT_PACING.timeout_s,
+) -> ApiEngine:
     """An engine behind Google's Gemini interface.
 
     model: its name, for example `gemini-2.5-flash`. base_url: of another server that speaks the interface.
@@ -72,101 +86,72 @@ class GeminiEngine:
     Raises AdapterError for settings, a model or a key that cannot work, before anything is spent, and
     SettingError for an unknown EGOST_PROTOCOL.
     """
-
-    def __init__(
-        self,
-        model: str,
-        *,
-        base_url: str | None = None,
-        thinking_budget: int | None = None,
-        thinking_level: str | None = None,
-        thinking_room: int = THINKING_ROOM,
-        max_usd: float | None = None,
-        concurrency: int = DEFAULT_PACING.concurrency,
-        timeout_s: float = DEFAULT_PACING.timeout_s,
-    ) -> None:
-        _need_client()
-        check_chosen_protocol()
-        plain = _PLAIN.match(model) is not None
-        if plain and (thinking_budget or thinking_level):
-            raise AdapterError(
-                f"'{model}' does not think before it replies: leave thinking_budget and thinking_level out."
-            )
-        if thinking_budget is not None and thinking_level is not None:
-            raise AdapterError("thinking_budget and thinking_level exclude each other; give one of them.")
-        free = thinking_budget is None or thinking_budget < 0
-        room = thinking_room if free else thinking_budget or 0
-        self._settings = GeminiSettings(thinking_budget, thinking_level, 0 if plain else room)
-        self._model = model
-        self._url = (base_url or GEMINI_URL).rstrip("/")
-        check_url(self._url, OTHER_KEY)
-        self._key_name, self._key = _key(model, self._url)
-        self.pacing = pacing_of(concurrency, timeout_s)
-        self.spending = Spending(model, max_usd)
-
-    @property
-    def identity(self) -> EngineIdentity:
-        numbered = _NUMBERED.search(self._model)
-        return EngineIdentity(
-            "gemini",
-            self._model,
-            numbered[1] if numbered else None,
-            {
-                **FRAME_SETTINGS,
-                "url": self._url,
-                "thinking_budget": self._settings.thinking_budget,
-                "thinking_level": self._settings.thinking_level,
-                "thinking_room": self._settings.room,
-            },
+    _need_client()
+    check_chosen_protocol()
+    pacing = pacing_of(concurrency, timeout_s)
+    plain = _PLAIN.match(model) is not None
+    if plain and (thinking_budget or thinking_level):
+        raise AdapterError(
+            f"'{model}' does not think before it replies: leave thinking_budget and thinking_level out."
         )
+    if thinking_budget is not None and thinking_level is not None:
+        raise AdapterError("thinking_budget and thinking_level exclude each other; give one of them.")
+    free = thinking_budget is None or thinking_budget < 0
+    thoughts = thinking_room if free else thinking_budget or 0
+    settings = GeminiSettings(thinking_budget, thinking_level, 0 if plain else thoughts)
+    url = (base_url or GEMINI_URL).rstrip("/")
+    check_url(url, OTHER_KEY)
+    key_name, key = _key(model, url)
+    numbered = _NUMBERED.search(model)
+    asked_with = {
+        "url": url,
+        "thinking_budget": thinking_budget,
+        "thinking_level": thinking_level,
+        "thinking_room": settings.thoughts,
+    }
+    return ApiEngine(
+        identity=EngineIdentity(
+            "gemini", model, numbered[1] if numbered else None, {**FRAME_SETTINGS, **asked_with}
+        ),
+        open_api=lambda seconds: _GeminiApi(Place(model, url, key_name), key, settings, seconds),
+        wrong=_wrong,
+        pacing=pacing,
+        spending=Spending(model, max_usd),
+    )
 
-    def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
-        """Answer all asks, several at once; see `Engine.answer`."""
-        for arguments in {ask.arguments for ask in asks}:
-            if len(arguments.stop) > MOST_STOPS:
-                raise AdapterError(
-                    f"--gen_kwargs has {len(arguments.stop)} texts in until; the interface takes {MOST_STOPS}. Fix "
-                    "--gen_kwargs."
-                )
-        who = wording(f"{self._model} at {self._url}", self._url, "Choose another by model= in --model_args.")
-        return answer_all(asks, self._open_api, who, self.pacing, self.spending)
 
-    def close(self) -> None:
-        """Nothing is held between calls of `answer`."""
-
-    def _open_api(self) -> _GeminiApi:
-        return _GeminiApi(
-            self._model, self._url, self._key_name, self._key, self._settings, self.pacing.timeout_s
-        )
+def _wrong(arguments: GenerationArguments) -> str:
+    """What the interface has no parameter for; empty where there is nothing."""
+    if len(arguments.stop) > MOST_STOPS:
+        return f"{len(arguments.stop)} texts in until; the interface takes {MOST_STOPS}"
+    return ""
 
 
 class _GeminiApi:
     """An `Api` of the Gemini interface."""
 
-    def __init__(
-        self,
-        model: str,
-        url: str,
-        key_name: str,
-        key: str | None,
-        settings: GeminiSettings,
-        timeout_s: float,
-    ) -> None:
+    def __init__(self, place: Place, key: str | None, settings: GeminiSettings, timeout_s: float) -> None:
         import httpx
         from google import genai
         from google.genai import types
 
-        self._model, self._settings, self._timeout_s = model, settings, timeout_s
-        self._place = Place(model, url, key_name)
-        self._key = key
+        self._settings, self._timeout_s = settings, timeout_s
+        self._place, self._key = place, key
+        self.wording = Wording(
+            url=place.url,
+            who=f"{place.model} at {place.url}",
+            kept="What was answered is kept",
+            remedy="Choose another by model= in --model_args.",
+            stopped=AdapterError,
+        )
         # A client of our own, since the default one calls again by itself. A proxy of the environment leads to
         # the world, never to a server on this machine.
-        self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=not is_this_machine(url))
+        self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=not is_this_machine(place.url))
         self._client = genai.Client(
             vertexai=False,
             api_key=key or "no-key",
             http_options=types.HttpOptions(
-                base_url=url, api_version=API_VERSION, httpx_async_client=self._http
+                base_url=place.url, api_version=API_VERSION, httpx_async_client=self._http
             ),
         )
 
@@ -174,7 +159,7 @@ class _GeminiApi:
         return CallBound(
             frame_tokens=MOST_FRAME_TOKENS * N_FRAMES if ask.clip else 0,
             text_tokens=len(ask.prompt.encode("utf-8", "replace")),
-            reply_tokens=ask.arguments.max_new_tokens + self._settings.room,
+            reply_tokens=ask.arguments.max_new_tokens + self._settings.thoughts,
         )
 
     async def call(self, ask: Ask) -> Called:
@@ -184,7 +169,9 @@ class _GeminiApi:
         content, config = await asyncio.to_thread(_content, ask), self._config(ask.arguments)
         try:
             response = await asyncio.wait_for(
-                self._client.aio.models.generate_content(model=self._model, contents=content, config=config),
+                self._client.aio.models.generate_content(
+                    model=self._place.model, contents=content, config=config
+                ),
                 self._timeout_s,
             )
         except (TimeoutError, errors.APIError, httpx.HTTPError, *_BODY_ERRORS) as error:
@@ -211,7 +198,7 @@ class _GeminiApi:
                 thinking_level=types.ThinkingLevel(level) if level else None,
             )
         return types.GenerateContentConfig(
-            max_output_tokens=arguments.max_new_tokens + settings.room,
+            max_output_tokens=arguments.max_new_tokens + settings.thoughts,
             temperature=arguments.temperature,
             top_p=arguments.top_p,
             top_k=arguments.top_k,

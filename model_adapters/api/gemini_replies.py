@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from egost.model_adapters.api.api_calls import Called, bare_failure
+from egost.model_adapters.api.api_engine import Called, bare_failure
 from egost.model_adapters.engine import Failure, Reply
 from egost.tasks.chat.calls import Fault
 from egost.tasks.chat.client import retry_after

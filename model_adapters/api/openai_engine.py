@@ -6,18 +6,18 @@ import asyncio
 import base64
 import os
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-from egost.model_adapters.api.api_calls import (
+from egost.model_adapters.api.api_engine import (
     DEFAULT_PACING,
+    OTHER_KEY,
+    ApiEngine,
     Called,
-    answer_all,
     bare_failure,
+    check_url,
     pacing_of,
 )
-from egost.model_adapters.api.api_endpoint import OTHER_KEY, check_url
 from egost.model_adapters.api.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
 from egost.model_adapters.api.api_spending import CallBound, Spending
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
@@ -30,9 +30,8 @@ from egost.tasks.errors import SettingError
 
 Detail = Literal["low", "high", "auto"]
 
-REASONING_ROOM = 25_000
-"""Tokens for hidden reasoning beside the reply's own room: what OpenAI's guide to reasoning models advises to
-leave at first."""
+REASONING_TOKENS = 25_000
+"""Tokens for hidden reasoning, added to max_new_tokens: OpenAI advises to begin with so many."""
 
 MOST_FRAME_TOKENS = 8500
 """The most that an image of 224 x 224 is counted for: by GPT-4o mini in high detail (2833 and 5667 tokens)."""
@@ -50,9 +49,9 @@ class OpenAISettings:
     """How the model is asked, as far as it changes replies.
 
     detail: as which size the API looks at an image; 224 x 224 pixels fit the one tile of `low` unscaled.
-    reasoning: whether it reasons before it replies, takes no temperature and needs room for that.
+    reasoning: whether it reasons before it replies, takes no temperature and needs tokens for that.
     reasoning_effort: a word of the API's, for example `low`; None leaves it to the API.
-    reasoning_room: tokens for hidden reasoning beside the reply's own.
+    reasoning_room: tokens for hidden reasoning, added to max_new_tokens.
     draw: tells repeated runs of a reasoning model apart, whose replies are drawn by the API; not sent.
     """
 
@@ -63,7 +62,19 @@ class OpenAISettings:
     draw: int
 
 
-class OpenAIEngine:
+def open_openai(
+    model: str,
+    base_url: str | None = None,
+    azure_endpoint: str | None = None,
+    detail: str = "low",
+    reasoning: bool | None = None,
+    reasoning_effort: str | None = None,
+    reasoning_room: int = REASONING_TOKENS,
+    max_usd: float | None = None,
+    concurrency: int = DEFAULT_PACING.concurrency,
+    timeout_s: float = DEFAULT_PACING.timeout_s,
+    seed: int = 0,
+) -> ApiEngine:
     """An engine behind the chat-completions interface.
 
     model: name of the model, or Azure's deployment. base_url: of any server that speaks the interface, by
@@ -75,88 +86,62 @@ class OpenAIEngine:
     Raises AdapterError for settings, a model or a key that cannot work, before anything is spent, and
     SettingError for an unknown EGOST_PROTOCOL.
     """
-
-    def __init__(
-        self,
-        model: str,
-        *,
-        base_url: str | None = None,
-        azure_endpoint: str | None = None,
-        detail: str = "low",
-        reasoning: bool | None = None,
-        reasoning_effort: str | None = None,
-        reasoning_room: int = REASONING_ROOM,
-        max_usd: float | None = None,
-        concurrency: int = DEFAULT_PACING.concurrency,
-        timeout_s: float = DEFAULT_PACING.timeout_s,
-        seed: int = 0,
-    ) -> None:
-        check_chosen_protocol()
-        if _TEXT_ONLY.match(model):
-            raise AdapterError(
-                f"'{model}' takes no images by its public API, so it cannot be shown the frames. Choose a model that "
-                "does, for example gpt-4o-2024-08-06 or o4-mini-2025-04-16."
-            )
-        reasons = bool(_REASONING.match(model)) if reasoning is None else reasoning
-        if reasoning_effort is not None and not reasons:
-            raise AdapterError(
-                f"reasoning_effort={reasoning_effort} is for models that reason, and '{model}' is taken for one that "
-                "does not. Leave it out, or add reasoning=true."
-            )
-        self._settings = OpenAISettings(
-            detail=_detail(detail),
-            reasoning=reasons,
-            reasoning_effort=reasoning_effort,
-            reasoning_room=reasoning_room,
-            draw=seed,
+    check_chosen_protocol()
+    pacing = pacing_of(concurrency, timeout_s)
+    if _TEXT_ONLY.match(model):
+        raise AdapterError(
+            f"'{model}' takes no images by its public API, so it cannot be shown the frames. Choose a model that "
+            "does, for example gpt-4o-2024-08-06 or o4-mini-2025-04-16."
         )
-        self._endpoint = _endpoint(model, base_url, azure_endpoint)
-        _check_key(self._endpoint)
-        who = f"{model} at {self._endpoint.url}"
-        self._role = Role(who, "What was answered is kept", "model= in --model_args", AdapterError)
-        self.pacing = pacing_of(concurrency, timeout_s)
-        self.spending = Spending(model, max_usd)
+    reasons = bool(_REASONING.match(model)) if reasoning is None else reasoning
+    if reasoning_effort is not None and not reasons:
+        raise AdapterError(
+            f"reasoning_effort={reasoning_effort} is for models that reason, and '{model}' is taken for one that "
+            "does not. Leave it out, or add reasoning=true."
+        )
+    settings = OpenAISettings(_detail(detail), reasons, reasoning_effort, reasoning_room, seed)
+    endpoint = _endpoint(model, base_url, azure_endpoint)
+    _check_key(endpoint)
+    role = Role(
+        f"{model} at {endpoint.url}", "What was answered is kept", "model= in --model_args", AdapterError
+    )
+    return ApiEngine(
+        identity=_identity(endpoint, settings),
+        open_api=lambda seconds: _ChatApi(endpoint, role, settings, seconds),
+        wrong=lambda arguments: _wrong(arguments, settings),
+        pacing=pacing,
+        spending=Spending(model, max_usd),
+    )
 
-    @property
-    def identity(self) -> EngineIdentity:
-        settings: dict[str, str | int | float | bool | None] = {
-            **FRAME_SETTINGS,
-            "url": self._endpoint.url,
-            "detail": self._settings.detail,
-            "reasoning": self._settings.reasoning,
+
+def _identity(endpoint: Endpoint, of: OpenAISettings) -> EngineIdentity:
+    settings: dict[str, str | int | float | bool | None] = {
+        **FRAME_SETTINGS,
+        "url": endpoint.url,
+        "detail": of.detail,
+        "reasoning": of.reasoning,
+    }
+    if of.reasoning:
+        settings |= {
+            "reasoning_effort": of.reasoning_effort,
+            "reasoning_room": of.reasoning_room,
+            "draw": of.draw,
         }
-        if self._settings.reasoning:
-            settings |= {
-                "reasoning_effort": self._settings.reasoning_effort,
-                "reasoning_room": self._settings.reasoning_room,
-                "draw": self._settings.draw,
-            }
-        dated = _DATED.search(self._endpoint.model)
-        return EngineIdentity(
-            self._endpoint.kind, self._endpoint.model, dated[0] if dated else None, settings
+    dated = _DATED.search(endpoint.model)
+    return EngineIdentity(endpoint.kind, endpoint.model, dated[0] if dated else None, settings)
+
+
+def _wrong(arguments: GenerationArguments, settings: OpenAISettings) -> str:
+    """What the interface has no parameter for; empty where there is nothing."""
+    if arguments.top_k is not None:
+        return "top_k, which the chat-completions interface does not have"
+    if len(arguments.stop) > MOST_STOPS:
+        return f"{len(arguments.stop)} texts in until; the interface takes {MOST_STOPS}"
+    if settings.reasoning and (arguments.stop or not arguments.greedy):
+        return (
+            "temperature or until, which a model that reasons does not take (reasoning=false if it does not)"
         )
-
-    def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
-        """Answer all asks, several at once; see `Engine.answer`."""
-        for arguments in {ask.arguments for ask in asks}:
-            self._check(arguments)
-        api = _ChatApi(self._endpoint, self._role, self._settings, self.pacing.timeout_s)
-        return answer_all(asks, lambda: api, api.wording, self.pacing, self.spending)
-
-    def close(self) -> None:
-        """Nothing is held between calls of `answer`."""
-
-    def _check(self, arguments: GenerationArguments) -> None:
-        """Raises AdapterError for what the interface has no parameter for."""
-        wrong = ""
-        if arguments.top_k is not None:
-            wrong = "top_k, which the chat-completions interface does not have"
-        elif len(arguments.stop) > MOST_STOPS:
-            wrong = f"{len(arguments.stop)} texts in until; the interface takes {MOST_STOPS}"
-        elif self._settings.reasoning and (arguments.stop or not arguments.greedy):
-            wrong = "temperature or until, which a model that reasons does not take (reasoning=false if it does not)"
-        if wrong:
-            raise AdapterError(f"--gen_kwargs has {wrong}. Fix --gen_kwargs.")
+    return ""
 
 
 class _ChatApi:
@@ -171,7 +156,7 @@ class _ChatApi:
         return CallBound(
             frame_tokens=MOST_FRAME_TOKENS * N_FRAMES if ask.clip else 0,
             text_tokens=len(ask.prompt.encode("utf-8", "replace")),
-            reply_tokens=self._room(ask),
+            reply_tokens=self._most_tokens(ask),
         )
 
     async def call(self, ask: Ask) -> Called:
@@ -194,13 +179,13 @@ class _ChatApi:
     async def close(self) -> None:
         await self._client.close()
 
-    def _room(self, ask: Ask) -> int:
+    def _most_tokens(self, ask: Ask) -> int:
         hidden = self._settings.reasoning_room if self._settings.reasoning else 0
         return ask.arguments.max_new_tokens + hidden
 
     def _parameters(self, ask: Ask) -> dict[str, Any]:
         arguments, settings = ask.arguments, self._settings
-        parameters: dict[str, Any] = {"max_completion_tokens": self._room(ask)}
+        parameters: dict[str, Any] = {"max_completion_tokens": self._most_tokens(ask)}
         if settings.reasoning:
             chosen: dict[str, Any] = {"reasoning_effort": settings.reasoning_effort}
         else:

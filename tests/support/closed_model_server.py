@@ -1,7 +1,7 @@
 """A local server that speaks OpenAI's, Azure's and Gemini's interfaces for closed models, and misbehaves by script.
 
     with serve_closed(script=lambda ask: "ok") as server:
-        engine = OpenAIEngine("gpt-4o-2024-08-06", base_url=f"{server.url}/v1")
+        engine = open_openai("gpt-4o-2024-08-06", base_url=f"{server.url}/v1")
 
 As a program it answers well, after a while: `python closed_model_server.py --latency 0.2` prints its URL.
 """

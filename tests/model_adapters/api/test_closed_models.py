@@ -16,9 +16,10 @@ from closed_model_server import TOKENS_IN, TOKENS_OUT, Asked, ClosedServer, serv
 from PIL import Image
 from release_files import write_video
 
+from egost.model_adapters.api.api_engine import ApiEngine
 from egost.model_adapters.api.api_frames import png_frames
-from egost.model_adapters.api.gemini_engine import GeminiEngine
-from egost.model_adapters.api.openai_engine import OpenAIEngine
+from egost.model_adapters.api.gemini_engine import open_gemini
+from egost.model_adapters.api.openai_engine import open_openai
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.tasks.chat.calls import MOST_BAD_REQUESTS, Pacing
 from egost.tasks.clips.clips import Clip, get_clip
@@ -29,8 +30,7 @@ QUICK = Pacing(concurrency=4, timeout_s=1.0, tries=4, first_wait_s=0.02, longest
 ARGUMENTS = GenerationArguments(max_new_tokens=256)
 MODELS = {"openai": "gpt-4o-2024-08-06", "gemini": "gemini-2.0-flash"}
 
-Engine = OpenAIEngine | GeminiEngine
-Open = Callable[..., tuple[Engine, ClosedServer]]
+Open = Callable[..., tuple[ApiEngine, ClosedServer]]
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -52,10 +52,10 @@ def opened(maker: str) -> Iterator[Open]:
     """Starts a server and an engine that asks it; keywords that the engine does not take go to the server."""
     with ExitStack() as stack:
 
-        def start(pacing: Pacing = QUICK, **given: Any) -> tuple[Engine, ClosedServer]:
+        def start(pacing: Pacing = QUICK, **given: Any) -> tuple[ApiEngine, ClosedServer]:
             ours = {name: given.pop(name) for name in ("model", "max_usd") if name in given}
             server = stack.enter_context(serve_closed(**given))
-            made: type[OpenAIEngine | GeminiEngine] = OpenAIEngine if maker == "openai" else GeminiEngine
+            made = open_openai if maker == "openai" else open_gemini
             url = f"{server.url}/v1" if maker == "openai" else server.url
             pace = {"concurrency": pacing.concurrency, "timeout_s": pacing.timeout_s}
             engine = made(**{"model": MODELS[maker], "base_url": url, **pace, **ours})
@@ -79,7 +79,7 @@ def asks(clip: Clip | None, number: int) -> list[Ask]:
     return [Ask(f"mini/{i}", f"Question {i}?", clip, ARGUMENTS) for i in range(number)]
 
 
-def answers(engine: Engine, asked: list[Ask]) -> list[Reply | Failure]:
+def answers(engine: ApiEngine, asked: list[Ask]) -> list[Reply | Failure]:
     got = dict(engine.answer(asked))
     assert len(got) == len(asked)
     return [got[place] for place in range(len(asked))]
@@ -300,7 +300,7 @@ def test_a_limit_stops_before_it_is_passed(opened: Open, clip: Clip, maker: str)
     "url", ["http://user:secret@host/v1", "http://host/v1?key=secret", "ftp://host", "host"]
 )
 def test_a_url_that_would_be_recorded_with_a_secret_or_is_none_is_refused(maker: str, url: str) -> None:
-    made: type[Engine] = OpenAIEngine if maker == "openai" else GeminiEngine
+    made = open_openai if maker == "openai" else open_gemini
     with pytest.raises(AdapterError, match="URL") as raised:
         made(MODELS[maker], base_url=url)
     assert "secret" not in str(raised.value)
@@ -323,7 +323,7 @@ def test_a_server_of_ones_own_may_want_no_key(
 
 
 def test_without_a_usable_key_the_maker_is_not_asked(maker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: type[Engine] = OpenAIEngine if maker == "openai" else GeminiEngine
+    made = open_openai if maker == "openai" else open_gemini
     name = "OPENAI_API_KEY" if maker == "openai" else "GEMINI_API_KEY"
     monkeypatch.setenv(name, "quoted “key”")
     with pytest.raises(AdapterError, match=f"{name} holds characters that no key has"):

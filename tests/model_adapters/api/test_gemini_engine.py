@@ -11,8 +11,9 @@ import pytest
 from closed_model_server import TOKENS_OUT, ClosedServer, serve_closed, what_it_says
 from test_closed_models import KEY, QUICK, answers, asks, make_clip
 
+from egost.model_adapters.api.api_engine import ApiEngine
 from egost.model_adapters.api.api_frames import png_frames
-from egost.model_adapters.api.gemini_engine import GeminiEngine
+from egost.model_adapters.api.gemini_engine import open_gemini
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.tasks.clips.clips import Clip
 
@@ -35,8 +36,8 @@ def server() -> Iterator[ClosedServer]:
         yield running
 
 
-def engine(server: ClosedServer, model: str = "gemini-2.5-flash", **settings: Any) -> GeminiEngine:
-    made = GeminiEngine(model, base_url=server.url, **settings)
+def engine(server: ClosedServer, model: str = "gemini-2.5-flash", **settings: Any) -> ApiEngine:
+    made = open_gemini(model, base_url=server.url, **settings)
     made.pacing = QUICK
     return made
 
@@ -166,4 +167,4 @@ def test_without_its_package_the_command_that_installs_it_is_named(monkeypatch: 
     monkeypatch.delattr(google, "genai", raising=False)
     monkeypatch.setitem(sys.modules, "google.genai", None)
     with pytest.raises(AdapterError, match=r"pip install 'egost\[gemini\]'"):
-        GeminiEngine("gemini-2.5-flash")
+        open_gemini("gemini-2.5-flash")

@@ -10,7 +10,8 @@ import pytest
 from closed_model_server import Asked, ClosedServer, serve_closed
 from test_closed_models import ARGUMENTS, KEY, QUICK, answers, asks, make_clip
 
-from egost.model_adapters.api.openai_engine import OpenAIEngine
+from egost.model_adapters.api.api_engine import ApiEngine
+from egost.model_adapters.api.openai_engine import open_openai
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.tasks.clips.clips import Clip
 
@@ -32,8 +33,8 @@ def server() -> Iterator[ClosedServer]:
         yield running
 
 
-def engine(server: ClosedServer, model: str = "gpt-4o-2024-08-06", **settings: Any) -> OpenAIEngine:
-    made = OpenAIEngine(model, base_url=f"{server.url}/v1", **settings)
+def engine(server: ClosedServer, model: str = "gpt-4o-2024-08-06", **settings: Any) -> ApiEngine:
+    made = open_openai(model, base_url=f"{server.url}/v1", **settings)
     made.pacing = QUICK
     return made
 
@@ -112,9 +113,9 @@ def test_azure_is_asked_with_its_own_key(
 ) -> None:
     monkeypatch.delenv("AZURE_OPENAI_API_KEY", raising=False)
     with pytest.raises(AdapterError, match="AZURE_OPENAI_API_KEY"):
-        OpenAIEngine("my-4o", azure_endpoint=server.url)
+        open_openai("my-4o", azure_endpoint=server.url)
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-key-0123456789")
-    made = OpenAIEngine("my-4o", azure_endpoint=server.url)
+    made = open_openai("my-4o", azure_endpoint=server.url)
     made.pacing = QUICK
     [reply] = answers(made, ask(clip))
     got = server.asks[-1][0]
