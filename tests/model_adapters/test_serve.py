@@ -161,7 +161,7 @@ def test_a_server_for_rollouts(folder: Path) -> None:
     open_to_all = CliRunner().invoke(
         app, ["serve", str(folder), "--rollouts", "--host", "0.0.0.0", "--dry-run"]
     )
-    assert "can give it other weights" in open_to_all.output
+    assert "can replace its weights" in open_to_all.output
     assert "then: egost train grpo CONFIG --use_vllm true" in open_to_all.output
     plain = plan_server(str(folder), extra=["--logprobs-mode", "raw_logits"])
     assert "VLLM_SERVER_DEV_MODE" not in serve_environment(plain)
