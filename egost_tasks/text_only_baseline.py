@@ -1,7 +1,7 @@
-"""How far text alone gets: guessers that read the options of multiple-choice questions and see no frame.
+"""Text-only baselines: models that read the options of multiple-choice questions and see no frame.
 
-    floor = text_floor(samples)
-    print(floor.accuracy, floor.chance, floor.low, floor.high)
+    found = text_only_accuracy(samples)
+    print(found.accuracy, found.chance, found.low, found.high)
 
 Where a linear model finds the right options by their wording, a gain after training says little about seeing. On the
 630 released ST-R1 rows it finds 93 % of them; on the mini world it has to stay at chance.
@@ -16,32 +16,29 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, hstack
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
-from sklearn.preprocessing import StandardScaler
 
 from egost.tasks.errors import EgostError
 from egost.tasks.sample import Sample
 
 FOLDS = 10
+Z_95 = 1.96
+"""Standard errors from the middle of a normal 95 % interval to its ends."""
 WEIGHT = 10.0
 """Inverse strength of the regression's L2 penalty; 1 finds 91.7 % of the released rows, 10 finds 93.8 %."""
 
 Features = Literal["words", "surface", "both"]
 
 
-class FloorError(EgostError):
-    """The text-only floor of these questions cannot be measured."""
+class TextOnlyError(EgostError):
+    """A text-only baseline of these questions cannot be measured, or its file does not belong to them."""
 
 
 @dataclass(frozen=True, slots=True)
-class TextFloor:
-    """What a guesser that sees no frame gets right; all figures are shares, 0 to 1.
+class TextOnlyAccuracy:
+    """What a text-only baseline gets right; all figures are shares, 0 to 1.
 
     accuracy: of `questions` questions about `clips` clips. chance: of a guess by the number of options.
-    low, high: 95 % interval of the accuracy, with the questions of one clip taken together (normal).
+    low, high: normal 95 % interval of the accuracy, with the questions of one clip taken together.
     """
 
     accuracy: float
@@ -58,21 +55,21 @@ class TextFloor:
 
     @property
     def at_chance(self) -> bool:
-        """Whether chance lies within the interval: text alone tells nothing, neither what is right nor what is not."""
+        """Whether chance lies within the interval: text alone tells neither what is right nor what is wrong."""
         return self.low <= self.chance <= self.high
 
 
-def text_floor(
+def text_only_accuracy(
     samples: Sequence[Sample], *, folds: int = FOLDS, by: Literal["clip", "source"] = "clip"
-) -> TextFloor:
-    """The floor of the linear guesser, each question answered by a model of other clips (or other sources).
+) -> TextOnlyAccuracy:
+    """The accuracy of the linear baseline, each question answered by a model of other clips (or other sources).
 
-    samples: multiple-choice samples. Raises FloorError, see `linear_guesser`.
+    samples: multiple-choice samples. Raises TextOnlyError, see `linear_baseline`.
     """
-    return measured(samples, linear_guesser(samples, folds=folds, by=by))
+    return accuracy_of(samples, linear_baseline(samples, folds=folds, by=by))
 
 
-def linear_guesser(
+def linear_baseline(
     samples: Sequence[Sample],
     *,
     folds: int = FOLDS,
@@ -82,69 +79,71 @@ def linear_guesser(
     """Whether a logistic regression on each option, fitted on other clips, ranks the right one first; (questions,).
 
     features: TF-IDF of the option's words under its task, what can be seen of an option without reading it
-        (length, likeness to the other options), or both. An option's place is none of these: where right letters are
-        dealt evenly over a set, the clips left out have fewer of just those that the others have more of, and a guesser
-        that learns places falls below chance (by 3 points where it sees nothing else).
+        (length, likeness to the other options), or both. An option's place is not among them: where right letters are
+        dealt evenly over a set, the clips left out have fewer of just those that the others have more of, and a model
+        that learns places falls below chance (by 3 points where it has nothing else).
     by: `clip` takes `folds` folds of whole clips, `source` leaves out one source after the other.
 
-    Raises FloorError for a route sample, or where there are fewer clips than folds or fewer than two sources.
+    Raises TextOnlyError for a route sample, or where there are fewer clips than folds or fewer than two sources.
     """
+    from sklearn.model_selection import GroupKFold, LeaveOneGroupOut  # 2.5 s of CPU
+
     _refuse_routes(samples)
     groups = [sample.clip if by == "clip" else sample.source for sample in samples]
     needed = folds if by == "clip" else 2
     if len(set(groups)) < needed:
-        raise FloorError(
-            f"a text-only floor by {by} needs questions about {needed} {by}s or more; these are about "
+        raise TextOnlyError(
+            f"a text-only baseline by {by} needs questions about {needed} {by}s or more; these are about "
             f"{len(set(groups))}."
         )
     table = _options(samples)
     splitter = GroupKFold(folds) if by == "clip" else LeaveOneGroupOut()
     correct = np.zeros(len(samples), bool)
-    for train, test in splitter.split(table.told, groups=np.array(groups)[table.of_question]):
+    for train, test in splitter.split(table.texts, groups=np.array(groups)[table.of_question]):
         questions, found = _answered(table, train, test, features)
         correct[questions] = found
     return correct
 
 
-def trained_guesser(
+def trained_baseline(
     train: Sequence[Sample], test: Sequence[Sample], *, features: Features = "both"
 ) -> NDArray[np.bool_]:
     """Whether a logistic regression on each option, fitted on some questions, ranks the right one first in others.
 
-    features: see `linear_guesser`. Returns one entry for each question of `test`, in their order.
+    features: see `linear_baseline`. Returns one entry for each question of `test`, in their order.
 
-    Raises FloorError for a route sample, or where nothing can be learned: no question of `train` has two options.
+    Raises TextOnlyError for a route sample, or where nothing can be learned: no question of `train` has two options.
     """
     _refuse_routes([*train, *test])
     if not any(len(sample.options) > 1 for sample in train):
-        raise FloorError(
-            f"a text-only guesser learns from questions with two options or more; of the {len(train)} to train on none "
-            "has that many."
+        raise TextOnlyError(
+            f"a text-only baseline learns from questions with two options or more; of the {len(train)} to train on "
+            "none has that many."
         )
     table = _options([*train, *test])
-    rows = np.arange(len(table.told))
+    rows = np.arange(len(table.texts))
     of_train = table.of_question < len(train)
     return _answered(table, rows[of_train], rows[~of_train], features)[1]
 
 
 @dataclass(frozen=True)
 class _Options:
-    """The options of all questions in a row.
+    """The options of all questions, one after the other.
 
-    told: each with its task before it. seen: what can be seen of it without reading (options, 21). is_right:
+    texts: each with its task before it. surface: what can be seen of it without reading (options, 21). is_right:
     (options,). of_question: the place of its question, ascending.
     """
 
-    told: list[str]
-    seen: NDArray[np.float64]
+    texts: list[str]
+    surface: NDArray[np.float64]
     is_right: NDArray[np.bool_]
     of_question: NDArray[np.int64]
 
 
 def _options(samples: Sequence[Sample]) -> _Options:
     return _Options(
-        told=[f"{s.task}_{s.way}: {option}" for s in samples for option in s.options],
-        seen=np.vstack([_surface(s.options) for s in samples]),
+        texts=[f"{s.task}_{s.way}: {option}" for s in samples for option in s.options],
+        surface=np.vstack([_surface(s.options) for s in samples]),
         is_right=np.concatenate([np.arange(len(s.options)) == _right(s) for s in samples]),
         of_question=np.repeat(np.arange(len(samples)), [len(s.options) for s in samples]),
     )
@@ -153,16 +152,21 @@ def _options(samples: Sequence[Sample]) -> _Options:
 def _answered(
     table: _Options, train: NDArray[np.int64], test: NDArray[np.int64], features: Features
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The questions that the rows `test` are options of, and which are answered right by what `train` teaches."""
+    """The questions whose options are the rows `test`, and which of them a model fitted on `train` answers right."""
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     vectors = TfidfVectorizer(ngram_range=(1, 2), min_df=2, token_pattern=r"[^\s,;]+|[,;]")
     scaler = StandardScaler()
     parts = []
     if features != "surface":
-        vectors.fit([table.told[k] for k in train])
-        parts.append([vectors.transform([table.told[k] for k in rows]) for rows in (train, test)])
+        vectors.fit([table.texts[k] for k in train])
+        parts.append([vectors.transform([table.texts[k] for k in rows]) for rows in (train, test)])
     if features != "words":
-        scaler.fit(table.seen[train])
-        parts.append([csr_matrix(scaler.transform(table.seen[rows])) for rows in (train, test)])
+        scaler.fit(table.surface[train])
+        parts.append([csr_matrix(scaler.transform(table.surface[rows])) for rows in (train, test)])
     train_rows, test_rows = (hstack(list(part)).tocsr() for part in zip(*parts, strict=True))
     model = LogisticRegression(max_iter=300, C=WEIGHT).fit(train_rows, table.is_right[train])
     score = model.decision_function(test_rows)
@@ -175,7 +179,7 @@ def _answered(
 
 def _refuse_routes(samples: Sequence[Sample]) -> None:
     if any(not sample.options for sample in samples):
-        raise FloorError("a text-only floor needs multiple-choice questions; a route has no options.")
+        raise TextOnlyError("a text-only baseline needs multiple-choice questions; a route has no options.")
 
 
 def always_first(samples: Sequence[Sample]) -> NDArray[np.bool_]:
@@ -193,8 +197,8 @@ def most_like_others(samples: Sequence[Sample]) -> NDArray[np.bool_]:
     return np.array([int(np.argmax(_surface(s.options)[:, 2])) == _right(s) for s in samples])
 
 
-def measured(samples: Sequence[Sample], correct: NDArray[np.bool_]) -> TextFloor:
-    """Accuracy and chance of a guesser, with an interval that is clustered by clip."""
+def accuracy_of(samples: Sequence[Sample], correct: NDArray[np.bool_]) -> TextOnlyAccuracy:
+    """Accuracy and chance of a baseline, with a normal 95 % interval that is clustered by clip."""
     names = {clip: k for k, clip in enumerate(sorted({s.clip for s in samples}))}
     of_sample = [names[s.clip] for s in samples]
     chance = np.array([1 / len(s.options) for s in samples])
@@ -202,9 +206,9 @@ def measured(samples: Sequence[Sample], correct: NDArray[np.bool_]) -> TextFloor
     gain = correct - chance
     sums = np.zeros(len(names))
     np.add.at(sums, of_sample, gain - gain.mean())
-    reach = 1.96 * float(np.sqrt((sums**2).sum())) / len(samples)
+    reach = Z_95 * float(np.sqrt((sums**2).sum())) / len(samples)
     accuracy = float(correct.mean())
-    return TextFloor(
+    return TextOnlyAccuracy(
         accuracy, float(chance.mean()), accuracy - reach, accuracy + reach, len(samples), len(names)
     )
 

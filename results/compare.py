@@ -1,33 +1,49 @@
 """Two runs side by side: which is better, by how much, how surely, and on which samples.
 
-comparison = compare(latest_run(Path("runs/a")), latest_run(Path("runs/b")))
+comparison = compare(read_run(Path("runs/a")), read_run(Path("runs/b")))
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from egost.results.comparability import Unlike, unlike
-from egost.results.intervals import DRAWS, Difference, estimate, paired
-from egost.results.records import SampleRecord, our_tasks, read_records
+from egost.results.intervals import DRAWS, Difference, estimate, paired, without_nan
+from egost.results.records import SampleRecord
 from egost.results.run import Run
-from egost.tasks.errors import EgostError
+from egost.results.run_header import RunError, TaskHeader
+from egost.tasks.judging.judge import Judgement
 
 _Records = Mapping[tuple[str, str], SampleRecord]
 
 
-class CompareError(EgostError):
-    """Two runs have nothing in common that could be compared."""
+_ALIKE = {
+    "release": "release_revision",
+    "release's files": "release_sha256",
+    "frames protocol": "sampling_protocol",
+    "prompt": "prompt",
+    "prompt's text": "prompt_sha256",
+    "judge": "judge",
+    "judge's prompt": "judge_prompt_sha256",
+}
+"""Fields of a task's header that two runs must have in common, by their names for people."""
 
 
-class UnlikeRunsError(CompareError):
-    """Two runs were not made alike, so that a difference says nothing of their models alone."""
+@dataclass(frozen=True, slots=True)
+class Unlike:
+    """One thing in which two runs differ. what: for example `frames protocol`; where: tasks; a, b: what each has."""
+
+    what: str
+    where: str
+    a: str
+    b: str
+
+    def __str__(self) -> str:
+        return f"{self.what} of {self.where}: {self.a} against {self.b}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +103,22 @@ def compare(
 ) -> Comparison:
     """Compare run b with run a, paired by sample and clustered by clip (see `statistics.paired`).
 
-    tasks: some of those that both have; all of them where none is named. Raises UnlikeRunsError where the runs differ
-    in more than their model, unless forced; CompareError where they have no sample in common that both have scored.
+    tasks: some of those that both have; all of them where none is named. Raises RunError where the runs differ
+    in more than their model, unless forced, and where they have no sample in common that both have scored.
     """
     chosen = _chosen_tasks(a, b, tasks)
-    ours = [record for record in read_records(a) if record.task in chosen]
-    theirs = [record for record in read_records(b) if record.task in chosen]
-    differing = unlike(a, b, ours, theirs, chosen)
+    ours = [record for record in a.records if record.task in chosen]
+    theirs = [record for record in b.records if record.task in chosen]
+    differing = unlike(a, b, chosen)
     if differing and not force:
-        told = "".join(f"\n  {one}" for one in differing)
-        raise UnlikeRunsError(
+        listed = "".join(f"\n  {one}" for one in differing)
+        raise RunError(
             f"{a.results_file} and {b.results_file} were not made alike, so that their difference is not their "
-            f"models' alone:{told}\nEvaluate both in the same way, or add --force to compare them all the same."
+            f"models' alone:{listed}\nEvaluate both in the same way, or add --force to compare them all the same."
         )
     rows = [_compared(name, part, ours, theirs, draws, seed) for name, part in _parts(chosen)]
     if not any(row.difference.n for row in rows):
-        raise CompareError(f"{a.results_file} and {b.results_file} share no sample that both have scored.")
+        raise RunError(f"{a.results_file} and {b.results_file} share no sample that both have scored.")
     before, after = ({_key(record): record for record in records} for records in (ours, theirs))
     return Comparison(
         rows=tuple(rows),
@@ -113,9 +129,33 @@ def compare(
     )
 
 
+def unlike(a: Run, b: Run, tasks: Sequence[str]) -> list[Unlike]:
+    """All differences of the runs in some tasks, except their model: release, frames, prompt, judge, task version.
+
+    Of the samples that both have, the prompt, the reference and the hash of the frames' pixels are compared, too.
+    """
+    by_task: dict[tuple[str, str, str], list[str]] = {}
+    of_samples: list[Unlike] = []
+    for task in tasks:
+        ours = {r.sample.id: r for r in a.records if r.task == task}
+        theirs = {r.sample.id: r for r in b.records if r.task == task}
+        headers = a.header.tasks[task], b.header.tasks[task]
+        for what, one, other in _unlike_headers(*headers, list(ours.values()), list(theirs.values())):
+            by_task.setdefault((what, one, other), []).append(task)
+        pairs = [(ours[name], theirs[name]) for name in sorted(ours.keys() & theirs.keys())]
+        of_samples += _unlike_samples(task, pairs)
+    of_tasks = [
+        Unlike(
+            what, f"all {len(found)} tasks" if 1 < len(found) == len(tasks) else ", ".join(found), one, other
+        )
+        for (what, one, other), found in by_task.items()
+    ]
+    return of_tasks + of_samples
+
+
 def as_json(comparison: Comparison) -> str:
     """All of a comparison, NaN as null."""
-    return json.dumps(_plain(asdict(comparison)), indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(without_nan(asdict(comparison)), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def flips_as_csv(comparison: Comparison) -> str:
@@ -128,14 +168,14 @@ def flips_as_csv(comparison: Comparison) -> str:
 
 
 def _chosen_tasks(a: Run, b: Run, asked: Sequence[str]) -> list[str]:
-    common = sorted(set(our_tasks(a)) & set(our_tasks(b)))
+    common = sorted(set(a.header.tasks) & set(b.header.tasks))
     if not common:
-        raise CompareError(
+        raise RunError(
             f"{a.results_file} and {b.results_file} have no task in common: the one has "
-            f"{', '.join(our_tasks(a)) or 'none of ours'}, the other {', '.join(our_tasks(b)) or 'none of ours'}."
+            f"{', '.join(a.header.tasks) or 'none of ours'}, the other {', '.join(b.header.tasks) or 'none of ours'}."
         )
     if unknown := sorted(set(asked) - set(common)):
-        raise CompareError(
+        raise RunError(
             f"{', '.join(unknown)} is no task that both runs have; expected some of {', '.join(common)}."
         )
     return sorted(set(asked)) or common
@@ -195,10 +235,54 @@ def _key(record: SampleRecord) -> tuple[str, str]:
     return record.task, record.sample.id
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _unlike_headers(
+    a: TaskHeader, b: TaskHeader, ours: Sequence[SampleRecord], theirs: Sequence[SampleRecord]
+) -> list[tuple[str, str, str]]:
+    pairs = [
+        ("task version", _version(a), _version(b)),
+        *[(what, _shown(getattr(a, field)), _shown(getattr(b, field))) for what, field in _ALIKE.items()],
+        # The model behind a judge's server can be another under the same name.
+        ("judge's snapshot", _snapshots(ours), _snapshots(theirs)),
+    ]
+    return [(what, one, other) for what, one, other in pairs if one != other]
+
+
+def _unlike_samples(task: str, pairs: Sequence[tuple[SampleRecord, SampleRecord]]) -> list[Unlike]:
+    checks: tuple[tuple[str, Callable[[SampleRecord], str]], ...] = (
+        ("frames' pixels", lambda record: record.frames.pixels_sha256[:12] if record.frames else "no frames"),
+        ("question as it was asked", lambda record: record.prompt),
+        ("right answer", lambda record: record.sample.answer),
+    )
+    found = []
+    for what, value in checks:
+        differing = [(one, other) for one, other in pairs if value(one) != value(other)]
+        if differing:
+            one, other = differing[0]
+            where = f"{len(differing)} of {len(pairs)} samples of {task}, first {one.sample.id}"
+            found.append(Unlike(what, where, *_around_difference(value(one), value(other))))
+    return found
+
+
+def _around_difference(a: str, b: str) -> tuple[str, str]:
+    """Both texts from a little before the place where they part, short enough for a line."""
+    alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+    start = max(alike - 10, 0)
+    lead = "..." if start else ""
+    return lead + repr(a[start : start + 40]), lead + repr(b[start : start + 40])
+
+
+def _snapshots(records: Sequence[SampleRecord]) -> str:
+    named = {
+        r.judgement.snapshot for r in records if isinstance(r.judgement, Judgement) and r.judgement.snapshot
+    }
+    return ", ".join(sorted(named)) or "none"
+
+
+def _version(task: TaskHeader) -> str:
+    """The number before the dash: what follows it changes no figure."""
+    return _shown(task.version).partition("-")[0]
+
+
+def _shown(value: str | None) -> str:
+    text = "not told" if value is None else value
+    return f"{text[:12]}..." if len(text) == 64 else text

@@ -24,15 +24,16 @@ Figures do not depend on the order of the records. Percent means 0 to 100 throug
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from egost.results.records import SampleRecord
-from egost.tasks.errors import EgostError
+from egost.results.run_header import RunError
 
 DRAWS = 10_000
 LEVEL = 0.95
@@ -49,10 +50,6 @@ _CELLS = 4_000_000
 """Numbers in the table of one batch of draws (draws x clips): 32 MB."""
 _ALIKE = 1e-9
 """Percent. Means that differ by less differ by rounding alone."""
-
-
-class StatisticsError(EgostError):
-    """Records that cannot be counted together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +130,7 @@ def estimate(
 ) -> Estimate:
     """The mean score of some samples: of one task its mean, of several the plain mean of their means.
 
-    score: 0 to 100 for a sample, None where it has none. Raises StatisticsError where a sample comes twice.
+    score: 0 to 100 for a sample, None where it has none. Raises RunError where a sample comes twice.
     """
     tasks = sorted({record.task for record in records})
     tally = _tally(tasks, scored_rows(records, score))
@@ -166,7 +163,7 @@ def paired(
     turned round together, or not, at random; the p-value is the share of such worlds with a mean at least as far from
     0 (with the real one among them). It assumes no distribution and holds for few clips, too: where few samples differ
     it is more careful than the interval (5 won and none lost give 2 / 2**5).
-    Raises StatisticsError where a sample comes twice in one of the two.
+    Raises RunError where a sample comes twice in one of the two.
     """
     pairs = paired_rows(a, b, score)
     tally = _tally(sorted({task for task, _, _ in pairs}), pairs)
@@ -188,13 +185,13 @@ def paired(
 
 
 def scored_rows(records: Sequence[SampleRecord], score: Score = percent) -> list[Row]:
-    """The samples that have a score, by task and sample id. Raises StatisticsError where a sample comes twice."""
+    """The samples that have a score, by task and sample id. Raises RunError where a sample comes twice."""
     scores = [(record, score(record)) for record in _by_id(records).values()]
     return [(record.task, record.cluster, value) for record, value in scores if value is not None]
 
 
 def paired_rows(a: Sequence[SampleRecord], b: Sequence[SampleRecord], score: Score = percent) -> list[Row]:
-    """b - a for each sample that both have scored, by task and sample id. Raises StatisticsError as `paired` does."""
+    """b - a for each sample that both have scored, by task and sample id. Raises RunError as `paired` does."""
     theirs, pairs = _by_id(a), []
     for key, record in _by_id(b).items():
         if key in theirs:
@@ -213,13 +210,27 @@ def clustered_error(rows: Sequence[Row]) -> float:
     return _error(_tally(sorted({task for task, _, _ in rows}), rows))
 
 
+def same_figure(a: float, b: float) -> bool:
+    """Whether two figures differ by no more than rounding, which depends on the order of a sum."""
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b))
+
+
+def without_nan(value: Any) -> Any:
+    """Figures as JSON takes them, which has no NaN: None in its place."""
+    if isinstance(value, Mapping):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _by_id(records: Sequence[SampleRecord]) -> dict[tuple[str, str], SampleRecord]:
     found = {(record.task, record.sample.id): record for record in records}
     if len(found) < len(records):
         seen: set[tuple[str, str]] = set()
         for record in records:
             if (key := (record.task, record.sample.id)) in seen:
-                raise StatisticsError(
+                raise RunError(
                     f"sample {record.sample.id} of {record.task} comes twice: count each sample of a run once."
                 )
             seen.add(key)

@@ -16,16 +16,12 @@ from dataclasses import dataclass
 from scipy.special import ndtri
 
 from egost.results.intervals import LEVEL, Row, clustered_error
-from egost.tasks.errors import EgostError
+from egost.results.run_header import RunError
 
 POWER = 0.8
 """Usual share of comparisons in which a difference that is there is seen."""
 AGREEMENT = 0.5
 """Correlation of two models' scores on the same samples where it is not known: both fail on the hard ones."""
-
-
-class PowerError(EgostError):
-    """From these samples nothing can be said of how many are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ def spread_of(rows: Sequence[Row], of_differences: bool = False) -> Spread:
     """The spread of a run's scored samples, or of the differences between two runs (see `statistics`).
 
     Of several tasks it is that of the plain mean of their means, however large each of them is.
-    Raises PowerError where a task has less than two clips, or all scores are alike.
+    Raises RunError where a task has less than two clips, or all scores are alike.
     """
     by_task: dict[str, list[float]] = defaultdict(list)
     on_clip = Counter(clip for _, clip, _ in rows)
@@ -80,13 +76,13 @@ def spread_of(rows: Sequence[Row], of_differences: bool = False) -> Spread:
         by_task[task].append(value)
     error = clustered_error(rows)
     if math.isnan(error):
-        raise PowerError(
+        raise RunError(
             f"a spread between clips cannot be told of {len(rows)} scored samples of {len(on_clip)} clips: each task "
             "needs two clips or more. Take a larger run, or say --sd."
         )
     independent = sum(_squared_error(values) for values in by_task.values()) / len(by_task) ** 2
     if independent == 0:
-        raise PowerError(
+        raise RunError(
             f"all {len(rows)} samples score alike within their task, so that nothing can be told of how scores vary. "
             "Take another run, or say --sd."
         )
@@ -104,12 +100,10 @@ def needed(spread: Spread, points: float, *, power: float = POWER, agreement: fl
     """Samples, and clips of as many samples each as now, to see a difference of so many percentage points.
 
     Two runs on the same samples are compared, two-sided at 5 % (`statistics.paired`). agreement: correlation of their
-    scores, not used where the spread is of differences. Raises PowerError for a number out of range.
+    scores, not used where the spread is of differences. Raises RunError for a number out of range.
     """
     if not 0 < points <= 100:
-        raise PowerError(
-            f"a difference of {points:g} points cannot be; expected more than 0 and at most 100."
-        )
+        raise RunError(f"a difference of {points:g} points cannot be; expected more than 0 and at most 100.")
     samples = (_reach(power) / points) ** 2 * _variance(spread, agreement)
     return Needed(math.ceil(samples), math.ceil(samples / _clip_size(spread)))
 
@@ -122,7 +116,7 @@ def visible(spread: Spread, samples: int, *, power: float = POWER, agreement: fl
 def _variance(spread: Spread, agreement: float) -> float:
     """Of the difference on one sample, as far as the samples of its clip leave it to itself."""
     if not -1 <= agreement < 1:
-        raise PowerError(f"an agreement of {agreement:g} cannot be; expected from -1 to below 1.")
+        raise RunError(f"an agreement of {agreement:g} cannot be; expected from -1 to below 1.")
     pair = 1.0 if spread.of_differences else 2 * (1 - agreement)
     return spread.sd**2 * pair * spread.effect
 
@@ -130,7 +124,7 @@ def _variance(spread: Spread, agreement: float) -> float:
 def _reach(power: float) -> float:
     """How many standard errors a difference must measure."""
     if not 0.5 <= power < 1:
-        raise PowerError(f"a power of {power:g} cannot be asked for; expected from 0.5 to below 1.")
+        raise RunError(f"a power of {power:g} cannot be asked for; expected from 0.5 to below 1.")
     return float(ndtri((1 + LEVEL) / 2) + ndtri(power))
 
 

@@ -1,27 +1,25 @@
-"""The samples of a saved run, typed: what was asked, what came back, what it is worth, which frames were seen.
+"""The samples of a saved run, typed: the question, the response, its score and the frames that the model saw.
 
-    records = read_records(latest_run(Path("runs")))
+    records = read_run(Path("runs")).records
 
-Everything that is said of a run (intervals, comparisons, the leaderboard, the gate, the report) is computed from these.
+Intervals, comparisons, the leaderboard, the gate and the report are computed from these.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from egost.results.run import Run, RunError
+from egost.results.run_header import RunError
 from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.judging.judge import JudgeFailure, Judgement
-from egost.tasks.sample import TASK_KINDS, WAYS, Sample, TaskKind, Way, World
+from egost.tasks.sample import Sample, World
 from egost.tasks.scoring.choices import Choice
 from egost.tasks.scoring.generation_notes import Generation
-
-_TASK = re.compile(rf"egost(_mini)?_({'|'.join(TASK_KINDS)})_({'|'.join(WAYS)})")
+from egost.tasks.task_names import TaskName
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +28,11 @@ class SampleRecord:
 
     task: registered name of its task, for example `egost_direction_reverse`. world: which release it is of.
     sample: the question with its reference; without options where the run is older than their recording.
-    prompt: the text that the model was asked. response: its reply as it came, with its thinking.
+    prompt: the text that the model was given. response: as it came, with its thinking.
     percent, compat: 0 to 100 by either scoring; None where that scoring has no score.
     unscored: None, or why `percent` is None. clip_error: why the clip has no frames, for people.
-    choice: what a multiple-choice reply chose. judgement: what the judge said of a route.
-    frames: what the model saw; None where the clip has no frames. generation: None for an adapter that tells nothing.
+    choice: what a multiple-choice response chose. judgement: the judge's verdict on a route.
+    frames: what the model saw; None where the clip has no frames. generation: None where the adapter records nothing.
     """
 
     task: str
@@ -57,48 +55,12 @@ class SampleRecord:
         return f"Part{self.sample.part}/{self.sample.clip}"
 
 
-def our_tasks(run: Run) -> list[str]:
-    """Registered names of the single tasks of Ego-ST Bench in a run, sorted."""
-    return sorted(name for name in run.results["configs"] if _TASK.fullmatch(name))
+def read_samples(path: Path, task: TaskName, asked: int | None) -> list[SampleRecord]:
+    """The samples of a task, in the order of its samples file.
 
-
-def task_of(name: str) -> tuple[TaskKind, Way]:
-    """Kind and way of a single task of ours. Raises ValueError where the name is none."""
-    if not _TASK.fullmatch(name):
-        raise ValueError(f"'{name}' is no task of Ego-ST Bench")
-    kind, way = name.rsplit("_", 2)[-2:]
-    return cast(TaskKind, kind), cast(Way, way)
-
-
-def read_records(run: Run) -> tuple[SampleRecord, ...]:
-    """All samples of a run, by task and in the order of the run.
-
-    Raises RunError where the run has no samples of ours, or where its files are cut, written by another version,
-    hold a sample twice, a score that is no number from 0 to 100, fewer samples than the run asked, or tasks of two
-    releases.
+    asked: how many the run had; None where it does not tell. Raises RunError where the file is cut, written by another
+    version, holds a sample twice, a score that is no number from 0 to 100, or another number of samples.
     """
-    tasks = our_tasks(run)
-    if not tasks:
-        raise RunError(f"{run.results_file} has no task of Ego-ST Bench.")
-    _check_one_release(run, tasks)
-    return tuple(record for task in tasks for record in _of_task(run, task))
-
-
-def _check_one_release(run: Run, tasks: Sequence[str]) -> None:
-    releases = {
-        (metadata.get("release_revision"), metadata.get("release_sha256"))
-        for task in tasks
-        if (metadata := run.results["configs"][task].get("metadata"))
-    }
-    if len(releases) > 1:
-        told = ", ".join(sorted(str(revision) for revision, _ in releases))
-        raise RunError(
-            f"{run.results_file} mixes tasks of {len(releases)} releases ({told}): evaluate them on one release."
-        )
-
-
-def _of_task(run: Run, task: str) -> list[SampleRecord]:
-    path = run.samples_file(task)
     records: list[SampleRecord] = []
     seen: set[str] = set()
     for number, row in _rows(path):
@@ -110,14 +72,13 @@ def _of_task(run: Run, task: str) -> list[SampleRecord]:
                 "by another version, or was changed: evaluate again, or leave this run out."
             ) from error
         if record.sample.id in seen:
-            raise RunError(f"{path}, line {number}: sample {record.sample.id} stands there twice.")
+            raise RunError(f"{path}, line {number}: sample {record.sample.id} is there twice.")
         seen.add(record.sample.id)
         records.append(record)
-    expected = run.results.get("n-samples", {}).get(task, {}).get("effective")
-    if expected is not None and expected != len(records):
+    if asked is not None and asked != len(records):
         raise RunError(
-            f"{path} holds {len(records)} samples, the run had {expected}: the file was cut or joined. Evaluate again; "
-            "with the same settings the journal gives the replies back."
+            f"{path} holds {len(records)} samples, the run had {asked}: the file was cut or joined. Evaluate again; "
+            "with the same settings the journal gives the responses back."
         )
     return records
 
@@ -132,36 +93,36 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             ) from error
 
 
-def _record(task: str, row: dict[str, Any]) -> SampleRecord:
-    told = row["percent"]
+def _record(task: TaskName, row: dict[str, Any]) -> SampleRecord:
+    scored = row["percent"]
     response = row["filtered_resps"]
     return SampleRecord(
-        task=task,
-        world="mini" if task.startswith("egost_mini") else "official",
-        sample=_sample(task, told, row["target"]),
+        task=task.name,
+        world=task.world,
+        sample=_sample(task, scored, row["target"]),
         prompt=row["input"],
         response=response if isinstance(response, str) else response[0],
-        percent=_percent(told.get("score")),
+        percent=_percent(scored.get("score")),
         compat=_percent(row["compat"]),
-        unscored=told["unscored"],
-        choice=Choice(**told["choice"]) if told["choice"] else None,
-        judgement=_judgement(told["judgement"]),
-        frames=_frames(told["frames"]) if "frames" in told else None,
-        clip_error=told.get("clip_error"),
-        generation=Generation(**told["generation"]) if told["generation"] else None,
+        unscored=scored["unscored"],
+        choice=Choice(**scored["choice"]) if scored["choice"] else None,
+        judgement=_judgement(scored["judgement"]),
+        frames=_frames(scored["frames"]) if "frames" in scored else None,
+        clip_error=scored.get("clip_error"),
+        generation=Generation(**scored["generation"]) if scored["generation"] else None,
     )
 
 
-def _sample(task: str, told: dict[str, Any], target: str) -> Sample:
-    kind, way = task_of(task)
+def _sample(task: TaskName, saved: dict[str, Any], target: str) -> Sample:
+    [(kind, way)] = task.tasks
     return Sample(
-        id=told["sample_id"],
+        id=saved["sample_id"],
         task=kind,
         way=way,
-        part=int(told["sample_id"].split("/")[0].removeprefix("Part")),
-        clip=told["clip"],
-        question=told.get("question", ""),
-        options=tuple(told.get("options", ())),
+        part=int(saved["sample_id"].split("/")[0].removeprefix("Part")),
+        clip=saved["clip"],
+        question=saved.get("question", ""),
+        options=tuple(saved.get("options", ())),
         answer=target,
     )
 
@@ -174,15 +135,15 @@ def _percent(value: Any) -> float | None:
     return float(value)
 
 
-def _judgement(told: dict[str, Any] | None) -> Judgement | JudgeFailure | None:
-    if told is None:
+def _judgement(saved: dict[str, Any] | None) -> Judgement | JudgeFailure | None:
+    if saved is None:
         return None
-    if "reason" in told:
-        return JudgeFailure(**told)
-    return Judgement(**{**told, "repeats": tuple(tuple(scores) for scores in told["repeats"])})
+    if "reason" in saved:
+        return JudgeFailure(**saved)
+    return Judgement(**{**saved, "repeats": tuple(tuple(scores) for scores in saved["repeats"])})
 
 
-def _frames(told: dict[str, Any]) -> ClipManifest:
+def _frames(saved: dict[str, Any]) -> ClipManifest:
     return ClipManifest(
-        **{**told, "indices": tuple(told["indices"]), "timestamps": tuple(told["timestamps"])}
+        **{**saved, "indices": tuple(saved["indices"]), "timestamps": tuple(saved["timestamps"])}
     )

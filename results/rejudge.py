@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import statistics
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from egost.results.run import Run, RunError
+from egost.results.records import SampleRecord
+from egost.results.run import Run
+from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
 from egost.tasks.judging.judge import Judge, Judgement, judge_noise
 from egost.tasks.provenance import judge_metadata
-from egost.tasks.sample import Sample, Way
 from egost.tasks.scoring.scores import (
     Response,
     Score,
@@ -28,23 +28,25 @@ from egost.tasks.scoring.scores import (
 
 _MEANS = ("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty")
 _GROUP_MEANS = ("percent", "compat", "spatiotemporal")
-_ROUTE = re.compile(r"egost(_mini)?_route_(forward|reverse)")
 
 
 def rejudge(run: Run, judge: Judge) -> Path:
-    """Judge the routes of a run again; write new results and samples beside the old, return the results file.
+    """Judge the routes of a run again; write new results and samples into the run's folder, return the results file.
 
     Samples that had no response (a clip that did not decode, a failed generation) stay unscored; other
-    tasks are taken over as they are, and group means are made anew.
-    Raises RunError when the run has no route task or was saved without samples.
+    tasks are copied as they are, and group means are computed anew.
+    Raises RunError when the run has no route task, or its samples cannot be read.
     """
-    routes = [task for task in run.results["configs"] if _ROUTE.fullmatch(task)]
+    routes = [name for name, task in run.header.tasks.items() if "route" in task.name.kinds]
     if not routes:
         raise RunError(f"{run.results_file} has no route task: there is nothing for a judge to do.")
     results = json.loads(json.dumps(run.results))
     rows = {task: run.samples(task) for task in run.results["configs"]}
     for task in routes:
-        rows[task], scores = _rejudged(task, rows[task], judge)
+        records = [record for record in run.records if record.task == task]
+        responses = [_response(record) for record in records]
+        scores = score_route([record.sample for record in records], responses, judge)
+        rows[task] = [_with_score(row, score) for row, score in zip(rows[task], scores, strict=True)]
         _set_figures(results, task, rows[task], scores, judge)
     _set_group_means(results)
     results["judge_usage"] = asdict(judge.usage) if judge.usage else None
@@ -59,34 +61,9 @@ def rejudge(run: Run, judge: Judge) -> Path:
     return target
 
 
-def _rejudged(
-    task: str, rows: list[dict[str, Any]], judge: Judge
-) -> tuple[list[dict[str, Any]], list[Score]]:
-    try:
-        samples = [_sample(task, row) for row in rows]
-        responses = [_response(row) for row in rows]
-    except (KeyError, TypeError) as error:
-        raise RunError(
-            f"the samples of {task} lack {error}: they were not written by this version."
-        ) from error
-    scores = score_route(samples, responses, judge)
-    return [_with_score(row, score) for row, score in zip(rows, scores, strict=True)], scores
-
-
-def _sample(task: str, row: dict[str, Any]) -> Sample:
-    record = row["percent"]
-    part = int(record["sample_id"].split("/")[0].removeprefix("Part"))
-    way = cast(Way, task.rsplit("_", 1)[-1])
-    return Sample(
-        record["sample_id"], "route", way, part, record["clip"], record["question"], (), row["target"]
-    )
-
-
-def _response(row: dict[str, Any]) -> Response:
-    text = row["filtered_resps"]
-    unscored = row["percent"]["unscored"]
-    judged_before = unscored is None or unscored.startswith("judge_failed")
-    return Response(text if isinstance(text, str) else text[0], None if judged_before else unscored)
+def _response(record: SampleRecord) -> Response:
+    judged_before = record.unscored is None or record.unscored.startswith("judge_failed")
+    return Response(record.response, None if judged_before else record.unscored)
 
 
 def _with_score(row: dict[str, Any], score: Score) -> dict[str, Any]:
@@ -124,7 +101,7 @@ def _set_figures(
 
 
 def _standard_errors(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What lmms-eval gives beside `percent`: of the mean, and with the samples of one clip taken together."""
+    """The standard errors that lmms-eval adds to `percent`: of the mean, and with the samples of one clip taken together."""
     from lmms_eval.api.metrics import clustered_stderr
 
     scored = [row["percent"] for row in rows if "score" in row["percent"]]

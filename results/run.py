@@ -1,4 +1,10 @@
-"""A finished run: what lmms-eval left in its output folder."""
+"""A finished run: what lmms-eval left in its output folder.
+
+run = read_run(Path("runs"))
+run.header.first.prompt         # how it was made
+run.figures[0].percent          # what it scored
+run.dataframe()                 # its samples, one row each
+"""
 
 from __future__ import annotations
 
@@ -6,18 +12,16 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from egost.tasks.errors import EgostError
+from egost.results.records import SampleRecord, read_samples
+from egost.results.run_header import RunError, RunHeader, TrainedOn, read_header
+from egost.tasks.task_names import parse_task_name
 
-
-class RunError(EgostError):
-    """A folder holds no finished run of lmms-eval, or one that cannot be read."""
-
-
-OUR_NAMES = re.compile(r"egost(_mini)?(_st|_mcq|_(route|direction|landmark|action)(_forward|_reverse)?)?")
-"""Names of our tasks and groups; a run may hold others beside them."""
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,43 @@ class Run:
     samples_files: tuple[Path, ...]
     results: dict[str, Any]
 
-    def samples(self, task: str) -> list[dict[str, Any]]:
-        """The samples of a task, as lmms-eval wrote them. Raises RunError when they were not saved."""
-        lines = self.samples_file(task).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+    @cached_property
+    def header(self) -> RunHeader:
+        """How the run was made. Raises RunError where that cannot be read."""
+        return read_header(self.results_file, self.results)
+
+    @cached_property
+    def records(self) -> tuple[SampleRecord, ...]:
+        """All samples of the run, by task and in the order of the run.
+
+        Raises RunError where the run has no samples of ours, or where its files are cut, written by another version,
+        hold a sample twice, a score that is no number from 0 to 100, fewer samples than the run asked, or tasks of
+        two releases.
+        """
+        header = self.header
+        if not header.tasks:
+            raise RunError(f"{self.results_file} has no task of Ego-ST Bench.")
+        releases = {(task.release_revision, task.release_sha256) for task in header.tasks.values()}
+        releases.discard((None, None))
+        if len(releases) > 1:
+            names = ", ".join(sorted(str(revision) for revision, _ in releases))
+            raise RunError(
+                f"{self.results_file} mixes tasks of {len(releases)} releases ({names}): evaluate them on one release."
+            )
+        return tuple(
+            record
+            for name, task in header.tasks.items()
+            for record in read_samples(self.samples_file(name), task.name, task.asked)
+        )
+
+    def dataframe(self) -> pd.DataFrame:
+        """The samples as a pandas DataFrame; columns and dtypes: see `egost.results.samples_table`.
+
+        Raises RunError as `records` does.
+        """
+        from egost.results.samples_table import samples_table  # pandas takes a second to import
+
+        return samples_table(self.records)
 
     def samples_file(self, task: str) -> Path:
         """The JSONL of a task's samples. Raises RunError when they were not saved."""
@@ -71,11 +108,16 @@ class Run:
             f"{self.results_file.parent} holds no samples of {task}: run lmms-eval again with --log_samples."
         )
 
+    def samples(self, task: str) -> list[dict[str, Any]]:
+        """The samples of a task, as lmms-eval wrote them. Raises RunError when they were not saved."""
+        lines = self.samples_file(task).read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
     @property
     def figures(self) -> list[TaskResult]:
         """Figures of our tasks and groups, groups first. Raises RunError when the run has none of them."""
         groups = self.results.get("groups", {})
-        ours = [name for name in self.results["results"] if OUR_NAMES.fullmatch(name)]
+        ours = [name for name in self.results["results"] if parse_task_name(name)]
         if not ours:
             raise RunError(f"{self.results_file} has no task of Ego-ST Bench.")
         rows = [self._figure(name, name in groups) for name in ours]
@@ -84,59 +126,45 @@ class Run:
     @property
     def settings(self) -> dict[str, str]:
         """What made the figures, for people: model, release, protocol, prompt, judge, limit."""
-        tasks = [task for task in self.results["configs"] if OUR_NAMES.fullmatch(task)]
-        metadata = [self.results["configs"][task].get("metadata") or {} for task in tasks]
-        config = self.results.get("config", {})
-        settings = {"model": f"{config.get('model')} ({config.get('model_args')})"}
-        for key in ("world", "release_revision", "sampling_protocol", "prompt", "judge"):
-            settings[key] = ", ".join(sorted({str(m[key]) for m in metadata if m.get(key)}))
-        if trained := sorted({_told_overlap(m) for m in metadata if "trained_on" in m}):
-            settings["trained on"] = ", ".join(trained)
-        if config.get("limit") not in (None, -1, -1.0):
-            settings["limit"] = f"{config['limit']} (a part of the samples: for trying only)"
+        header = self.header
+        settings = {"model": f"{header.adapter} ({header.model_args})"}
+        for field in ("world", "release_revision", "sampling_protocol", "prompt", "judge"):
+            settings[field] = header.joined(field)
+        trained = {_overlap(task.trained_on) for task in header.tasks.values() if task.trained_on}
+        settings["trained on"] = ", ".join(sorted(trained))
+        if header.limit is not None:
+            settings["limit"] = f"{header.limit} (a part of the samples: for trying only)"
         return {name: value for name, value in settings.items() if value}
 
     def _figure(self, name: str, is_group: bool) -> TaskResult:
+        task = self.header.tasks.get(name)
         try:
             row = self.results["results"][name]
-            metadata = self.results["configs"].get(name, {}).get("metadata") or {}
-            return _task_result(name, is_group, row, metadata.get("max_unscored_share", 0.0))
+            return _task_result(name, is_group, row, task.max_unscored_share if task else 0.0)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(
                 f"{self.results_file}: the figures of {name} cannot be read ({error!r})."
             ) from error
 
 
-def _told_overlap(metadata: dict[str, Any]) -> str:
-    overlap = sum(metadata["trained_on_overlap"].values())
-    rows = f"{metadata['trained_on_rows']} rows"
-    if overlap == 0:
-        return f"{rows}, none of them in this release"
-    if metadata["trained_on"] == "allow":
-        return f"{rows}; {overlap} samples of this release ARE AMONG THEM (EGOST_TRAINED_ON=allow)"
-    if metadata["trained_on"] == "refuse":
-        return f"{rows}, none of them in these tasks"
-    return f"{rows}; the {overlap} samples of this release among them are left out"
-
-
-def latest_run(folder: Path) -> Run:
+def read_run(path: Path) -> Run:
     """The newest run below an `--output_path` of lmms-eval, or the run of a results file.
 
     Raises RunError when there is none: lmms-eval exits with 0 even when a run has failed, so that a missing
     results file is the sign of it.
     """
-    if not folder.exists():
+    if not path.exists():
         raise RunError(
-            f"there is no {folder}: the run did not finish, or had another --output_path. lmms-eval exits with 0 "
-            "when a run fails; its error stands above its last lines."
+            f"there is no {path}: the run did not finish, or had another --output_path. lmms-eval exits with 0 "
+            "when a run fails; its error is above its last lines."
         )
     # Names carry the time of a zone that --timezone sets, so they do not sort.
-    found = [folder] if folder.is_file() else list(folder.rglob("*_results.json"))
-    files = sorted(found, key=lambda path: path.stat().st_mtime_ns)
+    found = [path] if path.is_file() else list(path.rglob("*_results.json"))
+    files = sorted(found, key=lambda file: file.stat().st_mtime_ns)
     if not files:
         raise RunError(
-            f"{folder} holds no *_results.json: the run did not finish. lmms-eval exits with 0 all the same; "
-            "its error stands above its last lines."
+            f"{path} holds no *_results.json: the run did not finish. lmms-eval exits with 0 all the same; "
+            "its error is above its last lines."
         )
     newest = files[-1]
     try:
@@ -162,3 +190,16 @@ def _task_result(name: str, is_group: bool, row: dict[str, Any], max_unscored_sh
         unscored=values.get("n_unscored"),
         max_unscored_share=max_unscored_share,
     )
+
+
+def _overlap(trained: TrainedOn) -> str:
+    """How many of a release's samples a checkpoint was trained on, and what became of them."""
+    overlap = sum(trained.overlap.values())
+    rows = f"{trained.rows} rows"
+    if overlap == 0:
+        return f"{rows}, none of them in this release"
+    if trained.policy == "allow":
+        return f"{rows}; {overlap} samples of this release ARE AMONG THEM (EGOST_TRAINED_ON=allow)"
+    if trained.policy == "refuse":
+        return f"{rows}, none of them in these tasks"
+    return f"{rows}; the {overlap} samples of this release among them are left out"

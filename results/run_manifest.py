@@ -1,11 +1,11 @@
 """A run's manifest: all that its figures come from, in one record that can be kept, compared and published.
 
-    manifest = run_manifest(latest_run(Path("runs")))
+    manifest = run_manifest(read_run(Path("runs")))
     manifest.write(Path("manifest.json"))
 
-It is read from what lmms-eval has saved, so that anybody's run has one. What lmms-eval does not save and only the
-running process knows (our commit, the machine, the packages) our tasks put into their metadata, which it does save;
-a run of other tasks, or of an older version, lacks these. No path of the machine and no secret stands in it.
+It is read from what lmms-eval has saved, so that anybody's run has one. lmms-eval does not save our commit, the machine
+and the packages; our tasks put these into their metadata, which it saves. A run of other tasks, or of an older version,
+lacks them. The manifest holds no path of the machine and no secret.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path, PurePath
@@ -21,8 +21,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from egost.results.records import SampleRecord, our_tasks, read_records
-from egost.results.run import Run, RunError
+from egost.results.records import SampleRecord
+from egost.results.run import Run
+from egost.results.run_header import RunHeader, TaskHeader, TrainedOn
 from egost.tasks.cache import write_whole
 from egost.tasks.chat.prices import price_usd
 from egost.tasks.judging.judge import Judgement
@@ -33,7 +34,6 @@ Price = Callable[[str, int, int], float | None]
 _SECRET = re.compile(r"key|token(?!izer|s)|secret|passw|credential|auth", re.IGNORECASE)
 _CACHED = re.compile(r"/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[0-9a-f]+)/?$")
 """A checkpoint in the hub's cache, whose folder is named by its commit."""
-_SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TaskRecord:
 
     version, release, release_sha256, frames, prompt, prompt_sha256, judge, judge_prompt, judge_prompt_sha256: as its
     metadata tells; None where it does not. judge_snapshots: the models that judged, as their server says.
-    generation: lmms-eval's arguments for a reply. asked, scored: numbers of samples. unscored: numbers by reason.
+    generation: lmms-eval's arguments for a response. asked, scored: numbers of samples. unscored: numbers by reason.
     """
 
     version: str | None
@@ -66,8 +66,8 @@ class ModelRecord:
     """Who answered.
 
     adapter, arguments: `--model` and `--model_args` of lmms-eval, without paths and secrets. answered: each engine,
-    model, revision and settings that a reply names (our adapters alone tell them), with its number of samples.
-    snapshots: the models that an API says have replied. trained_on: the checkpoint's training rows, see
+    model, revision and settings that the samples name (only our adapters record them), with its number of samples.
+    snapshots: the models that an API says have answered. trained_on: the checkpoint's training rows, see
     `egost.tasks.release.trained_on`; None without.
     """
 
@@ -80,11 +80,11 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class Usage:
-    """What asking has taken.
+    """What the requests cost.
 
     known: samples whose tokens are known; tokens_in, tokens_out: over these, video_tokens among tokens_in.
-    journaled: samples whose reply was there already: their tokens and price are counted, too, but this run did not
-    spend them. usd: price of all replies of an API; None without an API, or where a price is not known (unpriced).
+    journaled: samples whose response was in the journal: their tokens and price are counted, too, but this run did not
+    spend them. usd: price of all responses of an API; None without an API, or where a price is not known (unpriced).
     judge: calls, cached, tokens_in, tokens_out, usd and wall_s of judging, as far as the judge has a server.
     wall_s: seconds from lmms-eval's start to its end.
     """
@@ -138,137 +138,123 @@ def run_manifest(run: Run, price: Price = price_usd) -> RunManifest:
 
     Raises RunError where the run's samples or settings cannot be read.
     """
-    tasks = our_tasks(run)
-    records = read_records(run)
-    try:
-        return _manifest(run, tasks, records, price)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(
-            f"{run.results_file} does not tell how it was made in a form that can be read ({error!r}): it was written "
-            "by another version, or was changed."
-        ) from error
-
-
-def _manifest(run: Run, tasks: Sequence[str], records: Sequence[SampleRecord], price: Price) -> RunManifest:
-    config = run.results.get("config", {})
-    metadata = [run.results["configs"][task].get("metadata") or {} for task in tasks]
-    first = metadata[0]
+    header, records = run.header, run.records
     return RunManifest(
         results=run.results_file.name,
-        date=_date(run),
-        world=first.get("world"),
-        model=_model(config, first, records),
-        tasks={task: _task(run, task, [r for r in records if r.task == task]) for task in tasks},
-        seeds={name: config[name] for name in _SEEDS if config.get(name) is not None},
-        limit=None if config.get("limit") in (None, -1, -1.0) else float(config["limit"]),
-        packages={name: version for m in metadata for name, version in m.get("packages", {}).items()},
-        commit=first.get("commit"),
-        host_commit=run.results.get("git_hash") or None,
-        machine=first.get("machine"),
-        usage=_usage(run, tasks, records, price),
-        rejudged_from=run.results.get("rejudged_from"),
+        date=_date(header),
+        world=header.first.world,
+        model=_model(header, records),
+        tasks={
+            name: _task(task, [r for r in records if r.task == name]) for name, task in header.tasks.items()
+        },
+        seeds=header.seeds,
+        limit=header.limit,
+        packages=header.packages,
+        commit=header.first.commit,
+        host_commit=header.host_commit,
+        machine=header.first.machine,
+        usage=_usage(run, records, price),
+        rejudged_from=header.rejudged_from,
     )
 
 
-def _model(
-    config: Mapping[str, Any], metadata: Mapping[str, Any], records: Sequence[SampleRecord]
-) -> ModelRecord:
-    told = [r.generation for r in records if r.generation]
+def _model(header: RunHeader, records: Sequence[SampleRecord]) -> ModelRecord:
+    known = [r.generation for r in records if r.generation]
     who = Counter(
-        json.dumps([g.engine, g.model, g.revision, public(g.settings)], sort_keys=True) for g in told
+        json.dumps([g.engine, g.model, g.revision, public(g.settings)], sort_keys=True) for g in known
     )
     names = ("engine", "model", "revision", "settings")
-    trained = {name: value for name, value in metadata.items() if name.startswith("trained_on")}
     return ModelRecord(
-        adapter=str(config.get("model")),
-        arguments=public(_arguments(config.get("model_args"))),
+        adapter=str(header.adapter),
+        arguments=public(header.arguments),
         answered=tuple(
             {**dict(zip(names, json.loads(one), strict=True)), "samples": n} for one, n in sorted(who.items())
         ),
-        snapshots=tuple(sorted({g.snapshot for g in told if g.snapshot})),
-        trained_on=trained or None,
+        snapshots=tuple(sorted({g.snapshot for g in known if g.snapshot})),
+        trained_on=_trained_on(header.first.trained_on),
     )
 
 
-def _task(run: Run, task: str, records: Sequence[SampleRecord]) -> TaskRecord:
-    config = run.results["configs"][task]
-    metadata = config.get("metadata") or {}
+def _trained_on(trained: TrainedOn | None) -> dict[str, Any] | None:
+    if trained is None:
+        return None
+    values = asdict(trained)
+    rest = {
+        f"trained_on_{name}": value
+        for name, value in values.items()
+        if name != "policy" and value is not None
+    }
+    return {"trained_on": trained.policy, **rest}
+
+
+def _task(task: TaskHeader, records: Sequence[SampleRecord]) -> TaskRecord:
     verdicts = [r.judgement for r in records if isinstance(r.judgement, Judgement)]
     return TaskRecord(
-        version=metadata.get("version"),
-        release=metadata.get("release_revision"),
-        release_sha256=metadata.get("release_sha256"),
-        frames=metadata.get("sampling_protocol"),
-        prompt=metadata.get("prompt"),
-        prompt_sha256=metadata.get("prompt_sha256"),
-        judge=metadata.get("judge"),
-        judge_prompt=metadata.get("judge_prompt"),
-        judge_prompt_sha256=metadata.get("judge_prompt_sha256"),
+        version=task.version,
+        release=task.release_revision,
+        release_sha256=task.release_sha256,
+        frames=task.sampling_protocol,
+        prompt=task.prompt,
+        prompt_sha256=task.prompt_sha256,
+        judge=task.judge,
+        judge_prompt=task.judge_prompt,
+        judge_prompt_sha256=task.judge_prompt_sha256,
         judge_snapshots=tuple(sorted({v.snapshot for v in verdicts if v.snapshot})),
-        generation=public(config.get("generation_kwargs") or {}),
+        generation=public(task.generation),
         asked=len(records),
         scored=sum(r.percent is not None for r in records),
         unscored=dict(sorted(Counter(r.unscored for r in records if r.unscored).items())),
     )
 
 
-def _usage(run: Run, tasks: Sequence[str], records: Sequence[SampleRecord], price: Price) -> Usage:
-    told = [r.generation for r in records if r.generation]
-    known = [g for g in told if g.prompt_tokens is not None and g.completion_tokens is not None]
+def _usage(run: Run, records: Sequence[SampleRecord], price: Price) -> Usage:
+    generations = [r.generation for r in records if r.generation]
+    known = [g for g in generations if g.prompt_tokens is not None and g.completion_tokens is not None]
     bills = [
-        # An API's fingerprint of its system stands behind the snapshot, which alone has a price.
+        # An API's fingerprint of its system follows the snapshot, which alone has a price.
         (name, price(name, g.prompt_tokens or 0, g.completion_tokens or 0))
         for g in known
         if g.snapshot and (name := g.snapshot.partition("+")[0])
     ]
     unpriced = tuple(sorted({name for name, usd in bills if usd is None}))
-    seconds = run.results.get("total_evaluation_time_seconds")
     return Usage(
         known=len(known),
         tokens_in=sum(g.prompt_tokens or 0 for g in known),
         tokens_out=sum(g.completion_tokens or 0 for g in known),
         video_tokens=sum(g.video_tokens or 0 for g in known),
-        journaled=sum(g.journaled for g in told),
+        journaled=sum(g.journaled for g in generations),
         usd=sum(usd for _, usd in bills if usd is not None) if bills and not unpriced else None,
         unpriced=unpriced,
-        judge=_judging(run, tasks),
-        wall_s=float(seconds) if seconds else None,
+        judge=_judging(run),
+        wall_s=run.header.wall_s,
     )
 
 
-def _judging(run: Run, tasks: Iterable[str]) -> dict[str, float]:
+def _judging(run: Run) -> dict[str, float]:
     """What judging has cost over the tasks; of a run that was judged again, what that has cost."""
     fields = ("calls", "cached", "retries", "tokens_in", "tokens_out", "usd", "wall_s")
-    if run.results.get("rejudged_from"):
-        used = run.results.get("judge_usage") or {}
+    if run.header.rejudged_from:
+        used = run.header.judge_usage
         return {field: used[field] for field in fields if used.get(field) is not None}
     sums: Counter[str] = Counter()
-    for task in tasks:
+    for task in run.header.tasks:
         for field in fields:
             if (value := run.results["results"][task].get(f"judge_{field},none")) is not None:
                 sums[field] += value
     return dict(sums)
 
 
-def _date(run: Run) -> str | None:
+def _date(header: RunHeader) -> str | None:
     """lmms-eval dates a run in the zone of its `--timezone`, Singapore's by default."""
-    told = run.results.get("date")
-    if not told:
-        return None
-    zone = (run.results.get("config", {}).get("resolved_cli_args") or {}).get("timezone")
     try:
-        moment = datetime.strptime(told, "%Y%m%d_%H%M%S")
-        return moment.replace(tzinfo=ZoneInfo(zone)).isoformat() if zone else moment.isoformat()
+        moment = datetime.strptime(header.date, "%Y%m%d_%H%M%S")
+        return (
+            moment.replace(tzinfo=ZoneInfo(header.timezone)).isoformat()
+            if header.timezone
+            else moment.isoformat()
+        )
     except (ValueError, ZoneInfoNotFoundError):
-        return str(told)
-
-
-def _arguments(given: Any) -> Mapping[str, Any]:
-    """`--model_args`, which lmms-eval keeps as it was given: one text, or an object."""
-    if isinstance(given, Mapping):
-        return given
-    pairs = [pair.partition("=") for pair in str(given or "").split(",") if pair]
-    return {name: value for name, _, value in pairs}
+        return header.date or None
 
 
 def public(value: Any, name: str = "") -> Any:

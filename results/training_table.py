@@ -17,18 +17,14 @@ from typing import Any
 from egost.results.intervals import Difference, Estimate, estimate, paired
 from egost.results.published_tables import PublishedRow, published_table
 from egost.results.records import SampleRecord
-from egost.tasks.errors import EgostError
+from egost.results.run_header import RunError
 from egost.tasks.sample import WAYS
-from egost.tasks.text_only_baseline import TextFloor, text_floor
+from egost.tasks.text_only_baseline import TextOnlyAccuracy, text_only_accuracy
 
 Records = tuple[SampleRecord, ...]
 
 COLUMNS = {"avg": "Avg.", "direction": "Direction (D)", "landmark": "Landmark (L)", "action": "Action (A)"}
 CONTROLS = {"blind": "without the clip", "other": "with another walk's clip"}
-
-
-class TableError(EgostError):
-    """Runs that cannot stand in one table."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ class TrainingTable:
     kinds: tuple[str, ...]
     chance: float
     chances: Mapping[str, float]
-    floor: TextFloor | None
+    floor: TextOnlyAccuracy | None
 
     def row(self, label: str) -> TableRow:
         return next(row for row in self.rows if row.label == label)
@@ -105,13 +101,11 @@ class TrainingTable:
 def training_table(models: Sequence[TrainedModel], gains: Sequence[tuple[str, str]]) -> TrainingTable:
     """The table of some checkpoints; `gains`: pairs of labels, before and after.
 
-    Raises TableError where they were not asked the same questions.
+    Raises RunError where they were not asked the same questions.
     """
     asked = {frozenset(record.sample.id for record in model.records) for model in models}
     if len(asked) != 1:
-        raise TableError(
-            "the checkpoints of a table have to be asked the same questions; evaluate them anew."
-        )
+        raise RunError("the checkpoints of a table have to be asked the same questions; evaluate them anew.")
     records = {model.label: model.records for model in models}
     samples = [record.sample for record in models[0].records]
     kinds = tuple(kind for kind in COLUMNS if any(sample.task == kind for sample in samples))
@@ -122,7 +116,7 @@ def training_table(models: Sequence[TrainedModel], gains: Sequence[tuple[str, st
         kinds=kinds,
         chance=_chance(models[0].records),
         chances={kind: _chance([r for r in models[0].records if r.sample.task == kind]) for kind in kinds},
-        floor=text_floor(samples) if len({sample.clip for sample in samples}) >= 10 else None,
+        floor=text_only_accuracy(samples) if len({sample.clip for sample in samples}) >= 10 else None,
     )
 
 
@@ -223,7 +217,7 @@ def legend(table: TrainingTable) -> str:
     )
     return (
         "Percent, forward / reverse; in brackets 95 % intervals, clustered by clip. rows: training rows seen; n: "
-        f"questions; all tasks: their plain mean, by which the controls are measured, too. Chance is "
+        f"questions; all tasks: their plain mean, by which the controls are accuracy_of, too. Chance is "
         f"{table.chance:.1f} %{floor}. Rows marked published are the paper's Table 3, on the real benchmark (its "
         "averages have the action questions in them): not comparable with the others, shown for their form."
     )

@@ -38,13 +38,14 @@ def compare(
 
     Refuses runs that differ in more than their model (release, frames, prompt, judge, task version), and says in what.
     """
-    from egost.results.compare import CompareError, as_json, flips_as_csv
+    from egost.results.compare import as_json, flips_as_csv
     from egost.results.compare import compare as compared
-    from egost.results.run import latest_run
+    from egost.results.run import read_run
+    from egost.results.run_header import RunError
 
     if output is not None and output.suffix not in (".csv", ".json"):
-        raise CompareError(f"--output {output}: expected a name that ends with .csv (flips) or .json (all).")
-    a, b = latest_run(run_a), latest_run(run_b)
+        raise RunError(f"--output {output}: expected a name that ends with .csv (flips) or .json (all).")
+    a, b = read_run(run_a), read_run(run_b)
     found = compared(a, b, task or (), force=force)
     for name, run in (("A", a), ("B", b)):
         console.print(f"{name}: {run.results_file}", markup=False)

@@ -88,7 +88,8 @@ def _run_controls(
     from egost.model_adapters.model_names import model_named
     from egost.model_adapters.questions import choose_questions, load_model, number_of_requests
     from egost.model_adapters.run_plan import plan_run
-    from egost.results.diagnosis.controls import compare_controls, write_controls
+    from egost.results.diagnosis.control_figures import compare_controls
+    from egost.results.diagnosis.controls import write_controls
     from egost.tasks.judging.choose import chosen_judge
     from egost.tasks.release.trained_on import note_model
     from egost.tasks.task_names import named_tasks
@@ -123,7 +124,7 @@ def control_records(
 ) -> tuple[dict[str, list[SampleRecord]], list[list[SampleRecord]]]:
     """What a model is worth as asked and under each control, and with the options moved on by 1, 2, ... places."""
     from egost.model_adapters.questions import ask
-    from egost.results.diagnosis.control_records import by_rotation, scored
+    from egost.results.diagnosis.control_figures import by_rotation, scored
     from egost.results.diagnosis.controls import AS_ASKED
 
     replies = {AS_ASKED: scored(ask(model, questions, None), judge)}

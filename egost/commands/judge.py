@@ -60,14 +60,14 @@ def _check_judge(who: Judge, report: Path | None) -> None:
 
 def _rejudge(run: Path, who: Judge) -> None:
     from egost.results.rejudge import rejudge
-    from egost.results.run import latest_run
+    from egost.results.run import read_run
 
-    written = rejudge(latest_run(run), who)
+    written = rejudge(read_run(run), who)
     console.print(f"written: {written}")
-    judged = latest_run(written)
+    judged = read_run(written)
     write_manifest(judged)
-    for task, config in judged.results["configs"].items():
-        if noise := (config.get("metadata") or {}).get("judge_noise"):
+    for task, header in judged.header.tasks.items():
+        if noise := header.judge_noise:
             console.print(
                 f"{task}: {noise['repeats']} judgements a sample, mean {noise['mean']:.1f}; standard deviation "
                 f"within a sample {noise['sample_sd']:.1f}, of the task's figure {noise['run_sd']:.2f}; "

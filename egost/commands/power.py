@@ -61,13 +61,13 @@ def power(
 
 def _measured(run_a: Path, run_b: Path | None, tasks: list[str]) -> Spread:
     from egost.results.intervals import paired_rows, scored_rows
-    from egost.results.power import PowerError, spread_of
-    from egost.results.records import read_records
-    from egost.results.run import latest_run
+    from egost.results.power import spread_of
+    from egost.results.run import read_run
+    from egost.results.run_header import RunError
 
-    a = read_records(latest_run(run_a))
-    rows = scored_rows(a) if run_b is None else paired_rows(a, read_records(latest_run(run_b)))
+    a = read_run(run_a).records
+    rows = scored_rows(a) if run_b is None else paired_rows(a, read_run(run_b).records)
     known = sorted({task for task, _, _ in rows})
     if unknown := sorted(set(tasks) - set(known)):
-        raise PowerError(f"no scored samples of {', '.join(unknown)}; expected some of {', '.join(known)}.")
+        raise RunError(f"no scored samples of {', '.join(unknown)}; expected some of {', '.join(known)}.")
     return spread_of([row for row in rows if not tasks or row[0] in tasks], run_b is not None)

@@ -12,8 +12,7 @@ import typer
 from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
-    from egost.results.gate.moved_samples import Change, MovedSample, Stage
-    from egost.results.gate.regression import Drop, Verdict
+    from egost.results.gate.regression import Change, Drop, MovedSample, Stage, Verdict
 
 _MEANING: dict[Stage, str] = {
     "data": "other questions, answers or clip files: another release, a changed file, --limit, EGOST_TRAINED_ON.",
@@ -55,9 +54,9 @@ def regress(
     from egost.results.gate.baseline import BaselineError, baseline_of
     from egost.results.gate.baseline_file import read_baseline, write_baseline
     from egost.results.gate.regression import regression
-    from egost.results.run import latest_run
+    from egost.results.run import read_run
 
-    now = baseline_of(latest_run(run))
+    now = baseline_of(read_run(run))
     try:
         was = read_baseline(baseline)
     except BaselineError as error:

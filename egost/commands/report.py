@@ -26,10 +26,10 @@ def report(
     Frames come from the cache (EGOST_CACHE), where the run left them.
     """
     from egost.results.report.page import report_page
-    from egost.results.run import latest_run
+    from egost.results.run import read_run
     from egost.tasks.cache import cache_root, write_whole
 
-    runs = [latest_run(path) for path in (run, run_b) if path]
+    runs = [read_run(path) for path in (run, run_b) if path]
     page = report_page(runs, cache_root(), round(frames_mb * 1e6))
     write_whole(output, page.html)
     absent = f"; {page.absent} clips are without frames, each says why" if page.absent else ""

@@ -67,7 +67,8 @@ def run(
 
 
 def _run(plan: RunPlan) -> None:
-    from egost.results.run import RunError, latest_run
+    from egost.results.run import read_run
+    from egost.results.run_header import RunError
 
     started = time.time_ns()
     done = subprocess.run(plan.command, env={**os.environ, **plan.settings}, check=False)
@@ -76,7 +77,7 @@ def _run(plan: RunPlan) -> None:
         raise RunError(
             f"lmms-eval stopped with exit code {done.returncode}; its message is printed above. {again}"
         )
-    found = latest_run(plan.output)
+    found = read_run(plan.output)
     if found.results_file.stat().st_mtime_ns < started:
         raise RunError(
             f"the run did not finish: {found.results_file} is of an earlier one. lmms-eval's error is printed "

@@ -32,10 +32,10 @@ def show(
 
     `egost run` writes it beside the results; of any other run of lmms-eval it is read from what was saved.
     """
-    from egost.results.run import latest_run
+    from egost.results.run import read_run
     from egost.results.run_manifest import run_manifest
 
-    found = latest_run(run)
+    found = read_run(run)
     manifest = run_manifest(found)
     if output is not None:
         manifest.write(output)
@@ -90,9 +90,8 @@ def _lines(manifest: RunManifest) -> list[tuple[str, str]]:
 
 def _tasks(manifest: RunManifest, run: Run) -> Table:
     from egost.results.intervals import estimate
-    from egost.results.records import read_records
 
-    records = read_records(run)
+    records = run.records
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("task", "asked", "scored", "percent (95 % interval)", "unscored"):
         table.add_column(name, justify="left" if name in ("task", "unscored") else "right")

@@ -18,9 +18,9 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
 
     Exit code 2 when it did not finish, 1 when more of a task's samples are unscored than it allows.
     """
-    from egost.results.run import latest_run
+    from egost.results.run import read_run
 
-    found = latest_run(run)
+    found = read_run(run)
     for name, value in found.settings.items():
         console.print(f"{name}: {value}", markup=False)
     table = Table(box=None, padding=(0, 1, 0, 0))

@@ -12,7 +12,7 @@ from rich.table import Table
 from egost.commands.front import console
 
 if TYPE_CHECKING:
-    from egost.results.diagnosis.text_only import CurvePoint, Floor, Subject, TextOnly
+    from egost.results.diagnosis.text_only import CurvePoint, Subject, TextOnly, TextOnlyScore
     from egost.results.records import SampleRecord
     from egost.tasks.sample import Sample
 
@@ -26,7 +26,7 @@ def measure_text_only(target: str | None, tasks: str, train: str | None, output:
     train: rows that a checkpoint was trained on, as `rows_as_samples` takes them; None for none.
     """
     from egost.results.diagnosis.curve_plot import draw_curve
-    from egost.results.diagnosis.text_only import TEXT_FLOOR, text_only, write_text_only
+    from egost.results.diagnosis.text_only import TEXT_ONLY_FILE, text_only, write_text_only
     from egost.training.rows.released_rows import RELEASED, released_subsets, rows_as_samples
 
     samples, subject, folder, records = _asked(target, tasks)
@@ -39,7 +39,7 @@ def measure_text_only(target: str | None, tasks: str, train: str | None, output:
         nested=released_subsets() if released else None,
     )
     folder = output or folder
-    write_text_only(folder / TEXT_FLOOR, found)
+    write_text_only(folder / TEXT_ONLY_FILE, found)
     _show(found)
     if found.curve:
         console.print(_curve_table(found.curve))
@@ -47,7 +47,7 @@ def measure_text_only(target: str | None, tasks: str, train: str | None, output:
         draw_curve(found.curve, found.by_clip.chance, title, folder / CURVE_FILE)
     if records:
         _show_rest(records, found)
-    console.print(f"text-only floor: {folder / TEXT_FLOOR}")
+    console.print(f"text-only baseline: {folder / TEXT_ONLY_FILE}")
     if found.curve:
         console.print(f"learning curve: {folder / CURVE_FILE}")
 
@@ -55,8 +55,7 @@ def measure_text_only(target: str | None, tasks: str, train: str | None, output:
 def _asked(target: str | None, tasks: str) -> tuple[Sequence[Sample], Subject, Path, Sequence[SampleRecord]]:
     """The questions, what they are of, where the floor is written by default, and the records of a run."""
     from egost.results.diagnosis.text_only import Subject, release_of
-    from egost.results.records import read_records
-    from egost.results.run import latest_run
+    from egost.results.run import read_run
     from egost.training.rows.released_rows import RELEASED, rows_as_samples, rows_file
 
     if target is None:
@@ -66,8 +65,8 @@ def _asked(target: str | None, tasks: str) -> tuple[Sequence[Sample], Subject, P
         sha256 = hashlib.sha256(rows_file(target).read_bytes()).hexdigest()
         name = "the 630 ST-R1 rows" if target == RELEASED else target
         return rows, Subject(name, "rows", "as released", sha256), Path("runs") / Path(target).stem, ()
-    run = latest_run(Path(target))
-    records = read_records(run)
+    run = read_run(Path(target))
+    records = run.records
     return [record.sample for record in records], release_of(run), run.results_file.parent, records
 
 
@@ -112,7 +111,7 @@ def _show(found: TextOnly) -> None:
     )
 
 
-def _cells(floor: Floor) -> list[str]:
+def _cells(floor: TextOnlyScore) -> list[str]:
     interval = f"{floor.low:.1f} to {floor.high:.1f}"
     return [f"{floor.percent:.1f} %", interval, f"{floor.chance:.1f} %", str(floor.n)]
 
@@ -144,7 +143,7 @@ def _curve_table(curve: Sequence[CurvePoint]) -> Table:
 
 def _show_rest(records: Sequence[SampleRecord], found: TextOnly) -> None:
     """What the run scores on all questions, and where text alone fails."""
-    from egost.results.diagnosis.text_only import against_floor, not_solved_by_text
+    from egost.results.diagnosis.text_only import against_text_only, not_solved_by_text
     from egost.results.intervals import estimate
 
     whole = estimate([record for record in records if record.sample.options])
@@ -155,4 +154,4 @@ def _show_rest(records: Sequence[SampleRecord], found: TextOnly) -> None:
             f"the run on {name}: {score.value:.1f} % ({score.low:.1f} to {score.high:.1f}), {score.n} samples",
         )
     floor = found.trained.floor if found.trained else found.by_clip
-    console.print(against_floor(whole, floor))
+    console.print(against_text_only(whole, floor))

@@ -64,12 +64,11 @@ def _table(demo: Demo) -> tuple[TrainingTable, tuple[Target, ...]]:
 
 
 def _model(demo: Demo, paradigm: Paradigm) -> TrainedModel:
-    from egost.results.records import read_records
-    from egost.results.run import latest_run
+    from egost.results.run import read_run
     from egost.results.training_table import TrainedModel
     from egost.training.demo.controls import controls_file
 
-    records = read_records(latest_run(demo.evaluation(paradigm.name)))
+    records = read_run(demo.evaluation(paradigm.name)).records
     controls: dict[str, tuple[SampleRecord, ...]] = {
         control: _under_control(records, controls_file(demo.controls, paradigm.name, control))
         for control in demo.controls_of(paradigm.name)

@@ -21,10 +21,11 @@ from egost.tasks.errors import ConstructionError
 from egost.tasks.sample import LETTERS, Sample
 from egost.tasks.text_only_baseline import (
     FOLDS,
-    TextFloor,
-    linear_guesser,
+    Z_95,
+    TextOnlyAccuracy,
+    accuracy_of,
+    linear_baseline,
     longest_option,
-    measured,
     most_like_others,
 )
 
@@ -131,7 +132,7 @@ def check_set(drafts: Sequence[Draft]) -> list[Cue]:
     share = FALSE_ALARMS / (1 + len(guessers) + len(groups))
     cues = [_letters(choices, share)]
     cues += [_measured(name, "all", choices, guess, share) for name, guess in guessers]
-    return cues + [_measured("text_floor", of, found, linear_guesser, share) for of, found in groups.items()]
+    return cues + [_measured("text_floor", of, found, linear_baseline, share) for of, found in groups.items()]
 
 
 def _letters(choices: Sequence[Sample], share: float) -> Cue:
@@ -143,7 +144,7 @@ def _letters(choices: Sequence[Sample], share: float) -> Cue:
     }
     test = chisquare([counts[letter] for letter in expected], list(expected.values()))
     often = max(expected, key=lambda letter: counts[letter])
-    guess = measured(choices, np.array([choice.answer == often for choice in choices]))
+    guess = accuracy_of(choices, np.array([choice.answer == often for choice in choices]))
     interval = guess.low, guess.high
     return _cue("letter_bias", "all", guess, interval, float(test.pvalue), bool(test.pvalue < share))
 
@@ -160,15 +161,20 @@ def _measured(
     if clips < FOLDS:
         chance = float(np.mean([1 / len(choice.options) for choice in choices]))
         return Cue(name, of, len(choices), clips, None, chance, None, None, None, False)
-    guess = measured(choices, guesser(choices))
-    # `measured` gives an interval of 1.96 standard errors to each side; several intervals together must be wider.
-    reach = (guess.accuracy - guess.low) * (float(norm.isf(share)) / 1.96)
+    guess = accuracy_of(choices, guesser(choices))
+    # `accuracy_of` gives a 95 % interval; several intervals together must be wider.
+    reach = (guess.accuracy - guess.low) * (float(norm.isf(share)) / Z_95)
     interval = guess.accuracy - reach, guess.accuracy + reach
     return _cue(name, of, guess, interval, None, max(0.0, interval[0]) > guess.chance)
 
 
 def _cue(
-    name: CueName, of: str, guess: TextFloor, interval: tuple[float, float], p: float | None, found: bool
+    name: CueName,
+    of: str,
+    guess: TextOnlyAccuracy,
+    interval: tuple[float, float],
+    p: float | None,
+    found: bool,
 ) -> Cue:
     low, high = max(0.0, interval[0]), min(1.0, interval[1])
     return Cue(

@@ -1,4 +1,4 @@
-"""The learning curve of the text-only guesser, drawn beside ST-R1's figures in the paper's Table 3."""
+"""The learning curve of the text-only baseline, drawn with ST-R1's figures in the paper's Table 3."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from egost.results.diagnosis.text_only import CurvePoint, TextOnlyError
+from egost.results.diagnosis.text_only import CurvePoint
 from egost.results.published_tables import published_table
 from egost.tasks.cache import write_whole
+from egost.tasks.text_only_baseline import TextOnlyError
 
 _WIDTH, _HEIGHT, _DPI = 8.0, 5.0, 150
 _INK = {"random": "#0072b2", "nested": "#56b4e9", "forward": "#d55e00", "reverse": "#cc79a7"}
@@ -19,21 +20,17 @@ _INK = {"random": "#0072b2", "nested": "#56b4e9", "forward": "#d55e00", "reverse
 def draw_curve(points: Sequence[CurvePoint], chance: float, title: str, path: Path) -> None:
     """Draw the curve as a PNG of 1200 x 750 pixels, whole or not at all.
 
-    chance: percent of a guess by the number of options. Raises TextOnlyError without points or matplotlib, OSError.
+    chance: percent of a guess by the number of options. Raises TextOnlyError without points, OSError.
     """
     if not points:
         raise TextOnlyError(
             "there is no learning curve to draw: too few questions for the smallest training set."
         )
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise TextOnlyError(
-            "drawing the learning curve needs matplotlib. Run: pip install 'egost[train]'"
-        ) from error
+    from matplotlib.figure import Figure  # a second of CPU
+
     figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
-    _draw_floor(axes, points)
+    _draw_baseline(axes, points)
     _draw_published(axes)
     axes.axhline(chance, color="#666666", linestyle=":", linewidth=1)
     axes.text(20, chance + 1, f"chance {chance:.1f} %", color="#666666", fontsize=8)
@@ -47,7 +44,7 @@ def draw_curve(points: Sequence[CurvePoint], chance: float, title: str, path: Pa
     write_whole(path, buffer.getvalue())
 
 
-def _draw_floor(axes: Any, points: Sequence[CurvePoint]) -> None:
+def _draw_baseline(axes: Any, points: Sequence[CurvePoint]) -> None:
     rows = [point.rows for point in points]
     axes.errorbar(
         rows,
@@ -59,14 +56,14 @@ def _draw_floor(axes: Any, points: Sequence[CurvePoint]) -> None:
         label=f"text alone: random rows, tested on the others (mean of {points[0].draws}, sd)",
     )
     clips = [(point.rows, point.nested_other_clips) for point in points]
-    told = [(n, floor) for n, floor in clips if floor is not None and floor.n >= _FEW]
-    if told:
+    shown = [(n, found) for n, found in clips if found is not None and found.n >= _FEW]
+    if shown:
         axes.errorbar(
-            [n for n, _ in told],
-            [floor.percent for _, floor in told],
+            [n for n, _ in shown],
+            [found.percent for _, found in shown],
             yerr=[
-                [floor.percent - floor.low for _, floor in told],
-                [floor.high - floor.percent for _, floor in told],
+                [found.percent - found.low for _, found in shown],
+                [found.high - found.percent for _, found in shown],
             ],
             color=_INK["nested"],
             marker="s",
@@ -76,11 +73,11 @@ def _draw_floor(axes: Any, points: Sequence[CurvePoint]) -> None:
 
 
 def _draw_published(axes: Any) -> None:
-    told = published_curve()
+    published = published_curve()
     for place, way in ((1, "forward"), (2, "reverse")):
         axes.plot(
-            [row[0] for row in told],
-            [row[place] for row in told],
+            [row[0] for row in published],
+            [row[place] for row in published],
             color=_INK[way],
             marker="^" if way == "forward" else "v",
             linestyle="--",

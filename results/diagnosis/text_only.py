@@ -1,11 +1,11 @@
-"""How far text alone gets on the questions of a run, a release or a file of rows, and what it leaves for seeing.
+"""Text-only baselines of the questions of a run, a release or a file of rows, and the score on what they leave.
 
     found = text_only(samples, Subject("mini release", "mini", revision, sha256))
-    write_text_only(folder / TEXT_FLOOR, found)
+    write_text_only(folder / TEXT_ONLY_FILE, found)
     not_solved_by_text(records, found)        # the run's score where text alone does not find the right option
 
-No model and no video: seconds, from what was asked. The rows that ST-R1 was trained on are answered to 93 % this way
-(the paper does not say so), so that every score on such questions needs this figure beside it.
+This takes seconds: no model and no video. Text alone answers 93 % of the rows that ST-R1 was trained on (the paper does
+not say so), so every score on such questions needs this figure next to it.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from egost.results.intervals import Estimate, estimate
-from egost.results.records import SampleRecord, our_tasks
+from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.tasks.cache import write_whole
-from egost.tasks.errors import EgostError
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import (
     FOLDS,
-    FloorError,
-    TextFloor,
+    TextOnlyAccuracy,
+    TextOnlyError,
+    accuracy_of,
     always_first,
-    linear_guesser,
+    linear_baseline,
     longest_option,
-    measured,
     most_like_others,
-    trained_guesser,
+    trained_baseline,
 )
 
-TEXT_FLOOR = "text_floor.json"
+TEXT_ONLY_FILE = "text_floor.json"
 """Name of the file in a run's folder."""
 
 SIZES = (63, 126, 252, 378, 504, 630)
@@ -53,13 +52,9 @@ _RULES = {
 }
 
 
-class TextOnlyError(EgostError):
-    """There is no text-only floor of these questions, or its file does not fit to them or cannot be read."""
-
-
 @dataclass(frozen=True, slots=True)
-class Floor:
-    """What a guesser without frames gets right, percent (0 to 100).
+class TextOnlyScore:
+    """What a text-only baseline gets right, percent (0 to 100).
 
     low, high: 95 % interval, clustered by clip. chance: of a guess by the number of options. n: questions.
     """
@@ -72,15 +67,15 @@ class Floor:
     clips: int
 
     @classmethod
-    def of(cls, floor: TextFloor) -> Floor:
+    def of(cls, found: TextOnlyAccuracy) -> TextOnlyScore:
         """The same in percent."""
         return cls(
-            percent=100 * floor.accuracy,
-            low=max(0.0, 100 * floor.low),
-            high=min(100.0, 100 * floor.high),
-            chance=100 * floor.chance,
-            n=floor.questions,
-            clips=floor.clips,
+            percent=100 * found.accuracy,
+            low=max(0.0, 100 * found.low),
+            high=min(100.0, 100 * found.high),
+            chance=100 * found.chance,
+            n=found.questions,
+            clips=found.clips,
         )
 
     def __str__(self) -> str:
@@ -101,18 +96,18 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainedFloor:
-    """The guesser taught by training rows and asked what a checkpoint that was trained on them is asked.
+class TrainedBaseline:
+    """The linear baseline fitted on training rows, asked what a checkpoint that was trained on them is asked.
 
-    rows: number of training rows. source: where they come from. floor: on all questions but those of the rows.
+    rows: number of training rows. source: where they come from. floor: the score on all questions but the rows.
     other_clips: on the questions about clips without a training row; None where there is none.
     solved, not_solved: ids of the questions of `floor`.
     """
 
     rows: int
     source: str
-    floor: Floor
-    other_clips: Floor | None
+    floor: TextOnlyScore
+    other_clips: TextOnlyScore | None
     solved: tuple[str, ...]
     not_solved: tuple[str, ...]
 
@@ -122,7 +117,7 @@ class CurvePoint:
     """One number of training rows.
 
     random, random_sd: percent right in the questions that were not drawn, mean and standard deviation of `draws`.
-    nested: taught by the released subset of that size, asked the other questions; nested_other_clips: those about
+    nested: fitted on the released subset of that size, asked the other questions; nested_other_clips: those about
     other clips alone. None where there is no such subset or no such question.
     """
 
@@ -130,25 +125,25 @@ class CurvePoint:
     random: float
     random_sd: float
     draws: int
-    nested: Floor | None
-    nested_other_clips: Floor | None
+    nested: TextOnlyScore | None
+    nested_other_clips: TextOnlyScore | None
 
 
 @dataclass(frozen=True, slots=True)
 class TextOnly:
-    """All that text alone says of some multiple-choice questions.
+    """All text-only baselines of some multiple-choice questions.
 
-    rules: guessers that learn nothing. by_clip: the linear guesser, each question answered by a model of other clips.
+    rules: baselines that learn nothing. by_clip: the linear one, each question answered by a model of other clips.
     by_task, by_source: the same by task (`direction_forward`), and by a model of the other sources of clips.
     solved, not_solved: ids of the questions, by `by_clip`; a share of the solved ones is luck (see `chance`).
     """
 
     subject: Subject
-    rules: Mapping[str, Floor]
-    by_clip: Floor
-    by_task: Mapping[str, Floor]
-    by_source: Mapping[str, Floor]
-    trained: TrainedFloor | None
+    rules: Mapping[str, TextOnlyScore]
+    by_clip: TextOnlyScore
+    by_task: Mapping[str, TextOnlyScore]
+    by_source: Mapping[str, TextOnlyScore]
+    trained: TrainedBaseline | None
     curve: tuple[CurvePoint, ...]
     solved: tuple[str, ...]
     not_solved: tuple[str, ...]
@@ -165,31 +160,31 @@ def text_only(
     train_source: str = "",
     nested: Mapping[int, Sequence[Sample]] | None = None,
 ) -> TextOnly:
-    """Measure the floor of the multiple-choice questions among some samples; routes are passed over.
+    """Measure the baselines on the multiple-choice questions among some samples; routes are passed over.
 
     train: training rows of a checkpoint, whether or not they are among the samples; train_source: their name.
     nested: released subsets of training rows by size, for the learning curve; None draws no curve.
 
-    Raises TextOnlyError where no question has options, FloorError where all are about one clip.
+    Raises TextOnlyError where no question has options, or all are about one clip.
     """
     asked = [s for s in samples if s.options]
     if not asked:
         raise TextOnlyError(
-            f"none of the {len(samples)} samples of {subject.name} has options. A text-only floor needs "
+            f"none of the {len(samples)} samples of {subject.name} has options. A text-only baseline needs "
             "multiple-choice questions: name their tasks. A run that was saved before options were recorded has to be "
             "made again; its replies come from the journal."
         )
     clips = {_clip(s) for s in asked}
     if len(clips) < 2:
-        raise FloorError(
-            f"a text-only floor needs questions about two clips or more; {subject.name} has one."
+        raise TextOnlyError(
+            f"a text-only baseline needs questions about two clips or more; {subject.name} has one."
         )
-    correct = linear_guesser(asked, folds=min(FOLDS, len({s.clip for s in asked})))
+    correct = linear_baseline(asked, folds=min(FOLDS, len({s.clip for s in asked})))
     tasks = sorted({_task(s) for s in asked})
     return TextOnly(
         subject=subject,
-        rules={name: Floor.of(measured(asked, rule(asked))) for name, rule in _RULES.items()},
-        by_clip=Floor.of(measured(asked, correct)),
+        rules={name: TextOnlyScore.of(accuracy_of(asked, rule(asked))) for name, rule in _RULES.items()},
+        by_clip=TextOnlyScore.of(accuracy_of(asked, correct)),
         by_task={task: _part(asked, correct, [_task(s) == task for s in asked]) for task in tasks},
         by_source=_by_source(asked),
         trained=_trained(asked, train, train_source) if train else None,
@@ -207,7 +202,7 @@ def learning_curve(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[CurvePoint, ...]:
-    """How the floor grows with the number of training rows, at the sizes that leave a question to ask.
+    """How the linear baseline grows with the number of training rows, at the sizes that leave a question to ask.
 
     samples: multiple-choice questions. nested: see `text_only`.
     """
@@ -218,7 +213,7 @@ def learning_curve(
         for draw in range(draws):
             drawn = np.random.default_rng((seed, size, draw)).permutation(places)
             train, test = ([samples[k] for k in part] for part in (drawn[:size], drawn[size:]))
-            shares.append(100 * float(trained_guesser(train, test).mean()))
+            shares.append(100 * float(trained_baseline(train, test).mean()))
         subset = nested.get(size, ())
         points.append(
             CurvePoint(
@@ -226,8 +221,8 @@ def learning_curve(
                 random=float(np.mean(shares)),
                 random_sd=float(np.std(shares, ddof=1)),
                 draws=draws,
-                nested=_taught(subset, _other_questions(samples, subset)),
-                nested_other_clips=_taught(subset, _other_clips(samples, subset)),
+                nested=_fitted(subset, _other_questions(samples, subset)),
+                nested_other_clips=_fitted(subset, _other_clips(samples, subset)),
             )
         )
     return tuple(points)
@@ -245,20 +240,20 @@ def read_text_only(path: Path) -> TextOnly:
         return _FILE.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise TextOnlyError(
-            f"{path} is no text-only floor of this version ({str(error).splitlines()[0]}). Write it again: egost "
+            f"{path} is no text-only baseline of this version ({str(error).splitlines()[0]}). Write it again: egost "
             "diagnose RUN --text-only"
         ) from error
 
 
 def text_only_of(run: Run) -> TextOnly | None:
-    """The floor that was written for a run; None where there is none, or where it is of another release.
+    """The baselines that were written for a run; None where there is none, or where it is of another release.
 
     Looked for beside the results file and in the folder above, an `--output_path`. Raises TextOnlyError for a file
     that cannot be read.
     """
     sha256 = release_of(run).release_sha256
     for folder in (run.results_file.parent, run.results_file.parent.parent):
-        if (path := folder / TEXT_FLOOR).is_file():
+        if (path := folder / TEXT_ONLY_FILE).is_file():
             found = read_text_only(path)
             if found.subject.release_sha256 == sha256:
                 return found
@@ -266,27 +261,26 @@ def text_only_of(run: Run) -> TextOnly | None:
 
 
 def release_of(run: Run) -> Subject:
-    """The release that a run is of, as its results tell. Raises RunError where it has no task of ours."""
-    tasks = our_tasks(run)
-    metadata = (run.results["configs"][tasks[0]].get("metadata") or {}) if tasks else {}
+    """The release that a run is of. Raises RunError where it has no task of ours."""
+    first = run.header.first
     return Subject(
         name=run.results_file.name.removesuffix("_results.json"),
-        world=metadata.get("world", "official"),
-        release_revision=str(metadata.get("release_revision")),
-        release_sha256=str(metadata.get("release_sha256")),
+        world=first.world or "official",
+        release_revision=str(first.release_revision),
+        release_sha256=str(first.release_sha256),
     )
 
 
 def not_solved_by_text(records: Sequence[SampleRecord], found: TextOnly) -> Estimate:
     """A run's score on the multiple-choice samples that text alone does not answer, from its saved samples.
 
-    Raises TextOnlyError where the floor was not measured on one of them, or leaves none.
+    Raises TextOnlyError where the baseline was not measured on one of them, or leaves none.
     """
     choices = [r for r in records if r.sample.task != "route"]
     known = {*found.solved, *found.not_solved}
     if unknown := [r.sample.id for r in choices if r.sample.id not in known]:
         raise TextOnlyError(
-            f"the text-only floor of {found.subject.name} does not know {len(unknown)} of {len(choices)} samples of "
+            f"the text-only baseline of {found.subject.name} does not know {len(unknown)} of {len(choices)} samples of "
             f"the run, the first is {unknown[0]}. Measure it on the run: egost diagnose RUN --text-only"
         )
     open_ones = set(found.not_solved)
@@ -296,39 +290,37 @@ def not_solved_by_text(records: Sequence[SampleRecord], found: TextOnly) -> Esti
     return estimate(left)
 
 
-def against_floor(score: Estimate, floor: Floor) -> str:
+def against_text_only(score: Estimate, baseline: TextOnlyScore) -> str:
     """A sentence that says whether a score on multiple-choice questions exceeds what text alone gets."""
-    if score.value <= floor.percent:
+    if score.value <= baseline.percent:
+        return f"Text alone gets {baseline}: the score of {score.value:.1f} % does not exceed what needs no seeing."
+    if score.low <= baseline.high:
         return (
-            f"Text alone gets {floor}: the score of {score.value:.1f} % does not exceed what needs no seeing."
+            f"Text alone gets {baseline}: the score of {score.value:.1f} % ({score.low:.1f} to {score.high:.1f}) is "
+            "not clearly above what needs no seeing."
         )
-    if score.low <= floor.high:
-        return (
-            f"Text alone gets {floor}: the score of {score.value:.1f} % ({score.low:.1f} to {score.high:.1f}) is not "
-            "clearly above what needs no seeing."
-        )
-    return f"Text alone gets {floor}: the score of {score.value:.1f} % is above it."
+    return f"Text alone gets {baseline}: the score of {score.value:.1f} % is above it."
 
 
-def _trained(samples: Sequence[Sample], train: Sequence[Sample], source: str) -> TrainedFloor:
+def _trained(samples: Sequence[Sample], train: Sequence[Sample], source: str) -> TrainedBaseline:
     test = _other_questions(samples, train)
     if not test:
         raise TextOnlyError(
             f"all {len(samples)} questions are among the training rows: none is left to be asked."
         )
-    correct = trained_guesser(train, test)
-    return TrainedFloor(
+    correct = trained_baseline(train, test)
+    return TrainedBaseline(
         rows=len(train),
         source=source,
-        floor=Floor.of(measured(test, correct)),
-        other_clips=_taught(train, _other_clips(samples, train)),
+        floor=TextOnlyScore.of(accuracy_of(test, correct)),
+        other_clips=_fitted(train, _other_clips(samples, train)),
         solved=tuple(s.id for s, right in zip(test, correct, strict=True) if right),
         not_solved=tuple(s.id for s, right in zip(test, correct, strict=True) if not right),
     )
 
 
-def _taught(train: Sequence[Sample], test: Sequence[Sample]) -> Floor | None:
-    return Floor.of(measured(test, trained_guesser(train, test))) if train and test else None
+def _fitted(train: Sequence[Sample], test: Sequence[Sample]) -> TextOnlyScore | None:
+    return TextOnlyScore.of(accuracy_of(test, trained_baseline(train, test))) if train and test else None
 
 
 def _other_questions(samples: Sequence[Sample], train: Sequence[Sample]) -> list[Sample]:
@@ -342,17 +334,17 @@ def _other_clips(samples: Sequence[Sample], train: Sequence[Sample]) -> list[Sam
     return [s for s in samples if s.clip not in taken]
 
 
-def _by_source(samples: Sequence[Sample]) -> dict[str, Floor]:
+def _by_source(samples: Sequence[Sample]) -> dict[str, TextOnlyScore]:
     sources = sorted({s.source for s in samples})
     if len(sources) < 2:
         return {}
-    correct = linear_guesser(samples, by="source")
+    correct = linear_baseline(samples, by="source")
     return {source: _part(samples, correct, [s.source == source for s in samples]) for source in sources}
 
 
-def _part(samples: Sequence[Sample], correct: NDArray[np.bool_], chosen: Sequence[bool]) -> Floor:
-    return Floor.of(
-        measured([s for s, c in zip(samples, chosen, strict=True) if c], correct[np.array(chosen)])
+def _part(samples: Sequence[Sample], correct: NDArray[np.bool_], chosen: Sequence[bool]) -> TextOnlyScore:
+    return TextOnlyScore.of(
+        accuracy_of([s for s, c in zip(samples, chosen, strict=True) if c], correct[np.array(chosen)])
     )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from egost.results.gate.recount import GROUP_METRICS, Figures, recount, recount_group, same_figure
-from egost.results.records import SampleRecord, our_tasks, read_records
-from egost.results.run import OUR_NAMES, Run
+from egost.results.intervals import same_figure
+from egost.results.records import SampleRecord
+from egost.results.run import Run
 from egost.tasks.errors import EgostError
+from egost.tasks.judging.judge import JudgeFailure, Judgement
+from egost.tasks.sample import chance_level
 
 WHOLE_REPLY = 1000
 """Characters. Of a longer reply a baseline keeps the beginning and the hash, so that 5,000 replies of a model that
@@ -24,11 +27,20 @@ SETTINGS = (
     *("release_revision", "release_sha256", "sampling_protocol", "prompt", "prompt_sha256"),
     *("judge", "judge_model_asked", "judge_prompt", "judge_prompt_sha256", "version"),
 )
-"""What the results JSON says of a task that its figures depend on (`egost.tasks.provenance`)."""
+"""Fields of a task's header that its figures depend on."""
 
 
 class BaselineError(EgostError):
     """A baseline cannot be read, or cannot be made of a run."""
+
+
+Figures = Mapping[str, float]
+"""Value by metric (`percent`, `compat`, `n_scored`, ...), as in lmms-eval's results; NaN where no sample has one."""
+
+_Value = Callable[[SampleRecord], float | None]
+
+GROUP_METRICS = ("percent", "compat", "spatiotemporal")
+"""What our groups average: the plain mean over their tasks, whatever the sizes (paper, Table 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +102,27 @@ class Miscount:
 def baseline_of(run: Run) -> Baseline:
     """A run as it is compared. Raises RunError where its samples or figures cannot be read, BaselineError where they
     lack their questions."""
-    records = read_records(run)
+    records = run.records
     if bare := [record for record in records if not record.sample.question]:
         raise BaselineError(
             f"{run.results_file}: {len(bare)} samples ({bare[0].sample.id}, ...) lack their questions: the run is of "
             "an older version, or foreign. Evaluate again."
         )
-    metadata = {task: run.results["configs"][task].get("metadata") or {} for task in our_tasks(run)}
     counted = recount(records)
     return Baseline(
         models=_models(records),
-        packages=_merged([found.get("packages", {}) for found in metadata.values()]),
-        groups=_groups(run),
+        packages=dict(sorted(run.header.packages.items())),
+        groups={
+            name: GroupFigures(_stored(run, name, GROUP_METRICS), tasks)
+            for name, tasks in run.header.groups.items()
+        },
         tasks={
             task: TaskFigures(
                 figures=_stored(run, task, counted[task]),
-                settings={name: str(found[name]) for name in SETTINGS if found.get(name)},
-                generation=run.results["configs"][task].get("generation_kwargs") or {},
+                settings={name: value for name in SETTINGS if (value := getattr(header, name))},
+                generation=header.generation,
             )
-            for task, found in metadata.items()
+            for task, header in run.header.tasks.items()
         },
         records={
             (record.task, record.sample.id): replace(record, response=kept_reply(record.response))
@@ -167,19 +181,6 @@ def _is_path(value: object) -> bool:
     return isinstance(value, str) and value.startswith(("/", "~", "file:"))
 
 
-def _merged(packages: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    return dict(sorted({name: told for found in packages for name, told in found.items()}.items()))
-
-
-def _groups(run: Run) -> dict[str, GroupFigures]:
-    ours = set(our_tasks(run))
-    return {
-        name: GroupFigures(_stored(run, name, GROUP_METRICS), tuple(sorted(tasks)))
-        for name, tasks in sorted(run.results.get("group_subtasks", {}).items())
-        if OUR_NAMES.fullmatch(name) and tasks and ours.issuperset(tasks)
-    }
-
-
 def _stored(run: Run, name: str, metrics: Iterable[str]) -> Figures:
     """The stored figures of the given metrics; what a judge costs, for example, is none of them."""
     row = run.results["results"].get(name, {})
@@ -193,3 +194,81 @@ def _stored(run: Run, name: str, metrics: Iterable[str]) -> Figures:
 def _natural(sample_id: str) -> list[tuple[int, str]]:
     """`17` behind `2`."""
     return [(int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", sample_id)]
+
+
+# --- the figures, counted again from single samples ------------------------------------------------------
+#
+# lmms-eval stores the figures and the samples of a run side by side. Where they do not agree, an aggregation is wrong:
+# ours or lmms-eval's. So nothing here is shared with `egost.tasks.scoring.scores`.
+
+
+def recount(records: Sequence[SampleRecord]) -> dict[str, Figures]:
+    """The figures of each task by its name: all that come from scores, so not `truncated` and the judge's costs."""
+    by_task: dict[str, list[SampleRecord]] = {}
+    for record in records:
+        by_task.setdefault(record.task, []).append(record)
+    return {task: _of_task(found) for task, found in by_task.items()}
+
+
+def recount_group(tasks: Iterable[Figures]) -> Figures:
+    """The figures of a group whose tasks have the given ones."""
+    rows = list(tasks)
+    return {
+        metric: math.fsum(values) / len(values)
+        for metric in GROUP_METRICS
+        if (values := [row[metric] for row in rows if metric in row])
+    }
+
+
+def _of_task(records: Sequence[SampleRecord]) -> Figures:
+    kind = records[0].sample.task
+    means = dict(_MEANS)
+    if kind == "route":
+        means |= _ROUTE_MEANS
+    else:
+        means |= _CHOICE_MEANS
+    if kind in ("route", "direction"):
+        means["spatiotemporal"] = _MEANS["percent"]
+    figures = {name: _mean(value(record) for record in records) for name, value in means.items()}
+    figures["n_scored"] = sum(record.unscored is None for record in records)
+    figures["n_unscored"] = len(records) - figures["n_scored"]
+    if kind == "route":
+        figures["judge_failed"] = sum(isinstance(record.judgement, JudgeFailure) for record in records)
+    return figures
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    numbers = [value for value in values if value is not None]
+    return math.fsum(numbers) / len(numbers) if numbers else math.nan
+
+
+def _chance(record: SampleRecord) -> float | None:
+    return None if record.unscored else 100 * chance_level([len(record.sample.options)])
+
+
+def _invalid(record: SampleRecord) -> float | None:
+    return None if record.choice is None else 100.0 * (record.choice.letter is None)
+
+
+def _judged(record: SampleRecord) -> Judgement | None:
+    return record.judgement if isinstance(record.judgement, Judgement) else None
+
+
+def _aspect(name: str) -> _Value:
+    return lambda record: getattr(_judged(record), name, None)
+
+
+def _empty(record: SampleRecord) -> float | None:
+    judged = _judged(record)
+    return None if judged is None else 100.0 * judged.empty
+
+
+_MEANS: dict[str, _Value] = {
+    "percent": lambda record: record.percent,
+    "compat": lambda record: record.compat,
+}
+_CHOICE_MEANS: dict[str, _Value] = {"chance": _chance, "invalid": _invalid}
+_ROUTE_MEANS: dict[str, _Value] = {
+    **{aspect: _aspect(aspect) for aspect in ("direction", "landmark", "semantic")},
+    "empty": _empty,
+}

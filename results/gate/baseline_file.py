@@ -1,6 +1,6 @@
 """A baseline as one file that can be read and committed.
 
-    write_baseline(Path("golden.jsonl"), baseline_of(latest_run(Path("runs"))))
+    write_baseline(Path("golden.jsonl"), baseline_of(read_run(Path("runs"))))
     was = read_baseline(Path("golden.jsonl"))
 
 JSON lines, one thing a line: who replied; each group and task with its figures and settings; each wording of the prompt
@@ -21,20 +21,22 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from egost.results.gate.baseline import (
     Baseline,
     BaselineError,
+    Figures,
     GroupFigures,
     Model,
     TaskFigures,
     miscounts,
     wording,
 )
-from egost.results.gate.recount import Figures
-from egost.results.records import SampleRecord, task_of
+from egost.results.intervals import without_nan
+from egost.results.records import SampleRecord
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.choices import Choice, Found, Invalid
+from egost.tasks.task_names import parse_task_name
 
 FORMAT = 1
 """Raised whenever older files cannot be read any more."""
@@ -189,11 +191,11 @@ def _parsed(path: Path, number: int, line: str) -> _Line:
 def _lines(baseline: Baseline) -> Iterator[_Line]:
     yield _Head(format=FORMAT, models=baseline.models, packages=dict(baseline.packages))
     for name, group in baseline.groups.items():
-        yield _Group(group=name, tasks=group.tasks, figures=_without_nan(group.figures))
+        yield _Group(group=name, tasks=group.tasks, figures=without_nan(group.figures))
     for name, task in baseline.tasks.items():
         yield _Task(
             task=name,
-            figures=_without_nan(task.figures),
+            figures=without_nan(task.figures),
             settings=dict(task.settings),
             generation=dict(task.generation),
         )
@@ -242,10 +244,6 @@ def _dumped(line: _Line) -> str:
     return json.dumps(told, ensure_ascii=False, allow_nan=False)
 
 
-def _without_nan(figures: Figures) -> _Numbers:
-    return {name: None if math.isnan(value) else value for name, value in figures.items()}
-
-
 def _with_nan(figures: Mapping[str, float | None]) -> Figures:
     return {name: math.nan if value is None else value for name, value in figures.items()}
 
@@ -287,7 +285,9 @@ def _assembled(path: Path, lines: list[_Line]) -> Baseline:
 
 
 def _record(line: _Sample, text: str, clips: Mapping[str, ClipManifest], judge: str) -> SampleRecord:
-    kind, way = task_of(line.task)
+    if (task := parse_task_name(line.task)) is None or task.is_group:
+        raise ValueError(f"'{line.task}' is no task of Ego-ST Bench")
+    [(kind, way)] = task.tasks
     part, _, clip = line.clip.partition("/")
     sample = Sample(
         id=line.sample,
@@ -301,7 +301,7 @@ def _record(line: _Sample, text: str, clips: Mapping[str, ClipManifest], judge: 
     )
     return SampleRecord(
         task=line.task,
-        world="mini" if line.task.startswith("egost_mini") else "official",
+        world=task.world,
         sample=sample,
         prompt=_in_full(text, sample),
         response=line.response,

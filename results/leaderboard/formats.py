@@ -1,11 +1,13 @@
-"""A leaderboard as Markdown, CSV, LaTeX, JSON or an HTML page."""
+"""A leaderboard as Markdown, CSV, LaTeX, JSON or an HTML page.
+
+Markdown, LaTeX and HTML show a `Sheet`: a table as texts in rows and columns. CSV and JSON hold the figures themselves.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,8 +16,10 @@ from typing import Any, Literal, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from egost.results.intervals import without_nan
 from egost.results.leaderboard.sheets import HOW, Field, Sheet, remarks, sheet
-from egost.results.leaderboard.tables import Board, Leaderboard, LeaderboardError
+from egost.results.leaderboard.tables import Board, Leaderboard
+from egost.results.run_header import RunError
 
 Format = Literal["md", "csv", "tex", "html", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -34,7 +38,7 @@ _LATEX = {
 
 
 def written(board: Leaderboard, form: Format) -> str:
-    """The leaderboard in a format. Raises LeaderboardError where CSV is asked to hold several tables."""
+    """The leaderboard in a format. Raises RunError where CSV is asked to hold several tables."""
     return _WRITERS[form](board)
 
 
@@ -161,7 +165,7 @@ def _in_latex(text: str) -> str:
 
 def _csv(board: Leaderboard) -> str:
     if len(board.boards) != 1:
-        raise LeaderboardError(
+        raise RunError(
             f"a CSV file holds one table, and {len(board.boards)} were asked for. Add --table 1 (2, 3 or 4), and leave "
             "out --all where runs of both worlds are at hand; or take --format json."
         )
@@ -225,16 +229,11 @@ def _json(board: Leaderboard) -> str:
 
 
 def _plain_rows(board: Board) -> list[dict[str, Any]]:
-    plain: list[dict[str, Any]] = [_without_nan(asdict(row)) for row in board.rows]
+    plain: list[dict[str, Any]] = [without_nan(asdict(row)) for row in board.rows]
+    for row in plain:
+        if details := row["details"]:
+            details["floors"] = details.pop("without_seeing")  # the files' name for it
     return plain
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # --- HTML --------------------------------------------------------------------------------------------

@@ -92,8 +92,8 @@ def deviations(entry: Entry, table: TableNumber) -> tuple[str, ...]:
     elif entry.training:
         told.append(f"trained on {entry.training.rows} rows, none of them of this release")
     excluded = Counter[str]()
-    for metadata in entry.metadata.values():
-        excluded |= Counter(metadata.get("excluded_entries") or {})
+    for header in entry.headers.values():
+        excluded |= Counter(header.excluded_entries)
     if count := sum(excluded.values()):
         told.append(f"{count} entries of the release cannot be asked and are not counted")
     truncated = [
@@ -149,10 +149,10 @@ def _other_world(entry: Entry, column: Column) -> str | None:
 
 
 def _other_version(entry: Entry, task: str) -> str | None:
-    told, current = str(entry.metadata[task].get("version")), TASK_VERSION
-    if told.partition("-")[0] == current.partition("-")[0]:
+    version = str(entry.headers[task].version)
+    if version.partition("-")[0] == TASK_VERSION.partition("-")[0]:
         return None
-    return f"made by task version {told}; figures of version {current} cannot be compared with it"
+    return f"made by task version {version}; figures of version {TASK_VERSION} cannot be compared with it"
 
 
 def _other_release(entry: Entry, column: Column) -> str | None:
@@ -165,13 +165,10 @@ def _other_release(entry: Entry, column: Column) -> str | None:
 
 
 def _missing(entry: Entry, task: str, column: Column) -> str | None:
-    n = len(entry.records[task])
     left_out = _left_out(entry, task)
-    name = f"egost_{'mini_' if entry.world == 'mini' else ''}{task}"
-    told = entry.run.results.get("n-samples", {}).get(name, {})
-    whole = max(column.whole.get(task, 0), told.get("original", 0) + left_out)
-    missing = whole - left_out - n
-    limit = entry.run.results.get("config", {}).get("limit")
+    whole = max(column.whole.get(task, 0), entry.headers[task].available + left_out)
+    missing = whole - left_out - len(entry.records[task])
+    limit = entry.run.header.limit
     if missing > 0:
         return f"{missing} of {whole} samples missing" + (f" (--limit {limit:g})" if limit else "")
     return None
@@ -219,8 +216,7 @@ def _other_frames(entry: Entry) -> str | None:
 
 
 def _other_prompt(entry: Entry, task: str) -> str | None:
-    shipped = {load_prompt(name).sha256 for name in SHIPPED}
-    if entry.metadata[task].get("prompt_sha256") in shipped:
+    if entry.headers[task].prompt_sha256 in {load_prompt(name).sha256 for name in SHIPPED}:
         return None
     return f"asked by a prompt of its own ({entry.prompt or 'unknown'})"
 
@@ -228,26 +224,22 @@ def _other_prompt(entry: Entry, task: str) -> str | None:
 def _other_judge(entry: Entry, task: str, column: Column) -> str | None:
     if not task.startswith("route"):
         return None
-    metadata = entry.metadata[task]
+    judge = entry.headers[task].judge
     if column.world == "mini":
-        judge = str(metadata.get("judge"))
-        return (
-            None
-            if judge.startswith(MINI_JUDGE)
-            else f"routes judged by {judge}, the others' by the {MINI_JUDGE}"
-        )
-    if _is_papers_judge(entry, task, str(metadata.get("judge", ""))):
+        same = str(judge).startswith(MINI_JUDGE)
+        return None if same else f"routes judged by {judge}, the others' by the {MINI_JUDGE}"
+    if _is_papers_judge(entry, task, judge or ""):
         return None
-    return f"routes judged by {metadata.get('judge') or 'nobody known'}, the paper's by gpt-4o"
+    return f"routes judged by {judge or 'nobody known'}, the paper's by gpt-4o"
 
 
 def _is_papers_judge(entry: Entry, task: str, judge: str) -> bool:
     label = judge.partition("+")[0]
     if label.startswith("azure:"):
         # A deployment has any name; Azure says which model stands behind it.
-        told = {r.judgement.snapshot for r in entry.records[task] if isinstance(r.judgement, Judgement)} - {
+        judged = {r.judgement.snapshot for r in entry.records[task] if isinstance(r.judgement, Judgement)} - {
             ""
         }
-        return bool(told) and all(PAPER_JUDGE.fullmatch(snapshot.partition("+")[0]) for snapshot in told)
+        return bool(judged) and all(PAPER_JUDGE.fullmatch(snapshot.partition("+")[0]) for snapshot in judged)
     # `openai:gpt-4o@http://...`, a server of somebody's own, may be any model.
     return PAPER_JUDGE.fullmatch(label) is not None

@@ -1,4 +1,4 @@
-"""A leaderboard as texts in rows and columns: what the formats for people have in common."""
+"""A leaderboard as texts in rows and columns, which Markdown, LaTeX and HTML all show."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from egost.results.intervals import Estimate
-from egost.results.leaderboard.table_rows import Cell, Details, Row
+from egost.results.leaderboard.rows import Cell, Details, Row
 from egost.results.leaderboard.tables import Board, Leaderboard
 
 _REVISION_SHOWN = 12
-"""Characters of a commit or hash that are shown; all of them stand in CSV and JSON."""
+"""Characters of a commit or hash that are shown; CSV and JSON have all of them."""
 
 HOW = (
     *("Run", "Scored", "Invalid", "Judge failed", "Judge", "Prompt", "Frames", "Engine", "Revision", "Date"),
@@ -21,7 +21,7 @@ HOW = (
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What stands in one place of a table.
+    """One place of a table.
 
     text: words, or a figure; span: its interval, empty for none. best: to be set in bold. struck: refused, shown all
     the same. marks: of footnotes. hint: n scored of n, for formats that can show more.
@@ -37,7 +37,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row as it is shown. published: from the paper. refused: no figure of it may stand here."""
+    """A row as it is shown. published: from the paper. refused: no figure of it is comparable."""
 
     published: bool
     refused: bool
@@ -70,7 +70,7 @@ def sheet(board: Board) -> Sheet:
         if row.details:
             how.append((str(len(how) + 1), *_how(row.details, row.date)))
         source = f"run {len(how)}" if row.details else " ".join(filter(None, ("paper", row.date)))
-        verdicts = row.details.floors.verdicts if row.details else ()
+        verdicts = row.details.without_seeing.verdicts if row.details else ()
         fields = (
             Field(row.model, marks=_marks((*row.notes, *verdicts), marks)),
             Field(source),
@@ -91,7 +91,7 @@ def sheet(board: Board) -> Sheet:
 
 
 def remarks(board: Leaderboard) -> Iterator[str]:
-    """What has to be said of the whole: which runs are not shown, and what could not be read."""
+    """Remarks on the whole leaderboard: which runs are not shown, and which files could not be read."""
     if board.other_world:
         yield (
             f"Not shown, being of the other world: {', '.join(board.other_world)}. Figures of the mini world and of "
@@ -104,20 +104,20 @@ def remarks(board: Leaderboard) -> Iterator[str]:
 
 
 def _left_out(row: Row) -> str:
-    told = ", ".join(filter(None, (*row.labels.values(), row.date)))
-    return f"{row.model}{f' ({told})' if told else ''}: {'; '.join(row.refused)}"
+    details = ", ".join(filter(None, (*row.labels.values(), row.date)))
+    return f"{row.model}{f' ({details})' if details else ''}: {'; '.join(row.refused)}"
 
 
 def _figure(cell: Cell | None, marks: dict[str, str]) -> Field:
     if cell is None:
         return Field("")
-    told = _marks((*cell.refused, *cell.notes), marks)
+    notes = _marks((*cell.refused, *cell.notes), marks)
     hint = "" if cell.n is None else f"{cell.n} of {cell.of} samples scored"
     if cell.percent is None:
-        return Field("-", marks=told, hint=hint)
+        return Field("-", marks=notes, hint=hint)
     has_span = cell.low is not None and cell.high is not None and cell.low <= cell.high
     span = f"{cell.low:.1f}-{cell.high:.1f}" if has_span else ""
-    return Field(f"{cell.percent:.1f}", span, cell.best, bool(cell.refused), told, hint)
+    return Field(f"{cell.percent:.1f}", span, cell.best, bool(cell.refused), notes, hint)
 
 
 def _marks(texts: Sequence[str], marks: dict[str, str]) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ def _letters(number: int) -> str:
 
 def _how(details: Details, date: str) -> tuple[str, ...]:
     kind, colon, digits = details.revision.rpartition(":")
-    floors = details.floors
+    found = details.without_seeing
     return (
         f"{details.scored} of {details.samples}",
         "" if details.invalid is None else f"{details.invalid:.1f} %",
@@ -145,9 +145,9 @@ def _how(details: Details, date: str) -> tuple[str, ...]:
         details.engine,
         f"{kind}{colon}{digits[:_REVISION_SHOWN]}" or "not recorded",
         date,
-        str(floors.text or ""),
-        f"{_estimate(floors.not_solved)}, n {floors.not_solved.n}" if floors.not_solved else "",
-        f"{_estimate(floors.blind.control)}, gap {floors.blind.gap.value:+.1f}" if floors.blind else "",
+        str(found.text or ""),
+        f"{_estimate(found.not_solved)}, n {found.not_solved.n}" if found.not_solved else "",
+        f"{_estimate(found.blind.control)}, gap {found.blind.gap.value:+.1f}" if found.blind else "",
     )
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from egost.results.leaderboard.entries import Entry, Found, Unreadable
+from egost.results.leaderboard.rows import Cell, Row, published_row, rows_of_run
 from egost.results.leaderboard.rules import Column, whole_release
-from egost.results.leaderboard.table_rows import Cell, Row, published_row, rows_of_run
 from egost.results.published_tables import PublishedTable, TableNumber, published_table
-from egost.tasks.errors import EgostError
+from egost.results.run_header import RunError
 from egost.tasks.release.layout import CONSTRUCTED
 from egost.tasks.sample import World
 
@@ -26,10 +26,6 @@ LABELS: Mapping[TableNumber, Mapping[str, str]] = {
 """Headings of the columns of words."""
 
 _ORDERS = ("paper", "model", "date")
-
-
-class LeaderboardError(EgostError):
-    """A leaderboard was asked for that cannot be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +71,11 @@ def leaderboard(
 
     sort: `paper` (published rows as printed, a run below the row of its model), `model`, `date` (newest first), or a
     column, highest first. published_as: name in the paper's tables by model, in lower case.
-    Raises LeaderboardError for an unknown column.
+    Raises RunError for an unknown column.
     """
     columns = {column: None for number in tables for column in published_table(number).columns}
     if sort not in columns and sort not in _ORDERS:
-        raise LeaderboardError(
+        raise RunError(
             f"table {', '.join(map(str, tables))} cannot be sorted by '{sort}'; expected one of "
             f"{', '.join([*_ORDERS, *columns])}."
         )

@@ -1,6 +1,6 @@
 """The report itself: one HTML file that opens without a network and whose samples can never run as script.
 
-page = report_page([latest_run(Path("runs"))], Path("~/.cache/egost"), 24_000_000)
+page = report_page([read_run(Path("runs"))], Path("~/.cache/egost"), 24_000_000)
 Path("report.html").write_bytes(page.html)
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from egost.results.report.controls_shown import controls_shown
-from egost.results.report.diagnostics import diagnostics
+from egost.results.report.charts import charts
+from egost.results.report.diagnostics import controls_shown, diagnostics
 from egost.results.report.figures import averages, breakdowns, by_task, compat, route_aspects
-from egost.results.report.pictures import charts
 from egost.results.report.sample_rows import frame_hashes, sample_rows
-from egost.results.report.settings import settings
-from egost.results.report.sides import Side, read_sides
-from egost.results.report.statements import statements
+from egost.results.report.sides import Side, read_sides, statements
 from egost.results.report.thumbnails import Thumbnails, thumbnails
 from egost.results.run import Run
+from egost.results.run_manifest import run_manifest
+
+_COUNTS = ("asked", "scored", "unscored")
+"""What a manifest tells of a task beside its settings; the report's tables tell it already."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _render(sides: Sequence[Side], rows: Sequence[dict[str, Any]], pictures: Thu
         charts=charts(sides, strict, reference),
         tables=[strict[1], reference[1], route_aspects(a, b), *breakdowns(a, b)],
         diagnostics=[*diagnostics(sides), *(table for shown in controls for table in shown.tables)],
-        facts={side.letter: settings(side.run) for side in sides},
+        facts={side.letter: _settings(side.run) for side in sides},
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
@@ -122,3 +123,34 @@ def _policy(style: str, script: str) -> str:
 
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _settings(run: Run) -> list[tuple[str, str]]:
+    """Names and values, only what the run tells; what all tasks have alike stands once. Raises RunError."""
+    told = asdict(run_manifest(run))
+    tasks = told.pop("tasks").values()
+    rows = list(_spread(told))
+    names = dict.fromkeys(name for task in tasks for name in task if name not in _COUNTS)
+    for name in names:
+        values = dict.fromkeys(_text(task[name]) for task in tasks)
+        rows.append((name.replace("_", " "), "; ".join(value for value in values if value)))
+    return [(name, value) for name, value in rows if value]
+
+
+def _spread(value: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str]]:
+    for key, inner in value.items():
+        path = f"{name} {key}".strip().replace("_", " ")
+        if isinstance(inner, Mapping):
+            yield from _spread(inner, path)
+        else:
+            yield path, _text(inner)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items() if _text(inner))
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return "; ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -14,7 +14,7 @@ from filelock import FileLock
 from lmms_eval_command import lmms_eval
 from taught_checkpoint import taught_checkpoint
 
-from egost.results.run import Run, latest_run
+from egost.results.run import Run, read_run
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.release import Release, mini_revision
 
@@ -53,7 +53,7 @@ class DemoHome:
             **{"EGOST_ONLY": "1", "OMP_NUM_THREADS": "1", **settings},
         )
         assert output.is_dir(), done.stdout[-3000:] + done.stderr[-3000:]
-        return latest_run(output)
+        return read_run(output)
 
 
 @contextmanager
@@ -88,11 +88,11 @@ def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoHome]:
 @pytest.fixture(scope="session")
 def demo_run(demo_home: DemoHome) -> Run:
     """The run, to be read alone: a test that changes its files takes `copied_run`."""
-    return latest_run(demo_home.output)
+    return read_run(demo_home.output)
 
 
 @pytest.fixture
 def copied_run(demo_run: Run, tmp_path: Path) -> Run:
     """A copy of the run for one test, which may break it."""
     shutil.copytree(demo_run.results_file.parent, tmp_path / "run")
-    return latest_run(tmp_path / "run")
+    return read_run(tmp_path / "run")

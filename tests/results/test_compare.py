@@ -12,9 +12,9 @@ from changed_runs import changed, with_results
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.results.compare import CompareError, UnlikeRunsError, compare
-from egost.results.records import our_tasks, read_records
+from egost.results.compare import compare
 from egost.results.run import Run
+from egost.results.run_header import RunError
 
 TASK = "egost_mini_direction_forward"
 
@@ -40,7 +40,7 @@ def egost_compare(*arguments: object) -> tuple[int, str]:
 
 
 def test_known_flips_are_counted_and_listed(demo_run: Run, copied_run: Run, tmp_path: Path) -> None:
-    before = [r.percent for r in read_records(demo_run) if r.task == TASK]
+    before = [r.percent for r in demo_run.records if r.task == TASK]
     won = [place for place, score in enumerate(before) if score == 0][:2]
     lost = [place for place, score in enumerate(before) if score == 100][:1]
     assert won and lost, "the checkpoint was taught letters at random"
@@ -70,7 +70,7 @@ def test_known_flips_are_counted_and_listed(demo_run: Run, copied_run: Run, tmp_
     code, _ = egost_compare(demo_run.results_file, other.results_file, "--output", tmp_path / "all.json")
     content = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
     assert code == 0 and [row["name"] for row in content["rows"]] == [
-        *our_tasks(demo_run),
+        *demo_run.header.tasks,
         "Avg.(ST)",
         "Avg.(Total)",
     ]
@@ -105,12 +105,12 @@ def test_unlike_protocols_are_refused_and_named(
     demo_run: Run, copied_run: Run, key: str, value: str | None, said: str
 ) -> None:
     def change(results: dict[str, Any]) -> None:
-        for task in our_tasks(copied_run):
+        for task in copied_run.header.tasks:
             if key != "judge" or "_route_" in task:
                 results["configs"][task]["metadata"][key] = value
 
     other = with_results(copied_run, change)
-    with pytest.raises(UnlikeRunsError, match=f"\n  {said}") as raised:
+    with pytest.raises(RunError, match=f"\n  {said}") as raised:
         compare(demo_run, other)
     assert str(raised.value).count("\n  ") == 1, "one line for all tasks"
     assert key == "version" or str(value)[:12] in str(raised.value)
@@ -141,7 +141,7 @@ def test_unlike_samples_are_refused_and_named(demo_run: Run, copied_run: Run, ch
     other = changed(copied_run, TASK, first)
     code, output = egost_compare(demo_run.results_file, other.results_file)
     assert code == 2
-    with pytest.raises(UnlikeRunsError, match=said):
+    with pytest.raises(RunError, match=said):
         compare(demo_run, other)
     assert "--force" in output
     code, output = egost_compare(demo_run.results_file, other.results_file, "--force")
@@ -160,7 +160,7 @@ def test_samples_that_one_run_alone_was_asked(demo_run: Run, copied_run: Run) ->
 
 def test_what_cannot_be_compared(demo_run: Run, tmp_path: Path) -> None:
     with pytest.raises(
-        CompareError, match=r"egost_nothing is no task that both runs have; expected some of egost_mini"
+        RunError, match=r"egost_nothing is no task that both runs have; expected some of egost_mini"
     ):
         compare(demo_run, demo_run, ["egost_nothing"])
     code, said = egost_compare(demo_run.results_file, tmp_path / "nowhere")

@@ -12,15 +12,9 @@ import pytest
 from scipy.stats import bootstrap, sem
 from simulated_runs import MINI, TASKS, record
 
-from egost.results.intervals import (
-    Difference,
-    StatisticsError,
-    clustered_error,
-    estimate,
-    paired,
-    scored_rows,
-)
+from egost.results.intervals import Difference, clustered_error, estimate, paired, scored_rows
 from egost.results.records import SampleRecord
+from egost.results.run_header import RunError
 
 TASK, OTHER = "egost_direction_forward", "egost_direction_reverse"
 
@@ -140,11 +134,9 @@ def test_other_scores_than_the_headline() -> None:
 
 
 def test_a_sample_counts_once() -> None:
-    with pytest.raises(
-        StatisticsError, match="Part1/direction_forward/0 of egost_direction_forward comes twice"
-    ):
+    with pytest.raises(RunError, match="Part1/direction_forward/0 of egost_direction_forward comes twice"):
         estimate([*UNEQUAL, UNEQUAL[0]])
-    with pytest.raises(StatisticsError, match="twice"):
+    with pytest.raises(RunError, match="twice"):
         paired(UNEQUAL, [*UNEQUAL, UNEQUAL[3]])
 
 

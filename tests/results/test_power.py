@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from egost.main import app
 from egost.results.intervals import clustered_error, paired, paired_rows, scored_rows
-from egost.results.power import PowerError, Spread, assumed_spread, needed, spread_of, visible
+from egost.results.power import Spread, assumed_spread, needed, spread_of, visible
+from egost.results.run_header import RunError
 
 TASK = "egost_direction_forward"
 
@@ -62,14 +63,14 @@ def test_a_difference_is_seen_as_often_as_was_planned() -> None:
 
 def test_what_gives_no_plan() -> None:
     alike = [record(TASK, number, f"{number}.mp4", 0.0) for number in range(9)]
-    with pytest.raises(PowerError, match="score alike"):
+    with pytest.raises(RunError, match="score alike"):
         spread_of(scored_rows(alike))
-    with pytest.raises(PowerError, match="two clips or more"):
+    with pytest.raises(RunError, match="two clips or more"):
         spread_of(scored_rows([record(TASK, 0, "a.mp4", 0.0), record(TASK, 1, "a.mp4", 100.0)]))
-    with pytest.raises(PowerError):
+    with pytest.raises(RunError):
         spread_of([])
     for wrong in ({"points": 0.0}, {"points": 3.0, "power": 1.0}, {"points": 3.0, "agreement": 1.0}):
-        with pytest.raises(PowerError, match="cannot be"):
+        with pytest.raises(RunError, match="cannot be"):
             needed(assumed_spread(), **wrong)
 
 

@@ -10,15 +10,15 @@ import pytest
 from changed_runs import changed, with_results
 
 from egost.results.intervals import estimate, paired
-from egost.results.records import our_tasks, read_records
-from egost.results.run import Run, RunError, latest_run
+from egost.results.run import Run, read_run
+from egost.results.run_header import RunError
 
 TASK = "egost_mini_direction_forward"
 
 
 def test_every_sample_of_a_real_run_is_read(demo_run: Run) -> None:
-    records = read_records(demo_run)
-    assert len(our_tasks(demo_run)) == 8 and len(records) > 30
+    records = demo_run.records
+    assert len(demo_run.header.tasks) == 8 and len(records) > 30
     for figure in demo_run.figures:
         of_task = [r for r in records if r.task == figure.name]
         if not figure.is_group:
@@ -36,11 +36,11 @@ def test_every_sample_of_a_real_run_is_read(demo_run: Run) -> None:
 
 
 def test_the_order_of_lines_changes_no_figure(demo_run: Run, copied_run: Run) -> None:
-    before = read_records(demo_run)
+    before = demo_run.records
     mixed = copied_run
-    for task in our_tasks(copied_run):
+    for task in copied_run.header.tasks:
         mixed = changed(mixed, task, lambda rows: random.Random(1).sample(rows, len(rows)))
-    after = read_records(mixed)
+    after = mixed.records
     assert [r.sample.id for r in before] != [r.sample.id for r in after]
     assert estimate(before, draws=500) == estimate(after, draws=500)
     assert paired(before, after, draws=500).ties == len(before)
@@ -83,7 +83,7 @@ def _first_percent(**values: Any) -> Callable[[Run], object]:
     [
         (_cut_in_a_line, r"line \d+: no whole JSON .* The file was cut"),
         (_rows(lambda rows: rows[:-1]), r"holds \d+ samples, the run had \d+: the file was cut or joined"),
-        (_rows(lambda rows: [*rows, rows[0]]), r"sample Part\d/direction_forward/\w+ stands there twice"),
+        (_rows(lambda rows: [*rows, rows[0]]), r"sample Part\d/direction_forward/\w+ is there twice"),
         (
             _rows(lambda rows: [{"doc_id": 0, "acc": 1.0}, *rows[1:]]),
             r"line 1: .* written by another version",
@@ -108,11 +108,11 @@ def test_a_damaged_folder_says_what_is_wrong(
 ) -> None:
     with pytest.raises(RunError, match=said) as raised:
         damage(copied_run)
-        read_records(latest_run(copied_run.results_file))
+        _ = read_run(copied_run.results_file).records
     assert str(copied_run.results_file.parent) in str(raised.value), "which file it is"
 
 
 def test_a_run_of_other_tasks_has_no_records(copied_run: Run) -> None:
     other = with_results(copied_run, lambda r: r.update(configs={"hellaswag": {}}))
     with pytest.raises(RunError, match="has no task of Ego-ST Bench"):
-        read_records(other)
+        _ = other.records

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from egost.results.run import RunError, latest_run
+from egost.results.run import read_run
+from egost.results.run_header import RunError
 
 
 def write_run(folder: Path, stamp: str = "20260101_000000", **changes: Any) -> Path:
@@ -26,7 +27,7 @@ def write_run(folder: Path, stamp: str = "20260101_000000", **changes: Any) -> P
 
 def test_our_figures_and_what_made_them(tmp_path: Path) -> None:
     write_run(tmp_path / "model")
-    run = latest_run(tmp_path)
+    run = read_run(tmp_path)
     [row] = run.figures
     assert (row.name, row.percent, row.scored, row.spatiotemporal) == ("egost_route_forward", 50, 98, None)
     assert run.settings == {"model": "m (a=b)", "judge": "j-1"}
@@ -44,32 +45,32 @@ def test_too_many_unscored_samples(tmp_path: Path, scored: int, unscored: int, p
         "n_unscored,none": unscored,
     }
     write_run(tmp_path, results={"egost_route_forward": figures})
-    assert not latest_run(tmp_path).figures[0].publishable
+    assert not read_run(tmp_path).figures[0].publishable
 
 
 def test_the_newest_run_counts_whatever_its_name(tmp_path: Path) -> None:
     newer = write_run(tmp_path, "20260101_000000")
     older = write_run(tmp_path, "20260101_080000")
     os.utime(older, (1, 1))
-    assert latest_run(tmp_path).results_file == newer
-    assert latest_run(older).results_file == older
+    assert read_run(tmp_path).results_file == newer
+    assert read_run(older).results_file == older
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="there is no"):
-        latest_run(tmp_path / "nowhere")
+        read_run(tmp_path / "nowhere")
     with pytest.raises(RunError, match="did not finish"):
-        latest_run(tmp_path)
+        read_run(tmp_path)
     for content in ("{", "[]", '{"results": {}}', '{"results": 5, "configs": {}}'):
         (tmp_path / "x_results.json").write_text(content)
         with pytest.raises(RunError, match="no results file"):
-            latest_run(tmp_path)
+            read_run(tmp_path)
     write_run(tmp_path, "y", results={"hellaswag": {"acc,none": 1.0}})
     with pytest.raises(RunError, match="no task of Ego-ST"):
-        _ = latest_run(tmp_path).figures
+        _ = read_run(tmp_path).figures
     write_run(tmp_path, "z", results={"egost_route_forward": 5})
     with pytest.raises(RunError, match="cannot be read"):
-        _ = latest_run(tmp_path).figures
+        _ = read_run(tmp_path).figures
     write_run(tmp_path, "w")
     with pytest.raises(RunError, match="--log_samples"):
-        latest_run(tmp_path).samples("egost_route_forward")
+        read_run(tmp_path).samples("egost_route_forward")

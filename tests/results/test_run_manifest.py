@@ -15,7 +15,8 @@ from places import ROOT
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.results.run import Run, RunError
+from egost.results.run import Run
+from egost.results.run_header import RunError
 from egost.results.run_manifest import manifest_file, public, run_manifest
 from egost.tasks.provenance import TASK_VERSION, commit, machine
 

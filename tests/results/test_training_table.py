@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from egost.results.records import SampleRecord
+from egost.results.run_header import RunError
 from egost.results.training_table import (
-    TableError,
     TrainedModel,
     as_json,
     controlled,
@@ -120,5 +120,5 @@ def test_each_aim_has_a_sentence_that_says_whether_it_was_reached() -> None:
 def test_checkpoints_that_were_asked_otherwise_are_refused() -> None:
     one = model("base", 0.5)
     other = replace(model("SFT", 0.5), records=one.records[1:])
-    with pytest.raises(TableError, match="the same questions"):
+    with pytest.raises(RunError, match="the same questions"):
         training_table([one, other], [])

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from egost.results.run import Run, latest_run
+from egost.results.run import Run, read_run
 
 
 def changed(run: Run, task: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Run:
@@ -14,7 +14,7 @@ def changed(run: Run, task: str, change: Callable[[list[dict[str, Any]]], list[d
     path = run.samples_file(task)
     rows = change([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return latest_run(run.results_file)
+    return read_run(run.results_file)
 
 
 def with_results(run: Run, change: Callable[[dict[str, Any]], object]) -> Run:
@@ -22,4 +22,4 @@ def with_results(run: Run, change: Callable[[dict[str, Any]], object]) -> Run:
     content = json.loads(run.results_file.read_text(encoding="utf-8"))
     change(content)
     run.results_file.write_text(json.dumps(content), encoding="utf-8")
-    return latest_run(run.results_file)
+    return read_run(run.results_file)

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from egost.results.run import Run, latest_run
+from egost.results.run import Run, read_run
 
 HOSTILE = (
     '</script><script>document.title = "owned"</script><!-- <img src="x" onerror="document.title = 1"> '
@@ -44,7 +44,7 @@ def planted(run: Run, folder: Path, *, times: int = 1, seed: int = 0, model: str
         (folder / f"run_samples_{name}").write_text("".join(json.dumps(row) + "\n" for row in rows))
     results = folder / "run_results.json"
     results.write_text(json.dumps(told), encoding="utf-8")
-    return latest_run(results)
+    return read_run(results)
 
 
 def _copied(row: dict[str, Any], number: int) -> dict[str, Any]:

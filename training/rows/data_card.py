@@ -14,11 +14,11 @@ from typing import Any
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import (
     FOLDS,
-    FloorError,
+    TextOnlyError,
+    accuracy_of,
     always_first,
     longest_option,
-    measured,
-    text_floor,
+    text_only_accuracy,
 )
 from egost.training.rows.reverse_thinking import names_an_option
 from egost.training.rows.splits import Split, clips_of
@@ -162,13 +162,13 @@ def _text_only_lines(floor: dict[str, Any]) -> list[str]:
 
 def _text_only(choices: Sequence[Sample]) -> dict[str, Any]:
     try:
-        floor = text_floor(choices)
-    except FloorError as error:
+        floor = text_only_accuracy(choices)
+    except TextOnlyError as error:
         return {"not_measured": str(error)}
     return {
         "linear": asdict(floor),
-        "always_first": measured(choices, always_first(choices)).accuracy,
-        "longest_option": measured(choices, longest_option(choices)).accuracy,
+        "always_first": accuracy_of(choices, always_first(choices)).accuracy,
+        "longest_option": accuracy_of(choices, longest_option(choices)).accuracy,
     }
 
 

@@ -14,13 +14,13 @@ from egost.tasks.mini_world.question_files import question_files
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import (
-    FloorError,
+    TextOnlyError,
+    accuracy_of,
     always_first,
-    linear_guesser,
+    linear_baseline,
     longest_option,
-    measured,
     most_like_others,
-    text_floor,
+    text_only_accuracy,
     words,
 )
 
@@ -55,16 +55,16 @@ def right(choice: Sample) -> int:
 Guesser = Callable[[Sequence[Sample]], NDArray[np.bool_]]
 
 
-@pytest.mark.parametrize("guesser", [always_first, longest_option, most_like_others, linear_guesser])
+@pytest.mark.parametrize("guesser", [always_first, longest_option, most_like_others, linear_baseline])
 def test_text_alone_stays_at_chance(choices: list[Sample], guesser: Guesser) -> None:
-    floor = measured(choices, guesser(choices))
+    floor = accuracy_of(choices, guesser(choices))
     print(guesser.__name__, floor)
     assert floor.at_chance, f"{guesser.__name__}: {floor}"
 
 
 @pytest.mark.parametrize("task", ["direction", "landmark", "action"])
 def test_text_alone_stays_at_chance_within_each_task(choices: list[Sample], task: str) -> None:
-    floor = text_floor([c for c in choices if c.task == task])
+    floor = text_only_accuracy([c for c in choices if c.task == task])
     print(task, floor)
     assert floor.at_chance, f"text alone on {task}: {floor}"
 
@@ -91,15 +91,15 @@ def tidy_truth(choice: Sample) -> Sample:
 def test_the_guesser_notices_usual_distractors(
     choices: list[Sample], biased: Callable[[Sample], Sample]
 ) -> None:
-    floor = text_floor([biased(c) for c in choices if len(c.options) > 2][:600], folds=5)
+    floor = text_only_accuracy([biased(c) for c in choices if len(c.options) > 2][:600], folds=5)
     assert floor.low - floor.chance > 0.2, f"{biased.__name__}: {floor}"
 
 
 def test_what_has_no_floor_is_said(choices: list[Sample]) -> None:
-    with pytest.raises(FloorError, match="10 clips or more; these are about 1"):
-        text_floor(choices[:1])
-    with pytest.raises(FloorError, match="no options"):
-        text_floor([replace(choices[0], task="route", options=())])
+    with pytest.raises(TextOnlyError, match="10 clips or more; these are about 1"):
+        text_only_accuracy(choices[:1])
+    with pytest.raises(TextOnlyError, match="no options"):
+        text_only_accuracy([replace(choices[0], task="route", options=())])
 
 
 def test_the_two_questions_about_a_clip_do_not_tell_more_than_one(choices: list[Sample]) -> None:

@@ -5,21 +5,20 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+from egost.results.diagnosis.control_figures import compare_controls
 from egost.results.diagnosis.controls import (
     AS_ASKED,
     SAMPLES_FILE,
     About,
-    compare_controls,
     read_controls_file,
     write_controls,
 )
 from egost.results.diagnosis.text_only import release_of
-from egost.results.records import read_records
 from egost.results.run import Run
 
 
 def test_controls_on_one_clip_are_read_back_as_they_were_written(demo_run: Run, tmp_path: Path) -> None:
-    records = [r for r in read_records(demo_run) if r.sample.options]
+    records = [r for r in demo_run.records if r.sample.options]
     few = [r for r in records if r.cluster == records[0].cluster]
     about = About(
         {}, "vllm", "", release_of(demo_run), "uniform8", "direct-1", "", "egost_mini", None, None, 0, ""

@@ -19,10 +19,10 @@ from egost.commands.diagnose import control_records
 from egost.main import app
 from egost.model_adapters.engine import Ask, Failure, Reply
 from egost.model_adapters.questions import Questions, choose_questions, number_of_requests
+from egost.results.diagnosis.control_figures import compare_controls
 from egost.results.diagnosis.controls import (
     About,
     Controls,
-    compare_controls,
     controls_of,
     read_controls_file,
     write_controls,
@@ -365,11 +365,10 @@ def test_a_real_checkpoint_that_learned_one_letter(
 def test_records_are_those_of_a_run(questions: Questions, demo_run: Run) -> None:
     """A record of a control says the same of its sample as a record of a run."""
     from egost.model_adapters.adapter import EngineModel
-    from egost.results.records import read_records
 
     model = EngineModel(ScriptedEngine(lambda ask: Reply("A", "stop")))
     replies, _ = control_records(model, questions, (), None)
-    of_run: dict[str, SampleRecord] = {r.sample.id: r for r in read_records(demo_run)}
+    of_run: dict[str, SampleRecord] = {r.sample.id: r for r in demo_run.records}
     for record in replies["as asked"]:
         other = of_run[record.sample.id]
         assert (record.task, record.world, record.sample, record.prompt, record.frames) == (

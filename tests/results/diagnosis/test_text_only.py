@@ -14,11 +14,10 @@ from typer.testing import CliRunner
 
 from egost.main import app
 from egost.results.diagnosis.text_only import (
-    Floor,
     Subject,
     TextOnly,
-    TextOnlyError,
-    against_floor,
+    TextOnlyScore,
+    against_text_only,
     not_solved_by_text,
     read_text_only,
     release_of,
@@ -27,10 +26,9 @@ from egost.results.diagnosis.text_only import (
     write_text_only,
 )
 from egost.results.intervals import Estimate, estimate
-from egost.results.records import read_records
 from egost.results.run import Run
 from egost.tasks.sample import Sample
-from egost.tasks.text_only_baseline import FloorError, trained_guesser
+from egost.tasks.text_only_baseline import TextOnlyError, trained_baseline
 from egost.training import TrainingError
 from egost.training.rows.released_rows import RELEASED, released_subsets, rows_as_samples
 
@@ -131,7 +129,7 @@ def test_a_run_is_measured_from_its_saved_samples(copied_run: Run) -> None:
     assert done.exit_code == 0, done.output
     floor = text_only_of(copied_run)
     assert floor is not None
-    records = read_records(copied_run)
+    records = copied_run.records
     choices = [r for r in records if r.sample.options]
     assert floor.by_clip.n == len(choices)
     rest = not_solved_by_text(records, floor)
@@ -144,7 +142,7 @@ def test_a_run_is_measured_from_its_saved_samples(copied_run: Run) -> None:
 
 
 def test_a_floor_that_does_not_fit_is_refused(copied_run: Run, tmp_path: Path) -> None:
-    records = read_records(copied_run)
+    records = copied_run.records
     floor = text_only([r.sample for r in records], release_of(copied_run))
     missing = replace(floor, solved=floor.solved[1:])
     with pytest.raises(TextOnlyError, match=r"does not know 1 of \d+ samples"):
@@ -158,14 +156,14 @@ def test_a_floor_that_does_not_fit_is_refused(copied_run: Run, tmp_path: Path) -
 
 
 def test_the_sentence_says_whether_a_score_exceeds_its_floor() -> None:
-    floor = Floor(93.0, 91.0, 95.0, 27.1, 630, 214)
+    floor = TextOnlyScore(93.0, 91.0, 95.0, 27.1, 630, 214)
 
     def score(value: float, low: float, high: float) -> Estimate:
         return Estimate(value, low, high, 1.0, 100, 50, 0, value, value)
 
-    assert "does not exceed" in against_floor(score(86.3, 85.0, 88.0), floor)
-    assert "not clearly above" in against_floor(score(94.0, 92.0, 96.0), floor)
-    assert "is above it" in against_floor(score(98.0, 97.0, 99.0), floor)
+    assert "does not exceed" in against_text_only(score(86.3, 85.0, 88.0), floor)
+    assert "not clearly above" in against_text_only(score(94.0, 92.0, 96.0), floor)
+    assert "is above it" in against_text_only(score(98.0, 97.0, 99.0), floor)
 
 
 def question(clip: str, options: tuple[str, ...], answer: str) -> Sample:
@@ -174,12 +172,12 @@ def question(clip: str, options: tuple[str, ...], answer: str) -> Sample:
 
 def test_what_cannot_be_learned_is_said() -> None:
     one = [question(f"{k}.mp4", ("straight on",), "A") for k in range(3)]
-    with pytest.raises(FloorError, match="two options or more; of the 3"):
-        trained_guesser(one, one)
+    with pytest.raises(TextOnlyError, match="two options or more; of the 3"):
+        trained_baseline(one, one)
     route = replace(one[0], task="route", options=(), answer="Turn left.")
     with pytest.raises(TextOnlyError, match="none of the 1 samples of rows has options"):
         text_only([route], ROWS)
-    with pytest.raises(FloorError, match="two clips or more; rows has one"):
+    with pytest.raises(TextOnlyError, match="two clips or more; rows has one"):
         text_only(one[:1] * 2, ROWS)
     two = [question(f"{k}.mp4", ("left then right", "left then left"), "AB"[k % 2]) for k in range(12)]
     with pytest.raises(TextOnlyError, match="all 12 questions are among the training rows"):

@@ -7,7 +7,7 @@ from places import GOLDEN as FOLDER
 
 from egost.results.gate.baseline import Baseline
 from egost.results.gate.baseline_file import read_baseline
-from egost.results.gate.moved_samples import rescored
+from egost.results.gate.regression import rescored
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.tasks.scoring import scores

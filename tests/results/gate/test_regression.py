@@ -19,12 +19,14 @@ from egost.results.gate.baseline import (
     baseline_of,
     kept_reply,
     miscounts,
+    recount,
+    recount_group,
 )
 from egost.results.gate.baseline_file import read_baseline, write_baseline
-from egost.results.gate.recount import recount, recount_group
-from egost.results.gate.regression import RegressionError, regression
+from egost.results.gate.regression import regression
 from egost.results.records import SampleRecord
-from egost.results.run import Run, latest_run
+from egost.results.run import Run, read_run
+from egost.results.run_header import RunError
 from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.scoring import scores
 from egost.tasks.scoring.choices import Choice, compat_choice
@@ -106,7 +108,7 @@ def test_the_file_holds_the_run_and_nothing_of_the_machine(
 def test_the_order_of_samples_changes_nothing(copied_run: Run, golden: Path) -> None:
     for path in copied_run.samples_files:
         path.write_text("".join(sorted(path.read_text().splitlines(keepends=True), reverse=True)))
-    write_baseline(golden.with_name("other.jsonl"), baseline_of(latest_run(copied_run.results_file.parent)))
+    write_baseline(golden.with_name("other.jsonl"), baseline_of(read_run(copied_run.results_file.parent)))
     assert golden.with_name("other.jsonl").read_bytes() == golden.read_bytes()
 
 
@@ -295,7 +297,7 @@ def test_a_long_reply_is_kept_by_its_hash(was: Baseline, tmp_path: Path) -> None
 def test_a_run_of_other_tasks_cannot_be_compared(was: Baseline) -> None:
     others = with_records(was, lambda r: None if r.task == TASK else r)
     only = with_records(was, lambda r: r if r.task == TASK else None)
-    with pytest.raises(RegressionError, match="no sample of the baseline"):
+    with pytest.raises(RunError, match="no sample of the baseline"):
         regression(only, others)
     verdict = regression(only, was)
     assert not verdict.failed and verdict.notes[0].startswith(

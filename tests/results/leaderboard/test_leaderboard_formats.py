@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from egost.main import app
 from egost.results.leaderboard.entries import find_entries
 from egost.results.leaderboard.formats import FORMATS, format_of, written
-from egost.results.leaderboard.tables import Leaderboard, LeaderboardError, leaderboard
+from egost.results.leaderboard.tables import Leaderboard, leaderboard
 from egost.results.run import Run
+from egost.results.run_header import RunError
 
 HOSTILE = '=cmd|"<script>document.title=1</script>&_#%$*`|{}~^\\end{document}'
 
@@ -36,7 +37,7 @@ def hostile(demo_run: Run, tmp_path: Path) -> Leaderboard:
 
 
 def test_csv_holds_one_whole_table(hostile: Leaderboard, demo_run: Run, tmp_path: Path) -> None:
-    with pytest.raises(LeaderboardError, match="Add --table"):
+    with pytest.raises(RunError, match="Add --table"):
         written(hostile, "csv")
     as_official(demo_run, tmp_path / "one")
     board = leaderboard(find_entries([tmp_path / "one"]), tables=(1,))

@@ -10,8 +10,8 @@ import pytest
 from official_runs import Rows, as_official, unscored
 
 from egost.results.leaderboard.entries import find_entries
+from egost.results.leaderboard.rows import Row
 from egost.results.leaderboard.sheets import sheet
-from egost.results.leaderboard.table_rows import Row
 from egost.results.leaderboard.tables import Board, leaderboard
 from egost.results.published_tables import TableNumber
 from egost.results.run import Run
@@ -183,8 +183,8 @@ def test_a_trained_checkpoint_stands_in_table_3_beside_what_text_alone_gets(
     tested = sum(len(demo_run.samples(f"egost_mini_{task}")) for task in CHOICES) - 1
     assert row.labels["training"] == f"630/{tested}"
     assert "trained on 1 questions of this release, which were left out" in row.notes
-    assert row.details and row.details.floors.text, "measured, since nobody has"
-    assert any("Text alone gets" in verdict for verdict in row.details.floors.verdicts)
+    assert row.details and row.details.without_seeing.text, "measured, since nobody has"
+    assert any("Text alone gets" in verdict for verdict in row.details.without_seeing.verdicts)
     [paper] = [
         r
         for r in board_of(tmp_path, table=3).rows

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from official_runs import as_official, scored
 
-from egost.results.diagnosis.controls import AS_ASKED, About, compare_controls, write_controls
-from egost.results.diagnosis.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
+from egost.results.diagnosis.control_figures import compare_controls
+from egost.results.diagnosis.controls import AS_ASKED, About, write_controls
+from egost.results.diagnosis.text_only import TEXT_ONLY_FILE, release_of, text_only, write_text_only
 from egost.results.leaderboard.entries import find_entries
+from egost.results.leaderboard.rows import Cell, Row
 from egost.results.leaderboard.sheets import HOW, remarks, sheet
-from egost.results.leaderboard.table_rows import Cell, Row
-from egost.results.leaderboard.tables import LeaderboardError, _with_best, leaderboard
+from egost.results.leaderboard.tables import _with_best, leaderboard
 from egost.results.published_tables import published_table
-from egost.results.records import read_records
 from egost.results.run import Run
+from egost.results.run_header import RunError
 
 
 def test_the_paper_alone() -> None:
@@ -144,9 +145,7 @@ def test_orders(demo_run: Run, tmp_path: Path) -> None:
     assert order("avg_total")[0] == "b/Best" and order("avg_total")[-1] == "a/Worst"
     assert order("model")[0] == "a/Worst"
     assert "paper" not in order("date")[0] and order("date")[0].startswith(("a/", "b/", "Qwen/"))
-    with pytest.raises(
-        LeaderboardError, match=r"cannot be sorted by 'nothing'; expected one of paper, model"
-    ):
+    with pytest.raises(RunError, match=r"cannot be sorted by 'nothing'; expected one of paper, model"):
         order("nothing")
 
 
@@ -177,10 +176,10 @@ def test_bold_is_what_no_interval_meets(rows: list[Row], best: int | None) -> No
 
 
 def test_what_diagnose_wrote_stands_beside_the_run(copied_run: Run) -> None:
-    records = read_records(copied_run)
+    records = copied_run.records
     choices = [record for record in records if record.sample.options]
     folder = copied_run.results_file.parent
-    write_text_only(folder / TEXT_FLOOR, text_only([r.sample for r in records], release_of(copied_run)))
+    write_text_only(folder / TEXT_ONLY_FILE, text_only([r.sample for r in records], release_of(copied_run)))
     metadata = copied_run.results["configs"]["egost_mini_direction_forward"]["metadata"]
     generation = records[0].generation
     assert generation
@@ -203,13 +202,13 @@ def test_what_diagnose_wrote_stands_beside_the_run(copied_run: Run) -> None:
     [board] = leaderboard(find_entries([folder]), tables=(3,), world="mini").boards
     [line] = board.rows
     assert line.details
-    floors = line.details.floors
-    assert floors.text and floors.not_solved and floors.blind
-    assert floors.blind.gap.value == 0
-    assert any("can be had without the video" in verdict for verdict in floors.verdicts), floors.verdicts
-    assert any(verdict.startswith("Text alone gets") for verdict in floors.verdicts)
+    found = line.details.without_seeing
+    assert found.text and found.not_solved and found.blind
+    assert found.blind.gap.value == 0
+    assert any("can be had without the video" in verdict for verdict in found.verdicts), found.verdicts
+    assert any(verdict.startswith("Text alone gets") for verdict in found.verdicts)
     how = dict(zip(HOW, sheet(board).how[0], strict=True))
     assert "gap +0.0" in how["Blind"] and "%" in how["Text alone"]
-    (folder / TEXT_FLOOR).write_text("{")
+    (folder / TEXT_ONLY_FILE).write_text("{")
     [board] = leaderboard(find_entries([folder]), tables=(3,), world="mini").boards
     assert any("Write it again" in note for _, note in sheet(board).footnotes)

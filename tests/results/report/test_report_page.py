@@ -15,12 +15,12 @@ from planted_run import HOSTILE, REASONS, planted
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.results.diagnosis.controls import AS_ASKED, CONTROLS_FILE, About, compare_controls, write_controls
-from egost.results.diagnosis.text_only import TEXT_FLOOR, release_of, text_only, write_text_only
+from egost.results.diagnosis.control_figures import compare_controls
+from egost.results.diagnosis.controls import AS_ASKED, CONTROLS_FILE, About, write_controls
+from egost.results.diagnosis.text_only import TEXT_ONLY_FILE, release_of, text_only, write_text_only
 from egost.results.published_tables import published_table
-from egost.results.records import read_records
 from egost.results.report.page import report_page
-from egost.results.run import Run, latest_run
+from egost.results.run import Run, read_run
 
 if TYPE_CHECKING:
     from conftest import DemoHome
@@ -104,7 +104,7 @@ def test_one_file_that_asks_for_nothing(demo_run: Run, demo_home: DemoHome) -> N
         assert f"{kind}-src 'sha256-{digest}'" in policy
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert not [a for _, a in read.tags if "style" in a], "the policy would refuse it"
-    records = read_records(demo_run)
+    records = demo_run.records
     assert page.samples == len(read.data["samples"]) == len(records)
     seen = {record.frames.pixels_sha256 for record in records if record.frames}
     assert set(read.data["frames"]) == seen, "each clip's frames once"
@@ -125,11 +125,11 @@ def test_the_mini_world_is_not_put_beside_published_figures(
 
 
 def test_a_score_that_needs_no_seeing_is_told(copied_run: Run, own_cache: Path) -> None:
-    records = read_records(copied_run)
+    records = copied_run.records
     before = read([copied_run], own_cache)
     assert len([s for s in before.statements if s.startswith("Not measured")]) == 2
     folder = copied_run.results_file.parent
-    write_text_only(folder / TEXT_FLOOR, text_only([r.sample for r in records], release_of(copied_run)))
+    write_text_only(folder / TEXT_ONLY_FILE, text_only([r.sample for r in records], release_of(copied_run)))
     metadata = next(c["metadata"] for c in copied_run.results["configs"].values() if c.get("metadata"))
     ways = (metadata["sampling_protocol"], metadata["prompt"])
     about = About(
@@ -163,7 +163,7 @@ def test_two_runs_that_were_not_made_alike(demo_run: Run, tmp_path: Path, own_ca
         if config.get("metadata"):
             config["metadata"]["sampling_protocol"] = "ref-qwen"
     b.results_file.write_text(json.dumps(told))
-    alike = [s for s in read([a, latest_run(b.results_file)], own_cache).statements if "not made alike" in s]
+    alike = [s for s in read([a, read_run(b.results_file)], own_cache).statements if "not made alike" in s]
     assert [s for s in alike if "against ref-qwen" in s]
 
 

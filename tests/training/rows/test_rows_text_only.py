@@ -7,10 +7,10 @@ import pytest
 
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import (
+    accuracy_of,
     always_first,
-    linear_guesser,
+    linear_baseline,
     longest_option,
-    measured,
     most_like_others,
 )
 from egost.training.rows.released_rows import read_rows
@@ -24,7 +24,7 @@ def released() -> list[Sample]:
 
 
 def test_wording_alone_finds_most_released_rows_of_other_clips(released: list[Sample]) -> None:
-    floor = measured(released, linear_guesser(released))
+    floor = accuracy_of(released, linear_baseline(released))
     print(floor)
     assert (floor.questions, floor.clips) == (630, 214)
     assert floor.chance == pytest.approx(0.271, abs=0.001)
@@ -34,7 +34,7 @@ def test_wording_alone_finds_most_released_rows_of_other_clips(released: list[Sa
 
 @pytest.mark.parametrize(("features", "least", "most"), [("words", 0.88, 0.93), ("surface", 0.5, 0.7)])
 def test_each_kind_of_sign_alone(released: list[Sample], features: str, least: float, most: float) -> None:
-    accuracy = float(linear_guesser(released, features=features).mean())  # type: ignore[arg-type]
+    accuracy = float(linear_baseline(released, features=features).mean())  # type: ignore[arg-type]
     print(features, accuracy)
     assert least <= accuracy <= most
 
@@ -45,7 +45,7 @@ def test_simple_rules(released: list[Sample]) -> None:
 
 
 def test_other_sources_tell_less_but_enough(released: list[Sample]) -> None:
-    correct = linear_guesser(released, by="source")
+    correct = linear_baseline(released, by="source")
     sources = np.array([s.source for s in released])
     by_source = {str(name): float(correct[sources == name].mean()) for name in np.unique(sources)}
     print(by_source)

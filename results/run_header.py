@@ -1,0 +1,234 @@
+"""A run's header: what lmms-eval's results file tells of how the run was made, read once and typed.
+
+    header = read_run(Path("runs")).header
+    header.tasks["egost_direction_forward"].sampling_protocol    # "uniform8"
+
+A field is None (a mapping empty) where the run does not tell: it was made by an older version, or by other tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from egost.tasks.errors import EgostError
+from egost.tasks.sample import World
+from egost.tasks.task_names import TaskName, parse_task_name
+
+_SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
+
+Policy = Literal["refuse", "leave-out", "allow"]
+
+
+class RunError(EgostError):
+    """A saved run is missing or unreadable, or does not allow what was asked of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedOn:
+    """The rows that the evaluated checkpoint was trained on.
+
+    policy: `refuse`, `leave-out` or `allow` (see `egost.tasks.release.trained_on`). rows: all of them.
+    overlap: samples of the release that were trained on, by task (`direction_forward`).
+    parts: rows of the official release by part, `Part3`; None where the run is older than their recording.
+    sha256: of each manifest of training rows; None where the run is older than their recording.
+    """
+
+    policy: Policy
+    rows: int
+    overlap: Mapping[str, int]
+    parts: Mapping[str, int] | None
+    sha256: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHeader:
+    """How one task was made.
+
+    name: taken apart. world: as the run tells it. version: of the task, `1-B`.
+    release_revision, release_sha256: the release's name, and the hash of its question files.
+    excluded_entries: entries of the release that cannot be asked, by reason. sampling_protocol: of the frames.
+    prompt: its label. judge: of the routes; judge_model_asked, judge_prompt: of a judge with a server.
+    judge_noise: how much repeated judgements differ. max_unscored_share: above this share of unscored samples the
+    figure is not to be published. packages: versions by name. commit: of our code.
+    generation: lmms-eval's arguments for a response. asked: samples of the run; available: of the release, as far as
+    lmms-eval counted them.
+    """
+
+    name: TaskName
+    world: World | None
+    version: str | None
+    release_revision: str | None
+    release_sha256: str | None
+    excluded_entries: Mapping[str, int]
+    sampling_protocol: str | None
+    prompt: str | None
+    prompt_sha256: str | None
+    judge: str | None
+    judge_model_asked: str | None
+    judge_prompt: str | None
+    judge_prompt_sha256: str | None
+    judge_noise: Mapping[str, float] | None
+    max_unscored_share: float
+    packages: Mapping[str, str]
+    machine: Mapping[str, Any] | None
+    commit: str | None
+    trained_on: TrainedOn | None
+    generation: Mapping[str, Any]
+    asked: int | None
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunHeader:
+    """How a run was made.
+
+    tasks: our single tasks by registered name, sorted. groups: the single tasks of each of our groups, sorted.
+    adapter, model_args: `--model` and `--model_args` as given; arguments: the same, taken apart. model_name: the
+    checkpoint as lmms-eval names it; model_label: the same, fit for a file's name. gen_kwargs: `--gen_kwargs`, ``
+    where the tasks' own arguments were left alone. limit: samples a task (below 1: a share), None for all.
+    date: as lmms-eval dates the run's end, `20260102_030405`, in the zone of timezone. wall_s: seconds of the
+    evaluation. host_commit: of the folder that lmms-eval was started in. rejudged_from: results file whose routes
+    this run judges again, with what the judge has used.
+    """
+
+    file: Path
+    tasks: Mapping[str, TaskHeader]
+    groups: Mapping[str, tuple[str, ...]]
+    adapter: str | None
+    model_args: str
+    arguments: Mapping[str, Any]
+    model_name: str | None
+    model_label: str | None
+    gen_kwargs: str
+    seeds: Mapping[str, int]
+    limit: float | None
+    date: str
+    timezone: str | None
+    wall_s: float | None
+    host_commit: str | None
+    rejudged_from: str | None
+    judge_usage: Mapping[str, float]
+
+    @property
+    def first(self) -> TaskHeader:
+        """The first task. Raises RunError where the run has none of ours."""
+        for task in self.tasks.values():
+            return task
+        raise RunError(f"{self.file} has no task of Ego-ST Bench.")
+
+    @property
+    def trained_on(self) -> TrainedOn | None:
+        """The checkpoint's training rows, as the first task tells them."""
+        return next((task.trained_on for task in self.tasks.values() if task.trained_on), None)
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Versions by name, over all tasks."""
+        return {name: version for task in self.tasks.values() for name, version in task.packages.items()}
+
+    def joined(self, field: str) -> str:
+        """The tasks' values of a field, each once, with commas between."""
+        values = {getattr(task, field) for task in self.tasks.values()}
+        return ", ".join(sorted(str(value) for value in values if value))
+
+
+def read_header(file: Path, results: Mapping[str, Any]) -> RunHeader:
+    """The header of a results file, whose content is `results`. Raises RunError where it cannot be read."""
+    try:
+        return _header(file, results)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{file} does not tell how it was made in a form that can be read ({error!r}): it was written by another "
+            "version, or was changed."
+        ) from error
+
+
+def _header(file: Path, results: Mapping[str, Any]) -> RunHeader:
+    config = results.get("config", {})
+    ours = {name: found for name in sorted(results["configs"]) if (found := parse_task_name(name))}
+    tasks = {name: found for name, found in ours.items() if not found.is_group}
+    counts = results.get("n-samples", {})
+    given = config.get("model_args")
+    kwargs = config.get("gen_kwargs") or {}
+    limit = config.get("limit")
+    seconds = results.get("total_evaluation_time_seconds")
+    return RunHeader(
+        file=file,
+        tasks={
+            name: _task(found, results["configs"][name], counts.get(name, {}))
+            for name, found in tasks.items()
+        },
+        groups={
+            name: tuple(sorted(members))
+            for name, members in sorted(results.get("group_subtasks", {}).items())
+            if parse_task_name(name) and members and tasks.keys() >= set(members)
+        },
+        adapter=_text(config.get("model")),
+        model_args=str(given),
+        arguments=given if isinstance(given, Mapping) else _arguments(str(given or "")),
+        model_name=_text(results.get("model_name")),
+        model_label=_text(results.get("model_name_sanitized")),
+        gen_kwargs=", ".join(f"{name}={value}" for name, value in sorted(kwargs.items()))
+        if isinstance(kwargs, Mapping)
+        else str(kwargs),
+        seeds={name: config[name] for name in _SEEDS if config.get(name) is not None},
+        limit=None if limit in (None, -1) else float(limit),
+        date=str(results.get("date") or ""),
+        timezone=(config.get("resolved_cli_args") or {}).get("timezone"),
+        wall_s=float(seconds) if seconds else None,
+        host_commit=results.get("git_hash") or None,
+        rejudged_from=results.get("rejudged_from"),
+        judge_usage=results.get("judge_usage") or {},
+    )
+
+
+def _task(name: TaskName, config: Mapping[str, Any], counts: Mapping[str, Any]) -> TaskHeader:
+    told = config.get("metadata") or {}
+    return TaskHeader(
+        name=name,
+        world=told.get("world"),
+        version=_text(told.get("version")),
+        release_revision=_text(told.get("release_revision")),
+        release_sha256=_text(told.get("release_sha256")),
+        excluded_entries=dict(told.get("excluded_entries") or {}),
+        sampling_protocol=_text(told.get("sampling_protocol")),
+        prompt=_text(told.get("prompt")),
+        prompt_sha256=_text(told.get("prompt_sha256")),
+        judge=_text(told.get("judge")),
+        judge_model_asked=_text(told.get("judge_model_asked")),
+        judge_prompt=_text(told.get("judge_prompt")),
+        judge_prompt_sha256=_text(told.get("judge_prompt_sha256")),
+        judge_noise=told.get("judge_noise"),
+        max_unscored_share=float(told.get("max_unscored_share", 0.0)),
+        packages=dict(told.get("packages") or {}),
+        machine=told.get("machine"),
+        commit=_text(told.get("commit")),
+        trained_on=_trained_on(told) if "trained_on" in told else None,
+        generation=dict(config.get("generation_kwargs") or {}),
+        asked=counts.get("effective"),
+        available=counts.get("original", 0),
+    )
+
+
+def _trained_on(told: Mapping[str, Any]) -> TrainedOn:
+    sha256 = told.get("trained_on_sha256")
+    return TrainedOn(
+        policy=told["trained_on"],
+        rows=int(told["trained_on_rows"]),
+        overlap=dict(told["trained_on_overlap"]),
+        parts=told.get("trained_on_parts"),
+        sha256=None if sha256 is None else tuple(sha256),
+    )
+
+
+def _arguments(given: str) -> dict[str, str]:
+    """`--model_args`, which lmms-eval keeps as it was given, where that is one text."""
+    pairs = [pair.partition("=") for pair in given.split(",") if pair]
+    return {name: value for name, _, value in pairs}
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
