@@ -101,7 +101,7 @@ def _set_figures(
 
 
 def _standard_errors(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The standard errors that lmms-eval adds to `percent`: of the mean, and with the samples of one clip taken together."""
+    """The errors that lmms-eval adds to `percent`: of the mean, and with the samples of one clip taken together."""
     from lmms_eval.api.metrics import clustered_stderr
 
     scored = [row["percent"] for row in rows if "score" in row["percent"]]

@@ -47,7 +47,7 @@ def report_page(runs: Sequence[Run], cache: Path, frames_limit: int) -> Page:
     """The report of one run, or of two, A and B.
 
     cache: root of the cache that has the runs' clips. frames_limit: bytes of all frames in the file, see `thumbnails`.
-    Raises RunError, see `read_records`.
+    Raises RunError, see `Run.records`.
     """
     sides = read_sides(runs)
     rows = sample_rows(sides[0].records, sides[1].records if len(sides) > 1 else None)

@@ -50,7 +50,7 @@ class Side:
 
 
 def read_sides(runs: Sequence[Run]) -> list[Side]:
-    """One run, or two, with their samples. Raises RunError, see `read_records`."""
+    """One run, or two, with their samples. Raises RunError, see `Run.records`."""
     return [_read(run, letter, len(runs) == 1) for run, letter in zip(runs, "AB", strict=False)]
 
 
