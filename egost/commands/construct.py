@@ -166,13 +166,12 @@ def calibrate(
 
 def blind_run(folder: Path) -> BlindRun:
     """What the model of the newest run in a folder chose. Raises RunError where there is no such run."""
-    from egost.results.records import read_records
-    from egost.results.run import latest_run
+    from egost.results.run import read_run
     from egost.tasks.construction.set_checks import BlindRun
 
     choices = [
         (record.sample, record.choice.letter)
-        for record in read_records(latest_run(folder))
+        for record in read_run(folder).records
         if record.choice and not record.unscored
     ]
     return BlindRun(str(folder), tuple(choices))

@@ -81,7 +81,7 @@ def _replies(
     from egost.model_adapters.model_names import model_named
     from egost.model_adapters.questions import ask, choose_questions, load_model
     from egost.model_adapters.run_plan import RunOptions, plan_run
-    from egost.results.diagnosis.control_records import scored
+    from egost.results.diagnosis.control_figures import scored
     from egost.tasks.release.trained_on import note_model
 
     environment = {"EGOST_PROMPT": prompt, "EGOST_PROTOCOL": "uniform8"}
