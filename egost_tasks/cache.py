@@ -18,14 +18,14 @@ def cache_root() -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that nobody ever sees half of it.
+    """Write a file under a temporary name and rename it, so that no reader ever sees half of it.
 
     Makes the folder. The umask decides who may read the file. A failure leaves nothing behind. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
-        # Not `tempfile`, whose files nobody else may read: a cache may be shared.
+        # Not `tempfile`, whose files only their owner may read: a cache may be shared.
         with part.open("xb") as file:
             file.write(content)
         part.replace(path)
@@ -44,7 +44,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """
     for left_over in folder.parent.glob(f"{folder.name}.part*"):
         shutil.rmtree(left_over, ignore_errors=True)
-    # A name of its own each time: a child of a killed process may still be writing into the old one.
+    # A new name each time: a child of a killed process may still be writing into the old folder.
     part = folder.with_name(f"{folder.name}.part-{secrets.token_hex(8)}")
     part.mkdir(parents=True)
     try:

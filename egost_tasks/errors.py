@@ -27,7 +27,7 @@ class ClipError(EgostError):
     """A clip has no usable frames; its samples are unscored with this reason.
 
     `reason` is a short stable word (`empty`, `unreadable`, `no_video`, `timeout`, `memory`, ...)
-    that is counted beside the scores; the message is for people.
+    that is counted next to the scores; the message is for people.
     """
 
     def __init__(self, reason: str, message: str) -> None:

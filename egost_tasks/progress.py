@@ -16,26 +16,28 @@ R = TypeVar("R")
 
 
 @contextmanager
-def counted(doing: str, things: str, total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    """Show number, rate and remaining time on stderr; gives the function to be called for each thing that is done.
+def counted(doing: str, things: str, total: int, shown: bool) -> Iterator[Callable[..., None]]:
+    """Show number, rate and remaining time on stderr; gives the function to call for each thing that is done.
 
+    That function takes a note to show with the number, for example `2 failed`, or nothing.
     doing: what is done, for example `rendering walks`. things: their plural. total: those still to be done.
     """
     with Progress(
         TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=not shown or total == 0,
     ) as bar:
-        task = bar.add_task(things, total=total, rate="")
+        task = bar.add_task(things, total=total, note="", rate="")
 
-        def advance() -> None:
+        def advance(note: str = "") -> None:
             bar.advance(task)
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.1f} {things}/s" if speed else "")
+            bar.update(task, note=note, rate=f"{speed:.1f} {things}/s" if speed else "")
 
         yield advance
 
@@ -43,9 +45,9 @@ def counted(doing: str, things: str, total: int, shown: bool) -> Iterator[Callab
 def in_processes(
     work: Callable[[T], R], things: Sequence[T], workers: int, take: Callable[[R], object]
 ) -> None:
-    """Work on each thing, and have what came of it taken in this process, as it comes.
+    """Call `work` on each thing in other processes, and `take` on each result in this one, as it comes.
 
-    One worker is this process itself. What `work` or `take` raises, or an interrupt, ends the others, too: those that
+    One worker is this process itself. What `work` or `take` raises, or an interrupt, ends the others too; those that
     have begun may finish.
     """
     if workers <= 1:

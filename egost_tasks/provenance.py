@@ -1,4 +1,4 @@
-"""Where a figure comes from: what a results JSON must say so that the figure can be believed."""
+"""Provenance: what a results JSON records so that a figure can be traced and believed (data, code, machine, judge)."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def machine() -> dict[str, Any]:
     """The machine of this process.
 
     system, python: names with versions. cpu: its model; cores: as this process may use; memory_gib: of the machine.
-    gpus: name and memory of each that this process may use, as the driver tells it (asking torch would start CUDA
+    gpus: name and memory of each that this process may use, as the driver lists them (asking torch would start CUDA
     here, before vLLM forks); empty without NVIDIA's driver.
     """
     return {
@@ -100,26 +100,26 @@ def machine() -> dict[str, Any]:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the project's code that runs, with `-changed` behind it where files differ from it.
+    """The commit of the running code, with `-changed` at its end where files differ from it.
 
-    In a checkout git knows it, in an installation what pip noted of its source. None where neither does: then the
-    version of the package, in `packages`, has to do.
+    git knows it of a checkout, pip's notes of an installation. None where neither does; the version of egost is
+    recorded among the packages.
     """
     if not (_CHECKOUT / ".git").exists():
         return _installed_commit()
     git = ("git", "--no-optional-locks", "-C", str(_CHECKOUT))
-    if (head := _said(*git, "rev-parse", "HEAD")) is None:
+    if (head := _output_of(*git, "rev-parse", "HEAD")) is None:
         return None
-    changed = _said(*git, "status", "--porcelain", "--untracked-files=no")
+    changed = _output_of(*git, "status", "--porcelain", "--untracked-files=no")
     return f"{head}-changed" if changed else head
 
 
 def _installed_commit() -> str | None:
     try:
-        text = distribution("egost").read_text("direct_url.json")
+        noted = distribution("egost").read_text("direct_url.json")
     except PackageNotFoundError:
         return None
-    found = json.loads(text).get("vcs_info", {}).get("commit_id") if text else None
+    found = json.loads(noted).get("vcs_info", {}).get("commit_id") if noted else None
     return str(found) if found else None
 
 
@@ -143,11 +143,11 @@ def _gpus(visible: str | None) -> list[str]:
     if visible == "":
         return []
     chosen = [] if visible is None else [f"--id={visible}"]
-    listed = _said("nvidia-smi", *chosen, "--query-gpu=name,memory.total", "--format=csv,noheader")
+    listed = _output_of("nvidia-smi", *chosen, "--query-gpu=name,memory.total", "--format=csv,noheader")
     return listed.splitlines() if listed else []
 
 
-def _said(*command: str) -> str | None:
+def _output_of(*command: str) -> str | None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

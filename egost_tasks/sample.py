@@ -1,4 +1,4 @@
-"""One question of the benchmark, as every room of the project sees it."""
+"""One question of the benchmark, in the form that every part of the project uses."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def clip_source(clip: str) -> str:
     """Name the collection that a clip comes from by its file name.
 
     Returns `sun3d`, `adt`, `aria_everyday`, `nymeria`, `outdoor` (bare numbers: HUJI, DoMSEV and
-    self-collected clips, which the release does not tell apart), `mini` or `other`.
+    self-collected clips, which the release does not distinguish), `mini` or `other`.
     """
     name = PurePosixPath(clip).name
     for prefix, source in _SOURCE_PREFIXES:

@@ -47,7 +47,7 @@ SETTINGS: tuple[Setting, ...] = (
         "EGOST_CACHE",
         "a folder",
         "`~/.cache/egost`",
-        "Frames, index, replies, judgements, unpacked archives, mini world and tiny checkpoint; on a local disk.",
+        "Frames, replies, judgements, unpacked archives, mini world and tiny checkpoint; on a local disk.",
         short="folder for frames, replies and judgements",
     ),
     Setting(

@@ -21,9 +21,9 @@ _GROUPS: Mapping[str, tuple[TaskKind, ...]] = {
 
 @dataclass(frozen=True)
 class TaskName:
-    """A name of ours as lmms-eval has it, for example `egost_mini_route` or `egost_action_reverse`.
+    """A registered task or group of ours, for example `egost_mini_route` or `egost_action_reverse`.
 
-    world: which release it is of. tasks: kind and way of each single task that it stands for.
+    world: which release it is of. tasks: kind and way of each single task in it.
     """
 
     name: str
@@ -47,12 +47,12 @@ def task_name(world: World, task: TaskKind, way: Way) -> str:
 
 
 def parse_task_name(name: str) -> TaskName | None:
-    """The task or group of ours that has this name; None where none has."""
+    """The task or group of ours that has this name; None for another name."""
     return _KNOWN.get(name)
 
 
 def named_tasks(names: str) -> tuple[World, list[tuple[TaskKind, Way]]]:
-    """The world and the single tasks that names stand for, each once, in the order of the names.
+    """The world and the single tasks of the names, each once, in the order of the names.
 
     names: tasks or groups, separated by commas as in lmms-eval's `--tasks`. Raises SettingError for a name that is
     none of ours, and for names of both worlds, whose figures cannot be compared.

@@ -1,10 +1,10 @@
-"""All that the task YAMLs name with `!function`, and nothing else.
+"""The functions and values that the task YAMLs name with `!function`, and nothing else.
 
 Lower-case functions are called by lmms-eval for each sample. The names in `_MADE_WHEN_READ` are values:
 lmms-eval resolves `!function` by attribute access, so they are made anew whenever a YAML is read and carry
 what this run really uses (release, protocol, prompt, judge) into the results JSON.
 
-An error that a user can fix leaves as `SystemExit` with its one message, see `exits_with_message`.
+An error that a user can fix leaves here as `SystemExit` with its one message, see `exits_with_message`.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _prompt(kwargs: dict[str, Any]) -> Prompt:
     if kwargs["prompt"] != chosen_prompt():
         raise SettingError(
             f"a task's lmms_eval_specific_kwargs ask for the prompt '{kwargs['prompt']}', but the results and the "
-            f"length of the replies go by EGOST_PROMPT ('{chosen_prompt()}'). Set EGOST_PROMPT={kwargs['prompt']}"
+            f"length of the replies follow EGOST_PROMPT ('{chosen_prompt()}'). Set EGOST_PROMPT={kwargs['prompt']}"
         )
     return load_prompt(chosen_prompt())
 
@@ -190,9 +190,9 @@ def _prompt_kwargs() -> dict[str, Any]:
 
 
 def _generation(kind: str) -> dict[str, Any]:
-    room = load_prompt(chosen_prompt()).max_new_tokens
+    limits = load_prompt(chosen_prompt()).max_new_tokens
     # A reply ends at the model's own end token: lmms-eval's default stop, a blank line, would cut thinking off.
-    return {"max_new_tokens": getattr(room, kind), "temperature": 0, "do_sample": False, "until": []}
+    return {"max_new_tokens": getattr(limits, kind), "temperature": 0, "do_sample": False, "until": []}
 
 
 _MADE_WHEN_READ: dict[str, Callable[[], dict[str, Any]]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -12,8 +11,6 @@ from pathlib import Path
 
 import av
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from egost.tasks.cache import cache_root, whole_folder
 from egost.tasks.clips.decode_process import DecodePool, decode_settings
@@ -24,6 +21,7 @@ from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import CacheError, ClipError
 from egost.tasks.file_hashes import source_sha256
+from egost.tasks.progress import counted
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,8 @@ class Clip:
             return cls(path, ClipManifest.read(path.with_name(MANIFEST_FILE)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CacheError(
-                f"{path} is no clip of the cache: its manifest cannot be read ({error})."
+                f"{path} is no clip of the cache: its manifest cannot be read ({error}). Delete its folder and run "
+                "again."
             ) from error
 
     def frames(self) -> Frames:
@@ -72,8 +71,19 @@ def _forget_children() -> None:
     _pool = DecodePool()
 
 
-# A forked process must not talk through its parent's pipes.
+# A forked process must not use its parent's pipes.
 os.register_at_fork(after_in_child=_forget_children)
+
+
+def clip_folder(cache: Path | None = None) -> Path:
+    """The folder of the cache that holds clips; cache: by default `cache_root()`."""
+    return (cache or cache_root()).absolute() / "clips"
+
+
+def cache_entry(folder: Path, what: str) -> Path:
+    """The folder of one clip in the cache. what: names all that its frames depend on."""
+    key = hashlib.sha256(what.encode()).hexdigest()[:40]
+    return folder / key[:2] / key
 
 
 def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Clip:
@@ -81,7 +91,7 @@ def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Cli
 
     cache: folder of the cache; by default `cache_root()`. The decoder is the one that `EGOST_DECODER`
     names. `EGOST_DECODE_TIMEOUT` (30 s) and `EGOST_DECODE_MEMORY` (4096 MiB) limit the child process that
-    decodes. Safe to be called from several threads and processes at once.
+    decodes. Several threads and processes may call it at once.
 
     Raises ClipError with one of the reasons `missing`, `empty`, `unreadable`, `no_video`, `no_frames`,
     `truncated`, `timeout`, `memory`, `crash`, which this process remembers; CacheError where the cache
@@ -89,11 +99,9 @@ def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Cli
     """
     settings = decode_settings()
     source = source.absolute()
-    folder = (cache or cache_root()).absolute() / "clips"
+    folder = clip_folder(cache)
     sha256 = source_sha256(source, folder / "sources")
-    what = f"{sha256} {protocol.name} {settings.decoder} {DECODING_VERSION} {ENCODER}"
-    key = hashlib.sha256(what.encode()).hexdigest()[:40]
-    entry = folder / key[:2] / key
+    entry = cache_entry(folder, f"{sha256} {protocol.name} {settings.decoder} {DECODING_VERSION} {ENCODER}")
     if clip := _load(entry, source):
         return clip
     request = DecodeRequest(
@@ -108,7 +116,7 @@ def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Cli
     try:
         _raise_again(request)
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(entry.with_name(key + ".lock")):
+        with FileLock(entry.with_name(entry.name + ".lock")):
             if clip := _load(entry, source):
                 return clip
             _raise_again(request)
@@ -131,24 +139,23 @@ def build_clips(
     cache: Path | None = None,
     progress: bool = True,
 ) -> list[ClipOutcome]:
-    """The clips of many files, in their order, decoded in parallel; a ClipError stands for one that failed.
+    """The clips of many files, in their order, decoded in parallel; a ClipError in the place of one that failed.
 
     workers: how many decode at the same time; by default one for each core. progress: show a bar.
-    What is in the cache is not decoded again, so a run that was killed goes on where it was.
-    Raises CacheError and SettingError, which no clip can do without.
+    What is in the cache is not decoded again, so a run that was killed resumes where it was.
+    Raises CacheError and SettingError, which concern all clips.
     """
     decode_settings()
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
     unique = dict.fromkeys(sources)
     futures: dict[Path, Future[ClipOutcome]] = {}
-    start, failed = time.monotonic(), 0
+    failed = 0
     try:
-        with _bar(progress) as bar:
-            task = bar.add_task("clips", total=len(unique), failed=0, rate=0.0)
+        with counted("decoding", "clips", len(unique), progress) as advance:
             futures = {source: pool.submit(_outcome, source, protocol, cache) for source in unique}
-            for done, future in enumerate(as_completed(futures.values()), 1):
+            for future in as_completed(futures.values()):
                 failed += isinstance(future.result(), ClipError)
-                bar.update(task, advance=1, failed=failed, rate=done / (time.monotonic() - start))
+                advance(f"{failed} failed")
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         _pool.stop_all()
@@ -163,19 +170,6 @@ def _outcome(source: Path, protocol: Protocol, cache: Path | None) -> ClipOutcom
         return get_clip(source, protocol, cache)
     except ClipError as error:
         return error
-
-
-def _bar(visible: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-        TextColumn("{task.fields[rate]:.1f}/s"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not visible,
-    )
 
 
 def _raise_again(request: DecodeRequest) -> None:

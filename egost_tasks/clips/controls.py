@@ -1,15 +1,14 @@
-"""What a model is shown instead of the clip and the question, to see what its answers depend on.
+"""Controls: altered frames and rotated options, to see what a model's answers depend on.
 
-    altered_clip(clip, "reversed")    # the same frames from the last to the first, as a clip of its own
+    altered_clip(clip, "reversed")    # the same frames from the last to the first, as another clip
     rotated(sample, 1)                # the same question, its second option first
 
-An altered clip is a clip like any other: a lossless file in the cache. Its manifest lists the frames in their new
-order, and its protocol has another name (`uniform8/reversed`), so that the journal never takes it for the original.
+An altered clip is a clip like any other: a lossless file in the cache. Its manifest says which frame of the source is
+in which place, and its protocol has another name (`uniform8/reversed`), so the journal never takes it for the original.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import replace
 from itertools import pairwise
@@ -18,8 +17,8 @@ from typing import Literal, get_args
 
 from filelock import FileLock
 
-from egost.tasks.cache import cache_root, whole_folder
-from egost.tasks.clips.clips import Clip
+from egost.tasks.cache import whole_folder
+from egost.tasks.clips.clips import Clip, cache_entry, clip_folder
 from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
 from egost.tasks.clips.lossless import ENCODER, pixels_sha256, write_lossless
 from egost.tasks.clips.protocols import N_FRAMES
@@ -42,7 +41,7 @@ class ControlError(EgostError):
 
 
 def read_controls(names: str) -> tuple[Control, ...]:
-    """The controls that names stand for, with commas between, in the order of `CONTROLS`. Raises ControlError."""
+    """The controls that names mean, separated by commas, in the order of `CONTROLS`. Raises ControlError."""
     asked = [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in asked if name not in CONTROLS]:
         raise ControlError(f"'{unknown[0]}' is no control; expected one or more of {', '.join(CONTROLS)}.")
@@ -52,10 +51,10 @@ def read_controls(names: str) -> tuple[Control, ...]:
 
 
 def frame_order(control: FrameControl, seed: str) -> tuple[int, ...]:
-    """Which of the 8 frames stand in the places 0 to 7.
+    """Which of the 8 frames are in the places 0 to 7.
 
     `reversed`: from the last to the first. `middle`: the middle one in all places, as a clip of a single frame has it.
-    `shuffled`: drawn by the seed, no frame in its own place or next to one of its neighbours.
+    `shuffled`: drawn by the seed, no frame in its own place and no two neighbours still next to each other.
     """
     if control == "reversed":
         return tuple(reversed(range(N_FRAMES)))
@@ -73,16 +72,15 @@ def frame_order(control: FrameControl, seed: str) -> tuple[int, ...]:
 def altered_clip(clip: Clip, control: FrameControl) -> Clip:
     """The clip with its frames in another order, written into the cache at first use.
 
-    The order depends on the pixels alone, so that it is the same on every machine. Safe to be called from several
-    threads and processes at once. Raises CacheError where the clip was changed or the cache cannot be written.
+    The order depends on the pixels alone, so that it is the same on every machine. Several threads and
+    processes may call it at once. Raises CacheError where the clip was changed or the cache cannot be written.
     """
     original = clip.manifest
     what = f"{original.source_sha256} {original.protocol}/{control} {original.pixels_sha256} {ENCODER}"
-    key = hashlib.sha256(what.encode()).hexdigest()[:40]
-    entry = cache_root().absolute() / "clips" / key[:2] / key
+    entry = cache_entry(clip_folder(), what)
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(entry.with_name(key + ".lock")):
+        with FileLock(entry.with_name(entry.name + ".lock")):
             if not (entry / MANIFEST_FILE).is_file():
                 _write(clip, control, entry)
     except (OSError, MemoryError) as error:

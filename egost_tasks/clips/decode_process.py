@@ -19,14 +19,14 @@ TIMEOUT = 30.0
 """Seconds that a clip may take, from opening it to its 8 frames on disk."""
 
 MEMORY = 4096
-"""MiB of data that a child may hold."""
+"""MiB of data that a child process may hold."""
 
 LEAST_MEMORY: dict[Decoder, int] = {"pyav": 256, "torchcodec": 1024, "decord": 256}
 """MiB in which each decoder was seen to start and to decode a small clip; torchcodec loads PyTorch."""
 
 
 class DecodingStopped(Exception):
-    """The decoding was stopped by `stop_all`; it says nothing of the clip."""
+    """`stop_all` stopped the decoding; this says nothing about the clip."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def decode_settings() -> DecodeSettings:
     memory = _positive_number("EGOST_DECODE_MEMORY", MEMORY)
     if memory < LEAST_MEMORY[decoder]:
         raise SettingError(
-            f"EGOST_DECODE_MEMORY is '{memory:g}' (MiB), in which {decoder} may not even start; expected at least "
+            f"EGOST_DECODE_MEMORY is '{memory:g}' (MiB), too little for {decoder} to start; expected at least "
             f"{LEAST_MEMORY[decoder]}, for example {MEMORY}"
         )
     return DecodeSettings(decoder, _positive_number("EGOST_DECODE_TIMEOUT", TIMEOUT), int(memory))
@@ -61,14 +61,14 @@ def _positive_number(variable: str, default: float) -> float:
     return number
 
 
-# The child finds its modules where this process does, and is no copy of its main module.
+# The child finds its modules where this process does, without running its main module again.
 _COMMAND = "import sys; sys.path[:] = sys.argv[3:]; from egost.tasks.clips.decode_worker import main; main()"
 
 
 class DecodeProcess:
     """One child process; used by one thread at a time.
 
-    memory: MiB that it may hold, more is refused by the system.
+    memory: MiB that it may hold; the system refuses more.
     """
 
     def __init__(self, memory: int) -> None:
@@ -76,7 +76,7 @@ class DecodeProcess:
         self.stopped = False
         self._connection, theirs = Pipe()
         with theirs:
-            # A session of its own: Ctrl-C is for this process, which ends the child in order.
+            # In a new session Ctrl-C reaches this process alone, which then ends the child in order.
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _COMMAND, str(theirs.fileno()), str(memory), *sys.path],
                 pass_fds=[theirs.fileno()],
@@ -105,8 +105,8 @@ class DecodeProcess:
             if not self._connection.poll(request.limit):
                 raise ClipError(
                     "timeout",
-                    f"{request.source} was not decoded within {request.limit:g} s. Check it with ffprobe, or "
-                    "raise EGOST_DECODE_TIMEOUT (seconds).",
+                    f"{request.source} was not decoded within {request.limit:g} s. Check it with ffprobe, or raise "
+                    "EGOST_DECODE_TIMEOUT (seconds).",
                 )
             reply = self._connection.recv()
         except (EOFError, ConnectionError) as error:
@@ -123,13 +123,13 @@ class DecodeProcess:
             self.stop()
             raise ClipError(
                 "memory",
-                f"{request.source} needs more than {self.memory} MiB to decode. Check it with ffprobe, or "
-                "raise EGOST_DECODE_MEMORY (MiB).",
+                f"{request.source} needs more than {self.memory} MiB to decode. Check it with ffprobe, or raise "
+                "EGOST_DECODE_MEMORY (MiB).",
             )
         if reply.failure == "clip":
             raise ClipError(reply.reason, reply.message)
         if reply.failure:
-            raise ClipError("crash", f"decoding {request.source} failed: {reply.message}")
+            raise ClipError("crash", f"the decoder failed on {request.source}: {reply.message}")
 
     def _crash(self, request: DecodeRequest) -> Exception:
         if self.stopped:
@@ -139,7 +139,7 @@ class DecodeProcess:
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return ClipError(
             "crash",
-            f"the decoder crashed ({how}) on {request.source}. Check it with ffprobe, or get it again.",
+            f"the decoder crashed ({how}) on {request.source}. Check the file with ffprobe or download it again.",
         )
 
     def stop(self) -> None:
@@ -169,7 +169,7 @@ class DecodePool:
                     self._idle.append(process)
 
     def stop_all(self) -> None:
-        """End all children; who waits for one gets DecodingStopped."""
+        """End all children; a thread that waits for one gets DecodingStopped."""
         with self._lock:
             for process in [*self._idle, *self._busy]:
                 process.stop()

@@ -1,4 +1,4 @@
-"""The child process in which clips are decoded, so that a hang, a crash or a huge frame cannot harm the run.
+"""Decodes clips in a child process, so that a hang, a crash or a huge frame cannot harm the run.
 
 Started by `decode_process`: takes requests from its connection until that is closed.
 """
@@ -52,7 +52,7 @@ class DecodeReply:
 
 
 def write_clip(request: DecodeRequest) -> None:
-    """Do what a request asks for. Raises ClipError for the source, MemoryError, OSError for the folder."""
+    """Decode a clip and write its two files. Raises ClipError for the source, MemoryError, OSError for the folder."""
     clip = _decode(request)
     manifest = ClipManifest(
         source=request.source.name,
@@ -87,7 +87,9 @@ def _decode(request: DecodeRequest) -> DecodedClip:
     except MemoryError:
         raise
     except (av.FFmpegError, OSError) as error:
-        raise ClipError("unreadable", f"{request.source} cannot be read: {error}. Get it again.") from error
+        raise ClipError(
+            "unreadable", f"{request.source} cannot be read: {error}. Download it again."
+        ) from error
 
 
 def _answer(request: DecodeRequest) -> DecodeReply:
@@ -110,7 +112,7 @@ def _serve(connection: Connection) -> None:
             request = connection.recv()
         except EOFError:
             return
-        # The parent keeps the time; this alarm ends a child whose parent was killed.
+        # The parent watches the time; this alarm ends a child whose parent was killed.
         signal.alarm(math.ceil(request.limit) + 2)
         reply = _answer(request)
         signal.alarm(0)

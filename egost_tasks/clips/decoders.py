@@ -1,4 +1,4 @@
-"""Finds the 8 frames of a clip and decodes them: PyAV by seeking, torchcodec or decord."""
+"""Decoders: PyAV (by seeking), torchcodec and decord find the 8 frames of a clip and decode them."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ def decode_clip(source: Path, protocol: Protocol, decoder: Decoder) -> DecodedCl
     The frames are counted by demuxing, never taken from a header. Where one of the 8 cannot be decoded, all
     frames are decoded (`pyav` only) and those that really come out are counted. A file that was cut off or is
     damaged is used as long as `MIN_COMPLETE_SHARE` of its frames decode. A header that claims more than the
-    file's own index can place is not missed: there is nothing that could be missing.
+    file's own index lists is no reason to refuse it: no frame is missing.
     Raises ClipError: `unreadable`, `no_video`, `no_frames`, `truncated`.
     """
     table = read_packets(source)
     _refuse_holes(source, table, len(table.packets))
     if not table.packets:
         raise ClipError(
-            "no_frames", f"{source} has a video stream without a single whole frame. Get it again."
+            "no_frames", f"{source} has a video stream without a single whole frame. Download it again."
         )
     try:
         return _by_packets(source, table, protocol, decoder)
@@ -120,7 +120,7 @@ def _refuse_holes(source: Path, table: PacketTable, n_frames: int) -> None:
         raise ClipError(
             "truncated",
             f"{source} {where}: {n_frames} of the {expected} frames that its index lists can be decoded, at "
-            f"least {MIN_COMPLETE_SHARE:.0%} are needed. Get the file again.",
+            f"least {MIN_COMPLETE_SHARE:.0%} are needed. Download it again.",
         )
 
 
@@ -139,7 +139,8 @@ def _by_decoding(source: Path, table: PacketTable, protocol: Protocol) -> Decode
     stamps = [frame.pts for frame in _all_frames(source)]
     if not stamps:
         raise ClipError(
-            "no_frames", f"{source}: none of its {len(table.packets)} frames can be decoded. Get it again."
+            "no_frames",
+            f"{source}: none of its {len(table.packets)} frames can be decoded. Download it again.",
         )
     _refuse_holes(source, table, len(stamps))
     if None not in stamps:
@@ -216,7 +217,7 @@ def _all_frames(source: Path) -> Iterator[Any]:
 
 
 def decoded_frames(container: Any, stream: Any, wanted: Collection[int] | None) -> Iterator[Any]:
-    """Whole frames from the container's position on, in presentation order; damaged packets are skipped.
+    """Whole frames from the container's position on, in presentation order; damaged ones are skipped.
 
     wanted: presentation times of the frames that must be among them; None: all. Of the others, those that no
     frame refers to are not decoded, which saves up to half of the time.
@@ -294,7 +295,7 @@ def _by_decord(source: Path, table: PacketTable, indices: Sequence[int]) -> _Pic
     import decord
 
     if table.hidden:
-        # Measured with 0.6.0: it counts these frames and gives wrong frames next to them.
+        # Measured with 0.6.0: it counts these frames and gives wrong ones next to them.
         raise _FrameLost(f"{len(table.hidden)} frames are hidden by an edit list, which it cannot read")
     try:
         video = decord.VideoReader(str(source), num_threads=1)

@@ -1,4 +1,4 @@
-"""The file that keeps 8 frames bit for bit and that every video reader opens: H.264 on RGB planes."""
+"""Writes and reads 8 frames without loss, in a file that every video reader opens: H.264 on RGB planes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ def write_lossless(frames: Frames, path: Path) -> None:
     any size, through decord 0.6.0 from 73 pixels of width on (below, it gives some widths wrongly).
 
     Raises OSError where the file cannot be written (full, read-only), ValueError where a side is longer
-    than MAX_SIDE or the frames do not come back as they were, MemoryError where x264 stops, which it does for
-    nothing else.
+    than MAX_SIDE or the frames do not come back as they were, MemoryError where x264 stops: it has no other reason.
     """
     if max(frames.shape[1:3]) > MAX_SIDE:
         raise ValueError(f"{frames.shape[2]} x {frames.shape[1]} pixels; x264 takes up to {MAX_SIDE} a side")
@@ -39,7 +38,7 @@ def write_lossless(frames: Frames, path: Path) -> None:
         _encode(frames, buffer)
     except av.error.ExternalError as error:
         raise MemoryError(f"x264 stopped: {error}") from error
-    # Python's own writing names a full disk; libav's muxer may close a cut file without a word.
+    # Python's own writing raises on a full disk; libav's muxer may close a cut file without an error.
     with path.open("wb") as file:
         file.write(buffer.getbuffer())
         file.flush()

@@ -1,4 +1,4 @@
-"""What is known of a clip's 8 frames: where they come from and what exactly they are."""
+"""The manifest of a clip's 8 frames: which file, protocol and decoder they come from, and their hash."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ClipManifest:
-    """The record in the folder of a clip's 8 frames.
+    """The record in the same folder as a clip's 8 frames.
 
     source: file name of the source, without its folder. source_sha256: of its bytes.
     protocol: name of the sampling protocol.
     n_frames: decodable frames of the source; where it is 1, that frame is repeated 8 times.
     counted_by: `packets` (each packet of the file holds a frame, and the 8 frames did decode) or `decoding`
-        (all was decoded, since a packet's frame could not be).
+        (all frames were decoded, since one that a packet promised could not be).
     expected_frames: how many the file should hold; None where it is cut and its index does not say.
     complete: whether all of them can be decoded.
     indices: of the 8 frames among the decodable ones, in presentation order.
     timestamps: of the 8 frames, seconds after the first frame.
     duration: seconds from the start of the first decodable frame to the end of the last.
     width, height: of the kept frames, pixels. source_width, source_height: of the stored frames, pixels.
-    rotation: degrees by which the stored frames were turned counter-clockwise to stand upright: 0, 90, 180, 270.
+    rotation: degrees by which the stored frames were turned counter-clockwise to be upright: 0, 90, 180, 270.
     pixels_sha256: of the frames as one C-ordered uint8 array [8, height, width, 3], RGB.
     decoder: name and version of the decoder.
     """

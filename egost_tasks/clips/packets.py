@@ -1,4 +1,4 @@
-"""What a video file really holds: its packets, counted by demuxing, without trust in its headers."""
+"""The packets of a video file, counted by demuxing it: what it really holds, whatever its headers say."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def open_video(source: Path) -> tuple[Any, Any]:
         raise
     except (av.FFmpegError, OSError, ValueError) as error:
         raise ClipError(
-            "unreadable", f"{source} cannot be opened as a video: {error}. Get it again."
+            "unreadable", f"{source} cannot be opened as a video: {error}. Download it again."
         ) from error
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
@@ -115,7 +115,7 @@ def read_packets(source: Path) -> PacketTable:
 
 
 def whole_packets(container: Any, stream: Any) -> Iterator[Any]:
-    """The stream's packets that hold data, up to where the file can be read."""
+    """The stream's packets that hold data, as far as the file can be read."""
     try:
         for packet in container.demux(stream):
             if packet.size:

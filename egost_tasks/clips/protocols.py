@@ -1,4 +1,4 @@
-"""Which 8 frames of a clip are taken, and at what size: the sampling protocols."""
+"""Sampling protocols: which 8 frames of a clip are taken, and at what size."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Protocol:
 
 
 def parse_protocol(name: str) -> Protocol:
-    """The protocol of a name.
+    """The protocol that a name means.
 
     `SAMPLING`, `SAMPLING+capN` (at most N pixels a frame; the reference runs ST-R1 with 360 x 420,
     `cap151200`) or `SAMPLING+WxH` (`224x224`: the closed models, paper, appendix A.2), where SAMPLING is
@@ -79,7 +79,7 @@ def parse_protocol(name: str) -> Protocol:
         )
     if match[2] and int(match[2]) < LEAST_PIXELS:
         raise SettingError(
-            f"'{name}' leaves {match[2]} pixels of a frame; expected at least {LEAST_PIXELS} (28 x 28), for example "
+            f"'{name}' leaves {match[2]} pixels a frame; expected at least {LEAST_PIXELS} (28 x 28), for example "
             f"{match[1]}+cap151200."
         )
     return Protocol(

@@ -4,7 +4,7 @@
     for clip, truth in read_truths(root).items():
         print(clip, [step.turn or step.action or step.kind for step in truth.steps])
 
-Its numbers are never the benchmark's: its tasks have names of their own (`egost_mini_*`).
+Its numbers are never the benchmark's: its tasks have other names (`egost_mini_*`).
 """
 
 from egost.tasks.mini_world.contact_sheet import contact_sheet

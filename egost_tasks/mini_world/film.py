@@ -21,12 +21,12 @@ def write_film(path: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction) 
     The frames are taken one by one; there must be one at least. The file appears whole or not at all, also where the
     frames end with an exception; the same frames give the same bytes on one machine.
     """
-    unfinished = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.part")
     try:
-        _encode(unfinished, frames, rate)
-        unfinished.replace(path)
+        _encode(part, frames, rate)
+        part.replace(path)
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

@@ -5,7 +5,7 @@ The rule that ensures it here: a set of options is one of the blocks into which 
 and the block of a truth is drawn without looking at which of its members is true. As all members of a block
 are equally likely to be walked, each is the right one with the same chance, given all that the options say.
 
-The reverse question of a clip has the same block, turned round, since the two sets together must not tell
+The reverse question of a clip has the same block, turned round, since the two sets together must not reveal
 more than one of them.
 """
 
@@ -53,7 +53,7 @@ def flipped_options(
     """Up to four sequences, the true one among them, that differ by mirror images at some places.
 
     mirror: each item's mirror image, which may be itself. All that can be flipped are flipped at random but evenly:
-    the sequences are a coset of a random linear code over the places. A truth without such places stands alone.
+    the sequences are a coset of a random linear code over the places. A truth without such places is returned alone.
     """
     sides = [place for place, item in enumerate(truth) if mirror[item] != item]
     if len(sides) > _MOST_SIDES:

@@ -23,7 +23,7 @@ from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 
 
 class Letters:
-    """Deals the right letters so that each is right equally often, within one, for each kind of question."""
+    """Deals the right letters, so that in each kind of question each letter is right equally often (within one)."""
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng([seed, 1])
@@ -97,7 +97,7 @@ def _true_first(truth: Any, options: list[Any]) -> list[Any]:
 
 
 def shuffled(rng: np.random.Generator, options: int, right: int) -> list[int]:
-    """Which option stands in each place, where option 0 is the right one and has its place given."""
+    """Which option is in each place; option 0 is the right one, and its place is given."""
     order = [int(k) for k in rng.permutation(np.arange(1, options))]
     order.insert(right, 0)
     return order

@@ -1,4 +1,4 @@
-"""How walks are told and asked about: the texts of questions, options and route descriptions."""
+"""The texts about walks: questions, options and route descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The questions as a model is asked them: wording with a version, kept as data.
+"""Prompts: the wording in which a model is asked a question, with a version, kept as data.
 
 `direct` asks for the letter alone, `think` for reasoning inside `<think>` and the answer inside
 `<answer>`, as ST-R1 is asked. A prompt file of your own has the same form as `direct.yaml` in this
@@ -39,12 +39,12 @@ class VersionedPrompt(BaseModel):
 
     @property
     def sha256(self) -> str:
-        """Hash of the whole content, hexadecimal, which tells two prompts of one label apart."""
+        """Hash of the whole content, hexadecimal, which differs where two prompts share a label."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-class _Room(BaseModel):
-    """Most new tokens that a reply may have, by the kind of question."""
+class _MaxNewTokens(BaseModel):
+    """How many new tokens a response may have, by the kind of question."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +61,7 @@ class Prompt(VersionedPrompt):
 
     choice: str
     route: str
-    max_new_tokens: _Room
+    max_new_tokens: _MaxNewTokens
 
     @field_validator("choice", "route")
     @classmethod
@@ -71,7 +71,7 @@ class Prompt(VersionedPrompt):
         allowed = wanted | {"letters"} if field == "choice" else wanted
         fields = list(Template.pattern.finditer(template))
         if any(field["invalid"] is not None for field in fields):
-            raise ValueError("a '$' has no name behind it; write '$$' for the sign itself")
+            raise ValueError("a '$' without a name; write '$$' for the sign itself")
         names = {name for field in fields if (name := field["named"] or field["braced"])}
         if missing := wanted - names:
             raise ValueError(f"lacks ${', $'.join(sorted(missing))}")

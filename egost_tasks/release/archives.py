@@ -1,4 +1,4 @@
-"""Unpacks archives of clips safely: nothing leaves the target folder, no links, whole or not at all."""
+"""Unpacks archives of clips safely: nothing outside the target folder, no links, whole or not at all."""
 
 from __future__ import annotations
 

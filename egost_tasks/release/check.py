@@ -1,4 +1,4 @@
-"""Says what of a release is there, what is missing, and whether every question has a clip that decodes."""
+"""Checks a release: what is there, what is missing, and whether every question has a clip that decodes."""
 
 from __future__ import annotations
 

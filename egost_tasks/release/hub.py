@@ -1,8 +1,8 @@
-"""Gets the official release from the Hugging Face hub, at pinned revisions, and finds it again.
+"""Downloads the official release from the Hugging Face hub, at pinned revisions, and finds it again.
 
-`HF_TOKEN`, `HF_ENDPOINT` and `HF_HOME` are honoured by `huggingface_hub` itself, which also shows the
-progress. A cut connection is resumed where it broke; after a killed process the files that had arrived whole
-are kept, and the one under way begins anew.
+`huggingface_hub` itself reads `HF_TOKEN`, `HF_ENDPOINT` and `HF_HOME` and shows the progress. It resumes a cut
+connection where it broke. After a killed process the files that had arrived whole are kept, and the one under way
+begins anew.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ QUESTIONS_REVISION = "54971f7"
 
 CLIPS_REPO = "openinterx/Ego-ST-video"
 CLIPS_REVISION = "main"
-"""No revision of the clips is published together with the questions; the commit that `main` meant at the
-first download is recorded and asked for from then on."""
+"""No revision of the clips is published together with the questions. So the first download records the commit
+that `main` meant, and later ones ask for that commit."""
 
 RELEASE_RECORD = "egost_release.json"
 
@@ -43,8 +43,8 @@ def download(
 
     Without revisions: `QUESTIONS_REVISION`, and for the clips the commit of the first download, else
     `CLIPS_REVISION`. A second call gets what is missing.
-    Raises ReleaseError when the hub cannot be reached or does not have a revision, CacheError when it cannot be
-    recorded what was downloaded.
+    Raises ReleaseError when the hub cannot be reached or does not have a revision, CacheError when its record
+    cannot be written.
     """
     record = (to or _default_record_folder()) / RELEASE_RECORD
     known = _read_record(record)
@@ -116,6 +116,6 @@ def _write_record(path: Path, snapshots: Snapshots) -> None:
         write_whole(path, json.dumps(record, indent=1).encode())
     except OSError as error:
         raise CacheError(
-            f"cannot write {path}, which says where the download is: {error}. Free some space, make the folder "
+            f"cannot write {path}, which records where the download is: {error}. Free some space, make the folder "
             "writable, or set EGOST_CACHE to another folder."
         ) from error

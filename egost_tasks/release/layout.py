@@ -235,7 +235,7 @@ def _letter(entry: _Entry, answer: Any, base: int | None) -> str:
     if (index := _index(answer)) is not None and str(answer) not in options:
         if base is None:
             raise ReleaseError(
-                f"{entry.where}: the right option is the index {index}, and nothing in the release tells whether "
+                f"{entry.where}: the right option is the index {index}, and nothing in the release shows whether "
                 "its indices begin at 0 or at 1."
             )
         if not 0 <= index - base < len(options):
@@ -280,7 +280,7 @@ def _index(answer: Any) -> int | None:
 
 
 def _index_base(entries: list[_Entry]) -> int | None:
-    """0 or 1 for a release whose answers are indices; None when its values do not tell which."""
+    """0 or 1 for a release whose answers are indices; None when its values do not show which."""
     found = [(i, len(e.sample.options)) for e in entries for a in e.answers if (i := _index(a)) is not None]
     has_zero = any(index == 0 for index, _ in found)
     has_count = any(index == count for index, count in found)

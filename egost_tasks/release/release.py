@@ -57,7 +57,7 @@ class Release:
 
     world: `official`, or `mini` for the rendered world, whose numbers are no benchmark results.
     roots: folders that hold it; the hub keeps questions and clips in two repositories.
-    revision: commit of the questions' repository, or what stands for it (`seed 0`, `local`).
+    revision: commit of the questions' repository, or what replaces it (`mini-1 test seed 0 clips 40`, `local`).
     """
 
     world: World
@@ -114,9 +114,9 @@ class Release:
             places += [(_part_folder(path.relative_to(root)), path) for path in _walk(root, VIDEO_SUFFIXES)]
             for archive in _walk(root, ARCHIVE_SUFFIXES):
                 folder = unpack(archive, cache_root() / "unpacked")
-                beside = _part_folder(archive.relative_to(root))
+                own_part = _part_folder(archive.relative_to(root))
                 places += [
-                    (_part_folder(path.relative_to(folder)) or beside, path)
+                    (_part_folder(path.relative_to(folder)) or own_part, path)
                     for path in _walk(folder, VIDEO_SUFFIXES)
                 ]
         found: dict[tuple[str | None, str], Path] = {}

@@ -1,4 +1,4 @@
-"""Find the place where a text last says which letter is the answer.
+"""Patterns that find the place where a text last says which letter is the answer.
 
 `last_declaration` reads sentences ("the answer is B", "I choose (C)", "D is correct"), lines that are only
 a letter, and letters in bold. It works on tidied text (`tidy`), and reports several letters at once
@@ -117,7 +117,7 @@ def contradicts(text: str, position: int, letter: str, options: Sequence[str]) -
 
 
 def option_that_opens(text: str, position: int, options: Sequence[str]) -> str | None:
-    """The letter of the one option whose text stands at a position; None if there is none or several."""
+    """The letter of the one option whose text is at a position; None if there is none or several."""
     texts = _normed(tuple(options))
     here = text[position : position + max(map(len, texts), default=0) + 50]
     here = here.casefold().replace("\n", " ").lstrip("\"'([ .:,-)")

@@ -1,7 +1,7 @@
-"""Read the chosen letter out of a reply to a multiple-choice question.
+"""Reads the chosen letter out of a response to a multiple-choice question.
 
-Two rules stand side by side. `strict_choice` wants an explicit answer and knows a state "invalid";
-`compat_choice` repeats the rule of the reference code, so that a figure can be compared with the paper's.
+There are two rules. `strict_choice` wants an explicit answer and may find a response invalid; `compat_choice`
+repeats the rule of the reference code, so that a figure can be compared with the paper's.
 
     strict_choice("Based on the video, the answer is (C).", options).letter   -> "C"
     compat_choice("Based on the video, the answer is (C).")                   -> "B"
@@ -75,7 +75,7 @@ def compat_choice(reply: str) -> str | None:
 
     The text is the content of the first `<answer>...</answer>` (which may span lines), or else
     the whole reply. A capital A to D that opens the text and ends at a word boundary is the letter;
-    else the first character of the text that is a capital A, B, C or D, wherever it stands, and whether the
+    else the first character of the text that is a capital A, B, C or D, wherever it is, and whether the
     question offers it or not. An `<answer>` without any such character gives None.
     """
     _, opened, rest = reply.partition("<answer>")

@@ -1,7 +1,7 @@
-"""What a reply is worth: the one scorer that evaluation and training rewards share.
+"""The one scorer, which evaluation and training rewards share: from a response to its score and a task's figure.
 
-Two scorings stand side by side. `percent` is the sound one and the headline. `compat` repeats the rules of
-the reference code, so that a figure can be compared with the paper's.
+There are two scores. `percent` is the sound one and the headline. `compat` repeats the rules of the reference code,
+so that a figure can be compared with the paper's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from egost.tasks.scoring.choices import (
 from egost.tasks.scoring.generation_notes import Generation
 
 GENERATION_FAILED = ("[GENERATION_FAILED]", "[LMMS_EVAL_REQUEST_FAILED")
-"""How a reply begins that an adapter returns in the place of one that it could not get."""
+"""How the text begins that an adapter returns where it got no response."""
 
 _FAILURE = re.compile(re.escape(GENERATION_FAILED[0]) + r" ([a-z_]+): ")
 """How our adapters name what failed (see `failed_reply`)."""
@@ -48,7 +48,7 @@ class Response:
 
     @classmethod
     def read(cls, reply: str, clip: Clip | ClipError | None) -> Response:
-        """The response that an adapter's reply stands for, given the clip that it was shown; None: none on purpose."""
+        """The response in what an adapter returned, given the clip that it was shown; None: none on purpose."""
         if isinstance(clip, ClipError):
             return cls(reply, f"decode_failed:{clip.reason}")
         if reply.startswith(GENERATION_FAILED):
@@ -58,7 +58,7 @@ class Response:
 
 
 def failed_reply(reason: str, message: str) -> str:
-    """What an adapter returns in the place of a reply that it could not get.
+    """The text that an adapter returns where it got no response.
 
     reason: a short stable word of lower-case letters and `_`, counted next to the scores; message: for people.
     """
@@ -87,7 +87,7 @@ class Score:
 def score_choice(sample: Sample, response: Response) -> Score:
     """Score a multiple-choice reply: right or wrong (paper, section 5.1, accuracy by exact matching).
 
-    An invalid reply is wrong, and is also counted as invalid. The reference scores a failed generation as wrong.
+    An invalid reply is wrong, and also counted as invalid. The reference scores a failed generation as wrong.
     """
     if response.unscored:
         return Score(None, 0.0, response.unscored)
@@ -144,7 +144,7 @@ def as_metrics(
     `percent` carries the whole record, since lmms-eval's samples file keeps nothing else of a sample: its
     `score` is left out where the sample is unscored, and `clip_id` is the cluster of its standard error. Counts
     are taken of the reasons for being unscored: of a number lmms-eval would make a standard error.
-    generation: what the adapter noted, None where it was none of ours. A truncated reply is scored as it is.
+    generation: what the adapter noted, None where it was not one of ours. A truncated reply is scored as it is.
     """
     truncated = generation.truncated if generation else None
     metrics: dict[str, Any] = {
@@ -182,7 +182,7 @@ def _failed(reason: str) -> Score:
 
 def _judged(verdict: Judgement | JudgeFailure) -> Score:
     if isinstance(verdict, JudgeFailure):
-        # The reference scores an error as 0; a judge that had to stop is an event of ours alone.
+        # The reference scores an error as 0; a judge that had to stop is known to this project alone.
         compat = None if verdict.reason == STOPPED else 0.0
         return Score(None, compat, f"judge_failed:{verdict.reason}", judgement=verdict)
     compat = None if verdict.empty else verdict.percent
@@ -212,7 +212,7 @@ def _record(
 
 
 def score_record(score: Score) -> dict[str, Any]:
-    """What a record says of its score: `score` (percent) where there is one, else why there is none."""
+    """The part of a record with the score: `score` (percent) where there is one, else why there is none."""
     record: dict[str, Any] = {
         "unscored": score.unscored,
         "judgement": asdict(score.judgement) if score.judgement else None,

@@ -56,7 +56,7 @@ def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
         ({"choice": "$question"}, r"choice: .*lacks \$options"),
         ({"route": "no question"}, r"route: .*lacks \$question"),
         ({"route": "$question $options"}, r"unknown \$options"),
-        ({"choice": "$question $options $ x"}, "has no name behind it"),
+        ({"choice": "$question $options $ x"}, "a '\\$' without a name"),
         ({"max_new_tokens": {"choice": 0, "route": 1}}, "max_new_tokens.choice"),
         ({"more": 1}, "more"),
     ],
