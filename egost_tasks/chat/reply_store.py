@@ -130,7 +130,9 @@ class ReplyStore:
         try:
             db.executemany(_ADD, rows)
         except BaseException:
-            db.execute("ROLLBACK")
+            # SQLite itself has rolled back where the disk is full.
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
 

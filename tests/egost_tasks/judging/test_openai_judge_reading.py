@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from egost.tasks.chat.calls import Faulted, NoReply
-from egost.tasks.chat.reading import Completion, read_completion
+from egost.tasks.chat.calls import NoReply
+from egost.tasks.chat.reading import Completion
 from egost.tasks.judging.judge import RouteItem
 from egost.tasks.judging.prompt import (
     COMPAT,
@@ -47,13 +47,6 @@ def triple(direction: object = 1, landmark: object = 2, semantic: object = 3) ->
 )
 def test_one_object_with_three_whole_numbers_is_scores(text: str) -> None:
     assert read_scores(said(text), "json") == Scores(1, 2, 3, "")
-
-
-def test_a_completion_can_be_written_down() -> None:
-    half = "\ud83d"
-    message = {"content": f"no {half}", "refusal": half}
-    body = {"model": f"m{half}", "choices": [{"message": message, "finish_reason": half}]}
-    assert read_completion(json.dumps(body), str) == Completion("no ?", "?", "?", "m?", 0, 0)
 
 
 def test_the_reasons_are_kept_and_can_be_written_down() -> None:
@@ -127,20 +120,6 @@ def test_the_reference_codes_dictionary_is_read_for_compat(text: str) -> None:
 )
 def test_a_dictionary_is_read_strictly_and_never_run(text: str, reason: str) -> None:
     assert unreadable(said(text), "dictionary") == (reason, text)
-
-
-@pytest.mark.parametrize(
-    "body", ["", "<html>", '{"choices": [', "[]", "{}", '{"choices": "no"}', "[" * 100_000]
-)
-def test_a_body_that_is_no_completion_is_broken(body: str) -> None:
-    with pytest.raises(Faulted, match="the body of the reply is no"):
-        read_completion(body, str)
-
-
-@pytest.mark.parametrize("choices", [[], [None], [{}], [{"message": None}], [{"message": {"content": 5}}]])
-def test_a_completion_without_a_text_is_empty(choices: list[object]) -> None:
-    completion = read_completion(json.dumps({"choices": choices, "usage": {"prompt_tokens": "x"}}), str)
-    assert completion == Completion("", "", "", "", 0, 0)
 
 
 def item(prediction: str = "Turn left.", way: str = "forward") -> RouteItem:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from judge_server import Ask, JudgeServer, scores_of, serve_judge
 
-from egost.tasks.chat.calls import MOST_BAD_REQUESTS, Pacing
+from egost.tasks.chat.calls import Pacing
 from egost.tasks.chat.endpoint import parse_endpoint
 from egost.tasks.chat.reply_store import STORE, stored_bodies
 from egost.tasks.chat.structured import SEED
@@ -71,34 +71,6 @@ def test_what_nobody_expected_ends_the_judging_by_name_and_without_its_text(open
     with pytest.raises(JudgeStopped, match="unexpected AttributeError"):
         judge(items(5))
     assert outcome(judge([fine])[0]) == truth(fine) and len(server.asks) == 1
-
-
-def test_a_bad_request_before_any_answer_ends_the_judging(opened: Open) -> None:
-    judge, server = opened(
-        script=lambda ask: "error:400 no such thing", pacing=replace(PACING, concurrency=4)
-    )
-    with pytest.raises(JudgeStopped, match=r"no such thing.*does not take the request"):
-        judge(items(40))
-    assert len(server.asks) <= 4
-
-
-def test_a_bad_request_among_answers_concerns_its_sample(opened: Open) -> None:
-    judge, server = opened(pacing=replace(PACING, concurrency=1))
-    asked = items(90)
-    judge(asked[:1])
-    server.script = lambda ask: "error:400 odd" if int(ask.prediction.split()[1]) % 3 else "ok"
-    outcomes = [outcome(verdict) for verdict in judge(asked)]
-    assert outcomes == ["bad_request" if i % 3 else truth(item) for i, item in enumerate(asked)]
-    assert judge.usage.failures == {"bad_request": 60} and len(server.asks) == 90
-
-
-def test_bad_requests_in_a_row_end_the_judging(opened: Open) -> None:
-    judge, server = opened(pacing=replace(PACING, concurrency=4))
-    judge(items(1))
-    server.script = lambda ask: "error:400 odd"
-    with pytest.raises(JudgeStopped, match=r"odd.*does not take the request"):
-        judge(items(100))
-    assert MOST_BAD_REQUESTS < len(server.asks) <= 1 + MOST_BAD_REQUESTS + 4
 
 
 def test_a_first_judgement_stands_although_a_repeat_was_stopped(opened: Open) -> None:
