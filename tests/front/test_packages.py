@@ -59,6 +59,9 @@ def test_the_wheel_holds_the_modules_and_data_of_its_packages_under_one_name(whe
         "egost",
         *(n.split("/")[0] for n in names if "dist-info" in n),
     }
+    assert not [name for name in names if name.startswith("egost/training/mini/")], (
+        "pre-training is not installed"
+    )
     for package, folder in listed().items():
         inside = package.replace(".", "/")
         assert {f"{inside}/{file.name}" for file in folder.glob("*.py")} <= names

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterable
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -40,12 +39,6 @@ def film(folder: Path, number: int) -> npt.NDArray[np.uint8]:
     return np.asarray(np.load(path), dtype=np.uint8)
 
 
-def make_films(folder: Path, numbers: Iterable[int]) -> None:
-    """Render every film that is missing."""
-    for number in numbers:
-        film(folder, number)
-
-
 def _shown(walk: ClipPlan) -> npt.NDArray[np.uint8]:
     """The 8 frames as the clip's file gives them back: with what H.264 takes away."""
     shown = shown_frames(walk.truth.frames)
@@ -67,9 +60,3 @@ def _to_patch_size(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     video = torch.from_numpy(frames).permute(0, 3, 1, 2)
     resized = resize(video, [height, width], InterpolationMode.BICUBIC, antialias=True)
     return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
-
-
-if __name__ == "__main__":
-    import sys
-
-    make_films(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])))
