@@ -40,9 +40,8 @@ def clips(
     """Cut the videos into clips of one form; run it again to go on. Exit code 1 when a clip cannot be cut."""
     from egost.tasks.construction.cutting import build_clips
     from egost.tasks.construction.lengths import lengths, write_length_plot
-    from egost.tasks.construction.workfolder import WorkFolder
 
-    folder = WorkFolder(out)
+    folder = _work_folder(out)
     rows, failures = build_clips(folder, spec, workers=workers)
     for failure in failures:
         console.print(f"[red]{failure.reason}[/] {failure.clip}: {failure.message}")
@@ -72,32 +71,27 @@ def annotate(
     annotator: Annotated[str | None, typer.Option(help="Who annotates; your login name by default.")] = None,
 ) -> None:
     """Annotate the routes on a local page in the browser, which saves each change; or import a file of them."""
-    from egost.tasks.construction.workfolder import WorkFolder
-
-    folder = WorkFolder(out)
-    if import_ is not None:
-        _import(folder, import_)
+    folder = _work_folder(out)
+    if import_ is None:
+        _serve_annotation(folder, annotator or getpass.getuser(), port)
         return
-    from egost.tasks.construction.annotation_page import serve_annotation
-
-    who = annotator or getpass.getuser()
-
-    def announce(address: str) -> None:
-        console.print(f"annotate as {who}: {address}")
-        console.print(f"each change is saved in {folder.annotations.folder}; Ctrl+C ends")
-
-    serve_annotation(folder, who, port, announce)
-
-
-def _import(folder: WorkFolder, file: Path) -> None:
-    """All annotations of a file or none."""
     from egost.tasks.construction.workfolder import import_annotations
 
-    imported = import_annotations(folder, file)
+    imported = import_annotations(folder, import_)
     done = {annotation.clip for annotation in folder.annotations.all()}
     console.print(
         f"imported: {len(imported)} annotations; {len(done)} of {len(folder.clips())} clips are annotated"
     )
+
+
+def _serve_annotation(folder: WorkFolder, annotator: str, port: int) -> None:
+    from egost.tasks.construction.annotation_page import serve_annotation
+
+    def announce(address: str) -> None:
+        console.print(f"annotate as {annotator}: {address}")
+        console.print(f"each change is saved in {folder.annotations.folder}; Ctrl+C ends")
+
+    serve_annotation(folder, annotator, port, announce)
 
 
 @construct_app.command()
@@ -110,11 +104,9 @@ def questions(
     seed: Annotated[int, typer.Option(min=0, help="Seed of wordings, rules and right letters.")] = 0,
 ) -> None:
     """Write the questions of the annotated clips; run it again to go on. Replies of a server are kept."""
-    from egost.tasks.construction.costs import cost_of
     from egost.tasks.construction.questions import get_writer, write_questions
-    from egost.tasks.construction.workfolder import WorkFolder
 
-    folder = WorkFolder(out)
+    folder = _work_folder(out)
     found = write_questions(folder, get_writer(writer, folder.writer_replies, seed), seed=seed)
     table = Table("task", "questions")
     for task, number in sorted(Counter(f"{d.task}_{d.way}" for d in found.drafts).items()):
@@ -127,7 +119,7 @@ def questions(
             markup=False,
         )
     if writer != "offline":
-        cost = cost_of(folder.writer_replies)
+        cost = found.cost
         price = "no price known" if cost.usd is None else f"{cost.usd:.4f} USD"
         console.print(
             f"replies kept: {cost.replies}, {cost.tokens_in} tokens in, {cost.tokens_out} out, {price}",
@@ -152,9 +144,8 @@ def calibrate(
     Exit code 1 when the set gives its answers away or no question is left.
     """
     from egost.tasks.construction.calibration import calibrate as calibrate_folder
-    from egost.tasks.construction.workfolder import WorkFolder
 
-    folder = WorkFolder(out)
+    folder = _work_folder(out)
     result = calibrate_folder(folder, blind=[blind_run(run) for run in blind or ()], judge=judge)
     _print_calibration(result)
     console.print(
@@ -182,9 +173,8 @@ def blind_run(folder: Path) -> BlindRun:
 def review(out: Out, port: PagePort = 0) -> None:
     """Accept, edit or reject doubtful questions on a local page in the browser; then calibrate again."""
     from egost.tasks.construction.review_page import serve_review
-    from egost.tasks.construction.workfolder import WorkFolder
 
-    folder = WorkFolder(out)
+    folder = _work_folder(out)
 
     def announce(address: str) -> None:
         console.print(f"review: {address}")
@@ -209,9 +199,8 @@ def publish(
 ) -> None:
     """Write the official layout with a data card; the tasks run on it, `egost data verify` checks it."""
     from egost.tasks.construction.publication import publish as publish_folder
-    from egost.tasks.construction.workfolder import WorkFolder
 
-    done = publish_folder(WorkFolder(out), release, name=name, with_findings=with_findings)
+    done = publish_folder(_work_folder(out), release, name=name, with_findings=with_findings)
     console.print(
         f"{done.revision}: {done.card['questions']} questions, {done.card['clips']} clips in {done.root}",
     )
@@ -230,6 +219,12 @@ def publish(
     console.print(
         f"To evaluate on it: export EGOST_DATA={done.root.resolve()}; then: egost data verify",
     )
+
+
+def _work_folder(root: Path) -> WorkFolder:
+    from egost.tasks.construction.workfolder import WorkFolder
+
+    return WorkFolder(root)
 
 
 def _print_calibration(result: Calibration) -> None:

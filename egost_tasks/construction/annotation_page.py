@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from fractions import Fraction
 from typing import Any, Literal
 
 from aiohttp import web
@@ -27,8 +26,15 @@ from egost.tasks.construction.annotations import (
     propose_reverse,
 )
 from egost.tasks.construction.drafts import annotation_sha256
-from egost.tasks.construction.local_server import asked_clip, clip_route, error_reply, read_json, serve_page
-from egost.tasks.construction.scenes import SCENE_WORDS
+from egost.tasks.construction.local_server import (
+    asked_clip,
+    clip_facts,
+    clip_route,
+    error_reply,
+    read_json,
+    serve_page,
+)
+from egost.tasks.construction.spec import SCENE_WORDS
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder
 from egost.tasks.errors import ConstructionError
 
@@ -46,7 +52,14 @@ def serve_annotation(folder: WorkFolder, annotator: str, port: int, announce: Ca
     """
     for clip, row in folder.clips().items():
         Annotation(clip, annotator, row.scene, ())
-    serve_page("annotate", _Desk(folder, annotator).routes(), port, announce)
+    desk = _Desk(folder, annotator)
+    routes = [
+        web.get("/api/clips", desk.overview),
+        web.get("/api/clips/{clip}", desk.show),
+        web.put("/api/clips/{clip}", desk.save),
+        clip_route(folder),
+    ]
+    serve_page("annotate", routes, port, announce)
 
 
 def state_of(annotation: Annotation | None, problems: Sequence[Problem]) -> State:
@@ -65,15 +78,7 @@ class _Desk:
         self._folder = folder
         self._annotator = annotator
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/api/clips", self._list),
-            web.get("/api/clips/{clip}", self._show),
-            web.put("/api/clips/{clip}", self._save),
-            clip_route(self._folder),
-        ]
-
-    async def _list(self, _: web.Request) -> web.Response:
+    async def overview(self, _: web.Request) -> web.Response:
         return web.json_response(
             {
                 "annotator": self._annotator,
@@ -83,11 +88,11 @@ class _Desk:
             }
         )
 
-    async def _show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.Response:
         row = asked_clip(self._folder, request)
         return web.json_response(_clip_content(row, self._folder.annotations.load(row.clip, self._annotator)))
 
-    async def _save(self, request: web.Request) -> web.Response:
+    async def save(self, request: web.Request) -> web.Response:
         row = asked_clip(self._folder, request)
         sent = await read_json(request)
         # No `await` from here on: two requests never save at the same time.
@@ -111,12 +116,7 @@ class _Desk:
         return web.json_response(_clip_content(row, annotation))
 
     def _line(self, row: ClipRow) -> dict[str, Any]:
-        line = {
-            "clip": row.clip,
-            "scene": SCENE_WORDS[row.scene],
-            "duration_s": row.duration_s,
-            "frames_a_second": float(Fraction(row.rate)),
-        }
+        line = {**clip_facts(row), "scene": SCENE_WORDS[row.scene]}
         try:
             annotation = self._folder.annotations.load(row.clip, self._annotator)
         except ConstructionError as error:

@@ -16,8 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from egost.tasks.construction.scenes import SCENES, Scene
-from egost.tasks.construction.spec import read_list
+from egost.tasks.construction.spec import SCENES, Scene, read_list
 from egost.tasks.errors import ConstructionError
 from egost.tasks.sample import WAYS, Way
 
@@ -35,7 +34,7 @@ ProblemName = Literal[
     "reverse_actions_differ",
 ]
 
-MIRROR: dict[Direction, Direction] = {
+MIRROR: Mapping[str, Direction] = {
     "left": "right",
     "right": "left",
     "around": "around",

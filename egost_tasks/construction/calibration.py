@@ -1,26 +1,48 @@
-"""The fourth step: checks all drafts, one by one and as a set, and decides which can be published."""
+"""The fourth step: checks all drafts, one by one and as a set, and decides which can be published.
+
+It also measures how far two annotators of the same clips agree: Cohen's kappa (Cohen, 1960) over their steps, matched
+by time.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
-from egost.tasks.construction.agreement import Agreement, agreements
-from egost.tasks.construction.annotations import Annotation
-from egost.tasks.construction.costs import cost_of
+from sklearn.metrics import cohen_kappa_score
+
+from egost.tasks.construction.annotations import Annotation, Step, Steps
 from egost.tasks.construction.drafts import Draft, drafts_sha256, written_drafts
-from egost.tasks.construction.option_checks import Finding, check_draft
-from egost.tasks.construction.review import (
-    as_decided,
-    decision_on,
-    read_decisions,
-    review_of,
-    write_reviews,
-)
+from egost.tasks.construction.option_checks import Finding, check_draft, may_mean
+from egost.tasks.construction.review import Review, as_decided, decisions_in, read_reviews, write_reviews
 from egost.tasks.construction.set_checks import BlindRun, Cue, Letters, blind_cue, check_set, solved_blind
-from egost.tasks.construction.workfolder import WorkFolder, write_lines, write_object
+from egost.tasks.construction.workfolder import WorkFolder, cost_of, write_lines, write_object
+
+TOLERANCE_S = 2.0
+"""Two steps can be the same one when their times differ by this many seconds or less. This project's own rule."""
+
+_MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Agreement of two annotators on the forward routes of the clips that both annotated.
+
+    kappa: Cohen's, of the directions of their steps; a step that only one of them has counts as a category of its own.
+        None where all steps are of one category, since chance agreement is 1 then.
+    same_direction: share of the steps with the same direction, 0 to 1. same_landmark: among the steps that both have
+        and to which at least one gives a landmark, the share whose landmarks may mean the same; None without any.
+    """
+
+    annotators: tuple[str, str]
+    clips: int
+    steps: int
+    kappa: float | None
+    same_direction: float
+    same_landmark: float | None
 
 
 @dataclass(frozen=True)
@@ -49,14 +71,14 @@ def calibrate(folder: WorkFolder, *, blind: Sequence[BlindRun] = (), judge: str 
     """Check all drafts of a working folder, write the findings into it and return them.
 
     blind: runs of models that saw no frame, on a release that was published from this folder. judge: a server (see
-    `openai_writer.find_endpoint`) that is asked which options are right by the steps.
+    `model_calls.find_endpoint`) that is asked which options are right by the steps.
     A decision in `review.jsonl` counts while its draft is the same: an accepted or edited draft is kept although there
     are findings for review, but never although there are findings that drop it.
-    Raises ConstructionError, WriterError and CacheError.
+    Raises ConstructionError and CacheError.
     """
     with folder.step("calibration"):
         drafts = written_drafts(folder)
-        decisions = read_decisions(folder)
+        decisions = decisions_in(read_reviews(folder))
         by_clip: dict[str, list[Annotation]] = defaultdict(list)
         for annotation in folder.annotations.all():
             by_clip[annotation.clip].append(annotation)
@@ -67,7 +89,7 @@ def calibrate(folder: WorkFolder, *, blind: Sequence[BlindRun] = (), judge: str 
         kept, dropped, pending, reviewed = [], [], [], []
         for draft in drafts:
             found = findings[draft.id]
-            decision = decision_on(draft, decisions)
+            decision = decisions.get(draft)
             drops = [finding for finding in found if finding.verdict == "drop"]
             if decision and decision.verdict == "reject":
                 drops = [*drops, Finding("rejected", "drop", "a person rejected it.")]
@@ -79,7 +101,7 @@ def calibrate(folder: WorkFolder, *, blind: Sequence[BlindRun] = (), judge: str 
                 kept.append(current[draft.id])
             # A draft with a decision stays on the page, even where nothing is wrong with it any more.
             if decision or (found and not drops):
-                reviewed.append(review_of(draft, found, decisions))
+                reviewed.append(Review(draft, tuple((f.name, f.message) for f in found), decision))
         cues = check_set(kept)
         cues += [blind_cue(name, said, kept) for name, said in runs if any(d.id in said for d in kept)]
         result = Calibration(
@@ -148,16 +170,77 @@ def _judge(
 ) -> dict[str, int]:
     if judge is None:
         return {}
-    # Here, since the client takes seconds to import and only a judge needs it.
+    # Here, since the client takes seconds to import and only the judge needs it.
     from egost.tasks.chat.calls import chosen_pacing
-    from egost.tasks.chat.usage import Tally
-    from egost.tasks.construction.openai_writer import find_endpoint
-    from egost.tasks.construction.option_judge import judge_choices
+    from egost.tasks.construction.model_calls import find_endpoint, judge_choices
 
     sound = [d for name, d in current.items() if not any(f.verdict == "drop" for f in findings[name])]
     steps = {(a.clip, a.annotator): a for found in by_clip.values() for a in found}
     endpoint = find_endpoint(judge, "--judge")
-    objections, failed = judge_choices(sound, steps, endpoint, folder.judge_replies, chosen_pacing(), Tally())
+    objections, failed = judge_choices(sound, steps, endpoint, folder.judge_replies, chosen_pacing())
     for name, finding in objections.items():
         findings[name].append(finding)
-    return dict(sorted(Counter(item.reason for item in failed.values()).items()))
+    return dict(sorted(Counter(failed).items()))
+
+
+def agreements(annotations: Iterable[Annotation]) -> list[Agreement]:
+    """The agreement of each pair of annotators who share a clip."""
+    by_clip: dict[str, list[Annotation]] = defaultdict(list)
+    for annotation in annotations:
+        by_clip[annotation.clip].append(annotation)
+    shared: dict[tuple[str, str], list[tuple[Annotation, Annotation]]] = defaultdict(list)
+    for found in by_clip.values():
+        for a, b in combinations(sorted(found, key=lambda annotation: annotation.annotator), 2):
+            shared[a.annotator, b.annotator].append((a, b))
+    return [_agreement(pair, clips) for pair, clips in sorted(shared.items())]
+
+
+def matched(first: Steps, second: Steps) -> list[tuple[Step | None, Step | None]]:
+    """The steps of two routes in pairs, in their order; None where one of them has no step at that time.
+
+    The matching keeps the order, has as many pairs within `TOLERANCE_S` as possible and, among those, the nearest.
+    """
+    best: dict[tuple[int, int], tuple[int, float]] = {}
+    for i in range(len(first), -1, -1):
+        for j in range(len(second), -1, -1):
+            options = [(0, 0.0)]
+            if i < len(first):
+                options.append(best[i + 1, j])
+            if j < len(second):
+                options.append(best[i, j + 1])
+            if i < len(first) and j < len(second):
+                apart = abs(first[i].time_s - second[j].time_s)
+                if apart <= TOLERANCE_S:
+                    count, nearness = best[i + 1, j + 1]
+                    options.append((count + 1, nearness - apart))
+            best[i, j] = max(options)
+    pairs: list[tuple[Step | None, Step | None]] = []
+    i = j = 0
+    while i < len(first) or j < len(second):
+        if i < len(first) and best[i, j] == best[i + 1, j]:
+            pairs.append((first[i], None))
+            i += 1
+        elif j < len(second) and best[i, j] == best[i, j + 1]:
+            pairs.append((None, second[j]))
+            j += 1
+        else:
+            pairs.append((first[i], second[j]))
+            i, j = i + 1, j + 1
+    return pairs
+
+
+def _agreement(annotators: tuple[str, str], clips: Sequence[tuple[Annotation, Annotation]]) -> Agreement:
+    pairs = [pair for a, b in clips for pair in matched(a.forward, b.forward)]
+    said = [tuple(_MISSING if step is None else step.direction for step in pair) for pair in pairs]
+    ours, theirs = [pair[0] for pair in said], [pair[1] for pair in said]
+    named = [(a.landmark, b.landmark) for a, b in pairs if a and b and (a.landmark or b.landmark)]
+    alike = [bool(a and b) and may_mean(a, b) for a, b in named]
+    constant = len(set(ours) | set(theirs)) == 1
+    return Agreement(
+        annotators,
+        len(clips),
+        len(pairs),
+        None if constant else float(cohen_kappa_score(ours, theirs)),
+        sum(a == b for a, b in said) / len(said),
+        sum(alike) / len(alike) if alike else None,
+    )

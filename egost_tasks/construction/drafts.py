@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from egost.tasks.construction.annotations import MIRROR, Annotation, actions, landmarks, to_json, turns
-from egost.tasks.construction.scenes import PART_OF_SCENE, Scene
+from egost.tasks.construction.spec import PART_OF_SCENE, Scene
 from egost.tasks.construction.workfolder import WorkFolder, read_lines
 from egost.tasks.errors import ConstructionError
 from egost.tasks.sample import LETTERS, Sample, TaskKind, Way
@@ -20,14 +20,6 @@ CHOICE_TASKS: tuple[TaskKind, ...] = ("direction", "landmark", "action")
 
 Items = tuple[str, ...]
 """What an option says: directions, landmarks or actions in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option: the text that people read, and the items that it says."""
-
-    text: str
-    items: Items
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +62,14 @@ class Draft:
         return Sample(self.id, self.task, self.way, part, self.clip, self.question, texts, self.answer)
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: the text that people read, and the items that it says."""
+
+    text: str
+    items: Items
+
+
 def draft_id(task: TaskKind, way: Way, clip: str) -> str:
     """The id of a draft."""
     return f"{task}_{way}/{clip}"
@@ -87,8 +87,7 @@ def turned_round(task: TaskKind, items: Items) -> Items:
     """The items of an option for the way back, from its items for the way there."""
     if task != "direction":
         return items[::-1]
-    mirror: dict[str, str] = dict(MIRROR.items())
-    return tuple(mirror[item] for item in reversed(items))
+    return tuple(MIRROR[item] for item in reversed(items))
 
 
 def annotation_sha256(annotation: Annotation) -> str:
@@ -106,6 +105,10 @@ def draft_from_json(row: dict[str, Any], where: str) -> Draft:
     try:
         options = tuple(Option(option["text"], tuple(option["items"])) for option in row["options"])
         draft = Draft(**{**row, "options": options})
+        texts = [value for name, value in row.items() if name != "options"]
+        texts += [text for option in options for text in (option.text, *option.items)]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a field is not a text")
         if options:
             _ = draft.right
     except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from egost.tasks.cache import write_whole
-from egost.tasks.construction.scenes import SCENES
+from egost.tasks.construction.spec import SCENES
 from egost.tasks.construction.workfolder import ClipRow
 
 _BINS = 12

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from fractions import Fraction
 from importlib.resources import files
 from typing import Any
 
@@ -128,6 +129,12 @@ def clip_route(folder: WorkFolder) -> web.RouteDef:
         return web.FileResponse(path)
 
     return web.get("/clips/{clip}", reply)
+
+
+def clip_facts(row: ClipRow) -> dict[str, Any]:
+    """What the player of a page needs to know of a clip."""
+    rate = float(Fraction(row.rate))
+    return {"clip": row.clip, "duration_s": row.duration_s, "frames_a_second": rate}
 
 
 def asked_clip(folder: WorkFolder, request: web.Request) -> ClipRow:

@@ -14,8 +14,6 @@ from egost.tasks.construction.drafts import Draft, Items, annotation_sha256, dra
 from egost.tasks.judging.route_text import read_route
 from egost.tasks.sample import TaskKind
 
-Verdict = Literal["drop", "review"]
-
 STANDS_OUT = 1.6
 """A right option gives itself away when it has this many times the characters of the longest wrong option, or when the
 shortest wrong option has this many times its characters. This project's own rule."""
@@ -36,7 +34,7 @@ class Finding:
     """Something wrong with a question. verdict: `drop` where it cannot be right, `review` where a person decides."""
 
     name: str
-    verdict: Verdict
+    verdict: Literal["drop", "review"]
     message: str
 
 

@@ -21,7 +21,7 @@ from egost.tasks.cache import write_whole
 from egost.tasks.construction.cutting import CUTTING_VERSION
 from egost.tasks.construction.drafts import Draft, drafts_sha256, read_drafts, written_drafts
 from egost.tasks.construction.questions import TEMPLATES
-from egost.tasks.construction.scenes import PART_OF_SCENE
+from egost.tasks.construction.spec import PART_OF_SCENE
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, read_object, write_object
 from egost.tasks.errors import ConstructionError
 from egost.tasks.progress import counted
@@ -241,7 +241,7 @@ def _card_text(card: Mapping[str, Any]) -> str:
         f"# {card['name']}",
         "",
         f"{card['questions']} questions about {card['clips']} first-person clips, in the layout of Ego-ST Bench "
-        "(arXiv 2503.12542). It is not that benchmark: figures on it stand beside no published figure.",
+        "(arXiv 2503.12542). It is not that benchmark: do not compare figures on it with published figures.",
         "",
         f"Revision: `{card['revision']}`. Clips of {lengths['shortest']:.1f} to {lengths['longest']:.1f} s, median "
         f"{lengths['median']:.1f} s, {lengths['total'] / 60:.1f} min in all.",

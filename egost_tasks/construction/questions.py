@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from egost.tasks.construction.annotations import Annotation, Step, Steps, check
-from egost.tasks.construction.costs import cost_of
 from egost.tasks.construction.drafts import (
     CHOICE_TASKS,
     Draft,
@@ -25,11 +24,10 @@ from egost.tasks.construction.drafts import (
     truth_of,
     turned_round,
 )
-from egost.tasks.construction.scenes import ACTION_SCENE, Scene
-from egost.tasks.construction.workfolder import WorkFolder, write_lines, write_object
+from egost.tasks.construction.spec import ACTION_SCENE, Scene
+from egost.tasks.construction.workfolder import Cost, WorkFolder, cost_of, write_lines, write_object
 from egost.tasks.construction.writers import (
     ChoiceRequest,
-    LeftOut,
     OfflineWriter,
     Unwritten,
     Writer,
@@ -107,10 +105,20 @@ LANDMARK_QUESTIONS: dict[tuple[Scene, Way], tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Questions:
-    """The drafts that were written, and what was left out and why."""
+    """The drafts that were written, what was left out and why, and what the writer's replies cost so far."""
 
     drafts: tuple[Draft, ...]
     left_out: tuple[LeftOut, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A clip or question without a draft. reason: a short stable word; message: for people."""
+
+    id: str
+    reason: str
+    message: str
 
 
 def write_questions(folder: WorkFolder, writer: Writer, *, seed: int = 0) -> Questions:
@@ -125,42 +133,38 @@ def write_questions(folder: WorkFolder, writer: Writer, *, seed: int = 0) -> Que
         used, left_out = _used_annotations(folder)
         requests, without = _requests(used)
         left_out += without
-        by_clip = {annotation.clip: annotation for annotation in used}
         written = writer(requests)
         letters, drafts = Letters(seed), [_route(a, way, seed) for a in used for way in WAYS]
         for request, options in zip(requests, written, strict=True):
-            if isinstance(options, Unwritten):
-                left_out += [
-                    LeftOut(draft_id(request.task, way, request.clip), options.reason, options.message)
-                    for way in request.ways
-                ]
-                continue
-            annotation = by_clip[request.clip]
-            drafts += [
-                _choice(annotation, request, options, way, letters, writer.name, seed) for way in request.ways
-            ]
+            for way in request.ways:
+                if isinstance(options, Unwritten):
+                    name = draft_id(request.task, way, request.annotation.clip)
+                    left_out.append(LeftOut(name, options.reason, options.message))
+                else:
+                    drafts.append(_choice(request, options, way, letters, writer.name, seed))
         write_lines(folder.questions, drafts)
+        cost = cost_of(folder.writer_replies)
         report = {
             "writer": writer.name,
             "seed": seed,
             "written": dict(Counter(f"{draft.task}_{draft.way}" for draft in drafts)),
-            "cost": asdict(cost_of(folder.writer_replies)),
+            "cost": asdict(cost),
             "left_out": [asdict(item) for item in left_out],
         }
         write_object(folder.writing, report)
-    return Questions(tuple(drafts), tuple(left_out))
+    return Questions(tuple(drafts), tuple(left_out), cost)
 
 
 def get_writer(spec: str, folder: Path, seed: int) -> Writer:
-    """The writer of a name: `offline`, or a server's (see `openai_writer.find_endpoint`).
+    """The writer of a name: `offline`, or a model behind a server (see `model_calls.find_endpoint`).
 
-    folder: where a server's replies are kept. Raises WriterError and SettingError.
+    folder: for the replies of a server. Raises ConstructionError.
     """
     if spec == "offline":
         return OfflineWriter(seed)
-    # Here, since the client takes seconds to import and the offline writer does without it.
+    # Here, since the client takes seconds to import and the offline writer does not need it.
     from egost.tasks.chat.calls import chosen_pacing
-    from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
+    from egost.tasks.construction.model_calls import OpenAIWriter, find_endpoint
 
     return OpenAIWriter(find_endpoint(spec, "--writer"), folder, chosen_pacing())
 
@@ -197,25 +201,16 @@ def _requests(used: Sequence[Annotation]) -> tuple[list[ChoiceRequest], list[Lef
         for task in CHOICE_TASKS:
             if task == "action" and annotation.scene != ACTION_SCENE:
                 continue
-            there, back = (truth_of(annotation, task, way) for way in WAYS)
-            mirrored = back == turned_round(task, there)
-            for way, truth in zip(WAYS, (there, back), strict=True):
+            truths = {way: truth_of(annotation, task, way) for way in WAYS}
+            for way, truth in truths.items():
                 if not truth:
                     message = f"its {way} route has no {task}."
                     left_out.append(LeftOut(draft_id(task, way, annotation.clip), f"no_{task}", message))
+            mirrored = truths["reverse"] == turned_round(task, truths["forward"])
             for ways in (WAYS,) if mirrored else tuple((way,) for way in WAYS):
-                if truth := truth_of(annotation, task, ways[0]):
-                    requests.append(
-                        ChoiceRequest(
-                            annotation.clip,
-                            annotation.scene,
-                            task,
-                            ways,
-                            truth,
-                            annotation.steps(ways[0]),
-                            _names(used, annotation, task, ways[0]),
-                        )
-                    )
+                if truths[ways[0]]:
+                    names = _names(used, annotation, task, ways[0])
+                    requests.append(ChoiceRequest(annotation, task, ways, names))
     return requests, left_out
 
 
@@ -230,50 +225,40 @@ def _names(used: Sequence[Annotation], own: Annotation, task: TaskKind, way: Way
 
 def _route(annotation: Annotation, way: Way, seed: int) -> Draft:
     rng = request_rng(seed, "route", annotation.clip, way)
-    return Draft(
-        id=draft_id("route", way, annotation.clip),
-        clip=annotation.clip,
-        task="route",
-        way=way,
-        scene=annotation.scene,
-        question=ask(rng, "route", way, annotation.scene),
-        options=(),
-        answer=tell_route(rng, annotation.steps(way), way),
-        annotator=annotation.annotator,
-        annotation_sha256=annotation_sha256(annotation),
-        writer=TEMPLATES,
-        snapshot="",
-    )
+    question = ask(rng, "route", way, annotation.scene)
+    answer = route_text(rng, annotation.steps(way), way)
+    return _draft(annotation, "route", way, question, (), answer, TEMPLATES, "")
 
 
 def _choice(
-    annotation: Annotation,
-    request: ChoiceRequest,
-    written: Written,
-    way: Way,
-    letters: Letters,
-    writer: str,
-    seed: int,
+    request: ChoiceRequest, written: Written, way: Way, letters: Letters, writer: str, seed: int
 ) -> Draft:
-    rng = request_rng(seed, "choice", request.clip, request.task, way)
-    options: list[Items] = [written.right, *written.wrong]
+    annotation, task = request.annotation, request.task
+    rng = request_rng(seed, "choice", annotation.clip, task, way)
+    items: list[Items] = [written.right, *written.wrong]
     if way != request.ways[0]:
-        options = [turned_round(request.task, items) for items in options]
-    texts = tell_options(rng, request.task, options)
-    right = letters.deal(f"{request.task}_{way}", len(options)) if written.place is None else written.place
+        items = [turned_round(task, each) for each in items]
+    texts = option_texts(rng, task, items)
+    right = letters.deal(f"{task}_{way}", len(items)) if written.place is None else written.place
+    question = ask(rng, task, way, annotation.scene)
+    options = tuple(Option(texts[k], items[k]) for k in shuffled(rng, len(items), right))
+    return _draft(annotation, task, way, question, options, LETTERS[right], writer, written.snapshot)
+
+
+def _draft(
+    annotation: Annotation,
+    task: TaskKind,
+    way: Way,
+    question: str,
+    options: tuple[Option, ...],
+    answer: str,
+    writer: str,
+    snapshot: str,
+) -> Draft:
+    clip, annotator, state = annotation.clip, annotation.annotator, annotation_sha256(annotation)
+    name = draft_id(task, way, clip)
     return Draft(
-        id=draft_id(request.task, way, request.clip),
-        clip=request.clip,
-        task=request.task,
-        way=way,
-        scene=request.scene,
-        question=ask(rng, request.task, way, request.scene),
-        options=tuple(Option(texts[k], options[k]) for k in shuffled(rng, len(options), right)),
-        answer=LETTERS[right],
-        annotator=annotation.annotator,
-        annotation_sha256=annotation_sha256(annotation),
-        writer=writer,
-        snapshot=written.snapshot,
+        name, clip, task, way, annotation.scene, question, options, answer, annotator, state, writer, snapshot
     )
 
 
@@ -286,7 +271,7 @@ def ask(rng: np.random.Generator, task: TaskKind, way: Way, scene: Scene) -> str
     return one_of(rng, *QUESTIONS[task, way])
 
 
-def tell_options(rng: np.random.Generator, task: TaskKind, options: Sequence[Items]) -> list[str]:
+def option_texts(rng: np.random.Generator, task: TaskKind, options: Sequence[Items]) -> list[str]:
     """Texts of options, all in one form, so that none stands out by its style."""
     if task == "direction":
         form = _turn_words if rng.random() < 0.5 else str
@@ -297,7 +282,7 @@ def tell_options(rng: np.random.Generator, task: TaskKind, options: Sequence[Ite
     return joined(rng, options)
 
 
-def tell_route(rng: np.random.Generator, steps: Steps, way: Way) -> str:
+def route_text(rng: np.random.Generator, steps: Steps, way: Way) -> str:
     """The reference description of a route in plain sentences, one for each step."""
     sentences = [
         one_of(rng, "Start at A.", "Begin at A.")

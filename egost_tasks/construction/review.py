@@ -8,12 +8,11 @@ person fills in `verdict` and `edited`, by hand or through a page, and runs the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from egost.tasks.construction.drafts import Draft, draft_from_json, drafts_sha256
-from egost.tasks.construction.option_checks import Finding
 from egost.tasks.construction.workfolder import WorkFolder, read_lines, write_lines
 from egost.tasks.errors import ConstructionError
 
@@ -22,11 +21,14 @@ Verdict = Literal["accept", "edit", "reject"]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A person's decision on a draft in one state. edited: with `edit`, the draft as it should be."""
+    """A person's decision on a draft. edited: with `edit`, the draft as it should be."""
 
-    draft_sha256: str
     verdict: Verdict
     edited: Draft | None
+
+
+Decisions = Mapping[Draft, Decision]
+"""Decisions by the draft as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +79,12 @@ def _review(row: Mapping[str, Any], where: str) -> Review:
         kept = (draft.id, draft.clip, draft.task, draft.way)
         if (edited.id, edited.clip, edited.task, edited.way) != kept:
             raise ConstructionError(f"{where}: an edit must leave id, clip, task and way as they are.")
-    return Review(draft, reasons, Decision(drafts_sha256([draft]), verdict, edited))
+    return Review(draft, reasons, Decision(verdict, edited))
 
 
-def read_decisions(folder: WorkFolder) -> dict[str, Decision]:
-    """The decisions by the draft's id. Raises ConstructionError as `read_reviews` does."""
-    return {review.draft.id: review.decision for review in read_reviews(folder) if review.decision}
-
-
-def review_of(draft: Draft, findings: Sequence[Finding], decisions: Mapping[str, Decision]) -> Review:
-    """The row of a draft with these findings; an earlier decision stays while the draft is the same."""
-    return Review(draft, tuple((f.name, f.message) for f in findings), decision_on(draft, decisions))
+def decisions_in(reviews: Iterable[Review]) -> Decisions:
+    """The decisions by the draft that each is on: a draft that has changed since has none."""
+    return {review.draft: review.decision for review in reviews if review.decision}
 
 
 def write_reviews(folder: WorkFolder, reviews: Iterable[Review]) -> None:
@@ -101,22 +98,14 @@ def write_reviews(folder: WorkFolder, reviews: Iterable[Review]) -> None:
                 "draft": asdict(review.draft),
                 "draft_sha256": drafts_sha256([review.draft]),
                 "verdict": review.decision.verdict if review.decision else None,
-                "edited": asdict(review.decision.edited)
-                if review.decision and review.decision.edited
-                else None,
+                "edited": asdict(edited) if (edited := review.decision and review.decision.edited) else None,
             }
             for review in reviews
         ],
     )
 
 
-def decision_on(draft: Draft, decisions: Mapping[str, Decision]) -> Decision | None:
-    """The decision on a draft; None where the draft has changed since."""
-    decision = decisions.get(draft.id)
-    return decision if decision and decision.draft_sha256 == drafts_sha256([draft]) else None
-
-
-def as_decided(draft: Draft, decisions: Mapping[str, Decision]) -> Draft:
+def as_decided(draft: Draft, decisions: Decisions) -> Draft:
     """A draft as a person edited it, or as it was written."""
-    decision = decision_on(draft, decisions)
+    decision = decisions.get(draft)
     return decision.edited if decision and decision.edited else draft

@@ -12,17 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from aiohttp import web
 
-from egost.tasks.construction.drafts import Draft, Option, drafts_sha256, written_drafts
-from egost.tasks.construction.local_server import clip_route, error_reply, read_json, serve_page
+from egost.tasks.construction.drafts import Draft, Option, written_drafts
+from egost.tasks.construction.local_server import clip_facts, clip_route, error_reply, read_json, serve_page
 from egost.tasks.construction.option_checks import Finding, check_draft
-from egost.tasks.construction.review import Decision, Review, Verdict, as_decided, read_reviews, write_reviews
-from egost.tasks.construction.scenes import SCENE_WORDS
-from egost.tasks.construction.workfolder import ClipRow, WorkFolder
+from egost.tasks.construction.review import (
+    Decision,
+    Review,
+    Verdict,
+    as_decided,
+    decisions_in,
+    read_reviews,
+    write_reviews,
+)
+from egost.tasks.construction.spec import SCENE_WORDS
+from egost.tasks.construction.workfolder import WorkFolder
 from egost.tasks.errors import ConstructionError
 from egost.tasks.sample import LETTERS
 
@@ -45,7 +52,10 @@ def serve_review(folder: WorkFolder, port: int, announce: Callable[[str], None])
         )
     folder.clips()
     read_reviews(folder)
-    serve_page("review", _Desk(folder).routes(), port, announce)
+    desk = _Desk(folder)
+    items = "/api/items/{id:.+}"
+    routes = [web.get("/api/items", desk.overview), web.get(items, desk.show), web.put(items, desk.decide)]
+    serve_page("review", [*routes, clip_route(folder)], port, announce)
 
 
 def state_of(review: Review) -> State:
@@ -59,23 +69,15 @@ class _Desk:
     def __init__(self, folder: WorkFolder) -> None:
         self._folder = folder
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/api/items", self._list),
-            web.get("/api/items/{id:.+}", self._show),
-            web.put("/api/items/{id:.+}", self._decide),
-            clip_route(self._folder),
-        ]
-
-    async def _list(self, _: web.Request) -> web.Response:
+    async def overview(self, _: web.Request) -> web.Response:
         items = [{"id": review.draft.id, "state": state_of(review)} for review in read_reviews(self._folder)]
         return web.json_response({"items": items, "letters": LETTERS})
 
-    async def _show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> web.Response:
         reviews = read_reviews(self._folder)
         return web.json_response(self._item(reviews, reviews[_place(reviews, request)]))
 
-    async def _decide(self, request: web.Request) -> web.Response:
+    async def decide(self, request: web.Request) -> web.Response:
         sent = await read_json(request)
         verdict: Any = sent.get("verdict")
         if verdict not in get_args(Verdict):
@@ -100,7 +102,7 @@ class _Desk:
                     f"the calibration would drop it anyway: {names}.",
                     problems=[asdict(f) for f in findings],
                 )
-            after = replace(before, decision=Decision(drafts_sha256([draft]), verdict, edited))
+            after = replace(before, decision=Decision(verdict, edited))
             reviews[place] = after
             write_reviews(self._folder, reviews)
         return web.json_response(self._item(reviews, after))
@@ -111,7 +113,7 @@ class _Desk:
         if written.get(draft.id) != draft:
             message = "the question has been rewritten since. Run: egost construct calibrate"
             return [Finding("stale_question", "drop", message)]
-        decisions = {review.draft.id: review.decision for review in reviews if review.decision}
+        decisions = decisions_in(reviews)
         current = {name: as_decided(found, decisions) for name, found in written.items()}
         known = draft.clip in self._folder.clips()
         steps = self._folder.annotations.of_clip(draft.clip) if known else []
@@ -121,6 +123,7 @@ class _Desk:
         """What the page shows of an item."""
         draft = review.draft
         edited = review.decision.edited if review.decision else None
+        row = self._folder.clips().get(draft.clip)
         annotations = self._folder.annotations.of_clip(draft.clip)
         routes = sorted(annotations, key=lambda a: a.annotator != draft.annotator)
         return {
@@ -128,7 +131,7 @@ class _Desk:
             "way": draft.way,
             "scene": SCENE_WORDS[draft.scene],
             "writer": draft.writer,
-            "clip": _clip(self._folder.clips().get(draft.clip)),
+            "clip": clip_facts(row) if row else None,
             "reasons": [{"name": name, "message": message} for name, message in review.reasons],
             "draft": _content(draft),
             "edited": _content(edited) if edited else None,
@@ -148,16 +151,6 @@ def _place(reviews: Sequence[Review], request: web.Request) -> int:
         if review.draft.id == asked:
             return place
     raise web.HTTPNotFound(text=f"there is no item {asked!r} to decide on.")
-
-
-def _clip(row: ClipRow | None) -> dict[str, Any] | None:
-    if row is None:
-        return None
-    return {
-        "clip": row.clip,
-        "duration_s": row.duration_s,
-        "frames_a_second": float(Fraction(row.rate)),
-    }
 
 
 def _content(draft: Draft) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The list of clips to cut out of videos: a CSV file, or a JSON list of objects.
+"""The list of clips to cut out of videos, with the kind of scene of each: a CSV file, or a JSON list of objects.
 
 Columns: file (relative to the list), start and end (seconds, `m:ss` or `h:mm:ss`; empty for the beginning or the end),
 source (the collection, for example `sun3d`), scene (one of `SCENES`). Optional: licence (of the source, for the data
@@ -15,10 +15,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from egost.tasks.construction.scenes import SCENES, Scene
 from egost.tasks.errors import ConstructionError
+
+Scene = Literal["outdoor_street", "outdoor_open", "indoor_single", "indoor_multi"]
+"""The four kinds of scene, two outdoors and two indoors (paper, section 3.2). The names are this project's own."""
+
+SCENES: tuple[Scene, ...] = get_args(Scene)
+
+PART_OF_SCENE: dict[Scene, int] = {
+    "outdoor_street": 1,
+    "outdoor_open": 2,
+    "indoor_single": 3,
+    "indoor_multi": 4,
+}
+"""The part that each kind of scene fills: the official release has outdoor clips in parts 1 and 2, rooms of SUN3D in
+part 3 and homes of Aria in part 4."""
+
+ACTION_SCENE: Scene = "indoor_multi"
+"""The only kind with questions about actions, since only part 4 has files for them."""
+
+SCENE_WORDS: dict[Scene, str] = {
+    "outdoor_street": "along streets and paths",
+    "outdoor_open": "over open ground: a park, a campus, a square",
+    "indoor_single": "within one room",
+    "indoor_multi": "through several rooms or floors",
+}
+"""Each kind in words, for the pages."""
 
 REQUIRED = ("file", "start", "end", "source", "scene")
 OPTIONAL = ("licence", "name")

@@ -12,6 +12,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from egost.tasks.cache import write_whole
+from egost.tasks.chat.prices import price_usd
+from egost.tasks.chat.reply_store import STORE, stored_bodies
 from egost.tasks.construction.annotations import (
     Annotation,
     check,
@@ -20,8 +22,7 @@ from egost.tasks.construction.annotations import (
     read_annotations,
     to_json,
 )
-from egost.tasks.construction.scenes import Scene
-from egost.tasks.construction.spec import bullets
+from egost.tasks.construction.spec import Scene, bullets
 from egost.tasks.errors import ConstructionError
 
 
@@ -175,6 +176,31 @@ def import_annotations(folder: WorkFolder, file: Path) -> list[Annotation]:
     for annotation in annotations:
         folder.annotations.save(annotation)
     return annotations
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the kept replies cost: their number, their tokens, and US dollars; None where a price is not known."""
+
+    replies: int
+    tokens_in: int
+    tokens_out: int
+    usd: float | None
+
+
+def cost_of(folder: Path) -> Cost:
+    """What all replies in a folder cost, whichever process asked for them."""
+    # Earlier versions kept each reply in a file of its own.
+    older = {path.stem: read_object(path) for path in sorted(folder.glob("*.json"))}
+    replies = {**older, **stored_bodies(folder / STORE)}.values()
+    prices = [price_usd(r["snapshot"], r["tokens_in"], r["tokens_out"]) for r in replies]
+    known = [price for price in prices if price is not None]
+    return Cost(
+        len(replies),
+        sum(reply["tokens_in"] for reply in replies),
+        sum(reply["tokens_out"] for reply in replies),
+        sum(known) if len(known) == len(prices) else None,
+    )
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from egost.tasks.construction.annotations import Annotation, Step
-from egost.tasks.construction.scenes import SCENES, Scene
+from egost.tasks.construction.spec import SCENES, Scene
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
 from egost.tasks.mini_world.steps import ClipTruth
 from egost.tasks.mini_world.walks import plan_clip

@@ -4,9 +4,9 @@ const LETTERS = { l: "left", r: "right", a: "around", u: "up", d: "down", s: "st
 const STATES = { none: "none", begun: "begun", whole: "✓ whole", problems: "! problems" };
 const RETRY_MS = 2000;
 
-let setup; // what the server says of all clips
-let desk; // the clip that is worked on
-let wanted; // the clip that was asked for last
+let setup; // the server's list of all clips
+let desk; // the clip being annotated
+let wanted; // the clip that was opened last
 
 // ---- The server
 
@@ -14,7 +14,7 @@ function clipPath(clip) {
   return `/api/clips/${encodeURIComponent(clip)}`;
 }
 
-// One request at a time; what changed meanwhile goes with the next one.
+// One request at a time; changes made meanwhile go with the next one.
 async function save(work) {
   while (work.dirty && !work.refused) {
     work.dirty = false;
@@ -24,7 +24,7 @@ async function save(work) {
     } catch (error) {
       work.dirty = true;
       work.refused = Boolean(error.refused);
-      say(`NOT SAVED: ${error.refused ? error.message : "the server does not answer; it is tried again"}`, true);
+      say(`NOT SAVED: ${error.refused ? error.message : "the server does not answer; trying again"}`, true);
       if (!work.refused) await new Promise((done) => setTimeout(done, RETRY_MS));
     }
   }
@@ -38,12 +38,12 @@ function changed() {
   desk.saving ??= save(work).finally(() => (work.saving = undefined));
 }
 
-function take(work, told) {
-  work.revision = told.revision;
-  work.problems = told.problems;
-  const proposed = JSON.stringify(work.proposed) !== JSON.stringify(told.proposed);
-  work.proposed = told.proposed;
-  mark(work.clip, told.state);
+function take(work, content) {
+  work.revision = content.revision;
+  work.problems = content.problems;
+  const proposed = JSON.stringify(work.proposed) !== JSON.stringify(content.proposed);
+  work.proposed = content.proposed;
+  mark(work.clip, content.state);
   if (work !== desk) return;
   if (work.reverse === null && proposed) draw("reverse");
   showProblems();
@@ -96,18 +96,18 @@ async function open(line) {
     location.hash = encodeURIComponent(desk.clip);
     return;
   }
-  let told;
+  let content;
   try {
-    told = await ask(clipPath(line.clip));
+    content = await ask(clipPath(line.clip));
   } catch (error) {
-    told = { error: error.message };
+    content = { error: error.message };
   }
   if (line !== wanted) return;
   document.title = `${line.clip}: routes`;
-  showHead(setup.clips, line, `${line.scene}; ${line.duration_s.toFixed(1)} s`, told.error);
+  showHead(setup.clips, line, `${line.scene}; ${line.duration_s.toFixed(1)} s`, content.error);
   desk = undefined;
-  if (told.error) return;
-  desk = { ...told, clip: line.clip, line };
+  if (content.error) return;
+  desk = { ...content, clip: line.clip, line };
   showClip(line);
   draw("forward");
   draw("reverse");
@@ -121,7 +121,7 @@ function steps(way) {
   return way === "forward" ? desk.forward : desk.reverse ?? desk.proposed;
 }
 
-// The steps of a way as one's own: the first change of a proposed way back makes it that.
+// The steps of a way, to be changed: the first change of a proposed way back makes it the annotator's own.
 function ownSteps(way) {
   if (way === "reverse" && desk.reverse === null) {
     desk.reverse = desk.proposed.map((step) => ({ ...step }));

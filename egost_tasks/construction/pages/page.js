@@ -1,13 +1,13 @@
 "use strict";
 
-// What the local pages share: questions to the server, the list on the left, the player, and the keys.
+// Shared by the local pages: requests to the server, the list on the left, the player and the keys.
 
 const ARROWS = { left: "←", right: "→", around: "↺", up: "↑", down: "↓", straight: "·" };
 const NEAR_S = 0.25;
 
 const at = (id) => document.getElementById(id);
 const video = at("video");
-let shown; // the clip in the player: its file's name, duration_s and frames_a_second
+let shown; // the clip in the player: its file name, duration_s and frames_a_second
 let backward; // { from, began } while the clip plays backward
 
 // ---- The server
@@ -19,9 +19,9 @@ async function ask(path, body) {
     body: JSON.stringify(body),
   };
   const reply = await fetch(path, options);
-  const told = await reply.json();
-  if (!reply.ok) throw Object.assign(new Error(told.error), { refused: true, problems: told.problems });
-  return told;
+  const content = await reply.json();
+  if (!reply.ok) throw Object.assign(new Error(content.error), { refused: true, problems: content.problems });
+  return content;
 }
 
 function say(text, wrong = false) {
@@ -55,7 +55,7 @@ function markLine(line, state, text) {
   line.shown.className = `state ${state}`;
 }
 
-// The head of a line's clip or item, with nothing in the player; error: why there is nothing to show.
+// Shows the head of a clip or item, with an empty player. error: why there is nothing to show.
 function showHead(lines, line, facts, error = "") {
   stop();
   shown = undefined;
@@ -181,7 +181,7 @@ at("seek").addEventListener("input", (event) => { stop(); goTo(event.target.valu
 const showKeys = () => at("keys").showModal();
 const isHeld = (event) => event.ctrlKey || event.metaKey || event.altKey;
 
-// fields: a selector of what takes its keys itself, by inField; actOf: what any other key does.
+// fields: selector of the elements whose keys inField handles; actOf: the action of any other key.
 function takeKeys(fields, inField, actOf) {
   addEventListener("keydown", (event) => {
     if (at("keys").open) return;

@@ -2,11 +2,11 @@
 
 const STATES = { open: "open", accepted: "✓ accepted", edited: "✎ edited", rejected: "× rejected" };
 const BUTTONS = { accepted: "accept", edited: "edit", rejected: "reject" };
-const UNSAVED = "Save the edit or leave it first.";
+const UNSAVED = "Save or leave the edit first.";
 
-let setup; // what the server says of all items
-let desk; // the item that is decided on
-let wanted; // the item that was asked for last
+let setup; // the server's list of all items
+let desk; // the item being reviewed
+let wanted; // the item that was opened last
 
 // ---- The list of items
 
@@ -50,40 +50,40 @@ async function open(line) {
     location.hash = encodeURIComponent(desk.line.id);
     return;
   }
-  let told;
+  let content;
   try {
-    told = await ask(itemPath(line));
+    content = await ask(itemPath(line));
   } catch (error) {
-    told = { error: error.message };
+    content = { error: error.message };
   }
   if (line !== wanted) return;
   document.title = `${line.id}: review`;
-  showHead(setup.items, line, told.error ? "" : `${told.scene}; wrong options by ${told.writer}`, told.error);
+  showHead(setup.items, line, content.error ? "" : `${content.scene}; wrong options by ${content.writer}`, content.error);
   desk = undefined;
-  if (told.error) return;
+  if (content.error) return;
   desk = { line };
-  at("player").hidden = !told.clip;
-  if (told.clip) showClip(told.clip);
+  at("player").hidden = !content.clip;
+  if (content.clip) showClip(content.clip);
   else at("broken").textContent = "This clip is not cut any more.";
-  take(desk, told);
+  take(desk, content);
   at("form").hidden = true;
 }
 
 // ---- One item
 
-function take(work, told) {
-  work.told = told;
-  mark(work.line, told.state);
+function take(work, content) {
+  work.content = content;
+  mark(work.line, content.state);
   if (work !== desk) return;
-  at("reasons").replaceChildren(...told.reasons.map(problemLine));
-  showProblems(told.problems);
-  showItem(at("draft"), told.draft);
-  at("edited").hidden = !told.edited;
-  if (told.edited) showItem(at("edited"), told.edited);
-  at("routes").replaceChildren(...told.routes.map(routeOf));
-  if (shown) drawTicks(told.routes[0]?.steps ?? []);
+  at("reasons").replaceChildren(...content.reasons.map(problemLine));
+  showProblems(content.problems);
+  showItem(at("draft"), content.draft);
+  at("edited").hidden = !content.edited;
+  if (content.edited) showItem(at("edited"), content.edited);
+  at("routes").replaceChildren(...content.routes.map(routeOf));
+  if (shown) drawTicks(content.routes[0]?.steps ?? []);
   for (const [state, button] of Object.entries(BUTTONS)) {
-    at(button).setAttribute("aria-pressed", String(state === told.state));
+    at(button).setAttribute("aria-pressed", String(state === content.state));
   }
   showTime();
 }
@@ -105,7 +105,7 @@ function showItem(section, { question, options, answer }) {
     const right = setup.letters[k] === answer;
     const line = make("li", right ? "right" : "", "");
     line.append(make("b", "", setup.letters[k]), make("span", "", right ? `${text} ✓` : text));
-    line.append(make("span", "told", `says: ${items.join(" · ") || "nothing"}`));
+    line.append(make("span", "note", `items: ${items.join(" · ") || "none"}`));
     return line;
   });
   section.querySelector(".options").replaceChildren(...lines);
@@ -115,7 +115,7 @@ function routeOf({ annotator, steps }) {
   const section = make("section", "route", "");
   const list = make("ol", "steps", "");
   list.append(...steps.map(stepLine));
-  section.append(make("h3", "", `Steps ${desk.told.way}, by ${annotator}`), list);
+  section.append(make("h3", "", `Steps ${desk.content.way}, by ${annotator}`), list);
   return section;
 }
 
@@ -139,7 +139,7 @@ function decide(verdict, edited = null) {
     return;
   }
   const work = desk;
-  work.saving = send(work, { verdict, edited, revision: work.told.revision }).finally(() => (work.saving = undefined));
+  work.saving = send(work, { verdict, edited, revision: work.content.revision }).finally(() => (work.saving = undefined));
 }
 
 async function send(work, decision) {
@@ -158,7 +158,7 @@ async function send(work, decision) {
 
 function edit() {
   if (!desk || desk.saving) return;
-  const { question, options, answer } = desk.told.edited ?? desk.told.draft;
+  const { question, options, answer } = desk.content.edited ?? desk.content.draft;
   at("question").value = question;
   at("fields").replaceChildren(...options.map((option, k) => fieldOf(option, setup.letters[k], answer)));
   at("description").hidden = options.length > 0;
@@ -190,14 +190,14 @@ function typed() {
   return { question: at("question").value, options, answer: right };
 }
 
-// Whether the form holds what is not saved.
+// Whether the form has changes that are not saved.
 function edits() {
   return !at("form").hidden && JSON.stringify(typed()) !== desk.before;
 }
 
 function leave() {
   at("form").hidden = true;
-  showProblems(desk.told.problems);
+  showProblems(desk.content.problems);
   say("");
 }
 

@@ -14,12 +14,11 @@ from option_writers import QUICK, good_reply, told
 
 from egost.tasks.chat.reply_store import STORE
 from egost.tasks.construction.annotations import Annotation, Step
-from egost.tasks.construction.costs import cost_of
 from egost.tasks.construction.drafts import Draft
-from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
+from egost.tasks.construction.model_calls import OpenAIWriter, find_endpoint
 from egost.tasks.construction.questions import get_writer, write_questions
-from egost.tasks.construction.workfolder import WorkFolder
-from egost.tasks.construction.writers import OfflineWriter, WriterError, WriterStopped
+from egost.tasks.construction.workfolder import WorkFolder, cost_of
+from egost.tasks.construction.writers import OfflineWriter
 from egost.tasks.errors import ConstructionError
 from egost.tasks.judging.route_text import read_route
 from egost.tasks.mini_world.steps import ClipTruth, backwards, way_back
@@ -231,7 +230,7 @@ def test_a_server_that_refuses_ends_the_writing_and_nothing_is_lost(
         forget_all_but_one(folder.writer_replies / STORE)
         folder.questions.unlink()
         server.script = lambda ask: "error:401 bad key"
-        with pytest.raises(WriterStopped, match="EGOST_JUDGE_KEY"):
+        with pytest.raises(ConstructionError, match="EGOST_JUDGE_KEY"):
             write_questions(folder, OpenAIWriter(whole._endpoint, folder.writer_replies, QUICK))
         assert not folder.questions.exists()
         server.script = lambda ask: f"say:{good_reply(ask)}"
@@ -242,9 +241,9 @@ def test_a_server_that_refuses_ends_the_writing_and_nothing_is_lost(
 
 
 def test_a_writer_without_a_key_or_of_no_known_form_is_refused(tmp_path: Path, no_key: None) -> None:
-    with pytest.raises(WriterError, match="needs a key: set OPENAI_API_KEY"):
+    with pytest.raises(ConstructionError, match="needs a key: set OPENAI_API_KEY"):
         get_writer("openai:gpt-4o", tmp_path, 0)
-    with pytest.raises(WriterError, match="--writer: No model 'llama'"):
+    with pytest.raises(ConstructionError, match="--writer: No model 'llama'"):
         get_writer("llama", tmp_path, 0)
-    with pytest.raises(WriterError, match="compat"):
+    with pytest.raises(ConstructionError, match="compat"):
         get_writer("openai:m@http://127.0.0.1:1/v1+compat", tmp_path, 0)

@@ -20,7 +20,7 @@ from egost.tasks.chat.reply_store import STORE, ReplyStore, stored_bodies
 from egost.tasks.construction.annotations import Annotation, Step
 from egost.tasks.construction.calibration import calibrate
 from egost.tasks.construction.cutting import build_clips
-from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
+from egost.tasks.construction.model_calls import OpenAIWriter, find_endpoint
 from egost.tasks.construction.publication import publish
 from egost.tasks.construction.questions import write_questions
 from egost.tasks.construction.workfolder import WorkFolder

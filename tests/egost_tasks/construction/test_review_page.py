@@ -262,7 +262,7 @@ def test_a_person_decides(tmp_path: Path, address: str, folder: WorkFolder, item
         page.press("j")
         page.wait(at_item(second))
         page.press("x")
-        page.wait("desk.told.state === 'rejected'")
+        page.wait("desk.content.state === 'rejected'")
         assert stored()[second]["verdict"] == "reject"
         name = items["landmark_forward"]
         while page.run("desk.line.id") != name:
@@ -273,7 +273,7 @@ def test_a_person_decides(tmp_path: Path, address: str, folder: WorkFolder, item
         page.press("e")
         page.run("document.querySelector('#question').select()")
         page.call("Input.insertText", text=HOSTILE)
-        right = page.run("desk.told.draft.answer")
+        right = page.run("desk.content.draft.answer")
         wrong = "A" if right != "A" else "B"
         page.run(f"document.querySelector('.letter[value={wrong}]').click()")
         page.run("document.querySelector('#form [type=submit]').click()")
@@ -286,7 +286,7 @@ def test_a_person_decides(tmp_path: Path, address: str, folder: WorkFolder, item
         page.show(1280)
         page.run(f"document.querySelector('.letter[value={right}]').click()")
         page.run("document.querySelector('#form [type=submit]').click()")
-        page.wait("desk.told.state === 'edited'")
+        page.wait("desk.content.state === 'edited'")
         assert stored()[name]["edited"]["question"] == HOSTILE
         assert page.run("document.querySelector('#edited .question').textContent") == HOSTILE
         assert page.run("document.querySelector('#form').hidden")
