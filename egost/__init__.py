@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from egost.api import frames, judge_routes, open_release, render_prompt, samples, score
+    from egost.api import frames, judge_routes, open_release, read_run, render_prompt, samples, score
+    from egost.results.run import Run
     from egost.tasks.errors import EgostError
     from egost.tasks.judging.judge import JudgeFailure, Judgement
     from egost.tasks.release.release import Release
@@ -22,12 +23,14 @@ __all__ = [
     "JudgeFailure",
     "Judgement",
     "Release",
+    "Run",
     "Sample",
     "Score",
     "__version__",
     "frames",
     "judge_routes",
     "open_release",
+    "read_run",
     "render_prompt",
     "samples",
     "score",

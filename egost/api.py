@@ -17,6 +17,8 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
+from egost.results import run as runs
+from egost.results.run import Run
 from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import chosen_protocol, parse_protocol
 from egost.tasks.errors import ReleaseError
@@ -109,6 +111,15 @@ def judge_routes(
     items = route_items([sample for sample, _ in pairs], [Response(text) for _, text in pairs])
     chosen.start(items)
     return (verdict for item in items for verdict in chosen([item]))
+
+
+def read_run(folder: str | Path) -> Run:
+    """The newest run in an `--output_path` of lmms-eval, saved with `--log_samples`, or the run of a results file.
+
+    `figures` of the result are its tasks and groups, `records` its samples, `dataframe()` the samples as a pandas
+    DataFrame. Raises RunError where no run has finished.
+    """
+    return runs.read_run(Path(folder).expanduser())
 
 
 def _judge(judge: str | Judge | None) -> Judge:

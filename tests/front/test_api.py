@@ -91,6 +91,11 @@ def test_a_folder_opens_as_what_it_holds(world: Path, release_folder: Path, tmp_
         egost.samples(mini, "egost_route")
 
 
+def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(egost.EgostError, match="did not finish"):
+        egost.read_run(str(tmp_path))
+
+
 def test_the_version_is_that_of_the_distribution() -> None:
     assert egost.__version__ == version("egost")
 
