@@ -27,7 +27,6 @@ from egost.tasks.chat.structured import (
     SEED,
     Answered,
     Question,
-    Unanswered,
     ask_all,
     object_form,
     reply_store,
@@ -87,11 +86,14 @@ def thought_writer(endpoint: Endpoint, *, folder: Path | None = None, pacing: Pa
             pacing or chosen_pacing(),
             doing="writing reasoning",
         )
-        ids = [sample.id for sample, _ in pairs]
-        thinks = {key: a.content for key, a in zip(ids, answers, strict=True) if isinstance(a, Answered)}
-        return thinks, {
-            key: a.reason for key, a in zip(ids, answers, strict=True) if isinstance(a, Unanswered)
-        }
+        thinks: dict[str, str] = {}
+        failed: dict[str, str] = {}
+        for (sample, _), answer in zip(pairs, answers, strict=True):
+            if isinstance(answer, Answered):
+                thinks[sample.id] = answer.content
+            else:
+                failed[sample.id] = answer.reason
+        return thinks, failed
 
     return write
 

@@ -5,11 +5,16 @@ print(report.passed, report.within, report.paid)
 console.print(render(report))
 """
 
-from egost.tasks.judging.validity.bounds import Bounds, Facts, Implied, implied_bounds
-from egost.tasks.judging.validity.check import check
+from egost.tasks.judging.validity.check import (
+    KindReport,
+    RankAgreement,
+    ValidityReport,
+    check,
+    render,
+    to_json,
+)
 from egost.tasks.judging.validity.pair_set import all_pairs
-from egost.tasks.judging.validity.pairs import ValidityPair
-from egost.tasks.judging.validity.report import KindReport, RankAgreement, ValidityReport, render, to_json
+from egost.tasks.judging.validity.pairs import Bounds, Facts, Implied, ValidityPair, implied_bounds
 
 __all__ = [
     "Bounds",
