@@ -27,7 +27,7 @@ def parity(
     ] = "transformers,vllm",
     tasks: Annotated[str, typer.Option(help="Tasks or groups, of one world.")] = "egost_mini",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions of each task.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Of a hub id.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     output: Annotated[Path, typer.Option("--output", "-o", help="The report, as JSON.")] = Path(
         "parity.json"

@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 @says_what_to_do
 def power(
     run_a: Annotated[
-        Path | None, typer.Argument(help="A run whose scores tell how much they vary; none: assumptions.")
+        Path | None,
+        typer.Argument(help="A run whose scores show how much they vary; without one, assumptions hold."),
     ] = None,
     run_b: Annotated[
         Path | None, typer.Argument(help="Another: how the differences of the two vary.")
     ] = None,
-    points: Annotated[
-        float, typer.Option(help="The difference that is to be seen, percentage points.")
-    ] = 3.0,
-    power: Annotated[float, typer.Option(help="Share of comparisons in which it is to be seen.")] = 0.8,
+    points: Annotated[float, typer.Option(help="The difference to be shown, in percentage points.")] = 3.0,
+    power: Annotated[float, typer.Option(help="Share of comparisons that show it.")] = 0.8,
     task: Annotated[
         list[str] | None, typer.Option(help="This task alone; may be given several times.")
     ] = None,
@@ -37,7 +36,7 @@ def power(
         float, typer.Option(help="Without a run: correlation of the scores of one clip.")
     ] = 0.1,
 ) -> None:
-    """How many samples, of how many clips, two runs need to show a difference (paired, two-sided, 5 %)."""
+    """Count the samples and clips that two runs need to show a difference (paired, two-sided, 5 %)."""
     from egost.results.power import assumed_spread, needed, visible
 
     spread = _measured(run_a, run_b, task or []) if run_a else assumed_spread(sd, per_clip, correlation)

@@ -14,7 +14,7 @@ from egost.commands.front import console, says_what_to_do
 def report(
     run: Annotated[Path, typer.Argument(help="An --output_path of lmms-eval, saved with --log_samples.")],
     run_b: Annotated[
-        Path | None, typer.Argument(help="Another run, to be shown beside the first; flips come first.")
+        Path | None, typer.Argument(help="Another run, to be shown next to the first; flips come first.")
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path("report.html"),
     frames_mb: Annotated[

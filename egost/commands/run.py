@@ -33,21 +33,21 @@ def run(
         str, typer.Argument(help="Short name (egost models), hub id, folder, mini-base, mini-st-r1 or tiny.")
     ],
     extra: Annotated[
-        list[str] | None, typer.Argument(help="Behind '--': further arguments of lmms-eval.")
+        list[str] | None, typer.Argument(help="After '--': more arguments for lmms-eval.")
     ] = None,
     tasks: Annotated[str, typer.Option(help="Tasks or groups, as lmms-eval takes them.")] = "egost",
-    engine: Annotated[Engine | None, typer.Option(help="By default the model's first.")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="Which engine; by default the model's first.")] = None,
     limit: Annotated[
-        float | None, typer.Option(help="Samples a task, or a part of them; for trying only.")
+        float | None, typer.Option(help="Samples of each task, or a share below 1; for trying only.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the results; runs/MODEL by default.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ask for all replies, also for those in the journal.")
     ] = False,
     base_url: Annotated[
-        str | None, typer.Option(help="Of the server, or several with ';' between; or of an API.")
+        str | None, typer.Option(help="URL of a server, several with ';' between, or URL of an API.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command alone.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the command.")] = False,
 ) -> None:
     """Evaluate a model: prints the lmms-eval command, runs it, and shows the figures.
 

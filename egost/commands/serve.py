@@ -18,7 +18,7 @@ def serve(
     ],
     extra: Annotated[list[str] | None, typer.Argument(help="After `--`: more arguments for vLLM.")] = None,
     gpus: Annotated[
-        int | None, typer.Option(help="As many as are to be used; enough for one copy by default.", min=1)
+        int | None, typer.Option(help="Number of GPUs; by default enough for one copy.", min=1)
     ] = None,
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs that split each layer.", min=1)] = None,
     pipeline_parallel: Annotated[int | None, typer.Option(help="Groups of layers.", min=1)] = None,
@@ -28,10 +28,10 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
     max_model_len: Annotated[
-        int | None, typer.Option(help="Tokens of prompt and reply together.", min=1)
+        int | None, typer.Option(help="Most tokens of prompt and response together.", min=1)
     ] = None,
     media: Annotated[
-        Path | None, typer.Option(help="Folder whose clips it may read; by default the cache's.")
+        Path | None, typer.Option(help="Folder of clips that the server may read; by default the cache's.")
     ] = None,
     rollouts: Annotated[
         bool, typer.Option("--rollouts", help="Sample for `egost train grpo`, which changes the weights.")
