@@ -1,1 +1,4 @@
-"""How a model is asked: checkpoints, engines and servers."""
+"""How a model is asked: names of models, checkpoints, engines, and the journal of what they answered.
+
+An engine implements `engine.Engine`; `adapter` makes each one a model of lmms-eval, and `run_plan` plans a run of it.
+"""

@@ -13,7 +13,7 @@ from rich.table import Table
 from egost.commands.front import console, says_what_to_do
 
 if TYPE_CHECKING:
-    from egost.model_adapters.known_models import KnownModel
+    from egost.model_adapters.known_models import KnownModel, KnownModels
 
 
 class Format(StrEnum):
@@ -35,19 +35,18 @@ def models(
     from egost.model_adapters.known_models import known_models
     from egost.model_adapters.model_names import model_named
 
-    chosen = [model_named(name)] if name else list(known_models().models)
+    table = known_models()
+    chosen = [model_named(name)] if name else list(table.models)
     if format is Format.json:
-        rows = [_facts(model) for model in chosen]
+        rows = [_facts(model, table) for model in chosen]
         typer.echo(json.dumps(rows[0] if name else rows, indent=2))
     elif name:
-        _print_one(chosen[0])
+        _print_one(chosen[0], table)
     else:
-        _print_all(chosen)
+        _print_all(table)
 
 
-def _facts(model: KnownModel) -> dict[str, Any]:
-    from egost.model_adapters.known_models import known_models
-
+def _facts(model: KnownModel, table: KnownModels) -> dict[str, Any]:
     estimated = {
         "weights_gib": model.weights_gib and round(model.weights_gib, 1),
         "memory_gib": model.memory_gib and round(model.memory_gib, 1),
@@ -57,12 +56,12 @@ def _facts(model: KnownModel) -> dict[str, Any]:
         **model.model_dump(mode="json"),
         "engines": list(model.engines),
         **estimated,
-        "checked": known_models().checked.isoformat(),
+        "checked": table.checked.isoformat(),
     }
 
 
-def _print_one(model: KnownModel) -> None:
-    facts = {**_facts(model), "revision": model.revision or "not pinned"}
+def _print_one(model: KnownModel, known: KnownModels) -> None:
+    facts = {**_facts(model, known), "revision": model.revision or "not pinned"}
     facts["engines"] = ", ".join(model.engines) or "none"
     facts["hf_arguments"] = ", ".join(f"{name}={value}" for name, value in model.hf_arguments.items())
     for name, value in facts.items():
@@ -72,13 +71,11 @@ def _print_one(model: KnownModel) -> None:
         console.print(f"Next: egost run {model.name} --tasks egost --dry-run")
 
 
-def _print_all(models: list[KnownModel]) -> None:
-    from egost.model_adapters.known_models import known_models
-
+def _print_all(known: KnownModels) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0))
     for column in ("name", "model", "revision", "engines", "prompt", "frames", "GiB", "GPUs", "paper"):
         table.add_column(column, justify="right" if column in ("GiB", "GPUs") else "left", no_wrap=True)
-    for model in models:
+    for model in known.models:
         pinned = model.revision[:7] if model.revision else "not pinned"
         table.add_row(
             model.name if model.engines else f"[dim]{model.name}[/]",
@@ -93,9 +90,9 @@ def _print_all(models: list[KnownModel]) -> None:
         )
     # Names that are cut off cannot be typed again, so the table is as wide as it is, also in a narrow terminal.
     Console(width=160).print(table)
-    for model in models:
+    for model in known.models:
         if model.note:
             console.print(f"{model.name}: {model.note}", markup=False)
     console.print(
-        f"GiB, GPUs: estimated, in bfloat16, on GPUs of 80 GB. Availability as of {known_models().checked}.",
+        f"GiB, GPUs: estimated, in bfloat16, on GPUs of 80 GB. Availability as of {known.checked}.",
     )

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import httpx
+
 from egost.model_adapters.api.api_engine import (
     DEFAULT_PACING,
     OTHER_KEY,
@@ -131,7 +133,6 @@ class _GeminiApi:
     """An `Api` of the Gemini interface."""
 
     def __init__(self, place: Place, key: str | None, settings: GeminiSettings, timeout_s: float) -> None:
-        import httpx
         from google import genai
         from google.genai import types
 
@@ -163,7 +164,6 @@ class _GeminiApi:
         )
 
     async def call(self, ask: Ask) -> Called:
-        import httpx
         from google.genai import errors
 
         content, config = await asyncio.to_thread(_content, ask), self._config(ask.arguments)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from egost.model_adapters.api.api_engine import Called, bare_failure
 from egost.model_adapters.engine import Failure, Reply
 from egost.tasks.chat.calls import Fault
@@ -46,7 +48,6 @@ class Place:
 
 def gemini_fault(error: Exception, place: Place) -> Fault:
     """What an exception of a call means."""
-    import httpx
     from google.genai import errors
 
     if isinstance(error, errors.APIError):

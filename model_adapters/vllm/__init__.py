@@ -1,1 +1,4 @@
-"""vLLM in the process: evaluation, and the rollouts of GRPO."""
+"""vLLM in this process, for evaluation and for the rollouts of GRPO.
+
+The way in is `vllm_engine.open_vllm`.
+"""

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from egost.main import app
 from egost.model_adapters import known_models as table_module
+from egost.model_adapters.api.api_spending import CallBound, Spending
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.families import FAMILIES
 from egost.model_adapters.known_models import known_model, known_models, unknown_model
@@ -62,6 +63,14 @@ def test_open_models_have_what_they_take() -> None:
         assert is_open == bool(model.parameters) == bool(model.architecture) == ("/" in model.model)
         assert "vllm" in model.engines or not is_open
         assert is_open or model.revision is None
+
+
+def test_the_price_of_each_closed_model_is_known() -> None:
+    """So that `max_usd` can be kept for each that can be had."""
+    closed = [model for model in known_models().models if model.availability == "api"]
+    assert len(closed) >= 4
+    for model in closed:
+        assert Spending(model.model, max_usd=1.0).hold(CallBound(1000, 100, 100)) or pytest.fail(model.model)
 
 
 def test_frames_are_the_papers() -> None:
