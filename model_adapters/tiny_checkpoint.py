@@ -1,21 +1,20 @@
-"""The embedded checkpoint: an untrained Qwen2-VL of under 3 M parameters, made from a config and a seed.
+"""The checkpoint `tiny`: an untrained Qwen2-VL of under 3 M parameters, made from a config and a seed.
 
 It is a whole checkpoint folder (weights, tokenizer, image and video processor, chat template) that
 `--model qwen2_vl --model_args pretrained=FOLDER` loads as it would load the 7 B model, without a network.
-Its replies are noise: it shows that the path works, not what a model can do.
+Its responses are noise: it shows that the path works, not what a model can do.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from egost.tasks.cache import cache_root
+from egost.tasks.cache import cache_root, whole_folder
 from egost.tasks.errors import CacheError
 from egost.tasks.prompts import SHIPPED, load_prompt
 
@@ -50,8 +49,8 @@ _CHAT_TEMPLATE = (
 def tiny_checkpoint(folder: Path | None = None, seed: int = 0) -> Path:
     """The folder of the tiny checkpoint, which is made at first use; float32, about 2 M parameters.
 
-    folder: where it is to be; by default in the cache folder. Written beside and renamed, so that a
-    folder which exists is whole. Raises CacheError where it cannot be written.
+    folder: where to write it; by default in the cache folder. A folder that exists is whole. Raises CacheError where it
+    cannot be written.
     """
     from safetensors import SafetensorError
 
@@ -60,7 +59,9 @@ def tiny_checkpoint(folder: Path | None = None, seed: int = 0) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(target.name + ".lock")):
             if not (target / "config.json").is_file():
-                _write_beside(target, seed)
+                _check_free(target)
+                with whole_folder(target) as part:
+                    _write(part, seed)
     except (OSError, SafetensorError) as error:
         raise CacheError(
             f"the tiny checkpoint cannot be written to {target}: {error}. Free some space, make the folder writable, "
@@ -69,14 +70,11 @@ def tiny_checkpoint(folder: Path | None = None, seed: int = 0) -> Path:
     return target
 
 
-def _write_beside(target: Path, seed: int) -> None:
-    beside = target.with_name(target.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        _write(beside, seed)
-        beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+def _check_free(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise CacheError(
+            f"the tiny checkpoint cannot be written to {folder}: it holds other files. Name a new folder."
+        )
 
 
 def _write(folder: Path, seed: int) -> None:

@@ -20,14 +20,21 @@ def test_it_is_made_once_and_whole(tmp_path: Path) -> None:
     assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= names
     stamp = folder.stat().st_mtime_ns
     assert tiny_checkpoint(tmp_path / "tiny") == folder and folder.stat().st_mtime_ns == stamp
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(CacheError, match="it holds other files"):
+        tiny_checkpoint(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "blocked").touch()
     with pytest.raises(CacheError, match=r"cannot be written to .*blocked.*set EGOST_CACHE"):
         tiny_checkpoint(tmp_path / "blocked")
-    assert [path.name for path in tmp_path.glob("*.part")] == []
+    assert [path.name for path in tmp_path.glob("*.part*")] == []
     monkeypatch.setenv("EGOST_CACHE", str(tmp_path / "blocked"))
     with pytest.raises(CacheError, match="set EGOST_CACHE to another folder"):
         tiny_checkpoint()
