@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from demo_runs import DemoHome, make_demo_home
 from filelock import FileLock
 from release_files import choice_entry, write_video
 from slow_tests import why_slow
@@ -76,6 +77,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared_folder(tmp_path_factory) / "wheel"
     with FileLock(f"{folder}.lock"):
         return next(folder.glob("*.whl"), None) or build_wheel(folder)
+
+
+@pytest.fixture(scope="session")
+def demo_home(tmp_path_factory: pytest.TempPathFactory) -> DemoHome:
+    """A small mini world, a checkpoint that says letters, and a run of it, made once for all tests."""
+    return make_demo_home(shared_folder(tmp_path_factory) / "results_demo")
 
 
 @pytest.fixture

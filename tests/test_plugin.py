@@ -13,13 +13,10 @@ from statistics import mean
 from typing import Any
 
 import pytest
+from demo_runs import DemoHome
 from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
 from places import ROOT
-from taught_checkpoint import taught_checkpoint
 from wheels import empty_environment, install, site_packages
-
-from egost.tasks.mini_world import write_mini_release
-from egost.tasks.release.release import Release
 
 TASKS = [
     f"{task}_{way}" for task in ("route", "direction", "landmark", "action") for way in ("forward", "reverse")
@@ -28,17 +25,14 @@ FEW_TOKENS = ["--gen_kwargs", "max_new_tokens=8"]
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that holds a mini world of 5 walks; its tasks have unlike sizes."""
-    folder = tmp_path_factory.mktemp("shared") / "cache"
-    write_mini_release(folder / "mini", clips=5, seed=3, progress=False)
-    return folder
+def cache(demo_home: DemoHome) -> Path:
+    """A cache that holds a mini world of 6 walks; its tasks have unlike sizes."""
+    return demo_home.cache
 
 
 @pytest.fixture(scope="module")
-def checkpoint(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    mini = Release("mini", (cache / "mini",), "local")
-    return taught_checkpoint(tmp_path_factory.mktemp("checkpoints"), mini)
+def checkpoint(demo_home: DemoHome) -> Path:
+    return demo_home.checkpoint
 
 
 @pytest.fixture(scope="module")

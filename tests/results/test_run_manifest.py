@@ -23,8 +23,8 @@ from egost.tasks.provenance import TASK_VERSION, commit, machine
 TASK = "egost_mini_direction_forward"
 
 
-def test_a_plain_run_of_lmms_eval_tells_what_made_it(demo_run: Run, tmp_path: Path) -> None:
-    found = run_manifest(demo_run)
+def test_a_plain_run_of_lmms_eval_tells_what_made_it(fresh_run: Run, tmp_path: Path) -> None:
+    found = run_manifest(fresh_run)
     task = found.tasks[TASK]
     assert len(found.tasks) == 8 and found.world == "mini" and found.limit is None
     assert task.version == TASK_VERSION and task.prompt == "direct-1" and len(task.prompt_sha256 or "") == 64
@@ -41,7 +41,7 @@ def test_a_plain_run_of_lmms_eval_tells_what_made_it(demo_run: Run, tmp_path: Pa
     found.write(tmp_path / "manifest.json")
     text = (tmp_path / "manifest.json").read_text(encoding="utf-8")
     assert json.loads(text)["tasks"][TASK]["asked"] == task.asked
-    assert str(demo_run.results_file.parents[2]) not in text and str(Path.home()) + "/" not in text
+    assert str(fresh_run.results_file.parents[2]) not in text and str(Path.home()) + "/" not in text
 
 
 def test_tokens_prices_and_judging_are_added_up(copied_run: Run) -> None:

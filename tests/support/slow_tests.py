@@ -28,10 +28,11 @@ SLOW_HELPERS = {
     ("lmms_eval_command", "lmms_eval_on_two_ranks"): "starts lmms-eval",
     ("sft_runs", "PROCESS"): "trains",
     ("taught_checkpoint", "taught_checkpoint"): "trains",
+    ("test_text_only", "shown"): "fits a learning curve",
     ("video_runs", "make_world"): "builds a checkpoint and renders clips for it",
     ("wheels", "build_wheel"): "builds a wheel",
 }
-"""What starts, trains or builds something that takes seconds: module and name in `tests/support`."""
+"""What starts, trains or builds something that takes seconds: module and name of a helper or a fixture."""
 
 SLOW_PACKAGES = (
     *(
@@ -73,6 +74,8 @@ def _reasons(starts: Iterable[Any]) -> Iterator[str | None]:
             continue
         seen.add(id(value))
         yield _slow_objects().get(id(value))
+        if inspect.isfunction(value):
+            yield SLOW_HELPERS.get((value.__module__.rpartition(".")[2], value.__name__))
         if isinstance(value, types.ModuleType):
             yield _why_import(value.__name__)
         elif isinstance(getattr(value, "__module__", None), str):

@@ -15,8 +15,9 @@ def build_wheel(folder: Path) -> Path:
     """Build the checkout's wheel into a folder."""
     folder.mkdir(exist_ok=True)
     source = folder / "source"
-    left_out = (".git", ".lint", ".venv*", "runs", "build", "*.egg-info", "tests", "shared")
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*left_out))
+    # Of the top folder alone: `training/runs` is a package.
+    left_out = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "tests", "shared")
+    shutil.copytree(ROOT, source, ignore=lambda at, names: left_out(at, names) if Path(at) == ROOT else set())
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
     subprocess.run(build, check=True, capture_output=True)
     shutil.rmtree(source)

@@ -48,9 +48,15 @@ from egost.tasks.sample import Sample
 from egost.tasks.task_names import named_tasks
 
 if TYPE_CHECKING:
-    from conftest import DemoHome
+    from demo_runs import DemoHome
 
 Script = Callable[[Ask], Reply | Failure]
+
+
+@pytest.fixture(scope="module")
+def demo_run(fresh_run: Run) -> Run:
+    """Its clips are those of the questions."""
+    return fresh_run
 
 
 @pytest.fixture

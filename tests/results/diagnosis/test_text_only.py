@@ -33,7 +33,7 @@ from egost.training import TrainingError
 from egost.training.rows.released_rows import RELEASED, released_subsets, rows_as_samples
 
 if TYPE_CHECKING:
-    from conftest import DemoHome
+    from demo_runs import DemoHome
 
 ROWS = Subject("rows", "rows", "as released", "0")
 

@@ -19,7 +19,7 @@ from egost.main import app
 from egost.tasks import prompts
 
 if TYPE_CHECKING:
-    from conftest import DemoHome
+    from demo_runs import DemoHome
 
 SCRIPT = ROOT / "tests" / "support" / "planted_bugs.py"
 

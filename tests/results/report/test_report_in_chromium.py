@@ -14,7 +14,7 @@ from egost.results.report.page import report_page
 from egost.results.run import Run
 
 if TYPE_CHECKING:
-    from conftest import DemoHome
+    from demo_runs import DemoHome
 
 pytestmark = needs_chromium
 
@@ -31,16 +31,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory, demo_run: Run, demo_home: DemoHome) -> Path:
+def one(tmp_path_factory: pytest.TempPathFactory, fresh_run: Run, demo_home: DemoHome) -> Path:
     """One run whose model does all to get out of its place."""
     folder = tmp_path_factory.mktemp("one")
-    return written(folder, [planted(demo_run, folder / "run")], demo_home)
+    return written(folder, [planted(fresh_run, folder / "run")], demo_home)
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, demo_run: Run, demo_home: DemoHome) -> Path:
+def two(tmp_path_factory: pytest.TempPathFactory, fresh_run: Run, demo_home: DemoHome) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    runs = [planted(demo_run, folder / name, seed=seed, model=name) for seed, name in enumerate("ab")]
+    runs = [planted(fresh_run, folder / name, seed=seed, model=name) for seed, name in enumerate("ab")]
     return written(folder, runs, demo_home)
 
 
@@ -183,10 +183,10 @@ def test_two_runs_side_by_side(page: Page, two: Path) -> None:
     assert page.complaints == []
 
 
-def test_five_thousand_samples(page: Page, tmp_path: Path, demo_run: Run, demo_home: DemoHome) -> None:
-    counts: dict[str, Any] = demo_run.results["n-samples"]
+def test_five_thousand_samples(page: Page, tmp_path: Path, fresh_run: Run, demo_home: DemoHome) -> None:
+    counts: dict[str, Any] = fresh_run.results["n-samples"]
     times = -(-5000 // sum(count["effective"] for count in counts.values()))
-    path = written(tmp_path, [planted(demo_run, tmp_path / "run", times=times)], demo_home)
+    path = written(tmp_path, [planted(fresh_run, tmp_path / "run", times=times)], demo_home)
     opened(page, path)
     assert page.run("data.samples.length") >= 5000
     assert page.run("document.querySelectorAll('#list li').length") == 100

@@ -23,7 +23,7 @@ from egost.results.report.page import report_page
 from egost.results.run import Run, read_run
 
 if TYPE_CHECKING:
-    from conftest import DemoHome
+    from demo_runs import DemoHome
 
 LIMIT = 5_000_000
 
@@ -93,8 +93,8 @@ def test_what_a_model_says_stays_text_in_its_place(demo_run: Run, tmp_path: Path
     assert choice["a"]["response"][0] == [True, f"<think>Back from the end. {HOSTILE}</think>"]
 
 
-def test_one_file_that_asks_for_nothing(demo_run: Run, demo_home: DemoHome) -> None:
-    page = report_page([demo_run], demo_home.cache, LIMIT)
+def test_one_file_that_asks_for_nothing(fresh_run: Run, demo_home: DemoHome) -> None:
+    page = report_page([fresh_run], demo_home.cache, LIMIT)
     read = Read(page.html)
     links = [a[name] for _, a in read.tags for name in ("src", "href", "action", "srcset") if name in a]
     assert {link for link in links if not (link or "").startswith("#")} == {"data:,"}
@@ -104,7 +104,7 @@ def test_one_file_that_asks_for_nothing(demo_run: Run, demo_home: DemoHome) -> N
         assert f"{kind}-src 'sha256-{digest}'" in policy
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert not [a for _, a in read.tags if "style" in a], "the policy would refuse it"
-    records = demo_run.records
+    records = fresh_run.records
     assert page.samples == len(read.data["samples"]) == len(records)
     seen = {record.frames.pixels_sha256 for record in records if record.frames}
     assert set(read.data["frames"]) == seen, "each clip's frames once"
@@ -179,11 +179,11 @@ def test_an_older_run_without_questions(copied_run: Run, own_cache: Path) -> Non
 
 
 def test_the_command(
-    copied_run: Run, demo_home: DemoHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_run: Run, demo_home: DemoHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EGOST_CACHE", str(demo_home.cache))
     target = tmp_path / "deep" / "page.html"
-    folder = str(copied_run.results_file.parent)
+    folder = str(fresh_run.results_file.parent)
     done = CliRunner().invoke(app, ["report", folder, folder, "-o", str(target), "--frames-mb", "0"])
     assert done.exit_code == 0, done.output
     assert "0 clips with frames" in done.output
