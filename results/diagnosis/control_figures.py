@@ -28,7 +28,7 @@ from egost.results.diagnosis.controls import (
 )
 from egost.results.intervals import Difference, estimate, paired
 from egost.results.records import SampleRecord
-from egost.tasks.clips.controls import ControlError
+from egost.results.run_header import RunError
 from egost.tasks.judging.judge import Judge
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.generation_notes import Answer
@@ -111,12 +111,12 @@ def compare_controls(replies: Mapping[str, Records], rotations: Sequence[Records
 
     replies: the records of each control by its name, `AS_ASKED` among them. rotations: the records with the options
     moved on by 1, 2, ... places, each for the questions that have such a rotation; empty where none was asked.
-    Raises ControlError without the replies as asked.
+    Raises RunError without the replies as asked.
     """
     base = replies.get(AS_ASKED, ())
     if not base:
-        raise ControlError(
-            "no question was asked as it stands, so that a control has nothing to be compared with."
+        raise RunError(
+            "no question was asked without a control, so that the controls have nothing to be compared with."
         )
     choices = [record for record in base if record.sample.options]
     asked = {name: records for name, records in replies.items() if name != AS_ASKED}

@@ -21,8 +21,8 @@ from egost.results.diagnosis.text_only import Subject, release_of
 from egost.results.intervals import Difference, Estimate
 from egost.results.records import SampleRecord
 from egost.results.run import Run
+from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
-from egost.tasks.clips.controls import ControlError
 
 CONTROLS_FILE = "controls.json"
 """Name of the file in a run's folder."""
@@ -171,11 +171,11 @@ def write_controls(
 
 
 def read_controls_file(path: Path) -> Controls:
-    """What `write_controls` wrote. Raises ControlError where it cannot be read."""
+    """What `write_controls` wrote. Raises RunError where it cannot be read."""
     try:
         return _FILE.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise ControlError(
+        raise RunError(
             f"{path} holds no controls of this version ({str(error).splitlines()[0]}). Run them again (the replies are "
             "journaled): egost diagnose MODEL"
         ) from error
@@ -185,7 +185,7 @@ def controls_of(run: Run) -> Controls | None:
     """The controls that were run for a run's model on its release; None where there are none.
 
     Looked for beside the results file and in the folder above, an `--output_path`; a file of another release, protocol
-    or prompt counts for nothing. Raises ControlError for a file that cannot be read.
+    or prompt counts for nothing. Raises RunError for a file that cannot be read.
     """
     of = release_of(run)
     ways = {(t.sampling_protocol, t.prompt) for t in run.header.tasks.values() if t.sampling_protocol}

@@ -14,8 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from egost.results.intervals import without_nan
 from egost.results.leaderboard.sheets import HOW, Field, Sheet, remarks, sheet
 from egost.results.leaderboard.tables import Board, Leaderboard
@@ -240,6 +238,8 @@ def _plain_rows(board: Board) -> list[dict[str, Any]]:
 
 
 def _html(board: Leaderboard) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # not for the other formats
+
     pages = Environment(
         loader=PackageLoader("egost.results.leaderboard", "."),
         autoescape=True,

@@ -31,7 +31,7 @@ from egost.results.leaderboard.rules import (
 )
 from egost.results.published_tables import PublishedRow, PublishedTable
 from egost.results.records import SampleRecord
-from egost.tasks.clips.controls import ControlError
+from egost.results.run_header import RunError
 from egost.tasks.judging.judge import BEST, Judgement
 from egost.tasks.text_only_baseline import TextOnlyError
 
@@ -280,7 +280,7 @@ def _without_seeing(entry: Entry, records: Sequence[SampleRecord], test: str | N
             blind = arm.overall
             if not blind.gap.low > 0:
                 verdicts.append(arm.meaning)
-    except ControlError as error:
+    except RunError as error:
         verdicts.append(str(error))
     return WithoutSeeing(text, not_solved, blind, tuple(verdicts))
 

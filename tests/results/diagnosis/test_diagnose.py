@@ -30,6 +30,7 @@ from egost.results.diagnosis.controls import (
 from egost.results.diagnosis.text_only import release_of
 from egost.results.records import SampleRecord
 from egost.results.run import Run
+from egost.results.run_header import RunError
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.controls import (
     CONTROLS,
@@ -252,7 +253,7 @@ def test_what_was_written_is_read_again_beside_its_run(
     write_controls(copied_run.results_file.parent, other, replies, rotations)
     assert controls_of(copied_run) is None
     path.write_text("{}")
-    with pytest.raises(ControlError, match="egost diagnose MODEL"):
+    with pytest.raises(RunError, match="egost diagnose MODEL"):
         controls_of(copied_run)
 
 

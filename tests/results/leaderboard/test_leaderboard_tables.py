@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -212,3 +214,16 @@ def test_what_diagnose_wrote_stands_beside_the_run(copied_run: Run) -> None:
     (folder / TEXT_ONLY_FILE).write_text("{")
     [board] = leaderboard(find_entries([folder]), tables=(3,), world="mini").boards
     assert any("Write it again" in note for _, note in sheet(board).footnotes)
+
+
+def test_scikit_learn_is_imported_only_where_a_text_only_baseline_is_fitted(demo_run: Run) -> None:
+    code = (
+        "import sys; from egost.main import app; app(sys.argv[1:], standalone_mode=False); "
+        "sys.exit(f'imported: {found}' if (found := {'sklearn', 'pandas', 'torch', 'av'} & set(sys.modules)) else 0)"
+    )
+    arguments = ["leaderboard", "--world", "mini", str(demo_run.results_file)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Mini world" in done.stdout and "taught" in done.stdout
