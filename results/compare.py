@@ -87,7 +87,7 @@ class Compared:
 class Comparison:
     """rows: the tasks by name, then the means of the paper where all of their tasks are there, else one of all.
 
-    flips: largest gap first, those with one score last. unlike: what differs beside the model, if forced.
+    flips: largest gap first, those with one score last. unlike: what differs apart from the model, if forced.
     alone_a, alone_b: samples that only one run asked, so that they count for nothing.
     """
 

@@ -14,7 +14,7 @@ out as Student's t asks, for few clips; a draw that leaves a task without sample
 
 Where draws cannot tell:
 - no scored sample in one of the tasks: everything but the bounds and the counts is NaN;
-- a task on one clip alone: the value stands, its interval and error are NaN, for nothing is known of other clips;
+- a task on one clip alone: the value holds; its interval and error are NaN, for nothing is known of other clips;
 - all draws alike (each clip right, or each wrong): the interval is the exact one, from the share of clips that can
   differ without one of them among those seen, 1 - 0.025 ** (1 / clips): 0 of 40 clips right is 0 to 8.8, not 0 to 0.
 
@@ -73,7 +73,7 @@ class Estimate:
 
     @property
     def bounds_matter(self) -> bool:
-        """Whether so many samples are unscored that least and most are to be shown beside the value."""
+        """Whether so many samples are unscored that least and most are to be shown with the value."""
         return self.unscored > SHOW_BOUNDS * (self.n + self.unscored)
 
 

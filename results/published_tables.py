@@ -47,7 +47,7 @@ class PublishedRow:
 
 @dataclass(frozen=True, slots=True)
 class PublishedTable:
-    """A published table. source: where it stands. columns: headings by column, in the paper's order.
+    """A published table. source: where the paper has it. columns: headings by column, in the paper's order.
 
     aggregates: for each column that is a mean, the columns that it is the plain mean of.
     """
@@ -67,24 +67,26 @@ class PublishedTable:
 @cache
 def published_table(number: TableNumber) -> PublishedTable:
     """A table of the paper."""
-    told = yaml.safe_load((files(__package__) / f"published/table{number}.yaml").read_text(encoding="utf-8"))
-    columns: dict[str, str] = told["columns"]
+    content = yaml.safe_load(
+        (files(__package__) / f"published/table{number}.yaml").read_text(encoding="utf-8")
+    )
+    columns: dict[str, str] = content["columns"]
     return PublishedTable(
         number=number,
-        title=told["title"],
-        source=told["source"],
+        title=content["title"],
+        source=content["source"],
         columns=columns,
-        aggregates={name: tuple(parts) for name, parts in told["aggregates"].items()},
-        rows=tuple(_row(row, columns, told.get("tested", {})) for row in told["rows"]),
+        aggregates={name: tuple(parts) for name, parts in content["aggregates"].items()},
+        rows=tuple(_row(row, columns, content.get("tested", {})) for row in content["rows"]),
     )
 
 
-def _row(told: dict[str, Any], columns: Mapping[str, str], tested: Mapping[str, str]) -> PublishedRow:
+def _row(content: dict[str, Any], columns: Mapping[str, str], tested: Mapping[str, str]) -> PublishedRow:
     return PublishedRow(
-        model=told["model"],
-        family=told["family"],
-        labels=told.get("labels", {}),
-        figures=dict(zip(columns, map(float, told["figures"]), strict=True)),
-        misprinted=frozenset(told.get("misprinted", ())),
-        tested=tested.get(told["family"], ""),
+        model=content["model"],
+        family=content["family"],
+        labels=content.get("labels", {}),
+        figures=dict(zip(columns, map(float, content["figures"]), strict=True)),
+        misprinted=frozenset(content.get("misprinted", ())),
+        tested=tested.get(content["family"], ""),
     )

@@ -186,40 +186,40 @@ def _header(file: Path, results: Mapping[str, Any]) -> RunHeader:
 
 
 def _task(name: TaskName, config: Mapping[str, Any], counts: Mapping[str, Any]) -> TaskHeader:
-    told = config.get("metadata") or {}
+    metadata = config.get("metadata") or {}
     return TaskHeader(
         name=name,
-        world=told.get("world"),
-        version=_text(told.get("version")),
-        release_revision=_text(told.get("release_revision")),
-        release_sha256=_text(told.get("release_sha256")),
-        excluded_entries=dict(told.get("excluded_entries") or {}),
-        sampling_protocol=_text(told.get("sampling_protocol")),
-        prompt=_text(told.get("prompt")),
-        prompt_sha256=_text(told.get("prompt_sha256")),
-        judge=_text(told.get("judge")),
-        judge_model_asked=_text(told.get("judge_model_asked")),
-        judge_prompt=_text(told.get("judge_prompt")),
-        judge_prompt_sha256=_text(told.get("judge_prompt_sha256")),
-        judge_noise=told.get("judge_noise"),
-        max_unscored_share=float(told.get("max_unscored_share", 0.0)),
-        packages=dict(told.get("packages") or {}),
-        machine=told.get("machine"),
-        commit=_text(told.get("commit")),
-        trained_on=_trained_on(told) if "trained_on" in told else None,
+        world=metadata.get("world"),
+        version=_text(metadata.get("version")),
+        release_revision=_text(metadata.get("release_revision")),
+        release_sha256=_text(metadata.get("release_sha256")),
+        excluded_entries=dict(metadata.get("excluded_entries") or {}),
+        sampling_protocol=_text(metadata.get("sampling_protocol")),
+        prompt=_text(metadata.get("prompt")),
+        prompt_sha256=_text(metadata.get("prompt_sha256")),
+        judge=_text(metadata.get("judge")),
+        judge_model_asked=_text(metadata.get("judge_model_asked")),
+        judge_prompt=_text(metadata.get("judge_prompt")),
+        judge_prompt_sha256=_text(metadata.get("judge_prompt_sha256")),
+        judge_noise=metadata.get("judge_noise"),
+        max_unscored_share=float(metadata.get("max_unscored_share", 0.0)),
+        packages=dict(metadata.get("packages") or {}),
+        machine=metadata.get("machine"),
+        commit=_text(metadata.get("commit")),
+        trained_on=_trained_on(metadata) if "trained_on" in metadata else None,
         generation=dict(config.get("generation_kwargs") or {}),
         asked=counts.get("effective"),
         available=counts.get("original", 0),
     )
 
 
-def _trained_on(told: Mapping[str, Any]) -> TrainedOn:
-    sha256 = told.get("trained_on_sha256")
+def _trained_on(metadata: Mapping[str, Any]) -> TrainedOn:
+    sha256 = metadata.get("trained_on_sha256")
     return TrainedOn(
-        policy=told["trained_on"],
-        rows=int(told["trained_on_rows"]),
-        overlap=dict(told["trained_on_overlap"]),
-        parts=told.get("trained_on_parts"),
+        policy=metadata["trained_on"],
+        rows=int(metadata["trained_on_rows"]),
+        overlap=dict(metadata["trained_on_overlap"]),
+        parts=metadata.get("trained_on_parts"),
         sha256=None if sha256 is None else tuple(sha256),
     )
 

@@ -129,7 +129,7 @@ class RunManifest:
 
 
 def manifest_file(run: Run) -> Path:
-    """Where the manifest of a run is kept: beside its results."""
+    """Where the manifest of a run is kept: in the folder of its results."""
     return run.results_file.with_name(f"{run.results_file.name.removesuffix('_results.json')}_manifest.json")
 
 

@@ -1,11 +1,11 @@
-"""Trained checkpoints beside each other in the form of the paper's Table 3, each with its controls.
+"""Trained checkpoints in the form of the paper's Table 3, each with its controls.
 
     table = training_table([TrainedModel("mini-base", 0, records, controls), ...])
     print(markdown(table))
 
 A gain after training says something about seeing only where the same checkpoint without the clip gains nothing
 (on the released rows, text alone answers 93 % of the questions): so every row carries its blind control, and the
-table the text-only floor of its questions.
+table the text-only baseline of its questions.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class TrainingTable:
 
     published: the paper's rows, as it prints them. chance: percent that a guess among the options gets; chances: the
     same by kind.
-    floor: what a linear model of the options' wording gets, without a clip; None for too few clips.
+    text_only: accuracy of a linear model of the options' wording, without a clip; None for too few clips.
     """
 
     rows: tuple[TableRow, ...]
@@ -92,7 +92,7 @@ class TrainingTable:
     kinds: tuple[str, ...]
     chance: float
     chances: Mapping[str, float]
-    floor: TextOnlyAccuracy | None
+    text_only: TextOnlyAccuracy | None
 
     def row(self, label: str) -> TableRow:
         return next(row for row in self.rows if row.label == label)
@@ -116,7 +116,7 @@ def training_table(models: Sequence[TrainedModel], gains: Sequence[tuple[str, st
         kinds=kinds,
         chance=_chance(models[0].records),
         chances={kind: _chance([r for r in models[0].records if r.sample.task == kind]) for kind in kinds},
-        floor=text_only_accuracy(samples) if len({sample.clip for sample in samples}) >= 10 else None,
+        text_only=text_only_accuracy(samples) if len({sample.clip for sample in samples}) >= 10 else None,
     )
 
 
@@ -126,10 +126,10 @@ def targets(table: TrainingTable, base: str, final: str, aim: float) -> tuple[Ta
     found = []
     for kind, got in table.row(base).kinds.items():
         chance = table.chances[kind]
-        found.append(Target(f"{base} is above chance on {kind}: {_told(got, chance)}.", got.low > chance))
+        found.append(Target(f"{base} is above chance on {kind}: {_result(got, chance)}.", got.low > chance))
     for kind, got in table.row(final).kinds.items():
-        told = _told(got, table.chances[kind])
-        found.append(Target(f"{final} has {aim:g} % on {kind}: {told}.", got.value >= aim))
+        result = _result(got, table.chances[kind])
+        found.append(Target(f"{final} has {aim:g} % on {kind}: {result}.", got.value >= aim))
     for gain in table.gains:
         d = gain.difference
         found.append(
@@ -141,15 +141,15 @@ def targets(table: TrainingTable, base: str, final: str, aim: float) -> tuple[Ta
         )
     for row in table.rows:
         for name, got in row.controls.items():
-            sentence = f"{row.label} {CONTROLS[name]} is not above chance: {_told(got, table.chance)}."
+            sentence = f"{row.label} {CONTROLS[name]} is not above chance: {_result(got, table.chance)}."
             found.append(Target(sentence, got.low <= table.chance))
-    if table.floor:
-        low, high = 100 * table.floor.low, 100 * table.floor.high
+    if table.text_only:
+        low, high = 100 * table.text_only.low, 100 * table.text_only.high
         sentence = (
-            f"the options' wording alone is not above chance: {100 * table.floor.accuracy:.1f} % ({low:.1f} to "
-            f"{high:.1f}), chance {100 * table.floor.chance:.1f} %."
+            f"the options' wording alone is not above chance: {100 * table.text_only.accuracy:.1f} % ({low:.1f} to "
+            f"{high:.1f}), chance {100 * table.text_only.chance:.1f} %."
         )
-        found.append(Target(sentence, not table.floor.above_chance))
+        found.append(Target(sentence, not table.text_only.above_chance))
     return tuple(found)
 
 
@@ -157,7 +157,7 @@ def as_json(table: TrainingTable, aims: Sequence[Target]) -> dict[str, Any]:
     """All figures, fit for JSON."""
     return {
         "chance": table.chance,
-        "text_floor": asdict(table.floor) if table.floor else None,
+        "text_floor": asdict(table.text_only) if table.text_only else None,
         "rows": [asdict(row) for row in table.rows],
         "gains": [asdict(gain) for gain in table.gains],
         "targets": [{"reached": aim.reached, "sentence": aim.sentence} for aim in aims],
@@ -200,7 +200,7 @@ def controlled(table: TrainingTable) -> tuple[list[str], list[list[str]]]:
 
 
 def markdown(table: TrainingTable) -> str:
-    """Both tables with what has to be read beside them."""
+    """Both tables and their legend."""
     parts = []
     for head, rows in (form(table), controlled(table)):
         parts += ["\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)), ""]
@@ -208,17 +208,17 @@ def markdown(table: TrainingTable) -> str:
 
 
 def legend(table: TrainingTable) -> str:
-    """What stands in the table's cells, in words."""
-    floor = (
-        f"; a linear model of the options' wording gets {100 * table.floor.accuracy:.1f} % "
-        f"({100 * table.floor.low:.1f} to {100 * table.floor.high:.1f})"
-        if table.floor
+    """What the table's cells hold, in words."""
+    text_only = (
+        f"; a linear model of the options' wording gets {100 * table.text_only.accuracy:.1f} % "
+        f"({100 * table.text_only.low:.1f} to {100 * table.text_only.high:.1f})"
+        if table.text_only
         else ""
     )
     return (
         "Percent, forward / reverse; in brackets 95 % intervals, clustered by clip. rows: training rows seen; n: "
         f"questions; all tasks: their plain mean, by which the controls are accuracy_of, too. Chance is "
-        f"{table.chance:.1f} %{floor}. Rows marked published are the paper's Table 3, on the real benchmark (its "
+        f"{table.chance:.1f} %{text_only}. Rows marked published are the paper's Table 3, on the real benchmark (its "
         "averages have the action questions in them): not comparable with the others, shown for their form."
     )
 
@@ -247,7 +247,7 @@ def _chance(records: Sequence[SampleRecord]) -> float:
     return estimate(records, score=lambda record: 100 / len(record.sample.options)).value
 
 
-def _told(got: Estimate, chance: float) -> str:
+def _result(got: Estimate, chance: float) -> str:
     return f"{_interval(got)} % of {got.n} questions on {got.clips} clips, chance {chance:.1f} %"
 
 

@@ -87,14 +87,14 @@ def _print_flips(found: Comparison, limit: int) -> None:
         return
     console.print(f"{len(found.flips)} samples are scored unlike:")
     for flip in found.flips[:limit]:
-        console.print(_told(flip))
+        console.print(_shown(flip))
     if len(found.flips) > limit:
         console.print(
             f"... and {len(found.flips) - limit} more: --all lists them, --output FILE.csv writes them."
         )
 
 
-def _told(flip: Flip) -> str:
+def _shown(flip: Flip) -> str:
     color = "green" if flip.gap > 0 else "red" if flip.gap < 0 else "yellow"
     before, after = ("unscored" if value is None else f"{value:.0f}" for value in (flip.before, flip.after))
     reason = f" ({escape(flip.unscored)})" if flip.unscored else ""

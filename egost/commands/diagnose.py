@@ -43,7 +43,7 @@ def diagnose(
     base_url: Annotated[str | None, typer.Option(help="Of the server, or of an API.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples of each task.")] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Room of a reply; by default what the prompt says.")
+        int | None, typer.Option(min=1, help="Of a response; by default what the prompt says.")
     ] = None,
     text_only: Annotated[
         bool, typer.Option("--text-only", help="How far text alone gets; no model, no video.")
@@ -83,7 +83,7 @@ def diagnose(
 
 
 def _run_controls(
-    name: str, options: RunOptions, wanted: Sequence[Control], limit: int | None, room: int | None
+    name: str, options: RunOptions, wanted: Sequence[Control], limit: int | None, max_new_tokens: int | None
 ) -> None:
     from egost.model_adapters.model_names import model_named
     from egost.model_adapters.questions import choose_questions, load_model, number_of_requests
@@ -94,12 +94,12 @@ def _run_controls(
     from egost.tasks.release.trained_on import note_model
     from egost.tasks.task_names import named_tasks
 
-    named_tasks(options.tasks)  # A wrong name is to be told before a checkpoint is looked at.
+    named_tasks(options.tasks)  # A wrong name is an error before a checkpoint is loaded.
     plan = plan_run(model_named(name), options, os.environ)
     # The prompt and the frames are the model's, as in a run of it; the person's own settings have won already.
     os.environ.update(plan.settings)
     note_model(plan.model_args)  # So that its training rows are not among the questions.
-    questions = choose_questions(options.tasks, limit, room)
+    questions = choose_questions(options.tasks, limit, max_new_tokens)
     has_routes = any(question.sample.task == "route" for question in questions.asked)
     judge = chosen_judge(questions.release.world) if has_routes else None
     asked = sum(number_of_requests(questions, control) for control in (None, *wanted))
@@ -164,7 +164,7 @@ def _about(
 
 def _show(found: Controls) -> None:
     about = found.about
-    told = {
+    facts = {
         "model": f"{about.model['model']} ({about.model['engine']})",
         "release": f"{about.release.name}, {about.release.release_revision}",
         "protocol": about.protocol,
@@ -173,7 +173,7 @@ def _show(found: Controls) -> None:
         "limit": f"{about.limit} a task (for trying only)" if about.limit else "",
         "left out": f"{about.left_out} samples without frames" if about.left_out else "",
     }
-    for name, value in told.items():
+    for name, value in facts.items():
         if value:
             console.print(f"{name}: {value}", markup=False)
     chance = "" if found.chance is None else f"; a guess gets {found.chance:.1f}"
@@ -213,8 +213,8 @@ def _tasks_table(found: Controls) -> Table:
     return table
 
 
-def _row(name: str, told: Gap) -> list[str]:
-    return [name, f"{told.score.value:.1f}", f"{told.control.value:.1f}", *_gap(told.gap)]
+def _row(name: str, found: Gap) -> list[str]:
+    return [name, f"{found.score.value:.1f}", f"{found.control.value:.1f}", *_gap(found.gap)]
 
 
 def _gap(gap: Difference) -> list[str]:

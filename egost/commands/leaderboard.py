@@ -1,4 +1,4 @@
-"""`egost leaderboard`: the paper's tables with runs beside the published rows."""
+"""`egost leaderboard`: the paper's tables with runs among the published rows."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def leaderboard(
     ] = "paper",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write to.")] = None,
 ) -> None:
-    """The paper's Tables 1 to 4 with our runs beside the published rows.
+    """The paper's Tables 1 to 4 with our runs among the published rows.
 
-    A figure stands there only if it can be compared: the reasons of all others are told.
+    A figure is shown only if it can be compared; for each other one the reasons are listed.
     """
     from egost.model_adapters.known_models import known_models
     from egost.results.leaderboard.entries import find_entries

@@ -24,7 +24,7 @@ _MEANING: dict[Stage, str] = {
 }
 
 _SHOWN = 3
-_ROOM = 70
+_WIDTH = 70
 
 
 @says_what_to_do
@@ -49,7 +49,7 @@ def regress(
     """Has this run moved away from its baseline, and what has moved it?
 
     Names data, frames, prompt, model, scoring or aggregation, and the samples. Exit code 0 when nothing has moved, or
-    no further than --tolerance allows; 1 when it has; 2 when that cannot be told.
+    no further than --tolerance allows; 1 when it has; 2 when that is unknown.
     """
     from egost.results.gate.baseline import BaselineError, baseline_of
     from egost.results.gate.baseline_file import read_baseline, write_baseline
@@ -65,7 +65,7 @@ def regress(
         _say(f"no comparison: {error}" if baseline.exists() else f"{baseline} is new")
     else:
         verdict = regression(was, now, None if update else tolerance)
-        for line in _told(verdict, tolerance, everything):
+        for line in _report(verdict, tolerance, everything):
             _say(line)
         if not update:
             raise typer.Exit(int(verdict.failed))
@@ -77,7 +77,7 @@ def _say(line: str) -> None:
     console.print(line, markup=False)
 
 
-def _told(verdict: Verdict, tolerance: float | None, everything: bool) -> Iterator[str]:
+def _report(verdict: Verdict, tolerance: float | None, everything: bool) -> Iterator[str]:
     for stage in verdict.moved:
         yield from _of_stage(verdict, stage, everything)
         yield ""
@@ -153,11 +153,11 @@ def _around_difference(was: str, now: str) -> tuple[str, str]:
     same = next(
         (i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now))
     )
-    start = max(0, same - _ROOM // 3) if max(len(was), len(now)) > _ROOM else 0
+    start = max(0, same - _WIDTH // 3) if max(len(was), len(now)) > _WIDTH else 0
     shown = []
     for text in (was, now):
-        cut = text[start : start + _ROOM]
-        told = ("..." if start else "") + cut + ("..." if start + _ROOM < len(text) else "")
+        cut = text[start : start + _WIDTH]
+        told = ("..." if start else "") + cut + ("..." if start + _WIDTH < len(text) else "")
         shown.append(told if told.isalnum() else repr(told))
     return shown[0], shown[1]
 

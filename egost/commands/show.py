@@ -30,7 +30,7 @@ def show(
 ) -> None:
     """Show the manifest of the newest run in a folder: what made its figures, and what they have cost.
 
-    `egost run` writes it beside the results; of any other run of lmms-eval it is read from what was saved.
+    `egost run` writes it next to the results; of any other run of lmms-eval it is read from what was saved.
     """
     from egost.results.run import read_run
     from egost.results.run_manifest import run_manifest
@@ -50,7 +50,7 @@ def show(
 
 
 def write_manifest(run: Run) -> None:
-    """Write a run's manifest beside its results."""
+    """Write a run's manifest into the folder of its results."""
     from egost.results.run_manifest import manifest_file, run_manifest
 
     run_manifest(run).write(manifest_file(run))
@@ -127,9 +127,9 @@ def _answered(one: Mapping[str, Any]) -> str:
 
 
 def _judge(task: TaskRecord) -> str:
-    told = [f"prompt {task.judge_prompt} sha256 {task.judge_prompt_sha256}"] if task.judge_prompt else []
-    told += [f"snapshot {', '.join(task.judge_snapshots)}"] if task.judge_snapshots else []
-    return ", ".join([str(task.judge), *told])
+    parts = [f"prompt {task.judge_prompt} sha256 {task.judge_prompt_sha256}"] if task.judge_prompt else []
+    parts += [f"snapshot {', '.join(task.judge_snapshots)}"] if task.judge_snapshots else []
+    return ", ".join([str(task.judge), *parts])
 
 
 def _tokens(usage: Usage, asked: int) -> str:
@@ -153,10 +153,10 @@ def _distinct(values: Iterable[str | None]) -> str:
 
 
 def _pairs(values: Mapping[str, Any], between: str = "=") -> str:
-    return ", ".join(f"{name}{between}{_told(value)}" for name, value in values.items())
+    return ", ".join(f"{name}{between}{_shown(value)}" for name, value in values.items())
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return (", ".join(map(str, value)) or "none") if isinstance(value, (list, tuple)) else str(value)

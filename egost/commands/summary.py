@@ -39,7 +39,7 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
         console.print(f"samples: {path}")
     if bad := [row.name for row in found.figures if not row.publishable]:
         console.print(
-            f"[red]Not to be published[/], too many samples are unscored: {', '.join(bad)}. The reasons stand in "
+            f"[red]Not to be published[/], too many samples are unscored: {', '.join(bad)}. The reasons are in "
             "the samples; what only the judge failed on can be judged again: egost judge RUN",
         )
         raise typer.Exit(1)

@@ -43,7 +43,7 @@ def measure_text_only(target: str | None, tasks: str, train: str | None, output:
     _show(found)
     if found.curve:
         console.print(_curve_table(found.curve))
-        title = f"Text alone on {subject.name}, beside ST-R1 in Table 3"
+        title = f"Text alone on {subject.name}, with ST-R1 in Table 3"
         draw_curve(found.curve, found.by_clip.chance, title, folder / CURVE_FILE)
     if records:
         _show_rest(records, found)
@@ -53,7 +53,7 @@ def measure_text_only(target: str | None, tasks: str, train: str | None, output:
 
 
 def _asked(target: str | None, tasks: str) -> tuple[Sequence[Sample], Subject, Path, Sequence[SampleRecord]]:
-    """The questions, what they are of, where the floor is written by default, and the records of a run."""
+    """The questions, what they are of, where the figures are written by default, and the records of a run."""
     from egost.results.diagnosis.text_only import Subject, release_of
     from egost.results.run import read_run
     from egost.training.rows.released_rows import RELEASED, rows_as_samples, rows_file
@@ -83,9 +83,9 @@ def _of_release(tasks: str) -> tuple[Sequence[Sample], Subject, Path]:
 
 
 def _show(found: TextOnly) -> None:
-    floor = found.by_clip
+    baseline = found.by_clip
     console.print(
-        f"{found.subject.name} ({found.subject.release_revision}): {floor.n} questions about {floor.clips} clips",
+        f"{found.subject.name} ({found.subject.release_revision}): {baseline.n} questions about {baseline.clips} clips",
     )
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("text alone, no video", no_wrap=True)
@@ -93,34 +93,34 @@ def _show(found: TextOnly) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     rows = {
         **found.rules,
-        "linear guesser, other clips": floor,
+        "linear baseline, other clips": baseline,
         **{f"  {task}": part for task, part in found.by_task.items()},
-        **{f"linear guesser, without {source}": part for source, part in found.by_source.items()},
+        **{f"linear baseline, without {source}": part for source, part in found.by_source.items()},
     }
     if trained := found.trained:
-        rows[f"taught by {trained.rows} rows ({trained.source}), other questions"] = trained.floor
+        rows[f"fitted on {trained.rows} rows ({trained.source}), other questions"] = trained.floor
         if trained.other_clips:
-            rows[f"taught by {trained.rows} rows ({trained.source}), other clips"] = trained.other_clips
+            rows[f"fitted on {trained.rows} rows ({trained.source}), other clips"] = trained.other_clips
     for name, part in rows.items():
         table.add_row(name, *_cells(part))
     console.print(table)
-    share = 100 * len(found.solved) / floor.n
+    share = 100 * len(found.solved) / baseline.n
     console.print(
-        f"{len(found.solved)} of {floor.n} questions ({share:.1f} %) are solved by text alone, chance would solve "
-        f"{floor.chance:.1f} %; {len(found.not_solved)} are not.",
+        f"{len(found.solved)} of {baseline.n} questions ({share:.1f} %) are solved by text alone, chance would solve "
+        f"{baseline.chance:.1f} %; {len(found.not_solved)} are not.",
     )
 
 
-def _cells(floor: TextOnlyScore) -> list[str]:
-    interval = f"{floor.low:.1f} to {floor.high:.1f}"
-    return [f"{floor.percent:.1f} %", interval, f"{floor.chance:.1f} %", str(floor.n)]
+def _cells(score: TextOnlyScore) -> list[str]:
+    interval = f"{score.low:.1f} to {score.high:.1f}"
+    return [f"{score.percent:.1f} %", interval, f"{score.chance:.1f} %", str(score.n)]
 
 
 def _curve_table(curve: Sequence[CurvePoint]) -> Table:
     from egost.results.diagnosis.curve_plot import published_curve
 
     published = {rows: (forward, reverse) for rows, forward, reverse in published_curve()}
-    table = Table(title="learning curve of the text-only guesser", box=None, padding=(0, 1, 0, 0))
+    table = Table(title="learning curve of the text-only baseline", box=None, padding=(0, 1, 0, 0))
     for name in (
         "rows",
         "random rows",
@@ -148,10 +148,10 @@ def _show_rest(records: Sequence[SampleRecord], found: TextOnly) -> None:
 
     whole = estimate([record for record in records if record.sample.options])
     rest = not_solved_by_text(records, found)
-    told = {"all multiple-choice samples": whole, "not solved by text": rest}
-    for name, score in told.items():
+    scores = {"all multiple-choice samples": whole, "not solved by text": rest}
+    for name, score in scores.items():
         console.print(
             f"the run on {name}: {score.value:.1f} % ({score.low:.1f} to {score.high:.1f}), {score.n} samples",
         )
-    floor = found.trained.floor if found.trained else found.by_clip
-    console.print(against_text_only(whole, floor))
+    baseline = found.trained.floor if found.trained else found.by_clip
+    console.print(against_text_only(whole, baseline))

@@ -1,1 +1,4 @@
-"""The regression gate: has a run moved from its baseline, and what moved?"""
+"""The regression gate: has a run moved from its baseline, and at which stage?
+
+The way in is `regression.regression`; `baseline` makes a run comparable, `baseline_file` reads and writes it.
+"""

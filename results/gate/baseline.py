@@ -45,7 +45,7 @@ GROUP_METRICS = ("percent", "compat", "spatiotemporal")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Who replied, as far as the adapter told (see Generation). settings: without paths of the machine."""
+    """The model, as far as the adapter recorded it (see Generation). settings: without paths of the machine."""
 
     engine: str
     model: str
@@ -147,7 +147,7 @@ def miscounts(baseline: Baseline) -> list[Miscount]:
 
 
 def wording(record: SampleRecord) -> str:
-    """The prompt without the sample's own words: `$question` and `$option` stand in their places."""
+    """The prompt without the sample's own words: `$question` and `$option` take their places."""
     text = record.prompt.replace(record.sample.question, "$question", 1)
     for letter, option in zip(record.sample.letters, record.sample.options, strict=True):
         text = text.replace(f"{letter}. {option}", f"{letter}. $option", 1)

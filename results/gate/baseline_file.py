@@ -123,7 +123,7 @@ _ANY: TypeAdapter[Any] = TypeAdapter(_AnyLine)
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write a baseline. Raises BaselineError where its figures do not follow from its samples, or it cannot be written.
 
-    A file that stands for right must not hold a fault of the aggregation.
+    A file that defines what is right must not hold a fault of the aggregation.
     """
     if wrong := miscounts(baseline):
         raise BaselineError(
@@ -171,13 +171,17 @@ def _damaged(path: Path, what: str) -> BaselineError:
 
 def _parsed(path: Path, number: int, line: str) -> _Line:
     try:
-        told = json.loads(line)
-        if isinstance(told, dict) and told.get("line") == "baseline" and told.get("format") != FORMAT:
+        content = json.loads(line)
+        if (
+            isinstance(content, dict)
+            and content.get("line") == "baseline"
+            and content.get("format") != FORMAT
+        ):
             raise BaselineError(
-                f"the baseline {path} is of format {told.get('format')}, this version reads {FORMAT}. Write it anew "
+                f"the baseline {path} is of format {content.get('format')}, this version reads {FORMAT}. Write it anew "
                 "with --update."
             )
-        parsed: _Line = _ANY.validate_python(told)
+        parsed: _Line = _ANY.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise _damaged(path, f"line {number}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -240,8 +244,8 @@ def _judged(judgement: Judgement | JudgeFailure | None) -> _Judged | None:
 
 
 def _dumped(line: _Line) -> str:
-    told = {name: value for name, value in line.model_dump(mode="json").items() if value is not None}
-    return json.dumps(told, ensure_ascii=False, allow_nan=False)
+    content = {name: value for name, value in line.model_dump(mode="json").items() if value is not None}
+    return json.dumps(content, ensure_ascii=False, allow_nan=False)
 
 
 def _with_nan(figures: Mapping[str, float | None]) -> Figures:
@@ -324,11 +328,13 @@ def _in_full(text: str, sample: Sample) -> str:
 
 
 def _judgement(line: _Sample, judge: str) -> Judgement | JudgeFailure | None:
-    told = line.judged
-    if told is None:
+    judged = line.judged
+    if judged is None:
         return None
-    if told.failed is not None:
-        return JudgeFailure(line.sample, told.failed, "", judge)
-    if told.direction is None or told.landmark is None or told.semantic is None:
+    if judged.failed is not None:
+        return JudgeFailure(line.sample, judged.failed, "", judge)
+    if judged.direction is None or judged.landmark is None or judged.semantic is None:
         raise ValueError("a judgement lacks a score")
-    return Judgement(line.sample, told.direction, told.landmark, told.semantic, "", judge, empty=told.empty)
+    return Judgement(
+        line.sample, judged.direction, judged.landmark, judged.semantic, "", judge, empty=judged.empty
+    )

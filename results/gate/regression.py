@@ -94,7 +94,7 @@ class Verdict:
     """What became of a run, held against its baseline.
 
     compared: number of samples in both. settings: what has changed for whole tasks. samples: those that moved.
-    rescored: baseline samples whose stored reply the installed scorer gives another score. groups: those that average
+    rescored: baseline samples whose stored response the installed scorer scores differently. groups: those that average
     other tasks. miscounts: figures of the run that its samples do not give. figures: that differ from the baseline's.
     drops: the scores' differences where a tolerance was given, else empty. unpublishable: tasks with too many unscored
     samples, where a tolerance was given. notes: what differs and moves nothing by itself.
@@ -131,7 +131,7 @@ def regression(was: Baseline, now: Baseline, tolerance: float | None = None) -> 
     """Hold a run against its baseline.
 
     tolerance: None for a model that must say the same to every sample. Else the points by which a score may fall
-    because the model has changed: other replies are allowed, as long as neither the average over all tasks nor a
+    because the model has changed: other responses are allowed, as long as neither the average over all tasks nor a
     task falls further than that *and* further than chance explains (95 % interval over clips below 0 for the
     average; for the tasks the p-values by Bonferroni's rule). All other stages are held as strictly as without.
 
@@ -194,7 +194,7 @@ def _changes(was: SampleRecord, now: SampleRecord, asked_alike: bool) -> Iterato
     for what in ("question", "options", "answer", "clip"):
         before, after = getattr(was.sample, what), getattr(now.sample, what)
         if before != after:
-            yield Change("data", what, _told(before), _told(after))
+            yield Change("data", what, _shown(before), _shown(after))
     yield from _frames_changes(was, now)
     if wording(was) != wording(now):
         yield Change("prompt", "prompt", wording(was), wording(now))
@@ -208,15 +208,15 @@ def _frames_changes(was: SampleRecord, now: SampleRecord) -> Iterator[Change]:
         if was.frames is not now.frames:
             # A clip that is not there is no fault of the decoder.
             missing = any(record.unscored == "decode_failed:missing" for record in (was, now))
-            told = [str(record.unscored) if record.frames is None else "8 frames" for record in (was, now)]
-            yield Change("data" if missing else "frames", "clip", told[0], told[1])
+            states = [str(record.unscored) if record.frames is None else "8 frames" for record in (was, now)]
+            yield Change("data" if missing else "frames", "clip", states[0], states[1])
         return
     if was.frames.source_sha256 != now.frames.source_sha256:
         yield Change("data", "clip's file", was.frames.source_sha256, now.frames.source_sha256)
     for what in ("indices", "width", "height", "pixels_sha256"):
         before, after = getattr(was.frames, what), getattr(now.frames, what)
         if before != after:
-            yield Change("frames", what.removesuffix("_sha256"), _told(before), _told(after))
+            yield Change("frames", what.removesuffix("_sha256"), _shown(before), _shown(after))
 
 
 def _score_changes(was: SampleRecord, now: SampleRecord) -> Iterator[Change]:
@@ -225,7 +225,7 @@ def _score_changes(was: SampleRecord, now: SampleRecord) -> Iterator[Change]:
         other = after[what]
         numbers = isinstance(value, float) and isinstance(other, float)
         if not (same_figure(value, other) if numbers else value == other):  # type: ignore[arg-type]
-            yield Change("scoring", what, _told(value), _told(other))
+            yield Change("scoring", what, _shown(value), _shown(other))
 
 
 def _scores(record: SampleRecord) -> dict[str, object]:
@@ -244,7 +244,7 @@ def _scores(record: SampleRecord) -> dict[str, object]:
     }
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, tuple):
@@ -303,8 +303,8 @@ def _moved_settings(was: Baseline, now: Baseline) -> Iterator[Change]:
         for name, stage in _STAGE_OF_SETTING.items():
             if old.settings.get(name) != new.settings.get(name):
                 label = name.removesuffix("_sha256")
-                told = [_with_hash(settings, name) for settings in (old.settings, new.settings)]
-                found[Change(stage, label.replace("_", " "), told[0], told[1])] = None
+                values = [_with_hash(settings, name) for settings in (old.settings, new.settings)]
+                found[Change(stage, label.replace("_", " "), values[0], values[1])] = None
         for name in sorted({*old.generation, *new.generation}):
             if old.generation.get(name) != new.generation.get(name):
                 values = [str(generation.get(name)) for generation in (old.generation, new.generation)]
@@ -319,7 +319,7 @@ def _identities(baseline: Baseline) -> str:
 
 
 def _with_hash(settings: Mapping[str, str], name: str) -> str:
-    """A setting with its name for people beside its hash."""
+    """A setting that is a hash, after its name for people."""
     value = settings.get(name, "none")
     named = {"release_sha256": "release_revision", "prompt_sha256": "prompt"}.get(name)
     return f"{settings.get(named, '')} ({value[:12]})" if named else value
@@ -348,8 +348,8 @@ def _drops(was: Baseline, now: Baseline, tolerance: float) -> Iterator[Drop]:
     yield Drop("average", whole, -whole.value > tolerance and whole.high < 0)
     for task in tasks if len(tasks) > 1 else ():
         difference = paired(was.of_task(task), now.of_task(task))
-        told = difference.p_value * len(tasks) < SIGNIFICANT
-        yield Drop(task, difference, -difference.value > tolerance and told)
+        significant = difference.p_value * len(tasks) < SIGNIFICANT
+        yield Drop(task, difference, -difference.value > tolerance and significant)
 
 
 def _unpublishable(now: Baseline) -> Iterator[str]:
@@ -382,7 +382,7 @@ def _notes(was: Baseline, now: Baseline) -> Iterator[str]:
 
 
 def _engines(baseline: Baseline) -> dict[str, str]:
-    """Engines and their settings by name; several values of one setting stand side by side."""
+    """Engines and their settings by name; several values of one setting are joined."""
     found: dict[str, set[str]] = {}
     for model in baseline.models:
         for name, value in {"name": model.engine, **model.settings}.items():

@@ -50,8 +50,8 @@ def format_of(path: Path) -> Format | None:
 
 def _markdown(board: Leaderboard) -> str:
     parts = [_markdown_table(sheet(b)) for b in board.boards]
-    if told := [f"- {_in_markdown(text)}" for text in remarks(board)]:
-        parts.append("\n".join(told))
+    if notes := [f"- {_in_markdown(text)}" for text in remarks(board)]:
+        parts.append("\n".join(notes))
     return "\n\n".join(parts) + "\n"
 
 
@@ -64,10 +64,10 @@ def _markdown_table(shown: Sheet) -> str:
     if shown.how:
         rows = [[_in_markdown(text) for text in row] for row in shown.how]
         blocks += ["How the runs were made:", _aligned(HOW, rows, words=len(HOW))]
-    told = [f"- <sup>{mark}</sup> {_in_markdown(text)}" for mark, text in shown.footnotes]
-    told += [f"- {_in_markdown(text)}" for text in shown.notes]
-    told += [f"- Refused: {_in_markdown(text)}" for text in shown.left_out]
-    return "\n\n".join([*blocks, "\n".join(told)])
+    notes = [f"- <sup>{mark}</sup> {_in_markdown(text)}" for mark, text in shown.footnotes]
+    notes += [f"- {_in_markdown(text)}" for text in shown.notes]
+    notes += [f"- Refused: {_in_markdown(text)}" for text in shown.left_out]
+    return "\n\n".join([*blocks, "\n".join(notes)])
 
 
 def _markdown_field(field: Field) -> str:
@@ -103,9 +103,9 @@ def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> 
 
 
 def _latex(board: Leaderboard) -> str:
-    told = [f"% {' '.join(text.split())}" for text in remarks(board)]
+    notes = [f"% {' '.join(text.split())}" for text in remarks(board)]
     head = "% To be \\input into a document that loads graphicx."
-    return "\n".join([head, *told, *(_latex_table(sheet(b)) for b in board.boards)]) + "\n"
+    return "\n".join([head, *notes, *(_latex_table(sheet(b)) for b in board.boards)]) + "\n"
 
 
 def _latex_table(shown: Sheet) -> str:
@@ -204,7 +204,7 @@ def _in_csv(value: Any) -> Any:
 
 
 def _json(board: Leaderboard) -> str:
-    told = {
+    content = {
         "tables": [
             {
                 **{
@@ -223,7 +223,7 @@ def _json(board: Leaderboard) -> str:
         "other_world": board.other_world,
         "replaced": board.replaced,
     }
-    return json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _plain_rows(board: Board) -> list[dict[str, Any]]:

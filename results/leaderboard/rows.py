@@ -51,8 +51,8 @@ class Cell:
     """A figure, 0 to 100 percent. low, high: 95 % interval, None for a published figure.
 
     n, of: how many samples are scored, of how many asked; None for a published figure.
-    percent: None where the figure is refused and not to be shown. refused: why it may not stand here.
-    notes: what has to be said beside it. best: highest of its column, with an interval that meets no other.
+    percent: None where the figure is refused and not to be shown. refused: why it is not comparable.
+    notes: remarks on it. best: highest of its column, with an interval that meets no other.
     """
 
     percent: float | None
@@ -120,14 +120,14 @@ class Row:
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """Why no figure of the row may stand in its table; none where one may."""
+        """Why no figure of the row is comparable; empty where one is."""
         if any(not cell.refused for cell in self.cells.values()):
             return ()
         return tuple(dict.fromkeys(reason for cell in self.cells.values() for reason in cell.refused))
 
 
 def published_row(row: PublishedRow, table: PublishedTable) -> Row:
-    """A row of the paper as it stands there."""
+    """A row as the paper prints it."""
     cells = {
         column: Cell(
             percent,
@@ -224,7 +224,7 @@ def _estimate(entry: Entry, tasks: tuple[str, ...], aspect: str | None, test: st
 
 
 def _best_aspect(cells: Mapping[str, Cell]) -> str:
-    """Table 2's 'best part': the aspect with the highest mean of both ways, where they are told."""
+    """Table 2's 'best part': the aspect with the highest mean of both ways, where they are known."""
     means = {
         aspect[0].upper(): sum(
             cell.percent if (cell := cells.get(f"{aspect}_{way}")) and cell.percent is not None else math.nan

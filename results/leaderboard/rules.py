@@ -1,6 +1,6 @@
-"""What keeps a figure off the leaderboard, and what has to be said beside it.
+"""The reasons to refuse a figure, and the remarks on one that is shown.
 
-A figure stands under a column only if it was made as the column's figures were: on the whole release, at the paper's
+A figure is shown under a column only if it was made as the column's figures were: on the whole release, at the paper's
 frames, by a prompt of this project, with the routes judged by GPT-4o (paper, section 5.1 and appendix A.2), by a
 checkpoint that was not trained on the samples. The mini world's tables have the same rules but for the judge.
 """
@@ -33,7 +33,7 @@ PARTS_OF_TEST: Mapping[str, tuple[int, ...]] = {"SUN3D": (3,), "HUJI+Self": (1, 
 _NAMES_OF_PARTS = {"Part1": "HUJI+Self", "Part2": "HUJI+Self", "Part3": "SUN3D", "Part4": "Aria"}
 
 TELL_BOUNDS_ABOVE = 0.01
-"""Share of unscored samples above which the bounds of a figure are told."""
+"""Share of unscored samples above which the bounds of a figure are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Column:
 
 
 def refusals(entry: Entry, task: str, column: Column) -> tuple[str, ...]:
-    """Why the figure of a task may not stand in a table; none if it may."""
+    """Why the figure of a task is not comparable with its column; empty if it is."""
     return tuple(
         reason
         for reason in (
@@ -80,37 +80,37 @@ def ood_refusal(entry: Entry, test: str) -> str | None:
 
 
 def deviations(entry: Entry, table: TableNumber) -> tuple[str, ...]:
-    """What a reader of a run's figures has to know beside them."""
-    told = []
+    """What a reader of a run's figures has to know."""
+    remarks = []
     if entry.generation:
-        told.append(f"generation arguments changed: {entry.generation}")
+        remarks.append(f"generation arguments changed: {entry.generation}")
     if entry.prompt.startswith("think"):
-        told.append("asked to think before it answers; the paper asks so of its own models alone")
+        remarks.append("asked to think before it answers; the paper asks so of its own models alone")
     if (training := entry.training) and (overlap := sum(training.overlap.values())):
         left_out = ", which were left out" if training.policy == "leave-out" else ""
-        told.append(f"trained on {overlap} questions of this release{left_out}")
+        remarks.append(f"trained on {overlap} questions of this release{left_out}")
     elif entry.training:
-        told.append(f"trained on {entry.training.rows} rows, none of them of this release")
+        remarks.append(f"trained on {entry.training.rows} rows, none of them of this release")
     excluded = Counter[str]()
     for header in entry.headers.values():
         excluded |= Counter(header.excluded_entries)
     if count := sum(excluded.values()):
-        told.append(f"{count} entries of the release cannot be asked and are not counted")
+        remarks.append(f"{count} entries of the release cannot be asked and are not counted")
     truncated = [
         r for rows in entry.records.values() for r in rows if r.generation and r.generation.truncated
     ]
     if truncated:
-        told.append(f"{len(truncated)} replies filled their room and are scored as they are")
+        remarks.append(f"{len(truncated)} responses were cut at max_new_tokens and are scored as they are")
     if (
         table == 3
         and entry.world == "official"
         and not (entry.training and entry.training.policy == "leave-out")
     ):
         tested = sum(len(rows) for task, rows in entry.records.items() if not task.startswith("route"))
-        told.append(
+        remarks.append(
             f"tested on all {tested} questions; the paper leaves its training rows out for every model"
         )
-    return tuple(told)
+    return tuple(remarks)
 
 
 def train_label(entry: Entry) -> str:
@@ -184,8 +184,8 @@ def _unscored(entry: Entry, task: str) -> str | None:
     reasons = Counter(r.unscored for r in rows if r.unscored)
     if all(reason.startswith("judge_failed") for reason in reasons):
         return None
-    told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
-    return _too_many(sum(reasons.values()), len(rows), f"samples without a score ({told})")
+    listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
+    return _too_many(sum(reasons.values()), len(rows), f"samples without a score ({listed})")
 
 
 def _too_many(count: int, n: int, what: str) -> str | None:
@@ -236,7 +236,7 @@ def _other_judge(entry: Entry, task: str, column: Column) -> str | None:
 def _is_papers_judge(entry: Entry, task: str, judge: str) -> bool:
     label = judge.partition("+")[0]
     if label.startswith("azure:"):
-        # A deployment has any name; Azure says which model stands behind it.
+        # A deployment has any name; Azure says which model it is.
         judged = {r.judgement.snapshot for r in entry.records[task] if isinstance(r.judgement, Judgement)} - {
             ""
         }

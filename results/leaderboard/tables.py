@@ -49,7 +49,7 @@ class Board:
 class Leaderboard:
     """All tables that were asked for. other_world: models of the runs that are not shown, being of the other world.
 
-    replaced: runs that a newer one of the same settings stands for.
+    replaced: runs left out for a newer one of the same settings.
     """
 
     boards: tuple[Board, ...]

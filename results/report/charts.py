@@ -65,7 +65,7 @@ _VALUE = 46.0
 def charts(sides: Sequence[Side], strict: Sequence[Table], compat: Sequence[Table]) -> list[Chart]:
     """The pictures of some runs. strict, compat: tables of averages and of tasks by either scoring.
 
-    The published figures are of the benchmark, and stand beside runs of the benchmark alone.
+    The published figures are of the benchmark, and are drawn only with runs of the benchmark.
     """
     lines = {line.label: line for table in strict for line in table.lines}
     reference = {line.label: line for table in compat for line in table.lines}

@@ -54,7 +54,7 @@ def _replies(sides: Sequence[Side]) -> PlainTable:
     words = list(dict.fromkeys(word for count in counts for word, _ in sorted(count.items())))
     return PlainTable(
         "What became of the samples",
-        "A reply that names no offered letter counts as wrong; an unscored sample counts as nothing.",
+        "A response that names no offered letter counts as wrong; an unscored sample counts as nothing.",
         ("", *("count" if side.alone else side.letter for side in sides)),
         (
             ("samples", *(str(len(side.records)) for side in sides)),
@@ -68,7 +68,7 @@ def _fates(record: SampleRecord) -> list[str]:
     if record.choice and record.choice.letter is None:
         found.append(f"no offered letter: {record.choice.how}")
     if record.generation and record.generation.truncated:
-        found.append("cut where its room ended")
+        found.append("cut at max_new_tokens")
     if isinstance(record.judgement, Judgement) and record.judgement.empty:
         found.append("empty route description")
     return found
@@ -111,45 +111,45 @@ def _shares(pairs: Consistency) -> tuple[float, ...]:
 def controls_shown(side: Side) -> Shown:
     """Of one run. What was not measured, or cannot be read, is a statement that says what to do."""
     tables: list[PlainTable] = []
-    told: list[Statement] = []
+    said: list[Statement] = []
     if any(record.sample.options for record in side.records):
         try:
-            if floor := text_only_of(side.run):
-                tables.append(_text_only_table(side, floor))
-                told.append(_above_text_only(side, floor))
+            if text_only := text_only_of(side.run):
+                tables.append(_text_only_table(side, text_only))
+                said.append(_above_text_only(side, text_only))
             else:
-                told.append(
+                said.append(
                     Statement(
                         "note", "Not measured: what text alone gets. Run egost diagnose RUN --text-only"
                     )
                 )
         except EgostError as error:
-            told.append(_unreadable(side, error))
+            said.append(_unreadable(side, error))
     try:
         if controls := controls_of(side.run):
             tables.append(_controls_table(side, controls))
-            told += _blind(controls)
+            said += _blind(controls)
         else:
-            told.append(
+            said.append(
                 Statement("note", "Not measured: the score without the video. Run egost diagnose MODEL")
             )
     except EgostError as error:
-        told.append(_unreadable(side, error))
-    return Shown(tuple(tables), tuple(Statement(one.weight, side.named(one.text)) for one in told))
+        said.append(_unreadable(side, error))
+    return Shown(tuple(tables), tuple(Statement(one.weight, side.named(one.text)) for one in said))
 
 
 def _unreadable(side: Side, error: EgostError) -> Statement:
     """Why, without the folders of the machine that wrote the report."""
-    beside = side.run.results_file.parent
-    return Statement("warning", str(error).replace(f"{beside}/", "").replace(f"{beside.parent}/", ""))
+    folder = side.run.results_file.parent
+    return Statement("warning", str(error).replace(f"{folder}/", "").replace(f"{folder.parent}/", ""))
 
 
 def _above_text_only(side: Side, found: TextOnly) -> Statement:
     # The baseline is of all questions together, and so must be what it is compared with.
     score = estimate([replace(r, task="choices") for r in side.records if r.sample.options])
-    floor = found.trained.floor if found.trained else found.by_clip
-    clearly_above = score.low > floor.high
-    return Statement("note" if clearly_above else "warning", against_text_only(score, floor))
+    baseline = found.trained.floor if found.trained else found.by_clip
+    clearly_above = score.low > baseline.high
+    return Statement("note" if clearly_above else "warning", against_text_only(score, baseline))
 
 
 def _blind(controls: Controls) -> list[Statement]:
@@ -159,20 +159,20 @@ def _blind(controls: Controls) -> list[Statement]:
 
 
 def _text_only_table(side: Side, found: TextOnly) -> PlainTable:
-    rows = [("linear guesser, taught by other clips", found.by_clip)]
+    rows = [("linear baseline, fitted on other clips", found.by_clip)]
     if found.trained:
-        rows.append((f"the same, taught by the {found.trained.rows} training rows", found.trained.floor))
-    rows += [(f"{source} by the other sources", floor) for source, floor in found.by_source.items()]
+        rows.append((f"the same, fitted on the {found.trained.rows} training rows", found.trained.floor))
+    rows += [(f"{source} by the other sources", score) for source, score in found.by_source.items()]
     rows += list(found.rules.items())
     cells = [
-        (name, f"{floor.percent:.1f}", _reach(floor), f"{floor.chance:.1f}", str(floor.n))
-        for name, floor in rows
+        (name, f"{score.percent:.1f}", _reach(score), f"{score.chance:.1f}", str(score.n))
+        for name, score in rows
     ]
     left = not_solved_by_text(side.records, found)
     cells.append(("this run, where text alone fails", f"{left.value:.1f}", _reach(left), "", str(left.n)))
     return PlainTable(
         side.named("what text alone gets"),
-        "Percent right in the multiple-choice questions by guessers that see no frame.",
+        "Percent right in the multiple-choice questions by baselines that see no frame.",
         ("", "percent", "95 % interval", "chance", "questions"),
         tuple(cells),
     )

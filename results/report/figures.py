@@ -1,4 +1,4 @@
-"""The figures of a report: each with its interval, of one run or of two beside each other."""
+"""The figures of a report: each with its interval, of one run or of two."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from egost.results.run import Run
 from egost.results.run_manifest import run_manifest
 
 _COUNTS = ("asked", "scored", "unscored")
-"""What a manifest tells of a task beside its settings; the report's tables tell it already."""
+"""Counts in a task's part of the manifest; the report's tables show them already."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ def _hash(text: str) -> str:
 
 
 def _settings(run: Run) -> list[tuple[str, str]]:
-    """Names and values, only what the run tells; what all tasks have alike stands once. Raises RunError."""
-    told = asdict(run_manifest(run))
-    tasks = told.pop("tasks").values()
-    rows = list(_spread(told))
+    """Names and values, only what the run tells; a value that all tasks share is there once. Raises RunError."""
+    manifest = asdict(run_manifest(run))
+    tasks = manifest.pop("tasks").values()
+    rows = list(_spread(manifest))
     names = dict.fromkeys(name for task in tasks for name in task if name not in _COUNTS)
     for name in names:
         values = dict.fromkeys(_text(task[name]) for task in tasks)

@@ -16,8 +16,8 @@ _THINKING_WITHOUT_START = re.compile(r"^(?:(?!<think).)*?</think(?:ing)?>", re.I
 def sample_rows(a: Sequence[SampleRecord], b: Sequence[SampleRecord] | None) -> list[dict[str, Any]]:
     """One row for each sample: of one run in the run's order, of two with the greatest changes first.
 
-    a, b: records of either run; a sample that one of them lacks stands at the end. Changes of the same size stand
-    in the order of a.
+    a, b: records of either run; a sample that one of them lacks comes last. Changes of the same size keep
+    the order of a.
     """
     if b is None:
         return [{**_asked(record), "a": _answered(record), "b": None, "change": None} for record in a]
@@ -76,7 +76,7 @@ def _pair(a: SampleRecord | None, b: SampleRecord | None) -> dict[str, Any]:
 
 
 def _weight(row: dict[str, Any]) -> float:
-    """How early a sample of two runs stands: flips, then what one of them has no score for, then the rest."""
+    """How early a sample of two runs comes: flips, then what one of them has no score for, then the rest."""
     if row["change"] is not None:
         return float(abs(row["change"]))
     if row["a"] and row["b"]:

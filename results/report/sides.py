@@ -61,12 +61,12 @@ def _read(run: Run, letter: str, alone: bool) -> Side:
     return Side(letter, alone, label, _time(run.header.date), run, run.records)
 
 
-def _time(told: str) -> str:
+def _time(date: str) -> str:
     """lmms-eval's own form is 20261121_174500."""
     try:
-        return datetime.strptime(told, "%Y%m%d_%H%M%S").strftime("%Y-%m-%d %H:%M")
+        return datetime.strptime(date, "%Y%m%d_%H%M%S").strftime("%Y-%m-%d %H:%M")
     except ValueError:
-        return told
+        return date
 
 
 def statements(sides: Sequence[Side], tasks: Table) -> list[Statement]:
@@ -85,10 +85,10 @@ def _unlike(a: Side, b: Side) -> list[Statement]:
     return [
         Statement(
             "warning",
-            f"The runs were not made alike, so that a difference is not the model's alone: {what}: {told_a} against "
-            f"{told_b} ({tasks} of {len(shared)} tasks).",
+            f"The runs were not made alike, so that a difference is not the model's alone: {what}: {in_a} against "
+            f"{in_b} ({tasks} of {len(shared)} tasks).",
         )
-        for (what, told_a, told_b), tasks in differing.items()
+        for (what, in_a, in_b), tasks in differing.items()
     ]
 
 
@@ -129,5 +129,5 @@ def _of_run(side: Side) -> list[Statement]:
 
 
 def _at_chance(line: Line, number: int) -> bool:
-    told = line.b if number else line.a
-    return line.chance is not None and told is not None and told.low <= line.chance
+    found = line.b if number else line.a
+    return line.chance is not None and found is not None and found.low <= line.chance
