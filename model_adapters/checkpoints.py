@@ -118,7 +118,7 @@ def _snapshot(name: str, revision: str | None) -> Path:
         found = try_to_load_from_cache(name, "config.json", revision=revision)
     except HFValidationError as error:
         raise AdapterError(
-            f"there is no folder '{name}', and no hub id is written so ({error}). Expected a checkpoint's folder or "
+            f"there is no folder '{name}', and it is no hub id ({error}). Expected a checkpoint's folder or "
             "an id such as Qwen/Qwen2-VL-7B-Instruct."
         ) from error
     if not isinstance(found, str):

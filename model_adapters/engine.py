@@ -117,6 +117,33 @@ class Failure:
     reason: str
     message: str
 
+    @classmethod
+    def of_error(cls, error: Exception, engine: str, asks: Sequence[Ask], logged: set[str]) -> Failure:
+        """What an exception of a model in this process means for the requests that it was working on.
+
+        engine: its name, for the log. logged: kinds of errors that are in the log already; each is logged once.
+        Raises AdapterError where the GPU is broken.
+        """
+        if "CUDA error" in str(error):
+            raise AdapterError(
+                f"the GPU failed at {asks[0].sample} and answers nothing more in this process ({error}). What is "
+                "answered is journaled: start the same command again."
+            ) from error
+        kind = type(error).__name__
+        if kind not in logged:
+            logged.add(kind)
+            logger.opt(exception=error).error(
+                f"egost: {engine} failed at {', '.join(ask.sample for ask in asks)}; errors of this kind are logged "
+                "once, and counted"
+            )
+        # By its name, since torch is imported by engines that need it alone.
+        memory = (
+            isinstance(error, MemoryError)
+            or kind == "OutOfMemoryError"
+            or "can't allocate memory" in str(error)
+        )
+        return cls("out_of_memory" if memory else "model_error", f"{kind}: {error}")
+
 
 @dataclass(frozen=True)
 class SampledGroup:
@@ -166,28 +193,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give back what the engine holds (processes, connections); may be called more than once."""
         ...
-
-
-def failure_of(error: Exception, engine: str, asks: Sequence[Ask], logged: set[str]) -> Failure:
-    """What an exception of a model in this process means for the requests that it was working on.
-
-    engine: its name, for the log. logged: kinds of errors that are in the log already; each is logged once.
-    Raises AdapterError where the GPU is broken.
-    """
-    if "CUDA error" in str(error):
-        raise AdapterError(
-            f"the GPU failed at {asks[0].sample} and answers nothing more in this process ({error}). What is "
-            "answered is journaled: start the same command again."
-        ) from error
-    kind = type(error).__name__
-    if kind not in logged:
-        logged.add(kind)
-        logger.opt(exception=error).error(
-            f"egost: {engine} failed at {', '.join(ask.sample for ask in asks)}; errors of this kind are logged "
-            "once, and counted"
-        )
-    # By its name, since torch is imported by engines that need it alone.
-    memory = (
-        isinstance(error, MemoryError) or kind == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    )
-    return Failure("out_of_memory" if memory else "model_error", f"{kind}: {error}")

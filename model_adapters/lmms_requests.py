@@ -1,4 +1,4 @@
-"""From lmms-eval's requests to what our engines are asked."""
+"""Turns lmms-eval's requests into requests to our engines."""
 
 from __future__ import annotations
 

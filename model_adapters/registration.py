@@ -1,4 +1,4 @@
-"""Offers our adapters to lmms-eval by its own entry-point group for models."""
+"""Registers our adapters with lmms-eval, by its own entry-point group for models."""
 
 from __future__ import annotations
 

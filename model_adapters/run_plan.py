@@ -1,4 +1,4 @@
-"""Which lmms-eval command, under which settings, evaluates a model: what `egost run` prints and then runs."""
+"""The lmms-eval command and its settings that evaluate a model: what `egost run` prints and then runs."""
 
 from __future__ import annotations
 

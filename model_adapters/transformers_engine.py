@@ -10,15 +10,7 @@ import torch
 import transformers
 
 from egost.model_adapters.checkpoints import checkpoint_identity
-from egost.model_adapters.engine import (
-    AdapterError,
-    Ask,
-    EngineIdentity,
-    Failure,
-    GenerationArguments,
-    Reply,
-    failure_of,
-)
+from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.model_adapters.families import VIDEO_METADATA, prompt_renderer
 from egost.tasks.clips.lossless import Frames
 from egost.tasks.errors import CacheError
@@ -164,7 +156,7 @@ class TransformersEngine:
                 )
             output = self.generate(inputs, ask.arguments)
         except Exception as error:
-            failure = failure_of(error, self.identity.engine, [ask], self._failed)
+            failure = Failure.of_error(error, self.identity.engine, [ask], self._failed)
         if failure:
             # Only here are the tensors gone that the traceback held.
             if torch.cuda.is_available():

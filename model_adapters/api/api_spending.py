@@ -44,7 +44,7 @@ class Spending:
     def hold(self, bound: CallBound) -> float | None:
         """Set aside what a call can cost at most, in US dollars; None while calls under way hold too much.
 
-        Raises AdapterError when the limit leaves no room for the call whatever becomes of the others, or cannot be
+        Raises AdapterError when the limit is too low for the call even if all others cost nothing more, or cannot be
         kept since a snapshot without a known price has answered.
         """
         if self._max_usd is None:

@@ -10,14 +10,7 @@ from typing import Any, TextIO
 import torch
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 
-from egost.model_adapters.engine import (
-    Ask,
-    EngineIdentity,
-    Failure,
-    GenerationArguments,
-    Reply,
-    failure_of,
-)
+from egost.model_adapters.engine import Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.tasks.scoring.scores import GENERATION_FAILED
 
 _TASK, _SPLIT = "egost", "asks"
@@ -64,7 +57,7 @@ class LmmsEngine:
         try:
             outputs = self._generate(asks)
         except Exception as error:
-            failure = failure_of(error, self._identity.engine, asks, self._logged)
+            failure = Failure.of_error(error, self._identity.engine, asks, self._logged)
         if failure:
             # Only here are the tensors gone that the traceback held.
             if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""One server that speaks the chat-completions interface, as vLLM does: what it serves, and one reply at a time."""
+"""One server with vLLM's chat-completions interface: what it serves, and one reply at a time."""
 
 from __future__ import annotations
 
