@@ -65,16 +65,17 @@ def diagnose(
     """
     from egost.commands.text_only import measure_text_only
     from egost.model_adapters.run_plan import RunOptions
-    from egost.tasks.clips.controls import ControlError, read_controls
+    from egost.tasks.clips.controls import read_controls
+    from egost.tasks.errors import SettingError
 
     if text_only:
         measure_text_only(model, tasks, train, output)
     elif model is None:
-        raise ControlError(
+        raise SettingError(
             "which model? Name one (egost models lists them), or take --text-only, which needs none."
         )
     elif train is not None:
-        raise ControlError(
+        raise SettingError(
             "--train belongs to --text-only: a checkpoint tells by itself what it was trained on."
         )
     else:

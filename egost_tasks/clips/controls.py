@@ -22,7 +22,7 @@ from egost.tasks.clips.clips import Clip, cache_entry, clip_folder
 from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
 from egost.tasks.clips.lossless import ENCODER, pixels_sha256, write_lossless
 from egost.tasks.clips.protocols import N_FRAMES
-from egost.tasks.errors import CacheError, EgostError
+from egost.tasks.errors import CacheError, SettingError
 from egost.tasks.sample import Sample
 
 FrameControl = Literal["shuffled", "reversed", "middle"]
@@ -36,17 +36,13 @@ MIDDLE = N_FRAMES // 2
 """Place of the middle frame among the 8, from 0."""
 
 
-class ControlError(EgostError):
-    """A control is unknown, or cannot be run on what was asked."""
-
-
 def read_controls(names: str) -> tuple[Control, ...]:
-    """The controls that names mean, separated by commas, in the order of `CONTROLS`. Raises ControlError."""
+    """The controls that names mean, separated by commas, in the order of `CONTROLS`. Raises SettingError."""
     asked = [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in asked if name not in CONTROLS]:
-        raise ControlError(f"'{unknown[0]}' is no control; expected one or more of {', '.join(CONTROLS)}.")
+        raise SettingError(f"'{unknown[0]}' is no control; expected one or more of {', '.join(CONTROLS)}.")
     if not asked:
-        raise ControlError(f"no control is named; expected one or more of {', '.join(CONTROLS)}.")
+        raise SettingError(f"no control is named; expected one or more of {', '.join(CONTROLS)}.")
     return tuple(control for control in CONTROLS if control in asked)
 
 

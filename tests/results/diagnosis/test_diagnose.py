@@ -35,7 +35,6 @@ from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.controls import (
     CONTROLS,
     Control,
-    ControlError,
     altered_clip,
     frame_order,
     read_controls,
@@ -288,9 +287,9 @@ def test_rotated_options_keep_the_right_text() -> None:
 
 def test_names_that_are_none() -> None:
     assert read_controls("rotated, blind") == ("blind", "rotated")
-    with pytest.raises(ControlError, match="'deaf' is no control; expected one or more of blind"):
+    with pytest.raises(SettingError, match="'deaf' is no control; expected one or more of blind"):
         read_controls("blind,deaf")
-    with pytest.raises(ControlError, match="no control is named"):
+    with pytest.raises(SettingError, match="no control is named"):
         read_controls(",")
     assert named_tasks("egost_mini_route") == ("mini", [("route", "forward"), ("route", "reverse")])
     assert len(named_tasks("egost,egost_mcq")[1]) == 8
