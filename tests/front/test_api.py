@@ -91,6 +91,15 @@ def test_a_folder_opens_as_what_it_holds(world: Path, release_folder: Path, tmp_
         egost.samples(mini, "egost_route")
 
 
+def test_a_saved_run_becomes_a_table() -> None:
+    run = egost.read_run(str(ROOT / "tests" / "saved" / "mini_run"))
+    table = run.dataframe()
+    assert isinstance(run, egost.Run) and len(table) == len(run.records) > 0
+    means = table.groupby("task", observed=True)["score"].mean()
+    for figure in run.figures:
+        assert figure.is_group or means[figure.name] == pytest.approx(figure.percent)
+
+
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(egost.EgostError, match="did not finish"):
         egost.read_run(str(tmp_path))
