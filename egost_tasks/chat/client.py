@@ -58,6 +58,8 @@ class ChatClient:
         self._endpoint, self._role, self._timeout_s = endpoint, role, timeout_s
         self._key = find_key(endpoint)
         self._client = _open_client(endpoint, self._key, timeout_s)
+        # Here, since the package imports its interfaces when they are first named, and no call may wait for that.
+        self._create: Any = self._client.chat.completions.with_raw_response.create
 
     @property
     def wording(self) -> Wording:
@@ -89,8 +91,7 @@ class ChatClient:
 
     async def _send(self, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Completion:
         # The body is read here and not by the client, which takes any body for a completion.
-        create: Any = self._client.chat.completions.with_raw_response.create
-        reply = await create(model=self._endpoint.model, messages=messages, **parameters)
+        reply = await self._create(model=self._endpoint.model, messages=messages, **parameters)
         return read_completion(reply.text, lambda text: redacted(text, self._key))
 
 

@@ -18,9 +18,10 @@ import pytest
 
 from egost.tasks.chat.calls import Pacing
 from egost.tasks.chat.endpoint import parse_endpoint
-from egost.tasks.construction.annotations import Step
-from egost.tasks.construction.costs import cost_of
-from egost.tasks.construction.openai_writer import OpenAIWriter, find_endpoint
+from egost.tasks.chat.reply_store import STORE, stored_bodies
+from egost.tasks.construction.annotations import Annotation, Step
+from egost.tasks.construction.model_calls import OpenAIWriter, find_endpoint
+from egost.tasks.construction.workfolder import cost_of
 from egost.tasks.construction.writers import ChoiceRequest, Written
 from egost.tasks.judging.judge import JudgeStopped, RouteItem
 from egost.tasks.judging.openai_judge import OpenAIJudge
@@ -36,16 +37,17 @@ ITEMS = [
     RouteItem(f"s{i}", "Which way?", "Turn left at the sofa.", f"walk {i}", "reverse" if i % 2 else "forward")
     for i in range(6)
 ]
+FIRST = (Step("left", "red door", "", 0.2), Step("right", "lamp", "open a box", 0.5))
+SECOND = (Step("left", "bed", "", 0.2), Step("right", "sofa", "", 0.5))
 REQUESTS = [
     ChoiceRequest(
-        "1.mp4", "indoor_multi", "landmark", ("forward", "reverse"), ("red door", "lamp"),
-        (Step("left", "red door", "", 0.2), Step("right", "lamp", "open a box", 0.5)), ("bed", "sofa"),
+        Annotation("1.mp4", "ana", "indoor_multi", FIRST),
+        "landmark",
+        ("forward", "reverse"),
+        ("bed", "sofa"),
     ),
-    ChoiceRequest(
-        "2.mp4", "indoor_multi", "direction", ("forward",), ("left", "right"),
-        (Step("left", "bed", "", 0.2), Step("right", "sofa", "", 0.5)), (),
-    ),
-]  # fmt: skip
+    ChoiceRequest(Annotation("2.mp4", "ana", "indoor_multi", SECOND), "direction", ("forward",), ()),
+]
 
 
 def pair(number: int) -> tuple[Sample, Sample]:
@@ -104,7 +106,7 @@ def test_no_option_is_paid_for_twice(cache: Path, expected: dict[str, Any]) -> N
     writer = OpenAIWriter(find_endpoint(f"openai:writer-model@{URL}", "--writer"), folder, QUICK)
     written = [options for options in writer(REQUESTS) if isinstance(options, Written)]
     assert [[list(map(list, w.wrong)), w.snapshot] for w in written] == expected["options"]
-    assert writer.tally.usage("writer-model").calls == 0
+    assert stored_bodies(folder / STORE) == {}, "nothing new came"
     cost = cost_of(folder)
     assert (cost.replies, cost.tokens_in, cost.tokens_out) == (3, 2700, 300)
 

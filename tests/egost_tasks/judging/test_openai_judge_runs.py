@@ -152,12 +152,14 @@ def test_a_thousand_judgements_under_all_faults_at_once() -> None:
     asked = items()
     with serve_judge(script=script) as server:
         judge = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), pacing=PACING)
+        # The first call is slow on a busy machine, and the time limit here is short.
+        judge([RouteItem("warm", "Which way?", "Turn left.", f"walk {N}", "forward")])
         verdicts = judge(asked)
         judge.close()
     assert [v.sample_id for v in verdicts] == [item.sample_id for item in asked]
     assert [outcome(v) for v in verdicts] == [expected(item) for item in asked]
     used = judge.usage
-    assert used.judged == N - 30 and used.cached == 0 and used.calls == len(server.asks)
+    assert used.judged == 1 + N - 30 and used.cached == 0 and used.calls == len(server.asks)
     assert used.failures == {"bad_scores": 10, "refusal": 10, "server_error": 10}
     assert set(used.faults) == {
         "rate_limited", "timeout", "server_error", "connection", "broken_body", "no_object",
