@@ -77,13 +77,13 @@ def spread_of(rows: Sequence[Row], of_differences: bool = False) -> Spread:
     error = clustered_error(rows)
     if math.isnan(error):
         raise RunError(
-            f"a spread between clips cannot be told of {len(rows)} scored samples of {len(on_clip)} clips: each task "
-            "needs two clips or more. Take a larger run, or say --sd."
+            f"the spread between clips cannot be estimated from {len(rows)} scored samples of {len(on_clip)} clips: "
+            "each task needs two clips or more. Take a larger run, or say --sd."
         )
     independent = sum(_squared_error(values) for values in by_task.values()) / len(by_task) ** 2
     if independent == 0:
         raise RunError(
-            f"all {len(rows)} samples score alike within their task, so that nothing can be told of how scores vary. "
+            f"all {len(rows)} samples score alike within their task, so how scores vary cannot be estimated. "
             "Take another run, or say --sd."
         )
     return Spread(

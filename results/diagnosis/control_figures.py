@@ -265,13 +265,13 @@ def consistency(choices: Records) -> Consistency | None:
     if not len(both):
         return None
     forward, backward = both[:, 0], both[:, 1]
-    told = {
+    shown = {
         "both": forward & backward,
         "forward_only": forward & ~backward,
         "reverse_only": ~forward & backward,
         "neither": ~forward & ~backward,
     }
-    shares = {name: 100 * float(hits.mean()) for name, hits in told.items()}
+    shares = {name: 100 * float(hits.mean()) for name, hits in shown.items()}
     by_chance = 100 * float(forward.mean() * backward.mean())
     meaning = (
         f"Of {len(both)} pairs of a forward and a reverse question on the same clip, {shares['both']:.1f} % are right "

@@ -28,7 +28,7 @@ CONTROLS_FILE = "controls.json"
 """Name of the file in a run's folder."""
 
 SAMPLES_FILE = "controls_samples.jsonl"
-"""Name of the file beside it: one line for each response under each control."""
+"""Name of the file next to it: one line for each response under each control."""
 
 AS_ASKED = "as asked"
 
@@ -101,7 +101,7 @@ class Circular:
 class Turned:
     """Whether reversing the frames turns the forward answer into the reverse one, and the other way round.
 
-    n: questions among whose options stands what is right for the other way of the same clip, by its words. own_*,
+    n: questions whose options hold the right answer of the other way of the same clip, by its words. own_*,
     other_*: percent that chose their own way's right option or the other way's, with the frames in order and reversed.
     """
 
@@ -184,7 +184,7 @@ def read_controls_file(path: Path) -> Controls:
 def controls_of(run: Run) -> Controls | None:
     """The controls that were run for a run's model on its release; None where there are none.
 
-    Looked for beside the results file and in the folder above, an `--output_path`; a file of another release, protocol
+    Looked for next to the results file and in the folder above, an `--output_path`; a file of another release, protocol
     or prompt counts for nothing. Raises RunError for a file that cannot be read.
     """
     of = release_of(run)

@@ -248,7 +248,7 @@ def read_text_only(path: Path) -> TextOnly:
 def text_only_of(run: Run) -> TextOnly | None:
     """The baselines that were written for a run; None where there is none, or where it is of another release.
 
-    Looked for beside the results file and in the folder above, an `--output_path`. Raises TextOnlyError for a file
+    Looked for next to the results file and in the folder above, an `--output_path`. Raises TextOnlyError for a file
     that cannot be read.
     """
     sha256 = release_of(run).release_sha256

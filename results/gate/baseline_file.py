@@ -271,7 +271,7 @@ def _assembled(path: Path, lines: list[_Line]) -> Baseline:
                 path, f"sample {line.sample} of {line.task} does not fit the rest ({error!r})"
             ) from error
     if len(records) != sum(isinstance(line, _Sample) for line in lines):
-        raise _damaged(path, "a sample stands there twice")
+        raise _damaged(path, "a sample is there twice")
     return Baseline(
         models=heads[0].models,
         packages=heads[0].packages,

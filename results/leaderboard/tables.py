@@ -201,7 +201,7 @@ def _notes(table: PublishedTable, world: World, has_runs: bool) -> Iterable[str]
         if days := sorted({row.tested for row in table.rows if row.tested}):
             yield f"Its closed models were asked on {', '.join(days)}."
     else:
-        yield "The mini world's figures say nothing of the benchmark; no published figure can stand beside them."
+        yield "The mini world's figures say nothing of the benchmark; they cannot be compared with published figures."
     if has_runs:
         yield "Ranges behind the figures of runs are 95 % intervals over clips."
         yield (

@@ -74,7 +74,7 @@ def by_task(a: Records, b: Records | None, score: Score = percent) -> Table:
     ]
     if score is percent:
         return Table("By task", "The headline scoring (strict).", tuple(lines))
-    note = "By the reference code's rules (compat), to be put beside the paper's figures."
+    note = "By the reference code's rules (compat), to be compared with the paper's figures."
     return Table("By task, as the reference scores", note, tuple(lines))
 
 

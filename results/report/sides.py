@@ -99,7 +99,7 @@ def _of_run(side: Side) -> list[Statement]:
             Statement(
                 "warning",
                 "This is the mini world, rendered walks for trying: its figures are no benchmark results and are not "
-                "put beside published ones.",
+                "compared with published ones.",
             )
         )
     if bad := [row.name for row in side.run.figures if not row.publishable]:
