@@ -18,7 +18,7 @@ from egost.tasks.construction.drafts import Draft
 from egost.tasks.construction.model_calls import OpenAIWriter, find_endpoint
 from egost.tasks.construction.questions import get_writer, write_questions
 from egost.tasks.construction.workfolder import WorkFolder, cost_of
-from egost.tasks.construction.writers import OfflineWriter
+from egost.tasks.construction.writers import ChoiceRequest, OfflineWriter, Written
 from egost.tasks.errors import ConstructionError
 from egost.tasks.judging.route_text import read_route
 from egost.tasks.mini_world.steps import ClipTruth, backwards, way_back
@@ -238,6 +238,32 @@ def test_a_server_that_refuses_ends_the_writing_and_nothing_is_lost(
         write_questions(folder, OpenAIWriter(whole._endpoint, folder.writer_replies, QUICK))
         assert len(server.asks) - before == asked - 1
     assert folder.questions.read_bytes() == expected
+
+
+def test_a_reply_that_an_earlier_version_kept_is_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name and form of the file are those of the code that kept each reply in a file of its own."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody-listens")
+    wrong = (("granite statue", "lamp"), ("wooden fence", "lamp"), ("glass tower", "lamp"))
+    kept = {
+        "text": json.dumps({"right": ["red door", "lamp"], "wrong": wrong}),
+        "refusal": "",
+        "finish": "stop",
+        "snapshot": "gpt-4o-2024-08-06",
+        "tokens_in": 900,
+        "tokens_out": 100,
+        "fingerprint": "",
+    }
+    name = "af0cb1c5e60b4af1a389823cddfaa994c9e563df7ccaf9c996874ef1e886c72c.json"
+    (tmp_path / name).write_text(json.dumps(kept))
+    steps = (Step("left", "red door", "", 1.0), Step("straight", "lamp", "open a box", 2.5))
+    annotation = Annotation("a.mp4", "ana", "indoor_multi", steps)
+    request = ChoiceRequest(annotation, "landmark", ("forward", "reverse"), ("bed",))
+    written = OpenAIWriter(find_endpoint("gpt-4o", "--writer"), tmp_path, QUICK)([request])
+    assert written == [Written(("red door", "lamp"), wrong, snapshot="gpt-4o-2024-08-06")]
+    cost = cost_of(tmp_path)
+    assert (cost.replies, cost.tokens_in, cost.tokens_out) == (1, 900, 100) and cost.usd
 
 
 def test_a_writer_without_a_key_or_of_no_known_form_is_refused(tmp_path: Path, no_key: None) -> None:
