@@ -6,12 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from egost.tasks.errors import CacheError
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.tasks.errors import CacheError
 
 
 def test_it_is_made_once_and_whole(tmp_path: Path) -> None:

@@ -12,10 +12,6 @@ from video_files import write_video
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import Protocol
 
-torch = pytest.importorskip("torch")
-vision = pytest.importorskip("qwen_vl_utils")
-pytest.importorskip("lmms_eval")
-
 SIZE = (252, 168)
 """Width and height in pixels, multiples of 28: the readers then resize nothing, so that pixels can be compared."""
 GRID = [[4, 168 // 14, 252 // 14]]
