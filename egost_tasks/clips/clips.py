@@ -90,7 +90,7 @@ def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Cli
     """The 8 frames of a clip, decoded at most once for each content of the file, protocol and decoder.
 
     cache: folder of the cache; by default `cache_root()`. The decoder is the one that `EGOST_DECODER`
-    names. `EGOST_DECODE_TIMEOUT` (30 s) and `EGOST_DECODE_MEMORY` (4096 MiB) limit the child process that
+    names. `EGOST_DECODE_TIMEOUT` (30 s of CPU) and `EGOST_DECODE_MEMORY` (4096 MiB) limit the child process that
     decodes. Several threads and processes may call it at once.
 
     Raises ClipError with one of the reasons `missing`, `empty`, `unreadable`, `no_video`, `no_frames`,
@@ -142,7 +142,8 @@ def build_clips(
     """The clips of many files, in their order, decoded in parallel; a ClipError in the place of one that failed.
 
     workers: how many decode at the same time; by default one for each core. progress: show a bar.
-    What is in the cache is not decoded again, so a run that was killed resumes where it was.
+    What is in the cache is not decoded again, so a run that was killed resumes where it was. A clip that ran out of
+    time is tried once more at the end, alone.
     Raises CacheError and SettingError, which concern all clips.
     """
     decode_settings()
@@ -162,7 +163,17 @@ def build_clips(
         raise
     finally:
         pool.shutdown()
-    return [futures[source].result() for source in sources]
+    outcomes = {source: future.result() for source, future in futures.items()}
+    for source, outcome in outcomes.items():
+        if isinstance(outcome, ClipError) and outcome.reason == "timeout":
+            _forget_failure(source)
+            outcomes[source] = _outcome(source, protocol, cache)
+    return [outcomes[source] for source in sources]
+
+
+def _forget_failure(source: Path) -> None:
+    for request in [request for request in _failures if request.source == source.absolute()]:
+        del _failures[request]
 
 
 def _outcome(source: Path, protocol: Protocol, cache: Path | None) -> ClipOutcome:

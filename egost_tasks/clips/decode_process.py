@@ -11,12 +11,12 @@ import threading
 from dataclasses import dataclass
 from multiprocessing import Pipe
 
-from egost.tasks.clips.decode_worker import DecodeReply, DecodeRequest
+from egost.tasks.clips.decode_worker import WALL_SHARE, DecodeReply, DecodeRequest
 from egost.tasks.clips.decoders import Decoder, chosen_decoder
 from egost.tasks.errors import CacheError, ClipError, SettingError
 
 TIMEOUT = 30.0
-"""Seconds that a clip may take, from opening it to its 8 frames on disk."""
+"""Seconds of CPU that a clip may take, from opening it to its 8 frames on disk."""
 
 MEMORY = 4096
 """MiB of data that a child process may hold."""
@@ -102,11 +102,12 @@ class DecodeProcess:
         """
         try:
             self._connection.send(request)
-            if not self._connection.poll(request.limit):
+            clock = WALL_SHARE * request.limit
+            if not self._connection.poll(clock):
                 raise ClipError(
                     "timeout",
-                    f"{request.source} was not decoded within {request.limit:g} s. Check it with ffprobe, or raise "
-                    "EGOST_DECODE_TIMEOUT (seconds).",
+                    f"{request.source} was not decoded within {clock:g} s. Is the disk slow? Check the file with "
+                    "ffprobe, or raise EGOST_DECODE_TIMEOUT (seconds of CPU; ten times as many may pass).",
                 )
             reply = self._connection.recv()
         except (EOFError, ConnectionError) as error:
@@ -136,6 +137,12 @@ class DecodeProcess:
             return DecodingStopped()
         self.stop()
         code = self._process.returncode
+        if code == -signal.SIGPROF:
+            return ClipError(
+                "timeout",
+                f"{request.source} was not decoded within {request.limit:g} s of CPU. Check it with ffprobe, "
+                "or raise EGOST_DECODE_TIMEOUT (seconds of CPU).",
+            )
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return ClipError(
             "crash",

@@ -25,12 +25,16 @@ from egost.tasks.errors import ClipError
 CLIP_FILE = "clip.mp4"
 MANIFEST_FILE = "manifest.json"
 
+WALL_SHARE = 10
+"""Seconds on the clock for each second of CPU that a clip may take: other work on the machine is no fault of a clip."""
+
 
 @dataclass(frozen=True)
 class DecodeRequest:
     """Decode `source` by `protocol` (its name) and write CLIP_FILE and MANIFEST_FILE into `folder`, which exists.
 
-    limit: seconds that it may take. memory: MiB that the child may hold.
+    limit: seconds of CPU that it may take; on the clock, `WALL_SHARE` times as many. memory: MiB that the child may
+    hold.
     """
 
     source: Path
@@ -70,6 +74,9 @@ def write_clip(request: DecodeRequest) -> None:
         source_width=clip.source_width,
         source_height=clip.source_height,
         rotation=clip.rotation,
+        mirrored=clip.mirrored,
+        pixel_aspect=clip.pixel_aspect,
+        transfer=clip.transfer,
         pixels_sha256=pixels_sha256(clip.frames),
         decoder=request.decoder,
         decoder_version=decoder_version(request.decoder),
@@ -112,10 +119,12 @@ def _serve(connection: Connection) -> None:
             request = connection.recv()
         except EOFError:
             return
-        # The parent watches the time; this alarm ends a child whose parent was killed.
-        signal.alarm(math.ceil(request.limit) + 2)
+        # CPU time ends the child by SIGPROF. The parent watches the clock; the alarm is for a parent that was killed.
+        signal.setitimer(signal.ITIMER_PROF, request.limit)
+        signal.alarm(math.ceil(WALL_SHARE * request.limit) + 2)
         reply = _answer(request)
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         connection.send(reply)
 
 

@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from egost.tasks.clips.packets import Packet, PacketTable, open_video, read_packets, whole_packets
+from egost.tasks.clips.pixels import Image, Orientation, Transfer, orientation, upright_rgb
 from egost.tasks.clips.protocols import Protocol, resize
 from egost.tasks.errors import ClipError, SettingError
 
 Decoder = Literal["pyav", "torchcodec", "decord"]
 DEFAULT_DECODER: Decoder = "pyav"
 
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 """Named in the cache's keys: raised whenever the same file would give other frames, or other facts about them."""
 
 MIN_COMPLETE_SHARE = 0.95
@@ -31,9 +32,8 @@ MIN_COMPLETE_SHARE = 0.95
 
 _PACKAGES: dict[str, str] = {"pyav": "av", "torchcodec": "torchcodec", "decord": "decord"}
 
-_SWS_DEFAULT = 5
-
-Image = npt.NDArray[np.uint8]
+_INTRA = (0, 1, 5, 7)
+"""`AVPictureType` of pictures that refer to no other: none named, I, SI, BI."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,17 @@ class DecodedClip:
     source_width: int
     source_height: int
     rotation: int
+    mirrored: bool
+    pixel_aspect: str
+    transfer: Transfer
 
 
 @dataclass(frozen=True)
 class _Picked:
-    """Upright frames by index, and the degrees by which they were turned counter-clockwise."""
+    """Upright frames by index, and how they were made upright."""
 
     images: dict[int, Image]
-    rotation: int
+    orientation: Orientation
 
 
 class _FrameLost(Exception):
@@ -98,7 +101,7 @@ def decode_clip(source: Path, protocol: Protocol, decoder: Decoder) -> DecodedCl
     Raises ClipError: `unreadable`, `no_video`, `no_frames`, `truncated`.
     """
     table = read_packets(source)
-    _refuse_holes(source, table, len(table.packets))
+    _refuse_holes(source, table, table.expected_frames(), len(table.packets))
     if not table.packets:
         raise ClipError(
             "no_frames", f"{source} has a video stream without a single whole frame. Download it again."
@@ -113,8 +116,7 @@ def decode_clip(source: Path, protocol: Protocol, decoder: Decoder) -> DecodedCl
         return _by_decoding(source, table, protocol)
 
 
-def _refuse_holes(source: Path, table: PacketTable, n_frames: int) -> None:
-    expected = table.expected_frames()
+def _refuse_holes(source: Path, table: PacketTable, expected: int | None, n_frames: int) -> None:
     if expected and n_frames < MIN_COMPLETE_SHARE * expected:
         where = "was cut off" if table.cut else "is damaged"
         raise ClipError(
@@ -127,22 +129,47 @@ def _refuse_holes(source: Path, table: PacketTable, n_frames: int) -> None:
 def _by_packets(source: Path, table: PacketTable, protocol: Protocol, decoder: Decoder) -> DecodedClip:
     if not table.has_times:
         raise _FrameLost("its packets have no times of their own")
+    if decoder != "pyav":
+        _refuse_differing(source, table, decoder)
     shown = table.pts
     times = [(pts - shown[0]) * table.time_base for pts in shown]
     duration = times[-1] + _tail(table, len(times), times[-1])
     indices = protocol.indices(len(times), float(duration))
     picked = _PICK[decoder](source, table, sorted(set(indices)))
-    return _assemble(picked, protocol, table, indices, times, duration, "packets")
+    expected = table.expected_frames()
+    return _assemble(picked, protocol, table, expected, indices, times, duration, "packets")
+
+
+def _refuse_differing(source: Path, table: PacketTable, decoder: Decoder) -> None:
+    """Refuse a stream whose pixels another decoder gives differently from ffmpeg (measured on decord 0.6.0)."""
+    frame = next(_all_frames(source), None)
+    if frame is None:
+        return
+    why = None
+    if orientation(frame).mirrored:
+        why = "its frames are mirrored"
+    elif (layout := frame.format).components[0].bits > 8 and [c.height for c in layout.components] != [
+        layout.height
+    ] * len(layout.components):
+        why = f"its colours are stored as {layout.name}"
+    if why:
+        raise ClipError(
+            "unreadable",
+            f"{source}: {why}, which {decoder} shows differently. Use EGOST_DECODER=pyav for it.",
+        )
 
 
 def _by_decoding(source: Path, table: PacketTable, protocol: Protocol) -> DecodedClip:
-    stamps = [frame.pts for frame in _all_frames(source)]
+    """Decode all frames from the front. A packet is not always a frame: where nothing is lost, the frames count."""
+    lost: list[int | None] = []
+    stamps = [frame.pts for frame in _all_frames(source, lost)]
     if not stamps:
         raise ClipError(
             "no_frames",
             f"{source}: none of its {len(table.packets)} frames can be decoded. Download it again.",
         )
-    _refuse_holes(source, table, len(stamps))
+    expected = table.expected_frames() if lost or table.cut or table.n_damaged else len(stamps)
+    _refuse_holes(source, table, expected, len(stamps))
     if None not in stamps:
         times = [(pts - stamps[0]) * table.time_base for pts in stamps]
     elif table.rate:
@@ -155,7 +182,7 @@ def _by_decoding(source: Path, table: PacketTable, protocol: Protocol) -> Decode
     indices = protocol.indices(len(times), float(duration))
     wanted = set(indices)
     frames = ((i, frame) for i, frame in enumerate(_all_frames(source)) if i in wanted)
-    return _assemble(_picked(frames), protocol, table, indices, times, duration, "decoding")
+    return _assemble(_picked(frames), protocol, table, expected, indices, times, duration, "decoding")
 
 
 def _tail(table: PacketTable, n_frames: int, span: Fraction) -> Fraction:
@@ -169,6 +196,7 @@ def _assemble(
     picked: _Picked,
     protocol: Protocol,
     table: PacketTable,
+    expected: int | None,
     indices: Sequence[int],
     times: Sequence[Fraction],
     duration: Fraction,
@@ -181,58 +209,61 @@ def _assemble(
         frames=np.stack([kept[i] for i in indices]),
         n_frames=len(times),
         counted_by=counted_by,
-        expected_frames=table.expected_frames(),
+        expected_frames=expected,
         indices=tuple(indices),
         timestamps=tuple(float(times[i]) for i in indices),
         duration=float(duration),
         source_width=table.width,
         source_height=table.height,
-        rotation=picked.rotation,
+        rotation=picked.orientation.rotation,
+        mirrored=picked.orientation.mirrored,
+        pixel_aspect=table.pixel_aspect,
+        transfer=table.transfer,
     )
 
 
 def _picked(frames: Iterable[tuple[int, Any]]) -> _Picked:
     images: dict[int, Image] = {}
-    rotation = 0
+    turned = Orientation()
     for i, frame in frames:
-        rotation = frame.rotation % 360
+        turned = orientation(frame)
         images[i] = upright_rgb(frame)
-    return _Picked(images, rotation)
+    return _Picked(images, turned)
 
 
-def upright_rgb(frame: Any, width: int | None = None, height: int | None = None) -> Image:
-    """The pixels of a decoded frame as a player shows them, uint8 RGB [height, width, 3].
-
-    width, height: size to which the stored frame is scaled before it is turned upright; its own by default.
-    """
-    # PyAV converts colours by the matrix that the file names, as other readers do, only when a target is set.
-    pixels = frame.to_ndarray(format="rgb24", dst_colorspace=_SWS_DEFAULT, width=width, height=height)
-    return np.ascontiguousarray(np.rot90(pixels, frame.rotation % 360 // 90))
-
-
-def _all_frames(source: Path) -> Iterator[Any]:
+def _all_frames(source: Path, lost: list[int | None] | None = None) -> Iterator[Any]:
     container, stream = open_video(source)
     with container:
-        yield from decoded_frames(container, stream, wanted=None)
+        yield from decoded_frames(container, stream, wanted=None, lost=lost)
 
 
-def decoded_frames(container: Any, stream: Any, wanted: Collection[int] | None) -> Iterator[Any]:
+def decoded_frames(
+    container: Any, stream: Any, wanted: Collection[int] | None, lost: list[int | None] | None = None
+) -> Iterator[Any]:
     """Whole frames from the container's position on, in presentation order; damaged ones are skipped.
 
     wanted: presentation times of the frames that must be among them; None: all. Of the others, those that no
-    frame refers to are not decoded, which saves up to half of the time.
+    frame refers to are not decoded, which saves up to half of the time. lost: gets the time of each packet or frame
+    that is damaged.
     """
+    lost = [] if lost is None else lost
     codec = stream.codec_context
     for packet in chain(whole_packets(container, stream), [None]):
         if packet is not None and packet.is_corrupt:
+            lost.append(packet.pts)
             continue
         skippable = wanted is not None and packet is not None and packet.pts not in wanted
         codec.skip_frame = "NONREF" if skippable else "DEFAULT"
         try:
             frames = codec.decode(packet)
         except av.error.InvalidDataError:
+            lost.append(packet.pts if packet else None)
             continue
-        yield from (frame for frame in frames if not frame.is_corrupt)
+        for frame in frames:
+            if frame.is_corrupt:
+                lost.append(frame.pts)
+            else:
+                yield frame
 
 
 def _by_pyav(source: Path, table: PacketTable, indices: Sequence[int]) -> _Picked:
@@ -253,8 +284,7 @@ def _sought(
     for i in indices:
         if at != key_of[shown[i]]:
             at = key_of[shown[i]]
-            container.seek(at.pts, stream=stream)
-            frames = decoded_frames(container, stream, wanted)
+            frames = _from_key(container, stream, at, wanted)
         for frame in frames:
             if frame.pts is None or frame.pts >= shown[i]:
                 break
@@ -262,7 +292,21 @@ def _sought(
             raise _FrameLost(f"frame {i} does not decode")
         if frame.pts != shown[i]:
             raise _FrameLost(f"frame {i} does not decode")
+        if frame.interlaced_frame:
+            raise _FrameLost("a packet may hold one field of a frame")
         yield i, frame
+
+
+def _from_key(container: Any, stream: Any, key: Packet, wanted: Collection[int]) -> Iterator[Any]:
+    """The frames from a key frame on. Raises _FrameLost where it cannot be sought, or is no key frame in truth."""
+    try:
+        container.seek(key.pts, stream=stream)
+    except (av.FFmpegError, OSError) as error:
+        raise _FrameLost(f"seeking is refused: {error}") from error
+    for frame in decoded_frames(container, stream, wanted):
+        if frame.pts == key.pts and frame.pict_type not in _INTRA:
+            raise _FrameLost("a frame is marked as a key frame that refers to others")
+        yield frame
 
 
 def _keys(table: PacketTable) -> dict[int, Packet]:
@@ -288,7 +332,7 @@ def _by_torchcodec(source: Path, table: PacketTable, indices: Sequence[int]) -> 
     except (RuntimeError, ValueError, IndexError) as error:
         raise _FrameLost(str(error).splitlines()[0]) from error
     _check_times(table, indices, batch.pts_seconds.tolist())
-    return _Picked(dict(zip(indices, batch.data.numpy(), strict=True)), _rotation(source))
+    return _Picked(dict(zip(indices, batch.data.numpy(), strict=True)), _orientation(source))
 
 
 def _by_decord(source: Path, table: PacketTable, indices: Sequence[int]) -> _Picked:
@@ -304,7 +348,7 @@ def _by_decord(source: Path, table: PacketTable, indices: Sequence[int]) -> _Pic
     except (decord.DECORDError, IndexError) as error:
         raise _FrameLost(str(error).splitlines()[0]) from error
     _check_times(table, indices, times)
-    return _Picked(dict(zip(indices, images, strict=True)), _rotation(source))
+    return _Picked(dict(zip(indices, images, strict=True)), _orientation(source))
 
 
 def _check_times(table: PacketTable, indices: Sequence[int], times: Sequence[float]) -> None:
@@ -315,8 +359,8 @@ def _check_times(table: PacketTable, indices: Sequence[int], times: Sequence[flo
             raise _FrameLost(f"it gave the frame at {time:.3f} s in the place of frame {i} at {right:.3f} s")
 
 
-def _rotation(source: Path) -> int:
-    return next((int(frame.rotation) % 360 for frame in _all_frames(source)), 0)
+def _orientation(source: Path) -> Orientation:
+    return next((orientation(frame) for frame in _all_frames(source)), Orientation())
 
 
 _PICK: dict[Decoder, Callable[[Path, PacketTable, Sequence[int]], _Picked]] = {

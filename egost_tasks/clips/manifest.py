@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from egost.tasks.clips.pixels import Transfer
+
 
 @dataclass(frozen=True)
 class ClipManifest:
@@ -23,6 +25,9 @@ class ClipManifest:
     duration: seconds from the start of the first decodable frame to the end of the last.
     width, height: of the kept frames, pixels. source_width, source_height: of the stored frames, pixels.
     rotation: degrees by which the stored frames were turned counter-clockwise to be upright: 0, 90, 180, 270.
+    mirrored: whether they were mirrored left to right before that.
+    pixel_aspect: of a stored pixel, width to height; where it is not '1:1', the frames are as narrow or wide as stored.
+    transfer: 'sdr', or 'pq' or 'hlg' for HDR, whose frames look pale here.
     pixels_sha256: of the frames as one C-ordered uint8 array [8, height, width, 3], RGB.
     decoder: name and version of the decoder.
     """
@@ -45,6 +50,9 @@ class ClipManifest:
     pixels_sha256: str
     decoder: str
     decoder_version: str
+    mirrored: bool = False
+    pixel_aspect: str = "1:1"
+    transfer: Transfer = "sdr"
 
     def write(self, path: Path) -> None:
         """Write the manifest as JSON. Raises OSError."""

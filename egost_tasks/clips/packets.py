@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import mmap
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
+from egost.tasks.clips.pixels import Transfer, transfer
 from egost.tasks.errors import ClipError
 
 
@@ -27,16 +31,19 @@ class Packet:
 class PacketTable:
     """The coded frames of a file, in decoding order, without those that are never shown or are cut off.
 
-    has_times: whether each frame has its own presentation time, so that it can be found by seeking.
+    codec: its name in ffmpeg. has_times: whether each frame has its own presentation time, so that it can be found
+    by seeking.
     hidden: presentation times of the frames that an edit list hides.
     tail: how long the last frame is shown, 0 where the file does not say.
     time_base: seconds, the unit of all times here. rate: frames a second as the container has it, or None.
-    cut: whether the file ends before its own boxes do.
-    promised: how many frames the container's index lists, 0 where it does not say.
+    cut: whether the file ends before its own boxes or its own duration do.
+    promised: how many frames the container lists, or its duration holds; 0 where it does not say.
     n_damaged: packets that the demuxer found incomplete.
-    width, height: of the stored frames, pixels.
+    width, height: of the stored frames, pixels. pixel_aspect: of a stored pixel, width to height, as '4:3'.
+    transfer: how the stream codes brightness.
     """
 
+    codec: str
     packets: tuple[Packet, ...]
     has_times: bool
     hidden: tuple[int, ...]
@@ -48,6 +55,8 @@ class PacketTable:
     n_damaged: int
     width: int
     height: int
+    pixel_aspect: str
+    transfer: Transfer
 
     @property
     def pts(self) -> list[int]:
@@ -62,24 +71,58 @@ class PacketTable:
 
 
 def open_video(source: Path) -> tuple[Any, Any]:
-    """The container and its largest video stream; the cover picture of a song is no video.
+    """The container and the video stream that a player plays; the cover picture of a song is no video.
 
     Raises ClipError (`unreadable`, `no_video`).
     """
+    container = _open(source)
+    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = [s for s in pictures if s.codec_context is not None]
+    if streams:
+        return container, _played(source, streams)
+    kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+    container.close()
+    if pictures:
+        raise ClipError(
+            "unreadable",
+            f"{source} is coded in {_codec_tag(source)}, which no decoder here knows. Convert it, "
+            "for example to H.264.",
+        )
+    raise ClipError("no_video", f"{source} holds no video, only: {kinds}")
+
+
+def _open(source: Path) -> Any:
     try:
-        container: Any = av.open(str(source))
+        # Titles and tags are nobody's pixels: what is not UTF-8 in them is no reason to stop.
+        return av.open(str(source), metadata_errors="replace")
     except MemoryError:
         raise
     except (av.FFmpegError, OSError, ValueError) as error:
         raise ClipError(
             "unreadable", f"{source} cannot be opened as a video: {error}. Download it again."
         ) from error
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        container.close()
-        raise ClipError("no_video", f"{source} holds no video, only: {kinds}")
-    return container, max(streams, key=lambda s: s.width * s.height)
+
+
+def _played(source: Path, streams: Sequence[Any]) -> Any:
+    """Of several video streams: one that moves, before it the one marked as default, then the largest.
+
+    A phone's motion photo holds a still track, which is larger than the film.
+    """
+    if len(streams) == 1:
+        return streams[0]
+    counts: Counter[int] = Counter()
+    with _open(source) as container:
+        for packet in container.demux([container.streams[s.index] for s in streams]):
+            counts[packet.stream.index] += bool(packet.size)
+    moving = [s for s in streams if counts[s.index] > 1] or streams
+    return max(moving, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
+
+
+def _codec_tag(source: Path) -> str:
+    """What the container calls the codec of its first track: the sample entry of mp4, the codec id of Matroska."""
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = re.search(rb"stsd.{12}([ -~]{4})", data, re.DOTALL) or re.search(rb"(V_[A-Z0-9/_]{3,})", data)
+        return f"'{found.group(1).decode()}'" if found else "an unknown codec"
 
 
 def read_packets(source: Path) -> PacketTable:
@@ -88,36 +131,82 @@ def read_packets(source: Path) -> PacketTable:
     shown: list[tuple[int | None, int | None, bool]] = []
     hidden: list[int] = []
     tail, damaged, last = 0, 0, None
+    codec = stream.codec_context.name
     with container:
         for packet in whole_packets(container, stream):
             if packet.is_corrupt:
                 damaged += 1
             elif packet.is_discard:
                 hidden.append(packet.pts)
-            else:
+            elif not _never_shown(codec, packet):
                 shown.append((packet.pts, packet.dts, packet.is_keyframe))
                 if last is None or (packet.pts is not None and packet.pts > last):
                     last, tail = packet.pts, packet.duration or 0
         times = [pts for pts, _, _ in shown]
+        promised, cut = stream.frames, "mp4" in container.format.name and _is_cut(source)
+        if not promised and "matroska" in container.format.name:
+            promised = _frames_by_duration(source, container, stream, len(shown))
+            cut = promised > len(shown)
         return PacketTable(
+            codec=codec,
             packets=tuple(Packet(pts or 0, pts or 0 if dts is None else dts, key) for pts, dts, key in shown),
             has_times=None not in times and len(set(times)) == len(times),
             hidden=tuple(hidden),
             tail=tail,
             time_base=stream.time_base,
             rate=stream.average_rate,
-            cut="mp4" in container.format.name and _is_cut(source),
-            promised=stream.frames,
+            cut=cut,
+            promised=promised,
             n_damaged=damaged,
             width=stream.width,
             height=stream.height,
+            pixel_aspect="{0.numerator}:{0.denominator}".format(stream.sample_aspect_ratio or Fraction(1)),
+            transfer=transfer(stream),
         )
 
 
+def _never_shown(codec: str, packet: Any) -> bool:
+    """Whether a packet of VP8 or VP9 holds a reference picture alone.
+
+    VP8: bit 4 of the first byte is show_frame (RFC 6386, 9.1). VP9: show_frame follows the frame's type in the
+    uncompressed header (VP9 bitstream specification, 6.2); a superframe always ends in a shown one.
+    """
+    if codec == "vp8":
+        return not bytes(packet)[0] >> 4 & 1
+    if codec != "vp9":
+        return False
+    data = bytes(packet)
+    if data[-1] & 0xE0 == 0xC0:
+        return False
+    bits = f"{data[0]:08b}{data[1] if len(data) > 1 else 0:08b}"
+    at = 5 if bits[2:4] == "11" else 4
+    return bits[at] == "0" and bits[at + 2] == "0"
+
+
+def _frames_by_duration(source: Path, container: Any, stream: Any, n_shown: int) -> int:
+    """Frames that a Matroska file should hold by the duration in its head; what it holds where that agrees.
+
+    The head's duration is that of the longest track: the end of the last packet of any track is held against it.
+    """
+    if not container.duration or not stream.average_rate:
+        return n_shown
+    with _open(source) as every:
+        ends = (
+            (packet.pts + (packet.duration or 0)) * packet.time_base
+            for packet in whole_packets(every, None)
+            if packet.pts is not None
+        )
+        end = max(ends, default=Fraction(0))
+    missing = Fraction(container.duration, av.time_base) - end
+    if missing <= max(Fraction(1, 2), 2 / stream.average_rate):
+        return n_shown
+    return n_shown + int(missing * stream.average_rate)
+
+
 def whole_packets(container: Any, stream: Any) -> Iterator[Any]:
-    """The stream's packets that hold data, as far as the file can be read."""
+    """The packets of a stream (None: of all) that hold data, as far as the file can be read."""
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(*([] if stream is None else [stream])):
             if packet.size:
                 yield packet
     except (av.error.InvalidDataError, av.error.EOFError):

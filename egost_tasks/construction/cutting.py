@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from egost.tasks.clips.decoders import decoded_frames, upright_rgb
+from egost.tasks.clips.decoders import decoded_frames
 from egost.tasks.clips.packets import open_video, read_packets
+from egost.tasks.clips.pixels import transfer, upright_rgb
 from egost.tasks.construction.spec import Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
 from egost.tasks.errors import ClipError
@@ -32,7 +33,7 @@ MAX_SIDE = 1280
 MAX_RATE = Fraction(30)
 """Most frames a second: a model sees 8 frames of a clip. A higher rate is divided by a whole number."""
 
-CUTTING_VERSION = 1
+CUTTING_VERSION = 2
 """Raised whenever the same video would give another clip."""
 
 _SHORT_BY_S = Fraction(1, 2)
@@ -109,8 +110,8 @@ def made_from(cut: Cut) -> str:
 def cut_clip(folder: Path, cut: Cut) -> ClipRow | CutFailure:
     """Cut one clip into a folder; the file appears whole.
 
-    Failures: `missing_file`, `unreadable`, `no_video`, `no_frames`, `truncated`, and `beyond_end` where the video ends
-    before the clip does.
+    Failures: `missing_file`, `unreadable`, `no_video`, `no_frames`, `truncated`, `hdr`, and `beyond_end` where the
+    video ends before the clip does.
     """
     try:
         source = made_from(cut)
@@ -152,6 +153,12 @@ class _Frames:
         self.count = self.width = self.height = 0
         container, stream = open_video(cut.path)
         with container:
+            if transfer(stream) != "sdr":
+                raise ClipError(
+                    "hdr",
+                    f"{cut.path} is HDR ({transfer(stream)}), whose colours would look pale. Convert it to SDR first, "
+                    "for example by ffmpeg's filters zscale and tonemap.",
+                )
             self.rate = steady_rate(stream.average_rate)
             self._size = clip_size(stream.width, stream.height, stream.sample_aspect_ratio)
 

@@ -143,7 +143,7 @@ def test_a_child_that_hangs_is_killed(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(pool.write_clip, hanging_request(tmp_path, 0.5))
         child = child_of(pool)
-        with pytest.raises(ClipError, match=r"not decoded within 0\.5 s") as error:
+        with pytest.raises(ClipError, match=r"not decoded within 5 s\. Is the disk slow") as error:
             waiting.result()
     assert error.value.reason == "timeout"
     assert not child.alive
@@ -187,7 +187,7 @@ def test_a_child_that_hangs_does_not_outlive_a_killed_parent(tmp_path: Path) -> 
         "from egost.tasks.clips.decode_process import DecodePool\n"
         "from egost.tasks.clips.decode_worker import DecodeRequest\n"
         "pool, pipe = DecodePool(), Path(sys.argv[1])\n"
-        "request = DecodeRequest(pipe, '', 'uniform8', 'pyav', pipe.parent, 1.0, 4096)\n"
+        "request = DecodeRequest(pipe, '', 'uniform8', 'pyav', pipe.parent, 0.2, 4096)\n"
         "threading.Thread(target=pool.write_clip, args=[request], daemon=True).start()\n"
         "while not pool._busy: time.sleep(0.01)\n"
         "time.sleep(0.8); print(next(iter(pool._busy)).pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
