@@ -96,9 +96,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "EGOST_DECODE_TIMEOUT",
-        "seconds above 0",
+        "seconds of CPU above 0",
         "30",
-        "How long the child process that decodes may take for one clip.",
+        "How much CPU the child process that decodes may take for one clip; ten times as long on the clock.",
     ),
     Setting(
         "EGOST_DECODE_MEMORY",
