@@ -19,7 +19,7 @@ from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import overlap_metadata
 from egost.tasks.sample import World
 
-TASK_VERSION = "1-B"
+TASK_VERSION = "2-A"
 """N-X: N changes whenever figures stop being comparable (prompt, data, scoring), X with the interface."""
 
 _CHECKOUT = Path(__file__).resolve().parents[1]

@@ -15,6 +15,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple
 
 from egost.tasks.sample import LETTERS
+from egost.tasks.scoring.languages import OTHER_LANGUAGES
 
 _LATEX_FONT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit)\s?\{([^{}]{0,200})\}")
 _BOLD_LETTER = re.compile(r"\*\*\s?[(\[]?([A-Z])[)\].:]{0,2}\s?\*\*")
@@ -27,6 +28,9 @@ _SAME = str.maketrans(
         "`": "'",
         "\N{IDEOGRAPHIC FULL STOP}": ".",
         "\N{IDEOGRAPHIC COMMA}": ",",
+        "\N{EN DASH}": "-",
+        "\N{EM DASH}": "-",
+        "\N{DEVANAGARI DANDA}": ".",
     }
 )
 
@@ -149,10 +153,14 @@ _LEADS = re.compile(
             r"(?<![a-z])(?<!each )(?<!every )"
             r"(?:answer|choice|option|selection|pick|solution|response|conclusion|guess)"
             r"(?: (?:letter|option|choice|here|(?:to|for) (?:this|the) question)){0,2}[\"']?" + _IS + _FILLER,
-            r"(?:^|\n)#{0,4} ?(?:my |the )?(?:final |correct )?answer(?= \(?[a-z]\b)",
-            r"\b(?:correct|right|best|closest) (?:letter|one|sequence|order|route|description|match|fit)"
-            + _IS,
-            r"(?<![a-z])(?:correct|final)\s?:",
+            r"(?:^|\n)#{0,4} ?(?:my |the )?(?:final |correct )?answer(?= ?\(?[a-z]\b)(?! [a-z] )",
+            r"(?<![a-z])ans(?:\.|\s?:|\s?-(?= ))\s?",
+            r"\b(?:correct|right|best|closest|"
+            r"most (?:accurate|likely|consistent|plausible|appropriate|suitable|fitting)) "
+            r"(?:letter|one|sequence|order|route|description|match|fit)" + _IS + _FILLER,
+            r"(?<![a-z])(?:correct|final|select(?:ed|ion)?)\s?:",
+            # A correction: it wins, since it comes last.
+            r"(?<![a-z])(?:correction|corrected answer)\s?[:-]?" + _FILLER,
             r"\\f?boxed\s?\{",
             r"(?:答案|正确选项|正解|答え)(?:应该|应当)?(?:是|为|は|:|选)?:?",
             r"我(?:认为|觉得)(?:是|选)|(?:因此|所以)(?=[a-z])",
@@ -165,18 +173,30 @@ _LEADS = re.compile(
 _WEAK_LEADS = re.compile(
     "|".join(
         (
-            r"\b(?:choos(?:e|ing)|chose|pick(?:ing)?|select(?:ing)?|go(?:ing)? with|went with|"
+            r"\b(?:choos(?:e|ing)|chose|pick(?:ing)?|select(?:ing)?|go(?:ing)? (?:with|for)|went (?:with|for)|"
             r"opt(?:ing)? for|settle on|vote for|answer with)" + _FILLER,
             r"\bi(?:'d| would| will|'ll)? (?:answer|say|guess|think|believe)(?: that)?"
             r"(?: it(?:'s| is| must be))?" + _FILLER,
             r"\b(?:it|this|that|which)(?:'s| is| must be| has to be| would be| should be)" + _FILLER,
             r"\b(?:leaves|leaving)(?: us)?(?: with)?(?: only)?" + _FILLER,
-            r"(?:\b(?:so|therefore|thus|hence|finally)\b,?|=>|⇒|∴|→)" + _FILLER,
+            r"(?:\b(?:so|therefore|thus|hence|finally)\b[,:]?|=>|⇒|∴|→)" + _FILLER,
+            r"(?:\bi\.e\.,?|\bnamely,?|\bthat is,)" + _FILLER,
+            r"(?:\bno,? )?\b(?:wait|actually|sorry|rather|i meant?|on second thought|scratch that)"
+            r"(?:,? (?:no|sorry|i meant?|it is|it's|it should be|the answer is|make that|actually))?[,:]?"
+            + _FILLER,
         )
     )
 )
+# The walk is said to be an option's: "matches option D". Of a part of the walk it says nothing.
+_MATCHES = re.compile(
+    r"\b(?:match(?:es|ing)?|corresponds? to|consistent with|points? to|agrees? with|fits|supports?|aligns? with|"
+    r"described by|captured by|given by|represented by|equivalent to)(?: the)? (?:option|choice|answer)"
+)
+_OF_A_PART = re.compile(
+    r"\b(?:first|second|third|last|next|other|part(?:ly|ially)?|start|end|beginning|half|turn|landmark|only)\b[^.;\n]{0,40}$"
+)
 _CHOOSING = re.compile(
-    r"choos|chose|pick|select|go(?:ing)? with|went with|opt|settle|vote|answer", re.IGNORECASE
+    r"choos|chose|pick|select|go(?:ing)? (?:with|for)|went (?:with|for)|opt|settle|vote|answer", re.IGNORECASE
 )
 _NOTHING_MORE = re.compile(
     r"\s?(?:[.!;,)}\]\"'\n]|$|(?:because|since|as|for|based|given|due|instead|rather|not|over)\b|[:-] )"
@@ -189,6 +209,10 @@ _IS_CORRECT = re.compile(
     r"(?:(?:correct|right|best|accurate|appropriate|likely|suitable|plausible|final) "
     r"(?:answer|option|choice|one|sequence|match|fit)|answer|"
     r"(?:correct|accurate|appropriate)(?=\s?(?:[.!;,)\n]|$|because|since|as\b|and\b)))"
+    r"| is (?:the )?(?:most |only )?(?:one|option|choice|answer) (?:that|which) (?:fits|matches|is consistent|agrees)\b"
+    r"| is (?:the )?most (?:consistent|compatible|accurate|plausible|likely|appropriate|suitable|fitting)\b"
+    r"| (?:ist|es|est|é) (?:die |la |a )?(?:richtige?|correct[ae]|corret[ao]|exacte?)\b"
+    r"| is (?:fully |entirely )?consistent with (?:the )?(?:video|clip|frames|footage|walk|route|what)\b"
     r"| best (?:matches|describes|fits|reflects|represents)\b| (?:matches|fits) best\b"
     r"| ?(?:选?项)?(?:是|为)?(?:正确|对的))"
 )
@@ -199,10 +223,13 @@ _DENIED = re.compile(
     r"|如果[^.,\n]{0,20}$",
     re.IGNORECASE,
 )
+_DENIED_BEHIND = re.compile(r"\s?(?:번?(?:이|가)? ?아[니닙]|(?:では|じゃ)(?:ない|ありません)|नहीं|不对|错)")
 _LETTER_BEFORE = re.compile(r"[A-Z]\)?,? (?:or|and) (?:option )?\(?$")
 _REACH = 16_000
 _MOST_LEADS = 1_000
 """How many characters, from the end, and how many leads are searched: bounds on the time, not rules."""
+
+_REACH_OF = {_LEADS: _REACH, OTHER_LANGUAGES: 2_000, _WEAK_LEADS: _REACH, _MATCHES: 4_000}
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
@@ -212,8 +239,13 @@ def last_declaration(text: str, options: Sequence[str]) -> Mark | None:
     text = text[-_REACH:]
     lowered = text.translate(_LOWER)
     places: list[tuple[int, Callable[[], Mark | None]]] = [*_lone_lines(text), *_bold(text)]
-    for leads, weak in ((_LEADS, False), (_WEAK_LEADS, True)):
-        found = deque(leads.finditer(lowered), maxlen=_MOST_LEADS)
+    places += _judged_in_turn(text, options)
+    for leads, weak in ((_LEADS, False), (OTHER_LANGUAGES, False), (_WEAK_LEADS, True), (_MATCHES, True)):
+        found = deque(leads.finditer(lowered, max(0, len(lowered) - _REACH_OF[leads])), maxlen=_MOST_LEADS)
+        if leads is _MATCHES:
+            found = deque(
+                m for m in found if not _OF_A_PART.search(lowered[max(0, m.start() - 80) : m.start()])
+            )
         places += ((m.end(), partial(_led, text, m.span(), weak, options)) for m in found)
     claims = deque(_IS_CORRECT.finditer(text), maxlen=_MOST_LEADS)
     places += ((m.start(), partial(_claimed, text, m.start(), m["x"])) for m in claims)
@@ -229,14 +261,24 @@ def _led(text: str, lead: tuple[int, int], weak: bool, options: Sequence[str]) -
     at = denial.end() if denial else end
     mark = mark_at(text, at, options)
     if mark is None:
-        named = _option_chosen(text, lead, options) if weak else option_that_opens(text, at, options)
-        return Mark(named) if named else None
+        # The lead may have taken the article that an option's own text begins with.
+        for place in (at, at - 3) if text[at - 3 : at].lower() == "the" else (at,):
+            named = (
+                _option_chosen(text, start, place, options)
+                if weak
+                else option_that_opens(text, place, options)
+            )
+            if named:
+                return Mark(named)
+        return None
+    found = letter_at(text, at, options)
+    if found and _DENIED_BEHIND.match(text, found[1]):
+        return None
     return None if _is_list(text, at) or (weak and not _nothing_more(text, at, options)) else mark
 
 
-def _option_chosen(text: str, lead: tuple[int, int], options: Sequence[str]) -> str | None:
+def _option_chosen(text: str, start: int, end: int, options: Sequence[str]) -> str | None:
     """The option whose text is all that follows "I choose"; after "so" or "it is" a text says too little."""
-    start, end = lead
     if not _CHOOSING.match(text, start):
         return None
     rest = norm(re.split(r"\n|\.(?:\s|$)", text[end : end + 4000], maxsplit=1)[0])
@@ -309,3 +351,41 @@ def _bold(text: str) -> Iterator[tuple[int, Callable[[], Mark]]]:
     if found and "\n" not in text:
         several = len({m[1] for m in found}) > 1
         yield found[-1].start(), partial(Mark, None if several else found[-1][1])
+
+
+# --- options judged in turn --------------------------------------------------------------------------
+
+_ITEM = re.compile(
+    r"(?:^|(?<=\n)|(?<=[.;,✓✔✅✗✘❌] )|(?<=\) ))(?:[-•] ?)?(?:[Oo]ption )?\(?([A-J])"
+    r"(?:\)[:.]?|[.:](?=\s)| -(?= )|(?= ?[✓✔✅☑✗✘❌×☒]))\s?"
+)
+_RIGHT = re.compile(
+    r"(?:✓|✔|✅|☑|yes\b|true\b|correct\b|right\b(?! turn)|(?:this|it) is (?:the )?(?:correct|right)\b)",
+    re.IGNORECASE,
+)
+_WRONG = re.compile(
+    r"(?:✗|✘|❌|×|☒|no\b|false\b|incorrect\b|wrong\b|not\b|does(?:n't| not)\b|ruled out\b|eliminated?\b|"
+    r"(?:this|it) is(?:n't| not| incorrect| wrong)\b)",
+    re.IGNORECASE,
+)
+
+
+def _judged_in_turn(text: str, options: Sequence[str]) -> Iterator[tuple[int, Callable[[], Mark]]]:
+    """A list in which each option is called right or wrong, from A on: "A) Incorrect. B) Correct."."""
+    items = deque(_ITEM.finditer(text), maxlen=len(LETTERS))
+    right: list[str] = []
+    for number, item in enumerate(items):
+        if item[1] != LETTERS[number]:
+            return
+        end = items[number + 1].start() if number + 1 < len(items) else len(text)
+        said = text[item.end() : min(end, item.end() + 400)]
+        own = options[number] if number < len(options) else ""
+        if own and said.casefold().startswith(own.casefold()):
+            said = said[len(own) :]
+        said = said.lstrip(" .,:;()-\"'")
+        if _RIGHT.match(said):
+            right.append(item[1])
+        elif not _WRONG.match(said):
+            return
+    if len(items) > 1 and right:
+        yield items[-1].end(), partial(Mark, right[0] if len(right) == 1 else None)

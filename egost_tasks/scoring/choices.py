@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from egost.tasks.response_text import last_answer, outside_thinking, without_answer_marks
 from egost.tasks.sample import LETTERS
 from egost.tasks.scoring.answer_patterns import (
     Mark,
@@ -57,16 +58,16 @@ def strict_choice(reply: str, options: Sequence[str]) -> Choice:
 
     options: texts of the options in order, without their letters; at most 10.
 
-    What lies inside `<think>` never counts, and a `<think>` that is never closed makes the reply invalid.
+    Thinking never counts, however it is marked, and thinking that is never closed makes the reply invalid.
     The last `<answer>` that holds anything wins over the prose around it (one that is not closed runs to
     the end of the reply). Inside it, or else in the prose, the last declaration wins; without one, the
     text has to be a letter in its usual dress, or the text of exactly one option.
     """
-    text = outside_think(unicodedata.normalize("NFKC", reply))
+    text = outside_thinking(unicodedata.normalize("NFKC", reply))
     if text is None:
         return Choice(None, "truncated_think")
-    tagged = last_answer_tag(text)
-    choice = _read(tidy(_ANSWER_TAG.sub(" ", text) if tagged is None else tagged), options)
+    tagged = last_answer(text)
+    choice = _read(tidy(without_answer_marks(text) if tagged is None else tagged), options)
     return Choice(choice.letter, "answer_tag") if tagged is not None and choice.letter else choice
 
 
@@ -86,40 +87,6 @@ def compat_choice(reply: str) -> str | None:
     return found.group() if found else None
 
 
-# --- what part of the reply counts -------------------------------------------------------------------
-
-_THINK_TAG = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
-_ANSWER_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
-
-
-def outside_think(text: str) -> str | None:
-    """The text without its thinking, or None when the thinking does not end.
-
-    A closing tag without an opening one ends thinking that the chat template opened.
-    """
-    kept: list[str] = []
-    start, inside = 0, False
-    for tag in _THINK_TAG.finditer(text):
-        if tag[1]:
-            if not inside:
-                kept.clear()
-            start, inside = tag.end(), False
-        elif not inside:
-            kept.append(text[start : tag.start()])
-            inside = True
-    return None if inside else " ".join([*kept, text[start:]])
-
-
-def last_answer_tag(text: str) -> str | None:
-    tags = list(_ANSWER_TAG.finditer(text))
-    for i in range(len(tags) - 1, -1, -1):
-        if not tags[i][1]:
-            end = tags[i + 1].start() if i + 1 < len(tags) else len(text)
-            if content := text[tags[i].end() : end].strip():
-                return content
-    return None
-
-
 # --- what a text answers -------------------------------------------------------------------------------
 
 _HEAD_LETTER = re.compile(
@@ -132,6 +99,19 @@ _NEGATIVE = re.compile(
     r"\b(?:not|wrong|incorrect|unlike|than|false|instead|neither|nor|fails?|misses)\b|n't|\beliminat|\brul(?:e|ing)",
     re.IGNORECASE,
 )
+
+
+# The other options, each with what it says that is not so: "Option A starts left; C and D never change side".
+_TURNS_DOWN = re.compile(
+    r"\W*(?:(?:[Ww]hile|[Ww]hereas|[Tt]he other) )?(?:[Oo]ptions? |[Cc]hoices? )?\(?[A-J]\)?(?:, ?\(?[A-J]\)?)*"
+    r"(?:,? (?:and|or) \(?[A-J]\)?)? (?:would|starts?|ends?|begins?|has|have|needs?|requires?|never|says?|"
+    r"puts?|swaps?|turns?|goes|go|adds?|lacks?|omits?|reverses?|describes?|mentions?|only)\b"
+    r"(?!.*\b(?:correct|possible|plausible|likely|also|fits?|match\w*|maybe|perhaps|might|could|too|equally|wait|actually|"
+    r"better|answer|sure)\b)"
+)
+
+
+_PERHAPS = re.compile(r"\b(?:[Mm]aybe|[Pp]erhaps|[Pp]ossibly) (?:[Oo]ption )?\(?[A-J]\b(?!')")
 
 
 def _read(text: str, options: Sequence[str]) -> Choice:
@@ -179,7 +159,9 @@ def _rival(rest: str, letter: str, options: Sequence[str]) -> bool:
         rest = rest.lstrip()[len(own) :]
     for sentence in re.split(r"[!?;\n]|\.(?= [A-Z]\w)", rest):
         named = re.findall(r"(?<![\w'-])([A-Z])(?![\w'-])(?! [a-z])|\b[Oo]ption ([A-Z])\b", sentence)
+        if _PERHAPS.search(sentence):
+            return True
         others = {x for pair in named for x in pair if x and x in LETTERS[: len(options)]} - {letter}
-        if others and not _NEGATIVE.search(sentence):
+        if others and not _NEGATIVE.search(sentence) and not _TURNS_DOWN.match(sentence):
             return True
     return False

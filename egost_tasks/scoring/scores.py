@@ -14,12 +14,11 @@ from typing import Any
 from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import ClipError
 from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement, RouteItem
+from egost.tasks.response_text import last_answer, outside_thinking, without_answer_marks
 from egost.tasks.sample import Sample, chance_level
 from egost.tasks.scoring.choices import (
     Choice,
     compat_choice,
-    last_answer_tag,
-    outside_think,
     strict_choice,
 )
 from egost.tasks.scoring.generation_notes import Generation
@@ -130,10 +129,10 @@ def route_prediction(text: str) -> str:
 
     A reply that ends inside its thinking has no description and is empty.
     """
-    said = outside_think(text)
+    said = outside_thinking(text)
     if said is None:
         return ""
-    return last_answer_tag(said) or re.sub(r"</?answer>", " ", said, flags=re.IGNORECASE).strip()
+    return last_answer(said) or without_answer_marks(said).strip()
 
 
 def as_metrics(
