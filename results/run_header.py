@@ -47,7 +47,7 @@ class TrainedOn:
 class TaskHeader:
     """How one task was made.
 
-    name: taken apart. world: as the run tells it. version: of the task, `1-B`.
+    name: taken apart. world: as the run tells it. version: of the task, `2-A`.
     release_revision, release_sha256: the release's name, and the hash of its question files.
     excluded_entries: entries of the release that cannot be asked, by reason. sampling_protocol: of the frames.
     prompt: its label. judge: of the routes; judge_model_asked, judge_prompt: of a judge with a server.
