@@ -17,6 +17,7 @@ from egost.commands import (
     power,
     regress,
     report,
+    rescore,
     run,
     serve,
     show,
@@ -54,6 +55,7 @@ _HELP = f"""Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   egost regress runs --baseline FILE     say whether figures moved, and why
   egost judge runs --judge gpt-4o        judge a run's routes again
   egost judge --check --judge gpt-4o     test the judge itself
+  egost rescore runs      read the responses of an older run again
 
 [bold]Make your own:[/]
   egost train             make rows, fine-tune, train with GRPO, merge
@@ -101,5 +103,6 @@ app.command()(power.power)
 app.command()(regress.regress)
 app.command()(report.report)
 app.command()(judge.judge)
+app.command()(rescore.rescore)
 app.command()(diagnose.diagnose)
 app.command()(leaderboard.leaderboard)

@@ -114,7 +114,8 @@ def compare(
         listed = "".join(f"\n  {one}" for one in differing)
         raise RunError(
             f"{a.results_file} and {b.results_file} were not made alike, so that their difference is not their "
-            f"models' alone:{listed}\nEvaluate both in the same way, or add --force to compare them all the same."
+            f"models' alone:{listed}\n{_remedy(differing)}Evaluate both in the same way, or add --force to compare "
+            "them all the same."
         )
     rows = [_compared(name, part, ours, theirs, draws, seed) for name, part in _parts(chosen)]
     if not any(row.difference.n for row in rows):
@@ -127,6 +128,12 @@ def compare(
         alone_a=len(before.keys() - after.keys()),
         alone_b=len(after.keys() - before.keys()),
     )
+
+
+def _remedy(differing: Sequence[Unlike]) -> str:
+    if not any(one.what == "task version" for one in differing):
+        return ""
+    return "Read the responses of the older run again: egost rescore RUN. "
 
 
 def unlike(a: Run, b: Run, tasks: Sequence[str]) -> list[Unlike]:

@@ -1,8 +1,9 @@
-"""Scores the saved route descriptions of a run again, with another judge and without the model."""
+"""Scores the saved responses of a run again, without the model: routes by a judge, choices by today's reader."""
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
-from egost.tasks.judging.judge import Judge, Judgement, judge_noise
-from egost.tasks.provenance import judge_metadata
+from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement, judge_noise
+from egost.tasks.provenance import TASK_VERSION, judge_metadata
+from egost.tasks.response_text import newer_marks
 from egost.tasks.scoring.scores import (
     Response,
     Score,
@@ -22,11 +24,13 @@ from egost.tasks.scoring.scores import (
     count_without_reason,
     judged_metrics,
     mean_of_scored,
+    score_choice,
     score_record,
     score_route,
 )
+from egost.tasks.task_names import parse_task_name
 
-_MEANS = ("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty")
+_MEANS = ("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty", "invalid")
 _GROUP_MEANS = ("percent", "compat", "spatiotemporal")
 
 
@@ -48,17 +52,81 @@ def rejudge(run: Run, judge: Judge) -> Path:
         scores = score_route([record.sample for record in records], responses, judge)
         rows[task] = [_with_score(row, score) for row, score in zip(rows[task], scores, strict=True)]
         _set_figures(results, task, rows[task], scores, judge)
-    _set_group_means(results)
     results["judge_usage"] = asdict(judge.usage) if judge.usage else None
     results["rejudged_from"] = run.results_file.name
+    return _write(run, results, rows, "judged")
+
+
+def rescore(run: Run) -> tuple[Path, tuple[str, ...]]:
+    """Read a run's responses again by the task version of today; write new results and samples into its folder.
+
+    A route keeps its judgement where its description is read as before; else it is unscored (`judge_failed:reread`)
+    until `egost judge` scores it. Returns the results file and the ids of the samples whose score moved.
+    Raises RunError where the run is of today's version already, or its samples cannot be read.
+    """
+    before = {task.version for task in run.header.tasks.values()}
+    if before == {TASK_VERSION}:
+        raise RunError(f"{run.results_file} is of task version {TASK_VERSION} already: nothing would change.")
+    results = json.loads(json.dumps(run.results))
+    rows = {task: run.samples(task) for task in run.results["configs"]}
+    moved: list[str] = []
+    for task, header in run.header.tasks.items():
+        records = [record for record in run.records if record.task == task]
+        if "route" in header.name.kinds:
+            scores = [_reread_route(record) for record in records]
+            rows[task] = [
+                row if score is None else _with_score(row, score)
+                for row, score in zip(rows[task], scores, strict=True)
+            ]
+            moved += [r.sample.id for r, score in zip(records, scores, strict=True) if score is not None]
+        else:
+            chosen = [score_choice(r.sample, Response(r.response, r.unscored)) for r in records]
+            rows[task] = [_with_choice(row, score) for row, score in zip(rows[task], chosen, strict=True)]
+            moved += [r.sample.id for r, s in zip(records, chosen, strict=True) if r.percent != s.percent]
+        _set_means(results["results"][task], rows[task])
+        results["configs"][task]["metadata"]["version"] = TASK_VERSION
+    results["versions"] = {
+        name: TASK_VERSION if parse_task_name(name) else version
+        for name, version in results.get("versions", {}).items()
+    }
+    results["rescored_from"] = {"file": run.results_file.name, "version": ", ".join(sorted(map(str, before)))}
+    return _write(run, results, rows, "rescored"), tuple(moved)
+
+
+def _write(run: Run, results: dict[str, Any], rows: dict[str, list[dict[str, Any]]], how: str) -> Path:
+    _set_group_means(results)
     now = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")
-    stamp = f"{run.results_file.name.removesuffix('_results.json').split('-judged-')[0]}-judged-{now}"
+    first = re.split("-(?:judged|rescored)-", run.results_file.name.removesuffix("_results.json"))[0]
     folder = run.results_file.parent
     for task, samples in rows.items():
-        _write_rows(folder / f"{stamp}_samples_{task}.jsonl", samples)
-    target = folder / f"{stamp}_results.json"
+        _write_rows(folder / f"{first}-{how}-{now}_samples_{task}.jsonl", samples)
+    target = folder / f"{first}-{how}-{now}_results.json"
     write_whole(target, json.dumps(results, indent=2).encode())
     return target
+
+
+def _reread_route(record: SampleRecord) -> Score | None:
+    """None where task version 1 read the same description, else the score of a route that waits for a judge."""
+    if record.unscored or not newer_marks(record.response):
+        return None
+    failure = JudgeFailure(record.sample.id, "reread", "", "none")
+    return Score(None, 0.0, "judge_failed:reread", judgement=failure)
+
+
+def _with_choice(row: dict[str, Any], score: Score) -> dict[str, Any]:
+    kept = {key: value for key, value in row["percent"].items() if key != "score"}
+    again = {
+        **row,
+        "percent": {
+            **kept,
+            "choice": asdict(score.choice) if score.choice else None,
+            "compat_letter": score.compat_letter,
+            **score_record(score),
+        },
+        "compat": score.compat,
+        "invalid": None if score.choice is None else 100.0 * (score.choice.letter is None),
+    }
+    return {**again, "spatiotemporal": score.percent} if "spatiotemporal" in row else again
 
 
 def _response(record: SampleRecord) -> Response:
@@ -86,18 +154,24 @@ def _set_figures(
     figures = results["results"][task]
     for name in [name for name in figures if name.startswith("judge_") or "_stderr" in name]:
         del figures[name]
-    for metric in _MEANS:
-        figures[f"{metric},none"] = mean_of_scored([row[metric] for row in rows])
-    figures["n_scored,none"] = count_without_reason([row["n_scored"] for row in rows])
-    figures["n_unscored,none"] = count_with_reason([row["n_unscored"] for row in rows])
-    figures["judge_failed,none"] = count_with_reason([row["judge_failed"] for row in rows])
-    figures.update(_standard_errors(rows))
+    _set_means(figures, rows)
     metadata = results["configs"][task]["metadata"]
     for name in [name for name in metadata if name.startswith("judge")]:
         del metadata[name]
     metadata.update(judge_metadata(judge))
     if noise := judge_noise([s.judgement for s in scores if isinstance(s.judgement, Judgement)]):
         metadata["judge_noise"] = asdict(noise)
+
+
+def _set_means(figures: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """The figures of a task that are means or counts over its samples."""
+    for metric in [name for name in _MEANS if name in rows[0]]:
+        figures[f"{metric},none"] = mean_of_scored([row[metric] for row in rows])
+    figures["n_scored,none"] = count_without_reason([row["n_scored"] for row in rows])
+    figures["n_unscored,none"] = count_with_reason([row["n_unscored"] for row in rows])
+    if "judge_failed" in rows[0]:
+        figures["judge_failed,none"] = count_with_reason([row["judge_failed"] for row in rows])
+    figures.update(_standard_errors(rows))
 
 
 def _standard_errors(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -376,7 +376,7 @@ def _notes(was: Baseline, now: Baseline) -> Iterator[str]:
     ]
     for before, after in sorted({(v, versions[1][t]) for t, v in versions[0].items() if t in versions[1]}):
         if before != after:
-            yield f"task version {before} -> {after}"
+            yield f"task version {before} -> {after} (a run of an older version: egost rescore RUN)"
     if extra := sorted(set(now.tasks) - set(was.tasks)):
         yield f"not in the baseline, so not compared: {', '.join(extra)}"
 

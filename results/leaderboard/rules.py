@@ -152,7 +152,10 @@ def _other_version(entry: Entry, task: str) -> str | None:
     version = str(entry.headers[task].version)
     if version.partition("-")[0] == TASK_VERSION.partition("-")[0]:
         return None
-    return f"made by task version {version}; figures of version {TASK_VERSION} cannot be compared with it"
+    return (
+        f"made by task version {version}; figures of version {TASK_VERSION} cannot be compared with it. Read its "
+        f"responses again: egost rescore {entry.file}"
+    )
 
 
 def _other_release(entry: Entry, column: Column) -> str | None:
