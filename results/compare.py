@@ -5,8 +5,6 @@ comparison = compare(read_run(Path("runs/a")), read_run(Path("runs/b")))
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +15,7 @@ from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.results.run_header import RunError, TaskHeader
 from egost.tasks.judging.judge import Judgement
+from egost.tasks.text_files import csv_text
 
 _Records = Mapping[tuple[str, str], SampleRecord]
 
@@ -167,11 +166,7 @@ def as_json(comparison: Comparison) -> str:
 
 def flips_as_csv(comparison: Comparison) -> str:
     """The flips, one a line."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(Flip.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(flip) for flip in comparison.flips)
-    return text.getvalue()
+    return csv_text(list(Flip.__dataclass_fields__), [asdict(flip) for flip in comparison.flips])
 
 
 def _chosen_tasks(a: Run, b: Run, asked: Sequence[str]) -> list[str]:

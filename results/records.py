@@ -20,6 +20,7 @@ from egost.tasks.sample import Sample, World
 from egost.tasks.scoring.choices import Choice
 from egost.tasks.scoring.generation_notes import Generation
 from egost.tasks.task_names import TaskName
+from egost.tasks.text_files import lines_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def read_samples(path: Path, task: TaskName, asked: int | None) -> list[SampleRe
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines_of(path), 1):
         try:
             yield number, json.loads(line)
         except ValueError as error:

@@ -29,6 +29,7 @@ from egost.tasks.scoring.scores import (
     score_route,
 )
 from egost.tasks.task_names import parse_task_name
+from egost.tasks.text_files import write_json_lines
 
 _MEANS = ("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty", "invalid")
 _GROUP_MEANS = ("percent", "compat", "spatiotemporal")
@@ -99,7 +100,7 @@ def _write(run: Run, results: dict[str, Any], rows: dict[str, list[dict[str, Any
     first = re.split("-(?:judged|rescored)-", run.results_file.name.removesuffix("_results.json"))[0]
     folder = run.results_file.parent
     for task, samples in rows.items():
-        _write_rows(folder / f"{first}-{how}-{now}_samples_{task}.jsonl", samples)
+        write_json_lines(folder / f"{first}-{how}-{now}_samples_{task}.jsonl", samples)
     target = folder / f"{first}-{how}-{now}_results.json"
     write_whole(target, json.dumps(results, indent=2).encode())
     return target
@@ -204,7 +205,3 @@ def _set_group_means(results: dict[str, Any]) -> None:
             for place in (results["results"], results.get("groups", {})):
                 if found and f"{metric},none" in place.get(group, {}):
                     place[group][f"{metric},none"] = statistics.fmean(found)
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())

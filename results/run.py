@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from egost.results.records import SampleRecord, read_samples
 from egost.results.run_header import RunError, RunHeader, TrainedOn, read_header
 from egost.tasks.task_names import parse_task_name
+from egost.tasks.text_files import lines_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,8 +111,7 @@ class Run:
 
     def samples(self, task: str) -> list[dict[str, Any]]:
         """The samples of a task, as lmms-eval wrote them. Raises RunError when they were not saved."""
-        lines = self.samples_file(task).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines_of(self.samples_file(task))]
 
     @property
     def figures(self) -> list[TaskResult]:

@@ -8,6 +8,7 @@ card) and name (of the clip; by default made of source, file and start).
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections import Counter
@@ -98,7 +99,7 @@ def read_list(file: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise ConstructionError(f"{file} cannot be read ({error}). Name a CSV or JSON file.") from error
     if file.suffix.lower() == ".csv":
-        return list(csv.DictReader(text.splitlines()))
+        return list(csv.DictReader(io.StringIO(text, newline="")))
     try:
         return json.loads(text)
     except ValueError as error:

@@ -24,6 +24,7 @@ from egost.tasks.construction.annotations import (
 )
 from egost.tasks.construction.spec import Scene, bullets
 from egost.tasks.errors import ConstructionError
+from egost.tasks.text_files import lines_of, write_json_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ def cost_of(folder: Path) -> Cost:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL file. Raises ConstructionError for anything else."""
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in lines_of(path) if line.strip()]
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
     if not all(isinstance(row, dict) for row in rows):
@@ -232,7 +233,7 @@ def _unreadable(path: Path, why: str) -> ConstructionError:
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
     """Write dataclasses or dictionaries as JSONL, whole. Raises OSError."""
     plain = (row if isinstance(row, dict) else asdict(row) for row in rows)
-    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in plain).encode())
+    write_json_lines(path, plain)
 
 
 def write_object(path: Path, content: dict[str, Any]) -> None:

@@ -5,8 +5,6 @@ Markdown, LaTeX and HTML show a `Sheet`: a table as texts in rows and columns. C
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +16,7 @@ from egost.results.intervals import without_nan
 from egost.results.leaderboard.sheets import HOW, Field, Sheet, remarks, sheet
 from egost.results.leaderboard.tables import Board, Leaderboard
 from egost.results.run_header import RunError
+from egost.tasks.text_files import csv_text
 
 Format = Literal["md", "csv", "tex", "html", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -169,11 +168,7 @@ def _csv(board: Leaderboard) -> str:
         )
     rows = [_flat(row) for row in _plain_rows(board.boards[0])]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _in_csv(value) for name, value in row.items()} for row in rows)
-    return out.getvalue()
+    return csv_text(names, [{name: _in_csv(value) for name, value in row.items()} for row in rows])
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,9 +193,8 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_csv(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        value = "; ".join(value)
-    # A spreadsheet takes such a text for a formula, and names come out of files of anybody.
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t" and len(value) > 1 else value
+        return "; ".join(value)
+    return value
 
 
 def _json(board: Leaderboard) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from egost.tasks.cache import write_whole
+from egost.tasks.text_files import lines_of
 from egost.training import TrainingError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def controls_file(folder: Path, name: str, control: Control) -> Path:
 def read_replies(path: Path) -> dict[str, ControlReply]:
     """The replies of a file by their samples' ids. Raises TrainingError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(path)
         replies = [ControlReply(**json.loads(line)) for line in lines]
     except (OSError, ValueError, TypeError) as error:
         raise TrainingError(

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from egost.tasks.sample import LETTERS, Sample, TaskKind, Way, clip_source
 from egost.tasks.scoring.choices import strict_choice
+from egost.tasks.text_files import lines_of
 from egost.training import TrainingError
 from egost.training.rows.splits import SUBSETS
 from egost.training.rows.training_rows import read_training_rows
@@ -71,7 +72,7 @@ def read_rows(path: Path = RELEASED_ROWS) -> tuple[StR1Row, ...]:
     Raises TrainingError, with the file and the line, for a row that is not of that form.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(path)
     except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(
             f"{path}: cannot be read as UTF-8 text ({error}). Give a JSONL file of rows."

@@ -20,6 +20,7 @@ from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
 from egost.tasks.release.release import Release
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample
+from egost.tasks.text_files import lines_of
 from egost.training import TrainingError
 
 _KEYS = {"sample", "think", "clip_sha256"}
@@ -59,7 +60,7 @@ def read_training_rows(path: Path) -> tuple[TrainingRow, ...]:
     not of this form, whose answer is none of its options, or that occurs twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(path)
     except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(
             f"{path}: cannot be read as UTF-8 text ({error}). Give a JSONL file that `egost train data` wrote."

@@ -1,0 +1,42 @@
+"""Files that hold the text of strangers: JSON lines, and CSV that a spreadsheet may open.
+
+In JSON lines a line feed alone ends a line. `str.splitlines` also breaks at U+0085, U+2028 and U+2029, which
+responses of models hold and JSON leaves as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from egost.tasks.cache import write_whole
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a file, without their ends. Raises OSError, UnicodeDecodeError."""
+    # Not `read_text`: it would turn a lone carriage return into an end of a line.
+    lines = path.read_bytes().decode().split("\n")
+    return lines[:-1] if not lines[-1] else lines
+
+
+def write_json_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write a file whole, a line for each value. Raises OSError."""
+    write_whole(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode())
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A CSV file. A text that a spreadsheet would run as a formula begins with an apostrophe there."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    runs = isinstance(value, str) and len(value) > 1 and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if runs else value
