@@ -47,7 +47,7 @@ def read_completion(body: str, clean: Callable[[str], str]) -> Completion:
     message = _dict(choice.get("message"))
     usage = _dict(content.get("usage"))
     return Completion(
-        text=clean(_text(message.get("content"))),
+        text=clean(message_text(message.get("content")) or ""),
         refusal=clean(_text(message.get("refusal"))),
         finish=_text(choice.get("finish_reason")),
         snapshot=clean(_text(content.get("model"))),
@@ -55,6 +55,14 @@ def read_completion(body: str, clean: Callable[[str], str]) -> Completion:
         tokens_out=_count(usage.get("completion_tokens")),
         fingerprint=clean(_text(content.get("system_fingerprint"))),
     )
+
+
+def message_text(content: object) -> str | None:
+    """The text of a message: a string, or the text parts of a list of parts; None where it has neither."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return encodable("".join(part for part in parts if isinstance(part, str)))
+    return encodable(content) if isinstance(content, str) else None
 
 
 def whole_text(completion: Completion) -> str:

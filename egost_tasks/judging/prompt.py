@@ -23,6 +23,7 @@ from egost.tasks.chat.reading import Completion, encodable, whole_text
 from egost.tasks.chat.structured import object_form
 from egost.tasks.judging.judge import BEST, RouteItem
 from egost.tasks.prompts import VersionedPrompt
+from egost.tasks.response_text import outside_thinking
 from egost.tasks.sample import Way
 
 ReplyForm = Literal["json", "dictionary"]
@@ -50,9 +51,11 @@ _WAY_WORDS: dict[Way, str] = {
     "reverse": "in reverse: from point B to point A",
 }
 
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
+_MOST_OBJECTS = 3
 _DICTIONARY = re.compile(r"\{[^{}]*\}")
-_PAIR = re.compile(r"""\s*(?P<quote>['"])(?P<key>[^'"]*)(?P=quote)\s*:\s*(?P<value>-?\d{1,9})\s*""")
+_PAIR = re.compile(
+    r"""\s*(?P<quote>['"])(?P<key>[^'"]*)(?P=quote)\s*:\s*(?P<value>-?\d{1,9})(?:\.0{1,3})?\s*"""
+)
 
 
 class JudgePrompt(VersionedPrompt):
@@ -117,32 +120,41 @@ def read_scores(completion: Completion, form: ReplyForm) -> Scores:
     Raises NoReply with `refusal`, `content_filter`, `truncated`, `empty_reply`, `no_object` (not one object in the
     right form) or `bad_scores` (a score is missing, or no whole number from 0 to 5).
     """
-    text = whole_text(completion).strip()
-    if not text:
+    said = whole_text(completion).strip()
+    if not said:
         raise NoReply("empty_reply", "")
+    text = (outside_thinking(said) or "").strip("\ufeff \n\t")
     try:
         found = _json_object(text) if form == "json" else _dictionary(text)
     except (ValueError, RecursionError):
-        raise NoReply("no_object", text) from None
+        raise NoReply("no_object", said) from None
     keys = ASPECTS if form == "json" else COMPAT_KEYS
     scores = [score for key in keys if (score := _whole(found.get(key))) is not None]
     if len(scores) != len(keys):
-        raise NoReply("bad_scores", text)
-    said = ((aspect, found.get(f"{aspect}_reason")) for aspect in ASPECTS)
-    reasons = "; ".join(f"{aspect}: {why.strip()}" for aspect, why in said if isinstance(why, str))
+        raise NoReply("bad_scores", said)
+    given = ((aspect, found.get(f"{aspect}_reason")) for aspect in ASPECTS)
+    reasons = "; ".join(f"{aspect}: {why.strip()}" for aspect, why in given if isinstance(why, str))
     return Scores(scores[0], scores[1], scores[2], encodable(reasons))
 
 
 def _whole(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= BEST else None
+    number = int(value) if type(value) is float and value.is_integer() else value
+    return number if type(number) is int and 0 <= number <= BEST else None
 
 
 def _json_object(text: str) -> dict[str, Any]:
-    fenced = _FENCE.fullmatch(text)
-    found = json.loads(fenced[1] if fenced else text, object_pairs_hook=_without_doubles)
-    if not isinstance(found, dict):
-        raise ValueError("not an object")  # noqa: TRY004 - one kind of error for every other form
-    return found
+    """The one object of a reply, in a fence or between sentences. Raises ValueError where there are none or several."""
+    if text.startswith("["):
+        raise ValueError("a list")
+    decoder = json.JSONDecoder(object_pairs_hook=_without_doubles)
+    found: list[dict[str, Any]] = []
+    at, tries = text.find("{"), 0
+    while at >= 0 and tries < _MOST_OBJECTS:
+        one, end = decoder.raw_decode(text, at)
+        found.append(one)
+        at, tries = text.find("{", end), tries + 1
+    [only] = found
+    return only
 
 
 def _dictionary(text: str) -> dict[str, Any]:

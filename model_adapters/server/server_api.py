@@ -14,6 +14,7 @@ from tenacity.wait import wait_random_exponential
 
 from egost.model_adapters.engine import AdapterError, SampledGroup
 from egost.model_adapters.server.served_model import ServedModel, own_names, told_settings
+from egost.tasks.chat.reading import message_text
 
 T = TypeVar("T")
 
@@ -245,7 +246,7 @@ def _read_completion(response: httpx.Response) -> Completion:
     try:
         body = response.json()
         [choice] = body["choices"]
-        text, finish_reason = choice["message"]["content"], choice["finish_reason"]
+        content, finish_reason = choice["message"]["content"], choice["finish_reason"]
         usage = body.get("usage") or {}
         details = usage.get("prompt_tokens_details") or {}
         by_kind = details.get("multimodal_tokens")
@@ -253,7 +254,8 @@ def _read_completion(response: httpx.Response) -> Completion:
         video_tokens = None if by_kind is None else by_kind.get("video", 0) + by_kind.get("image", 0)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _TryAgain("unreadable", f"no reply, but: {_said(response)}") from None
-    if not (text is None or isinstance(text, str)) or finish_reason in ("abort", "error"):
+    text = message_text(content)
+    if (text is None and content is not None) or finish_reason in ("abort", "error"):
         raise _TryAgain("unreadable", f"the reply was broken off ({finish_reason}): {_said(response)}")
     return Completion(
         text, str(finish_reason), usage.get("prompt_tokens"), usage.get("completion_tokens"), video_tokens

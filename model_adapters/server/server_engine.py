@@ -253,7 +253,8 @@ class ServerEngine:
             return Failure(_reason(refused), f"HTTP {refused.status}: {refused}")
         if ask.clip and completion.video_tokens is not None:
             await self._frames.check(server.api, ask.clip, server.way or "inline", completion.video_tokens)
-        if completion.text is None:
+        # A reasoning parser leaves no text where the thinking alone filled all tokens: a reply that was cut, not none.
+        if completion.text is None and completion.finish_reason != "length":
             return Failure("no_text", f"the reply holds no text (finish reason {completion.finish_reason})")
         most, taken = ask.arguments.max_new_tokens, completion.completion_tokens
         if completion.finish_reason == "length" and taken is not None and taken < most:
@@ -263,7 +264,7 @@ class ServerEngine:
                 "larger --max-model-len, or choose an EGOST_PROTOCOL with fewer pixels.",
             )
         return Reply(
-            text=completion.text,
+            text=completion.text or "",
             finish_reason=completion.finish_reason,
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,

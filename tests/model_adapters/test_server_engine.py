@@ -209,6 +209,19 @@ def test_an_empty_text_is_a_reply(asks: list[Ask]) -> None:
         assert texts(answers(asks[:1], server.url)) == [""]
 
 
+def test_thinking_that_fills_all_tokens_is_a_reply_that_was_cut(asks: list[Ask]) -> None:
+    most = asks[0].arguments.max_new_tokens
+    with serve_chat(script=only_for(asks[0].prompt, f"think:{most}")) as server:
+        [reply] = answers(asks[:1], server.url)
+    assert isinstance(reply, Reply) and reply.text == "" and reply.finish_reason == "length"
+
+
+def test_a_text_in_parts_is_read(asks: list[Ask]) -> None:
+    parts = '[{"type": "text", "text": "B"}, {"type": "text", "text": "."}]'
+    with serve_chat(script=only_for(asks[0].prompt, f"say:{parts}")) as server:
+        assert texts(answers(asks[:1], server.url)) == ["B."]
+
+
 def test_many_at_once_and_no_more(asks: list[Ask]) -> None:
     with serve_chat(latency_s=0.05) as server:
         answers(asks, server.url, concurrency=4)

@@ -140,6 +140,11 @@ class _Handler(ScriptedHandler):
             good["choices"][0]["message"]["content"] = json.loads(value)
         elif word == "finish":
             good["choices"][0]["finish_reason"] = value
+        elif word == "think":
+            # As a reasoning parser does where the thinking alone has filled all tokens.
+            message = {"role": "assistant", "content": None, "reasoning_content": "The first turn may be"}
+            good["choices"][0] |= {"message": message, "finish_reason": "length"}
+            good["usage"]["completion_tokens"] = int(value)
         elif word == "lose":
             # As if the loader had not decoded the last frames.
             good["usage"]["prompt_tokens_details"]["multimodal_tokens"]["video"] -= int(value)

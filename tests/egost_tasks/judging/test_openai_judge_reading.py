@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from places import ROOT
 
 from egost.tasks.chat.calls import NoReply
 from egost.tasks.chat.reading import Completion
@@ -18,6 +19,7 @@ from egost.tasks.judging.prompt import (
     load_judge_prompt,
     read_scores,
 )
+from egost.tasks.text_files import lines_of
 
 
 def said(text: str, finish: str = "stop", refusal: str = "") -> Completion:
@@ -43,6 +45,14 @@ def triple(direction: object = 1, landmark: object = 2, semantic: object = 3) ->
         f"```json\n{triple()}\n```",
         f"```\n{triple()}```",
         json.dumps({"more": 9} | json.loads(triple())),
+        triple(1.0, 2.0, 3.0),
+        f"\ufeff{triple()}",
+        f"Here you are: {triple()}",
+        f"{triple()}\n\nLet me know if you need more.",
+        f"Here is my evaluation:\n\n```json\n{triple()}\n```\nDone.",
+        f"<think>Perhaps {triple(5, 5, 5)}?</think>\n{triple()}",
+        f"[THINK]direction 2? {{1}}[/THINK]{triple()}",
+        f"The thinking was opened by the template.</think>{triple()}",
     ],
 )
 def test_one_object_with_three_whole_numbers_is_scores(text: str) -> None:
@@ -56,7 +66,7 @@ def test_the_reasons_are_kept_and_can_be_written_down() -> None:
     assert scores == Scores(4, 5, 4, "direction: one turn is missing; semantic: fine ?")
 
 
-@pytest.mark.parametrize("score", [7, -1, 6, 3.5, 5.0, "4", "4/5", None, True, [4], 10**30])
+@pytest.mark.parametrize("score", [7, -1, 6, 3.5, 5.5, "4", "4/5", None, True, [4], 10**30])
 @pytest.mark.parametrize("aspect", ["direction", "landmark", "semantic"])
 def test_a_score_that_is_no_whole_number_from_0_to_5_is_none(aspect: str, score: object) -> None:
     text = triple(**{aspect: score})
@@ -69,7 +79,8 @@ def test_a_score_that_is_no_whole_number_from_0_to_5_is_none(aspect: str, score:
         "direction 5, landmark 5, semantic 5",
         "Score: 0 out of 10",
         triple()[:-1],
-        f"Here you are: {triple()}",
+        f"<think>{triple()}",
+        f"Between {{braces}}: {triple()}",
         f"{triple()} {triple(5, 5, 5)}",
         f"```json\n{triple()}\n```\n```json\n{triple(5, 5, 5)}\n```",
         f"[{triple()}]",
@@ -98,6 +109,8 @@ def test_each_way_of_saying_nothing_has_its_own_reason() -> None:
         '{"direction": 1, "landmark": 2, "semantic and logic": 3}',
         "```python\n{'direction': 1,\n 'landmark': 2,\n 'semantic and logic': 3,\n}\n```",
         "The scores: {'direction': 1, 'landmark': 2, 'semantic and logic': 3}.",
+        "<think>{'direction': 5, 'landmark': 5, 'semantic and logic': 5}?</think>"
+        "{'direction': 1, 'landmark': 2.0, 'semantic and logic': 3}",
     ],
 )
 def test_the_reference_codes_dictionary_is_read_for_compat(text: str) -> None:
@@ -150,3 +163,15 @@ def test_the_fence_is_the_same_each_time_and_cannot_be_written_in_advance() -> N
 
 def test_half_a_surrogate_pair_can_be_sent() -> None:
     str(load_judge_prompt(STRICT).messages(item("left \ud83d"))[1]["content"]).encode("utf-8")
+
+
+CASES = ROOT.parent / "shared" / "cases" / "judge_replies.jsonl"
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the handed-over replies are not here")
+def test_the_handed_over_replies_of_judges() -> None:
+    for line in lines_of(CASES):
+        case = json.loads(line)
+        form = "json" if case["form"] == "json" else "dictionary"
+        scores = read_scores(said(case["reply"], finish=case["finish"]), form)
+        assert [scores.direction, scores.landmark, scores.semantic] == case["should_be"], case["id"]

@@ -8,12 +8,13 @@ import time
 from typing import Any
 
 import pytest
-from places import GOLDEN
+from places import GOLDEN, ROOT
 
 from egost.tasks.sample import chance_level
 from egost.tasks.scoring.choices import Choice, compat_choice, strict_choice
+from egost.tasks.text_files import lines_of
 
-GOLDEN = [json.loads(line) for line in (GOLDEN / "replies.jsonl").read_text(encoding="utf-8").splitlines()]
+GOLDEN = [json.loads(line) for line in lines_of(GOLDEN / "replies.jsonl")]
 TURNS = [
     "turn left, go straight",
     "turn right, go straight",
@@ -118,3 +119,13 @@ def test_chance_level_is_the_mean_of_one_in_n() -> None:
 def test_chance_level_refuses_a_question_without_options(counts: list[int]) -> None:
     with pytest.raises(ValueError, match="at least one question"):
         chance_level(counts)
+
+
+CASES = ROOT.parent / "shared" / "cases" / "mcq_replies.jsonl"
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the handed-over replies are not here")
+def test_the_handed_over_replies() -> None:
+    for line in lines_of(CASES):
+        case = json.loads(line)
+        assert strict_choice(case["reply"], case["options"]).letter == case["should_be"], case["id"]
