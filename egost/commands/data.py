@@ -56,9 +56,11 @@ def verify(mini: Mini = False, workers: Workers = None) -> None:
     _print_status(release, found)
     if found.missing_question_files:
         raise typer.Exit(1)
-    bad = release_check.verify(release, chosen_protocol(), workers)
+    bad, odd = release_check.verify(release, chosen_protocol(), workers)
     for clip in bad:
         console.print(f"[red]{clip.reason}[/] {clip.path} ({clip.samples} samples): {clip.message}")
+    for one in odd:
+        console.print(f"[yellow]note[/] {one.path}: {one.what}")
     console.print(
         f"{found.clips - len(bad)} of {found.clips + len(found.missing_clips)} clips give their 8 frames"
     )

@@ -72,7 +72,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     suffix = next(s for s in ARCHIVE_SUFFIXES if archive.name.lower().endswith(s))
     try:
         with whole_folder(folder) as part, _members(archive) as members:
-            base = part / archive.name.removesuffix(suffix)
+            base = part / archive.name[: -len(suffix)]
             for member in members:
                 path = base / _safe_name(archive, member)
                 if member.is_folder:
@@ -99,7 +99,9 @@ def _members(archive: Path) -> Iterator[Iterator[_Member]]:
 def _zip_member(handle: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     mode = info.external_attr >> 16
     plain = not stat.S_IFMT(mode) or stat.S_ISREG(mode)
-    return _Member(info.filename, info.is_dir(), plain, lambda: handle.open(info))
+    # Some programs on Windows part folders by a backslash, which the format does not allow (APPNOTE 4.4.17.1).
+    name = info.filename.replace("\\", "/")
+    return _Member(name, name.endswith("/"), plain, lambda: handle.open(info))
 
 
 def _tar_member(handle: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from egost.tasks.clips.clips import build_clips
+from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
-from egost.tasks.release.layout import PART_FOLDERS, QUESTION_FILES
+from egost.tasks.release.layout import PART_FOLDERS, QUESTION_FILES, clip_key
 from egost.tasks.release.release import Release
 from egost.tasks.sample import TASK_KINDS, WAYS, Sample, chance_level
 
@@ -78,7 +80,7 @@ def status(release: Release) -> Status:
         )
     samples = release.index.samples
     missing = release.missing_clips(samples)
-    needed = {(PART_FOLDERS[s.part], s.clip) for s in samples}
+    needed = {(PART_FOLDERS[s.part], clip_key(s.clip)) for s in samples}
     return Status(
         question_files=present,
         missing_question_files=[],
@@ -94,18 +96,40 @@ def status(release: Release) -> Status:
     )
 
 
-def verify(release: Release, protocol: Protocol, workers: int | None = None) -> list[BadClip]:
-    """Decode the clip of every sample into the cache; return the clips that give no frames.
+@dataclass(frozen=True)
+class OddClip:
+    """A clip that gives frames, and what a reader of its figures should know of them."""
+
+    path: Path
+    what: str
+
+
+def verify(
+    release: Release, protocol: Protocol, workers: int | None = None
+) -> tuple[list[BadClip], list[OddClip]]:
+    """Decode the clip of every sample into the cache; return the clips that give no frames, and those to know of.
 
     Raises ReleaseError and CacheError.
     """
     uses = Counter(release.clip_path(s) for s in present_samples(release))
-    outcomes = build_clips(list(uses), protocol, workers=workers)
-    return [
-        BadClip(path, outcome.reason, str(outcome), uses[path])
-        for path, outcome in zip(uses, outcomes, strict=True)
-        if isinstance(outcome, ClipError)
-    ]
+    bad: list[BadClip] = []
+    odd: list[OddClip] = []
+    for path, outcome in zip(uses, build_clips(list(uses), protocol, workers=workers), strict=True):
+        if isinstance(outcome, ClipError):
+            bad.append(BadClip(path, outcome.reason, str(outcome), uses[path]))
+        else:
+            odd += [OddClip(path, what) for what in _odd(outcome.manifest)]
+    return bad, odd
+
+
+def _odd(clip: ClipManifest) -> Iterator[str]:
+    if not clip.complete:
+        of = "an unknown number of" if clip.expected_frames is None else clip.expected_frames
+        yield f"incomplete: {clip.n_frames} of {of} frames; its end, or a part of it, is missing"
+    if clip.transfer != "sdr":
+        yield f"HDR ({clip.transfer}): its frames look pale; convert it to SDR"
+    if clip.pixel_aspect != "1:1":
+        yield f"pixels of {clip.pixel_aspect}: its frames are shown as stored, not squared"
 
 
 def present_samples(release: Release) -> list[Sample]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from egost.tasks.cache import write_whole
@@ -20,6 +21,24 @@ from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 
 PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
 """Clip folder of each part, as the reference code names them."""
+
+_PART_FOLDER = re.compile(r"part[ _-]?([1-4])(?:[ _-]?clips?)?", re.IGNORECASE)
+
+
+def part_folder(name: str) -> str | None:
+    """The clip folder that a folder's or an archive's name stands for, for example `Part3` for `part3_clip`."""
+    named = _PART_FOLDER.fullmatch(name)
+    return PART_FOLDERS[int(named[1])] if named else None
+
+
+def clip_key(name: str) -> str:
+    """A clip's file name as it is looked up: composed characters, its suffix in lower case.
+
+    A Mac writes names decomposed, a camera writes `.MP4`; the question files may name them otherwise.
+    """
+    path = PurePath(unicodedata.normalize("NFC", name))
+    return path.stem + path.suffix.lower()
+
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 

@@ -25,7 +25,9 @@ from egost.tasks.release.layout import (
     QUESTION_FILES,
     VIDEO_SUFFIXES,
     Excluded,
+    clip_key,
     is_question_file,
+    part_folder,
     read_questions,
 )
 from egost.tasks.sample import Sample, World
@@ -103,7 +105,7 @@ class Release:
 
     @cached_property
     def clips(self) -> dict[tuple[str | None, str], Path]:
-        """Path of each video by its part folder (None where it lies in none) and file name.
+        """Path of each video by its part folder (None where it lies in none) and `clip_key`.
 
         Unpacks the archives that were not unpacked yet; a member whose own path names no part folder lies in the
         one that the archive lies in. Raises ReleaseError for two different files of
@@ -120,8 +122,8 @@ class Release:
                     for path in _walk(folder, VIDEO_SUFFIXES)
                 ]
         found: dict[tuple[str | None, str], Path] = {}
-        for part_folder, path in places:
-            key = (part_folder, path.name)
+        for place, path in places:
+            key = (place, clip_key(path.name))
             if key in found and not found[key].samefile(path):
                 raise ReleaseError(
                     f"clip {path.name} exists twice, as {found[key]} and {path}: remove one of them."
@@ -135,7 +137,7 @@ class Release:
         Raises ClipError `missing`.
         """
         for folder in (PART_FOLDERS[sample.part], None):
-            if path := self.clips.get((folder, sample.clip)):
+            if path := self.clips.get((folder, clip_key(sample.clip))):
                 return path
         raise ClipError(
             "missing",
@@ -147,7 +149,9 @@ class Release:
         """`FOLDER/NAME` of each clip that a sample needs and that is not there."""
         needed = {(PART_FOLDERS[s.part], s.clip) for s in samples}
         return sorted(
-            f"{d}/{n}" for d, n in needed if (d, n) not in self.clips and (None, n) not in self.clips
+            f"{folder}/{name}"
+            for folder, name in needed
+            if not {(folder, clip_key(name)), (None, clip_key(name))} & self.clips.keys()
         )
 
     def samples(self, task: str, way: str) -> list[Sample]:
@@ -188,15 +192,19 @@ def _sha256(files: Mapping[str, Path]) -> str:
 def _walk(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
     found: list[Path] = []
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        paths = (Path(folder, name) for name in sorted(names) if name.lower().endswith(suffixes))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
+        # `._1.mp4` holds what a Mac knows of 1.mp4, and no film.
+        visible = [name for name in names if not name.startswith("._")]
+        paths = (Path(folder, name) for name in sorted(visible) if name.lower().endswith(suffixes))
         # A link whose target is gone is no file: the hub's cache is made of links.
         found += [path for path in paths if path.is_file()]
     return found
 
 
 def _part_folder(path: Path) -> str | None:
-    return next((name for name in reversed(path.parts[:-1]) if name in PART_FOLDERS.values()), None)
+    """The part folder that a path lies in, by the innermost folder that names a part."""
+    named = [part_folder(name) for name in path.parts[:-1]]
+    return next((folder for folder in reversed(named) if folder), None)
 
 
 @cache

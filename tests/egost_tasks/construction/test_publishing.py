@@ -81,7 +81,7 @@ def test_a_release_loads_and_its_clips_decode(built: WorkFolder, tmp_path: Path)
     release = Release("official", (tmp_path / "release",), done.revision)
     found = status(release)
     assert found.complete and found.spare_clips == 0 and found.sources == {"mini": len(release.index.samples)}
-    assert verify(release, parse_protocol("uniform8"), workers=1) == []
+    assert verify(release, parse_protocol("uniform8"), workers=1) == ([], [])
     drafts = {draft.id: draft for draft in calibrate(built).kept}
     assert len(drafts) == len(release.index.samples)
     for sample in release.index.samples:

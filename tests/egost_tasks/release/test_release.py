@@ -3,18 +3,20 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import time
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from release_files import choice_entry
+from release_files import choice_entry, write_video
 
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import ClipError, ReleaseError
 from egost.tasks.release.layout import PART_FOLDERS
-from egost.tasks.release.release import Release, open_release
+from egost.tasks.release.release import Release, open_release, release_in
 
 
 def opened(root: Path) -> Release:
@@ -230,3 +232,33 @@ def test_5000_samples_load_in_under_a_second_of_cpu_of_cpu(questions: Callable[.
     start = time.process_time()
     assert len(opened(root).index.samples) == 5050
     assert time.process_time() - start < 1
+
+
+def packed(archive: Path, *names: str, film: Path) -> None:
+    with zipfile.ZipFile(archive, "w") as handle:
+        for name in names:
+            handle.write(film, name)
+
+
+@pytest.mark.parametrize("form", ["Part{n}.zip", "PART{n}.ZIP", "part {n}.zip", "Part{n}_clips.zip"])
+def test_each_part_finds_its_own_clip_of_one_name(questions: Callable[..., Path], form: str) -> None:
+    root = questions()
+    for part in (1, 2):
+        film = write_video(root.parent / f"{part}.mp4", seed=part)
+        packed(root / form.format(n=part), "1.mp4", film=film)
+    release = release_in(root, "official")
+    found = {part: release.clips[PART_FOLDERS[part], "1.mp4"] for part in (1, 2)}
+    for part, path in found.items():
+        assert path.read_bytes() == (root.parent / f"{part}.mp4").read_bytes()
+
+
+def test_names_of_macs_cameras_and_windows_are_found(questions: Callable[..., Path]) -> None:
+    root = questions()
+    film = write_video(root.parent / "film.mp4", seed=1)
+    decomposed = unicodedata.normalize("NFD", "caf\u00e9.mp4")
+    (root / "part1").mkdir()
+    for name in (decomposed, "GX01.MP4", "._GX01.MP4"):
+        shutil.copy(film, root / "part1" / name)
+    packed(root / "part2.zip", "part2\\7.mp4", "__MACOSX/part2/._7.mp4", film=film)
+    clips = release_in(root, "official").clips
+    assert set(clips) == {("part1", "caf\u00e9.mp4"), ("part1", "GX01.mp4"), ("part2", "7.mp4")}

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from video_files import cut, write_video
 
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.release.check import status, verify
@@ -58,5 +60,13 @@ def test_clips_that_do_not_decode_are_named_with_their_samples(release_folder: P
     bad = release_folder / "part4_clip" / "41.mp4"
     bad.write_bytes(b"no video")
     release = opened(release_folder)
-    [found] = verify(release, Protocol(), workers=2)
-    assert (found.path, found.reason, found.samples) == (bad, "unreadable", 8)
+    [found], odd = verify(release, Protocol(), workers=2)
+    assert (found.path, found.reason, found.samples) == (bad, "unreadable", 8) and odd == []
+
+
+def test_clips_that_are_not_whole_are_named(release_folder: Path, tmp_path: Path) -> None:
+    short = release_folder / "part4_clip" / "41.mp4"
+    short.write_bytes(cut(write_video(tmp_path / "whole.mp4", 100), 0.98).read_bytes())
+    bad, [odd] = verify(opened(release_folder), Protocol(), workers=2)
+    assert bad == [] and odd.path == short
+    assert re.fullmatch(r"incomplete: 9\d of 100 frames; its end, or a part of it, is missing", odd.what)
