@@ -18,8 +18,9 @@ from typing import Any
 
 from egost.tasks.clips import decode_process
 from egost.tasks.clips import protocols as frames
+from egost.tasks.response_text import last_answer
 from egost.tasks.scoring import scores
-from egost.tasks.scoring.choices import Choice, last_answer_tag
+from egost.tasks.scoring.choices import Choice
 
 
 def other_frames() -> None:
@@ -38,7 +39,7 @@ def parser_wants_tags() -> None:
     """A letter outside `<answer>` is not read."""
     right = scores.strict_choice
     scores.strict_choice = lambda reply, options: (
-        right(reply, options) if last_answer_tag(reply) else Choice(None, "no_declaration")
+        right(reply, options) if last_answer(reply) else Choice(None, "no_declaration")
     )
 
 
