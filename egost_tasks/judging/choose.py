@@ -59,8 +59,8 @@ def get_judge(spec: str, repeats: int | None = None) -> Judge:
         return shared_judge(spec, _chosen_repeats() if repeats is None else repeats)
     except SettingError as error:
         raise JudgeError(
-            f"{error} This is the judge of EGOST_JUDGE or --judge; each form may end in +compat, and offline scores "
-            "by rules, without a key."
+            f"{error} This is the judge of EGOST_JUDGE or --judge; each form may end in +compat, and "
+            "EGOST_JUDGE=offline scores by rules, without a key."
         ) from None
 
 
