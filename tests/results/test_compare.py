@@ -97,8 +97,8 @@ def test_a_run_beside_itself(demo_run: Run) -> None:
         ("prompt", "think-1", "prompt of"),
         ("prompt_sha256", "0" * 64, "prompt's text of"),
         ("judge", "gpt-4o-2024-08-06 route-1", "judge of"),
-        ("version", "2-A", "task version of all 8 tasks: 1 against 2"),
-        ("version", None, "task version of all 8 tasks: 1 against not told"),
+        ("version", "3-A", "task version of all 8 tasks: 2 against 3"),
+        ("version", None, "task version of all 8 tasks: 2 against not told"),
     ],
 )
 def test_unlike_protocols_are_refused_and_named(
@@ -118,7 +118,7 @@ def test_unlike_protocols_are_refused_and_named(
 
 
 def test_the_letter_of_a_task_version_changes_no_figure(demo_run: Run, copied_run: Run) -> None:
-    other = with_results(copied_run, lambda r: r["configs"][TASK]["metadata"].update(version="1-Z"))
+    other = with_results(copied_run, lambda r: r["configs"][TASK]["metadata"].update(version="2-Z"))
     assert compare(demo_run, other, draws=50).unlike == ()
 
 
