@@ -130,7 +130,7 @@ def _by_packets(source: Path, table: PacketTable, protocol: Protocol, decoder: D
     if not table.has_times:
         raise _FrameLost("its packets have no times of their own")
     if decoder != "pyav":
-        _refuse_differing(source, table, decoder)
+        _refuse_differing(source, decoder)
     shown = table.pts
     times = [(pts - shown[0]) * table.time_base for pts in shown]
     duration = times[-1] + _tail(table, len(times), times[-1])
@@ -140,7 +140,7 @@ def _by_packets(source: Path, table: PacketTable, protocol: Protocol, decoder: D
     return _assemble(picked, protocol, table, expected, indices, times, duration, "packets")
 
 
-def _refuse_differing(source: Path, table: PacketTable, decoder: Decoder) -> None:
+def _refuse_differing(source: Path, decoder: Decoder) -> None:
     """Refuse a stream whose pixels another decoder gives differently from ffmpeg (measured on decord 0.6.0)."""
     frame = next(_all_frames(source), None)
     if frame is None:
