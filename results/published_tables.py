@@ -22,9 +22,6 @@ import yaml
 TableNumber = Literal[1, 2, 3, 4]
 TABLES: tuple[TableNumber, ...] = get_args(TableNumber)
 
-ROUNDING = 0.1
-"""How far, in percent, a mean that is printed with one decimal may lie from the mean of its printed parts."""
-
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
