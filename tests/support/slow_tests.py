@@ -52,6 +52,7 @@ SLOW_PACKAGES = (
 QUICK_MODULES = ("lmms_eval.api.filter", "lmms_eval.api.instance")
 """Modules of theirs that import none of the rest."""
 
+_OURS = ("egost", "pretraining")
 _TESTS = str(Path(__file__).parents[1])
 
 
@@ -131,7 +132,7 @@ def _why_import(module: str) -> str | None:
         name = todo.pop()
         if name.partition(".")[0] in SLOW_PACKAGES and name not in QUICK_MODULES:
             return f"imports {name}"
-        if name.startswith("egost.") and name not in seen:
+        if name.startswith(_OURS) and name not in seen:
             seen.add(name)
             spec = find_spec(name)
             todo += _imported(Path(spec.origin)) if spec and spec.origin else ()
@@ -147,7 +148,7 @@ def _imported(file: Path) -> tuple[str, ...]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.append(node.module)
-            if node.module.startswith("egost"):
+            if node.module.startswith(_OURS):
                 found += [f"{node.module}.{a.name}" for a in node.names if _is_module(node.module, a.name)]
     return tuple(found)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from pretraining import films
+from pretraining.vocabulary import IN_WORDS
 from scipy.stats import binomtest
 
 from egost.model_adapters.model_names import MINI_BASE
@@ -19,8 +21,6 @@ from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import Response, score_route
-from egost.training.mini import films
-from egost.training.mini.vocabulary import IN_WORDS
 
 if TYPE_CHECKING:
     from mini_asker import Asker

@@ -16,13 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from places import ROOT
-
-from egost.model_adapters.tiny_checkpoint import small_processor
-from egost.tasks.mini_world.steps import LANDMARKS
-from egost.tasks.mini_world.walks import plan_clip
-from egost.training import TrainingError
-from egost.training.mini import films
-from egost.training.mini.lessons import (
+from pretraining import films
+from pretraining.lessons import (
     film_lesson,
     listing_lesson,
     notes_lesson,
@@ -31,16 +26,21 @@ from egost.training.mini.lessons import (
     turning_lesson,
     wording_lesson,
 )
-from egost.training.mini.packing import collate, pack, token_grid
-from egost.training.mini.vocabulary import make_tokenizer
+from pretraining.packing import collate, pack, token_grid
+from pretraining.vocabulary import make_tokenizer
+
+from egost.model_adapters.tiny_checkpoint import small_processor
+from egost.tasks.mini_world.steps import LANDMARKS
+from egost.tasks.mini_world.walks import plan_clip
+from egost.training import TrainingError
 
 if TYPE_CHECKING:
-    from egost.training.mini.batches import Recipe
+    from pretraining.batches import Recipe
 
 
 def quick() -> Recipe:
     """A recipe of few steps."""
-    from egost.training.mini.batches import Recipe
+    from pretraining.batches import Recipe
 
     return Recipe(
         text=3, sight=2, both=4, echoes=2, texts=6, texts_beside=3, films=1, pool=4, warm_up=2, fall=2
@@ -70,8 +70,7 @@ def test_the_tokenizer_encodes_any_text_and_names_in_one_token(tokenizer: Any) -
 
 def test_a_packed_branch_is_computed_as_if_it_stood_alone(tokenizer: Any, tmp_path: Path) -> None:
     import torch
-
-    from egost.training.mini.model import fresh_model, read, see
+    from pretraining.model import fresh_model, read, see
 
     model, processor = fresh_model(tokenizer, 0).eval(), small_processor(tokenizer)
     video = model.config.video_token_id
@@ -178,7 +177,7 @@ def test_no_lesson_reasons() -> None:
 
 
 def test_the_labels_of_the_frames_are_the_truth() -> None:
-    from egost.training.mini.perception import KINDS, frame_labels, frame_order
+    from pretraining.perception import KINDS, frame_labels, frame_order
 
     truth = films.plan(0).truth
     labels = frame_labels(truth)
@@ -209,18 +208,17 @@ def test_a_film_shows_what_the_clips_file_shows(tmp_path: Path) -> None:
 
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     import torch
-
-    from egost.training.mini.pretrain import pretrain
+    from pretraining.pretrain import pretrain
 
     torch.set_num_threads(1)
     recipe = quick()
     whole = pretrain(recipe, tmp_path / "whole", tmp_path / "films", every=1)
     script = (
         "import torch; from pathlib import Path; torch.set_num_threads(1)\n"
-        "from egost.training.mini.pretrain import pretrain, Recipe\n"
+        "from pretraining.pretrain import pretrain, Recipe\n"
         f"pretrain({recipe!r}, Path({str(tmp_path / 'killed')!r}), Path({str(tmp_path / 'films')!r}), every=1)\n"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests" / "support")}
     with subprocess.Popen([sys.executable, "-c", script], env=environment) as run:
         state = tmp_path / "killed" / "state.pt"
         until = time.monotonic() + 300
@@ -243,8 +241,8 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    from egost.training.mini.batches import Recipe
-    from egost.training.mini.pretrain import pretrain
+    from pretraining.batches import Recipe
+    from pretraining.pretrain import pretrain
 
     quick = Recipe(text=1, sight=0, both=0, texts=4)
     pretrain(quick, tmp_path / "run", tmp_path / "films")
@@ -266,11 +264,8 @@ def test_nothing_that_is_installed_imports_pretraining() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     packages = setup["options"]["packages"].split()
-    assert "egost.training.rows" in packages and "egost.training.mini" not in packages
+    assert "egost.training.rows" in packages and not [name for name in packages if "pretraining" in name]
     for room in setup["options"]["package_dir"].split("\n"):
         folder = ROOT / room.partition("=")[2].strip()
         for path in folder.rglob("*.py") if room else ():
-            if path.parent != ROOT / "training" / "mini":
-                assert not re.search(
-                    r"^\s*(from|import) egost\.training\.mini\b", path.read_text(), re.MULTILINE
-                )
+            assert not re.search(r"^\s*(from|import) pretraining\b", path.read_text(), re.MULTILINE)

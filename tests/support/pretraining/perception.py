@@ -21,7 +21,7 @@ from torch import nn
 
 from egost.tasks.mini_world.steps import ACTIONS, COLOURS, PATTERNS, TURNS, ClipTruth
 from egost.tasks.mini_world.walks import SHOWN, shown_frames
-from egost.training.mini.packing import OPTIONS, TEMPORAL
+from pretraining.packing import OPTIONS, TEMPORAL
 
 KINDS = ("start", "junction", "turning", "action", "end", "passing")
 """What a frame can be: before a junction, in the middle of a turn, or on the way with nothing to say."""

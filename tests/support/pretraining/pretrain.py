@@ -1,6 +1,6 @@
 """Makes `mini-base` from nothing: reads first, then sees, then both.
 
-    python -m egost.training.mini.pretrain --out runs/mini-base
+    python -m pretraining.pretrain --out runs/mini-base
 
 Three stages. *Text*: options, questions with the route in words, and at first every other batch random tokens that
 come twice, since looking an item up and naming its letter is what so small a model learns last. *Sight*: the heads
@@ -28,11 +28,11 @@ from egost.tasks.cache import whole_folder
 from egost.tasks.mini_world.steps import LANDMARKS, PATTERNS, TURNS
 from egost.training import TrainingError
 from egost.training.demo.demo import MAPS, map_mark
-from egost.training.mini.batches import Batch, Lessons, Recipe, batches_ahead
-from egost.training.mini.films import plan
-from egost.training.mini.model import answer_losses, fresh_model, read, see
-from egost.training.mini.packing import OPTIONS, item_tokens, token_grid
-from egost.training.mini.perception import (
+from pretraining.batches import Batch, Lessons, Recipe, batches_ahead
+from pretraining.films import plan
+from pretraining.model import answer_losses, fresh_model, read, see
+from pretraining.packing import OPTIONS, item_tokens, token_grid
+from pretraining.perception import (
     FrameHead,
     agreement_loss,
     binding_loss,
@@ -42,7 +42,7 @@ from egost.training.mini.perception import (
     order_loss,
     truth_loss,
 )
-from egost.training.mini.vocabulary import make_tokenizer
+from pretraining.vocabulary import make_tokenizer
 
 
 class Trainer:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from egost.tasks.mini_world.steps import LANDMARKS, TURNS
 from egost.tasks.mini_world.wording import ACTION_WORDS
 from egost.tasks.sample import TaskKind
-from egost.training.mini.lessons import Lesson, Piece
+from pretraining.lessons import Lesson, Piece
 
 OPTIONS = 4
 TEMPORAL, PATCH, MERGE = 2, 14, 2

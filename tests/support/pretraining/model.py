@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from egost.model_adapters.tiny_checkpoint import ROTARY_BASE, small_model
-from egost.training.mini.packing import TEMPORAL, patches, token_grid
+from pretraining.packing import TEMPORAL, patches, token_grid
 
 Film = npt.NDArray[np.uint8]
 

@@ -51,7 +51,6 @@ from egost.tasks.mini_world.wording import (
 )
 from egost.tasks.prompts import load_prompt
 from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
-from egost.training.mini.vocabulary import IN_WORDS, LEADS
 from egost.training.rows.reverse_thinking import (
     OPENINGS,
     OTHER_WAY,
@@ -61,6 +60,7 @@ from egost.training.rows.reverse_thinking import (
     without_point_names,
 )
 from egost.training.video.video_inputs import SYSTEM_PROMPT
+from pretraining.vocabulary import IN_WORDS, LEADS
 
 START = f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n"
 FILM = f"{START}<|vision_start|><|video_pad|><|vision_end|>"

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from egost.training.mini.films import film, plan
-from egost.training.mini.lessons import (
+from pretraining.films import film, plan
+from pretraining.lessons import (
     Lesson,
     film_lesson,
     listing_lesson,
@@ -22,9 +22,9 @@ from egost.training.mini.lessons import (
     turning_lesson,
     wording_lesson,
 )
-from egost.training.mini.model import Film
-from egost.training.mini.packing import Row, collate, echo, pack, token_grid
-from egost.training.mini.perception import frame_labels, frame_order
+from pretraining.model import Film
+from pretraining.packing import Row, collate, echo, pack, token_grid
+from pretraining.perception import frame_labels, frame_order
 
 Stage = Literal["text", "sight", "both"]
 
