@@ -60,11 +60,11 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "EGOST_PROTOCOL",
-        "`uniform8`, `ref-qwen` (the reference's two-step sampling); either with `+cap151200` (pixels a frame) or "
-        "`+224x224` (closed models)",
+        "`uniform8`, `ref-qwen` or `ref-internvl` (the reference's two ways); each with `+cap151200` (most pixels a "
+        "frame), `+cap100352-151200` (fewest, too), or `+224x224`; see [frames](frames.md)",
         "`uniform8`",
         "Which 8 frames of a clip a model sees, and in which size.",
-        short="uniform8 or ref-qwen, then +cap151200 or +224x224",
+        short="uniform8, ref-qwen, ref-internvl; +cap151200, +224x224",
     ),
     Setting(
         "EGOST_DECODER",

@@ -11,7 +11,8 @@ canonical file: a server or an adapter of lmms-eval that reads the file gets the
 It is not the clip's true time, which no question asks about.
 
 Pixels: a frame is neither enlarged nor, up to 768 merged patches, made smaller than to a multiple of the patch size.
-768 is what qwen-vl-utils allows a frame of a video (`VIDEO_MAX_TOKEN_NUM`). To see fewer, choose an `EGOST_PROTOCOL`.
+768 is what qwen-vl-utils allows a frame of a video (`VIDEO_MAX_TOKEN_NUM`). To see fewer, choose an `EGOST_PROTOCOL`:
+its `+cap` keeps frames in whole patches (`shown_size`), which no processor resizes again.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from typing import Any, Literal
 
 from egost.model_adapters.checkpoints import Checkpoint, read_config
 from egost.model_adapters.engine import AdapterError, Ask, Failure
-from egost.tasks.clips.protocols import N_FRAMES
+from egost.tasks.clips.protocols import LEAST_PATCHES, N_FRAMES
 
 FRAMES_A_SECOND = 1.0
 
-MOST_PATCHES, LEAST_PATCHES = 768, 4
-"""Merged patches of a frame (28 x 28 pixels; of Qwen3-VL 32 x 32)."""
+MOST_PATCHES = 768
+"""The most merged patches of a frame (28 x 28 pixels; of Qwen3-VL 32 x 32); the least are `LEAST_PATCHES`."""
 
 VIDEO_METADATA: Mapping[str, Any] = {
     "fps": FRAMES_A_SECOND,

@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from egost.tasks.clips.packets import Packet, PacketTable, open_video, read_packets, whole_packets
 from egost.tasks.clips.pixels import Image, Orientation, Transfer, orientation, upright_rgb
-from egost.tasks.clips.protocols import Protocol, resize
+from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError, SettingError
 
 Decoder = Literal["pyav", "torchcodec", "decord"]
 DEFAULT_DECODER: Decoder = "pyav"
 
-DECODING_VERSION = 2
+DECODING_VERSION = 3
 """Named in the cache's keys: raised whenever the same file would give other frames, or other facts about them."""
 
 MIN_COMPLETE_SHARE = 0.95
@@ -202,9 +202,7 @@ def _assemble(
     duration: Fraction,
     counted_by: str,
 ) -> DecodedClip:
-    height, width = picked.images[indices[0]].shape[:2]
-    size = protocol.frame_size(width, height)
-    kept = {i: resize(image, size) for i, image in picked.images.items()}
+    kept = {i: protocol.kept(image) for i, image in picked.images.items()}
     return DecodedClip(
         frames=np.stack([kept[i] for i in indices]),
         n_frames=len(times),

@@ -1,7 +1,8 @@
-"""Sampling protocols: which 8 frames of a clip are taken, and at what size."""
+"""Sampling protocols: which 8 frames of a clip are taken, and at what size a model sees them."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -15,77 +16,136 @@ from egost.tasks.errors import SettingError
 N_FRAMES = 8
 """Frames of a clip that every model sees (paper, appendix A.2)."""
 
-Sampling = Literal["uniform8", "ref-qwen"]
+Sampling = Literal["uniform8", "ref-qwen", "ref-internvl"]
 
 REFERENCE_FPS = 1.0
 REFERENCE_MIN_FRAMES = 4
 REFERENCE_MAX_FRAMES = 768
 _REFERENCE_FACTOR = 2
 
-LEAST_PIXELS = 784
-"""28 x 28 pixels, one merged patch of Qwen2-VL: below, a frame shows no model anything."""
+PATCH = 28
+"""Side in pixels of a merged patch of Qwen2-VL and Qwen2.5-VL, one token of a frame."""
+
+LEAST_PATCHES = 4
+"""The least merged patches of a frame: a smaller one is enlarged, as the processors of the Qwen families do."""
+
+LEAST_PIXELS = PATCH**2
+"""One merged patch: below, a frame shows no model anything."""
 
 DEFAULT_PROTOCOL = "uniform8"
+
+_NAME = re.compile(
+    r"(?P<sampling>[a-z0-9-]+?)"
+    r"(?:\+cap(?:(?P<least>[1-9]\d*)-)?(?P<most>[1-9]\d*)(?:p(?P<patch>[1-9]\d*))?"
+    r"|\+(?P<width>[1-9]\d*)x(?P<height>[1-9]\d*))?"
+)
 
 
 @dataclass(frozen=True)
 class Protocol:
     """A sampling protocol; `name` is its one canonical spelling and belongs into every record.
 
-    sampling: `uniform8` or `ref-qwen`, see `uniform8` and `ref_qwen`.
-    max_pixels: largest width x height of a kept frame in pixels, aspect kept; None: as the source.
+    sampling: see `uniform8`, `ref_qwen` and `ref_internvl`.
+    max_pixels: limit of width x height of a kept frame in pixels, aspect kept, sides multiples of `patch`; None: as
+    the source. min_pixels: with max_pixels, frames below it are enlarged; None: `LEAST_PATCHES` patches.
     size: (width, height) in pixels that every frame is resized to; None: as the source.
     """
 
     sampling: Sampling = "uniform8"
     max_pixels: int | None = None
     size: tuple[int, int] | None = None
+    min_pixels: int | None = None
+    patch: int = PATCH
 
     @property
     def name(self) -> str:
         if self.size:
             return f"{self.sampling}+{self.size[0]}x{self.size[1]}"
-        return f"{self.sampling}+cap{self.max_pixels}" if self.max_pixels else self.sampling
+        if self.max_pixels is None:
+            return self.sampling
+        least = f"{self.min_pixels}-" if self.min_pixels else ""
+        patch = f"p{self.patch}" if self.patch != PATCH else ""
+        return f"{self.sampling}+cap{least}{self.max_pixels}{patch}"
 
     def indices(self, n_frames: int, duration: float) -> list[int]:
         """The 8 frames to take, as indices into the decodable frames in presentation order.
 
         n_frames: how many frames can be decoded, at least 1. duration: of these frames, in seconds.
         """
-        return uniform8(n_frames) if self.sampling == "uniform8" else ref_qwen(n_frames, duration)
+        if self.sampling == "ref-qwen":
+            return ref_qwen(n_frames, duration)
+        return uniform8(n_frames) if self.sampling == "uniform8" else ref_internvl(n_frames)
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) in pixels at which a frame of the given upright size is kept."""
         if self.size:
             return self.size
-        if self.max_pixels is None or width * height <= self.max_pixels:
+        if self.max_pixels is None:
             return width, height
-        scale = (self.max_pixels / (width * height)) ** 0.5
-        return max(1, int(width * scale)), max(1, int(height * scale))
+        least = self.min_pixels or LEAST_PATCHES * self.patch**2
+        return shown_size(
+            width, height, least=min(least, self.max_pixels), most=self.max_pixels, patch=self.patch
+        )
+
+    def kept(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """A frame, uint8 [H, W, 3], at its size: a bicubic filter where a family's processor or the reference resizes
+        so, else by area.
+        """
+        size = self.frame_size(frame.shape[1], frame.shape[0])
+        return resize(frame, size, bicubic=bool(self.max_pixels) or self.sampling != "uniform8")
+
+
+def shown_size(width: int, height: int, *, least: int, most: int, patch: int) -> tuple[int, int]:
+    """(width, height) in pixels at which the Qwen families see a frame: the one rule for evaluation and training.
+
+    Each side is the nearest multiple of `patch`. Where that is above `most` or below `least` pixels, the frame is
+    scaled to this limit and its sides are cut or filled up to whole patches, so that the limit holds: 704 x 704 gives
+    364 x 364 at `most` 151,200. The same as `smart_resize` of transformers and qwen-vl-utils.
+    """
+    pixels = width * height
+    nearest = [round(side / patch) * patch for side in (width, height)]
+    if math.prod(nearest) > most:
+        shrink = math.sqrt(pixels / most)
+        nearest = [math.floor(side / shrink / patch) * patch for side in (width, height)]
+    elif math.prod(nearest) < least:
+        grow = math.sqrt(least / pixels)
+        nearest = [math.ceil(side * grow / patch) * patch for side in (width, height)]
+    return max(patch, nearest[0]), max(patch, nearest[1])
 
 
 def parse_protocol(name: str) -> Protocol:
     """The protocol that a name means.
 
-    `SAMPLING`, `SAMPLING+capN` (at most N pixels a frame; the reference runs ST-R1 with 360 x 420,
-    `cap151200`) or `SAMPLING+WxH` (`224x224`: the closed models, paper, appendix A.2), where SAMPLING is
-    `uniform8` or `ref-qwen`, and N at least `LEAST_PIXELS`. Raises SettingError on anything else.
+    SAMPLING is `uniform8`, `ref-qwen` or `ref-internvl`, alone (frames as large as in the source), or
+
+    - `SAMPLING+capN`: at most N pixels a frame, at least `LEAST_PIXELS` (the paper asks ST-R1 with 360 x 420,
+      `cap151200`); `capM-N`: at least M as well (the reference, `cap100352-151200`); with `p32` behind it, sides are
+      multiples of 32 (Qwen3-VL) instead of 28.
+    - `SAMPLING+WxH`: `224x224` for the closed models, `448x448` for InternVL (paper, appendix A.2).
+
+    Raises SettingError on anything else.
     """
-    match = re.fullmatch(r"([a-z0-9-]+?)(?:\+cap([1-9]\d*)|\+([1-9]\d*)x([1-9]\d*))?", name)
-    if not match or match[1] not in get_args(Sampling):
+    match = _NAME.fullmatch(name)
+    if not match or match["sampling"] not in get_args(Sampling):
         raise SettingError(
-            f"'{name}' is no sampling protocol. Expected uniform8 or ref-qwen, alone or with one option: "
-            "uniform8+cap151200 (at most so many pixels a frame), uniform8+224x224 (width x height)."
+            f"'{name}' is no sampling protocol. Expected uniform8 or ref-qwen or ref-internvl, alone or with one "
+            "option: uniform8+cap151200 (at most so many pixels a frame), uniform8+cap100352-151200 (at least so many, "
+            "too), uniform8+224x224 (width x height)."
         )
-    if match[2] and int(match[2]) < LEAST_PIXELS:
+    least, most, patch = (int(match[part]) if match[part] else None for part in ("least", "most", "patch"))
+    smallest = (patch or PATCH) ** 2
+    if most and most < max(smallest, least or 0):
         raise SettingError(
-            f"'{name}' leaves {match[2]} pixels a frame; expected at least {LEAST_PIXELS} (28 x 28), for example "
-            f"{match[1]}+cap151200."
+            f"'{name}' leaves {most} pixels a frame; expected at least {max(smallest, least or 0)} "
+            f"({'its own lower limit' if least and least > smallest else f'{patch or PATCH} x {patch or PATCH}'}), "
+            f"for example {match['sampling']}+cap151200."
         )
     return Protocol(
-        sampling=cast(Sampling, match[1]),
-        max_pixels=int(match[2]) if match[2] else None,
-        size=(int(match[3]), int(match[4])) if match[3] else None,
+        sampling=cast(Sampling, match["sampling"]),
+        max_pixels=most,
+        size=(int(match["width"]), int(match["height"])) if match["width"] else None,
+        min_pixels=least,
+        patch=patch or PATCH,
     )
 
 
@@ -122,6 +182,16 @@ def ref_qwen(n_frames: int, duration: float) -> list[int]:
     return _evenly(_linspace32(n_frames - 1, n_first).round().astype(np.int64))
 
 
+def ref_internvl(n_frames: int) -> list[int]:
+    """The middles of 8 equal segments, as the reference takes them for InternVL2.5: of 300 frames 18, 55, ... 280.
+
+    A segment is (n - 1) / 8 frames long; frame i is half a segment plus i segments rounded to a whole frame (a half to
+    the even one), the sum truncated.
+    """
+    segment = (n_frames - 1) / N_FRAMES
+    return [int(segment / 2 + round(segment * i)) for i in range(N_FRAMES)]
+
+
 def _evenly(frames: npt.NDArray[np.int64]) -> list[int]:
     return [int(frame) for frame in frames[np.linspace(0, len(frames) - 1, N_FRAMES).astype(np.int64)]]
 
@@ -138,11 +208,16 @@ def _linspace32(end: int, steps: int) -> npt.NDArray[np.float32]:
     )
 
 
-def resize(frame: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """`frame`, uint8 [H, W, 3], resampled by area (Pillow's box filter) to `size` = (width, height) pixels."""
+def resize(
+    frame: npt.NDArray[np.uint8], size: tuple[int, int], *, bicubic: bool = False
+) -> npt.NDArray[np.uint8]:
+    """`frame`, uint8 [H, W, 3], resampled to `size` = (width, height) pixels: by area (Pillow's box filter), or
+    bicubic with antialiasing, as transformers' processors and qwen-vl-utils do.
+    """
     if (frame.shape[1], frame.shape[0]) == size:
         return frame
     from PIL import Image
 
-    image: Any = Image.fromarray(frame).resize(size, Image.Resampling.BOX)
+    resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BOX
+    image: Any = Image.fromarray(frame).resize(size, resample)
     return np.asarray(image, dtype=np.uint8)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from egost.model_adapters.families import VIDEO_METADATA
 from egost.tasks.clips.clips import Clip
-from egost.tasks.clips.protocols import N_FRAMES, parse_protocol
+from egost.tasks.clips.protocols import N_FRAMES, parse_protocol, shown_size
 from egost.tasks.prompts import Prompt, load_prompt
 from egost.tasks.release.release import Release, open_release
 from egost.tasks.sample import Sample
@@ -143,16 +143,8 @@ class VideoRenderer:
         return int(video.patch_size * video.merge_size)
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
-        from qwen_vl_utils.vision_process import smart_resize
-
-        resized: tuple[int, int] = smart_resize(
-            height,
-            width,
-            factor=self._factor,
-            min_pixels=self.pixels.smallest,
-            max_pixels=self.pixels.largest,
-        )
-        return resized
+        limits = {"least": self.pixels.smallest, "most": self.pixels.largest, "patch": self._factor}
+        return shown_size(width, height, **limits)[::-1]
 
     def _video(self, clip: Clip) -> torch.Tensor:
         """The frames as lmms-eval's adapters hand them to the processor: float32 [8, 3, height, width], 0 to 255."""

@@ -125,7 +125,7 @@ def test_turned_frames_stand_upright(files: dict[str, Path], turned: int, counte
 
 
 def test_protocol_options_set_the_size(files: dict[str, Path]) -> None:
-    assert decode(files["plain"], protocol=Protocol(max_pixels=3000)).frames.shape == (8, 47, 63, 3)
+    assert decode(files["plain"], protocol=Protocol(max_pixels=3000)).frames.shape == (8, 28, 56, 3)
     clip = decode(files["turned 90"], protocol=Protocol(size=(40, 30)))
     assert clip.frames.shape == (8, 30, 40, 3)
 

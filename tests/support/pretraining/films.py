@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from egost.tasks.cache import write_whole
+from egost.tasks.clips.protocols import PATCH, shown_size
 from egost.tasks.mini_world.film import read_film, write_film
 from egost.tasks.mini_world.raycast import render
 from egost.tasks.mini_world.walks import SHOWN, Camera, ClipPlan, plan_clip, shown_frames
@@ -54,9 +55,8 @@ def _to_patch_size(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     import torch
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resize
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
-    height, width = smart_resize(*frames.shape[1:3], factor=28, min_pixels=3136, max_pixels=602112)
+    width, height = shown_size(frames.shape[2], frames.shape[1], least=3136, most=602112, patch=PATCH)
     video = torch.from_numpy(frames).permute(0, 3, 1, 2)
     resized = resize(video, [height, width], InterpolationMode.BICUBIC, antialias=True)
     return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
