@@ -83,7 +83,7 @@ def test_the_results_say_where_the_figures_come_from(whole_run: tuple[Path, str]
     metadata = results["configs"]["egost_mini_route_reverse"]["metadata"]
     assert metadata["world"] == "mini" and "seed 3" in metadata["release_revision"]
     assert metadata["sampling_protocol"] == "uniform8" and metadata["prompt"] == "direct-1"
-    assert metadata["judge"] == "offline-rubric-2" and metadata["packages"]["lmms-eval"] == "0.7.3"
+    assert metadata["judge"] == "offline-rubric-3" and metadata["packages"]["lmms-eval"] == "0.7.3"
     assert results["versions"]["egost_mini_route_reverse"] == metadata["version"] == "2-A"
     for rows in samples.values():
         for row in rows:

@@ -6,7 +6,10 @@ name, with a version, is in every result. Any change of what it reads or how it 
 
 Three fractions, each from 0 to 1:
 
-direction   1 if the turns are those of the reference, in order. Else the smaller of two. First,
+direction   1 if the turns are those of the reference, in order; but if they are so on the way back as well (left,
+            right is left, right again) and the prediction comes to the landmarks in the opposite order (more pairs of
+            them out of order than in it), it tells the way back, where no turn but those around is right: their share
+            of n. Else the smaller of two. First,
             1 - d / max(n, m), with d the least number of turns to insert, delete or replace (edit distance)
             between the n turns of the reference and the m of the prediction. Second, t / max(n, m), with t the
             turns that are right where the landmarks place them: those in the heaviest common subsequence of
@@ -36,17 +39,28 @@ no notion of style. Whoever names many likely objects in sentences of motion sti
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 from egost.tasks.judging.judge import BEST, JudgeFailure, Judgement, RouteItem, judge_empty
 from egost.tasks.judging.route_text import Event, Landmark, Route, Turn, read_route
 from egost.tasks.judging.route_words import COLOURS, PATTERNS
 
-NAME = "offline-rubric-2"
+NAME = "offline-rubric-3"
 
 FREE = 10
 """Landmarks that a prediction may name beyond three times those of the reference."""
+
+
+_MIRROR: Mapping[Turn, Turn] = {
+    "left": "right",
+    "right": "left",
+    "around": "around",
+    "up": "down",
+    "down": "up",
+}
+"""What a turn is on the way back."""
 
 
 class OfflineRubric:
@@ -106,8 +120,8 @@ def score_route(reference: Route, prediction: Route) -> Fractions:
     n = weight * len(wanted) + len(reference.events) - len(wanted)
     m = weight * len(given) + len(known)
     return Fractions(
-        direction=_direction(wanted, given, right),
-        landmark=sum(pairs) / len(landmarks) if landmarks else 1,
+        direction=_direction(wanted, given, right, way_back=_out_of_order(pairs)),
+        landmark=sum(value for value, _, _ in pairs) / len(landmarks) if landmarks else 1,
         semantic=min(1, total / max(n, m)) if n else 1 / (1 + m),
     )
 
@@ -137,10 +151,14 @@ def likeness(a: Landmark, b: Landmark) -> float:
     return 0.6 if a.modifiers & b.modifiers else 0.3
 
 
-def _direction(reference: Sequence[Turn], prediction: Sequence[Turn], right_in_place: int) -> float:
+def _direction(
+    reference: Sequence[Turn], prediction: Sequence[Turn], right_in_place: int, *, way_back: bool
+) -> float:
     if not reference:
         return 1 / (1 + len(prediction))
     if reference == prediction:
+        if way_back and [_MIRROR[turn] for turn in reversed(reference)] == list(reference):
+            return reference.count("around") / len(reference)
         return 1
     row = list(range(len(prediction) + 1))
     for i, wanted in enumerate(reference, start=1):
@@ -151,20 +169,28 @@ def _direction(reference: Sequence[Turn], prediction: Sequence[Turn], right_in_p
     return min(1 - row[-1] / most, right_in_place / most)
 
 
-def _pair_landmarks(reference: Sequence[Landmark], prediction: Sequence[Landmark]) -> list[float]:
-    """Likeness of each pair when every landmark is used at most once, the likest pairs first."""
+def _pair_landmarks(
+    reference: Sequence[Landmark], prediction: Sequence[Landmark]
+) -> list[tuple[float, int, int]]:
+    """Likeness and places of each pair when every landmark is used at most once, the likest pairs first."""
     likest = sorted(
         ((likeness(r, p), i, j) for i, r in enumerate(reference) for j, p in enumerate(prediction)),
         key=lambda pair: (-pair[0], pair[1], pair[2]),
     )
-    pairs: list[float] = []
+    pairs = []
     used: tuple[set[int], set[int]] = (set(), set())
     for value, i, j in likest:
         if value > 0 and i not in used[0] and j not in used[1]:
-            pairs.append(value)
+            pairs.append((value, i, j))
             used[0].add(i)
             used[1].add(j)
     return pairs
+
+
+def _out_of_order(pairs: Sequence[tuple[float, int, int]]) -> bool:
+    """Whether more pairs of paired landmarks are in the opposite order than in the same."""
+    same = [(i < k) == (j < m) for (_, i, j), (_, k, m) in combinations(pairs, 2)]
+    return 2 * sum(same) < len(same)
 
 
 def _common(reference: Sequence[Event], prediction: Sequence[Event], turn_weight: float) -> tuple[float, int]:

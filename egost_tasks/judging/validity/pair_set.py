@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from egost.tasks.judging.validity.pairs import Facts, Origin, ValidityPair, make_pair
-from egost.tasks.mini_world.steps import ClipTruth, Landmark, Step, Turn, way_back
+from egost.tasks.mini_world.steps import MIRROR, ClipTruth, Landmark, Step, Turn, way_back
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.mini_world.wording import tell_route
 from egost.tasks.sample import Way
@@ -90,7 +90,6 @@ CLIPS = (0, 1, 2, 4, 5, 7)
 """Numbers of the walks: one or two of each part, half of them asked for on the way back."""
 
 _LETTER: dict[Turn, str] = {"left": "L", "right": "R", "around": "A"}
-_MIRROR: dict[Turn, Turn] = {"left": "right", "right": "left", "around": "around"}
 _OTHER: dict[Turn, Turn] = {"left": "right", "right": "left", "around": "left"}
 
 
@@ -158,7 +157,7 @@ def _flipped(truth: ClipTruth) -> ClipTruth:
 
 def _mirrored(truth: ClipTruth) -> ClipTruth:
     return _with_steps(
-        truth, {k: replace(s, turn=_MIRROR[s.turn]) for k, s in enumerate(truth.steps) if s.turn}
+        truth, {k: replace(s, turn=MIRROR[s.turn]) for k, s in enumerate(truth.steps) if s.turn}
     )
 
 

@@ -88,6 +88,9 @@ def implied_bounds(kind: str, facts: Facts) -> Implied:
         return Implied(NEXT_TO_NOTHING, NEXT_TO_NOTHING, NEXT_TO_NOTHING)
     turns = max(len(facts.wanted), len(facts.given))
     direction = _partly(_in_order(facts.wanted, facts.given), turns) if facts.wanted else _below(turns)
+    if kind == "wrong_way" and facts.wanted == facts.given:
+        # Left-right is left-right again: the turns alone say all is right, their landmarks say that nothing is.
+        direction = Bounds(0, BEST)
     landmark = _partly(facts.named, facts.landmarks)
     if kind == "extra_landmark":
         landmark = FULL

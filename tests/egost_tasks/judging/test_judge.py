@@ -33,13 +33,13 @@ def test_a_score_out_of_range_is_refused(score: object) -> None:
 def test_an_empty_prediction_is_zero_by_rule_and_flagged(prediction: str) -> None:
     verdict = judge_empty(item(prediction), "j")
     assert verdict is not None and verdict.empty and verdict.percent == 0
-    assert get_judge("offline")([item(prediction)])[0] == judge_empty(item(prediction), "offline-rubric-2")
+    assert get_judge("offline")([item(prediction)])[0] == judge_empty(item(prediction), "offline-rubric-3")
     assert judge_empty(item("left"), "j") is None
 
 
 def test_an_empty_reference_is_unscored_and_not_zero() -> None:
     [verdict] = get_judge("offline")([item("Turn left.", reference=" ")])
-    assert verdict == JudgeFailure("Part1/route_forward/1", "empty_reference", "", "offline-rubric-2")
+    assert verdict == JudgeFailure("Part1/route_forward/1", "empty_reference", "", "offline-rubric-3")
 
 
 def test_a_batch_keeps_its_order_and_length() -> None:
@@ -51,14 +51,14 @@ def test_a_batch_keeps_its_order_and_length() -> None:
 
 
 def test_the_mini_world_has_a_judge_without_asking_and_the_benchmark_has_not() -> None:
-    assert chosen_judge("mini").name == "offline-rubric-2"
+    assert chosen_judge("mini").name == "offline-rubric-3"
     with pytest.raises(JudgeError, match=r"EGOST_JUDGE=gpt-4o and OPENAI_API_KEY.*EGOST_JUDGE=offline"):
         chosen_judge("official")
 
 
 def test_the_environment_names_the_judge_of_both_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EGOST_JUDGE", "offline")
-    assert chosen_judge("official").name == "offline-rubric-2"
+    assert chosen_judge("official").name == "offline-rubric-3"
     monkeypatch.setenv("EGOST_JUDGE", "no-such-judge")
     for world in WORLDS:
         with pytest.raises(JudgeError, match=r"'no-such-judge'.*offline.*openai:MODEL@BASE_URL"):

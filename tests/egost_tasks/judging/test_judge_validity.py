@@ -152,7 +152,8 @@ def test_the_pairs_are_the_same_each_time() -> None:
         ("landmark_missing", Facts("L", "L", 4, 3), ((4, 5), (1, 4), (2, 5))),
         ("extra_landmark", Facts("L", "L", 4, 4), ((4, 5), (5, 5), (4, 5))),
         ("extra_turn", Facts("", "L", 2, 2), ((0, 4), (4, 5), (1, 4))),
-        ("wrong_way", Facts("LR", "LR", 2, 2), ((4, 5), (4, 5), (0, 3))),
+        ("wrong_way", Facts("LR", "LR", 2, 2), ((0, 5), (4, 5), (0, 3))),
+        ("wrong_way", Facts("LL", "RR", 2, 2), ((0, 1), (4, 5), (0, 3))),
         ("injection_attached", Facts("LR", "LR", 2, 0), ((0, 1), (0, 1), (0, 1))),
     ],
 )
@@ -166,7 +167,7 @@ def test_the_bounds_that_the_rubric_implies(
 
 
 def test_the_offline_rubric_passes(offline: ValidityReport) -> None:
-    assert offline.passed and offline.judge == "offline-rubric-2"
+    assert offline.passed and offline.judge == "offline-rubric-3"
     assert offline.paid == () and offline.injections >= 60
     assert offline.within >= 0.96
     assert offline.failures == {} and offline.n == len(all_pairs())
@@ -352,7 +353,7 @@ def printed(report: ValidityReport) -> str:
 def test_the_table_tells_every_kind_and_the_verdict(offline: ValidityReport) -> None:
     text = printed(offline)
     assert all(kind in text for kind in KINDS)
-    assert "offline-rubric-2" in text and "Injections paid: 0 of" in text and "Judge failures: none" in text
+    assert "offline-rubric-3" in text and "Injections paid: 0 of" in text and "Judge failures: none" in text
     assert text.rstrip().endswith("PASSED") and "NOT PASSED" not in text
     bad = printed(checked(always_best))
     assert "NOT PASSED" in bad and "flat-keys/asks_for_marks/0" in bad
@@ -369,4 +370,4 @@ def test_json_holds_the_whole_report(offline: ValidityReport) -> None:
 def test_progress_is_shown_on_standard_error_alone(capfd: pytest.CaptureFixture[str]) -> None:
     check(get_judge("offline"), pairs=all_pairs()[:3])
     out, err = capfd.readouterr()
-    assert out == "" and "offline-rubric-2" in err
+    assert out == "" and "offline-rubric-3" in err

@@ -86,6 +86,32 @@ def test_turns_are_right_where_their_landmarks_are() -> None:
     assert scores(told, places.format("left", "left", "left"))[0] == 3
 
 
+@pytest.mark.parametrize(
+    ("told", "other_way", "direction"),
+    [
+        # Left-right is left-right on the way back, too: at the sofa left and at the fridge right, or the other way.
+        ("Turn left at the sofa, turn right at the fridge.", "Turn left at the fridge, turn right at the sofa.", 0),
+        ("At the gate go upstairs, at the desk downstairs.", "At the desk go upstairs, at the gate downstairs.", 0),
+        # A turn around is itself on the way back: one of three is right, and 5 / 3 is 2.
+        (
+            "Turn left at the sofa, turn around at the bed, turn right at the fridge.",
+            "Turn left at the fridge, turn around at the bed, turn right at the sofa.",
+            2,
+        ),
+        ("Pass the sofa, turn around, pass the fridge.", "Pass the fridge, turn around, pass the sofa.", 5),
+        # Left-left is right-right on the way back, so that these turns are another walk's; one landmark has no order.
+        ("Turn left at the sofa, turn left at the fridge.", "Turn left at the fridge, turn left at the sofa.", 5),
+        ("Turn left at the sofa, turn right.", "Turn left, turn right at the sofa.", 5),
+    ],
+)  # fmt: skip
+def test_the_landmarks_tell_a_walk_from_the_way_back_with_the_same_turns(
+    told: str, other_way: str, direction: int
+) -> None:
+    assert scores(told, told) == (5, 5, 5)
+    assert scores(told, other_way)[:2] == (direction, 5)
+    assert scores(told, other_way)[2] < 5
+
+
 def test_landmarks_without_a_walk_earn_nothing() -> None:
     for text in ("A blue checkered panel, a red striped panel, a green dotted panel and a white plain panel.",
                  "I see a blue checkered panel. There is a white plain panel."):  # fmt: skip
@@ -236,7 +262,7 @@ def test_the_name_holds_the_version_of_the_scoring() -> None:
 
     By hand: turns LRL against LL and round, 2 of 3 wrong; landmarks 1 + 1 + 0.8 of 6; in order 4.8 of 9.
     """
-    assert OfflineRubric().name == "offline-rubric-2"
+    assert OfflineRubric().name == "offline-rubric-3"
     prediction = (
         "Walk past the table, turn left into the kitchen, turn left at the red cupboard and turn back."
     )

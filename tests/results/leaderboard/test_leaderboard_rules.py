@@ -70,7 +70,7 @@ def drop(task: str, count: int) -> Callable[[str, Rows], Rows]:
 @pytest.mark.parametrize(
     ("changes", "columns", "reason"),
     [
-        ({"judge": "offline-rubric-2"}, ROUTES, "routes judged by offline-rubric-2, the paper's by gpt-4o"),
+        ({"judge": "offline-rubric-3"}, ROUTES, "routes judged by offline-rubric-3, the paper's by gpt-4o"),
         ({"judge": "gpt-4o-mini+route-judge-1"}, ROUTES, "routes judged by gpt-4o-mini"),
         ({"judge": "openai:gpt-4o@http://x/v1+route-judge-1"}, ROUTES, "the paper's by gpt-4o"),
         ({"version": "0-A"}, (*ROUTES, *CHOICES), "made by task version 0-A"),
@@ -126,7 +126,7 @@ def test_frames_that_are_not_the_papers(demo_run: Run, tmp_path: Path) -> None:
 
 
 def test_all_shows_what_is_refused_struck_out(demo_run: Run, tmp_path: Path) -> None:
-    as_official(demo_run, tmp_path / "run", judge="offline-rubric-2")
+    as_official(demo_run, tmp_path / "run", judge="offline-rubric-3")
     shown = sheet(board_of(tmp_path, show_all=True))
     [line] = [line for line in shown.lines if not line.published]
     by_head = dict(zip(shown.head, line.fields, strict=True))
@@ -134,7 +134,7 @@ def test_all_shows_what_is_refused_struck_out(demo_run: Run, tmp_path: Path) -> 
     assert by_head["Route F"].struck and by_head["Route F"].text == f"{route:.1f}"
     assert by_head["Avg.(Total)"].struck and not by_head["Direction F"].struck
     notes = dict(shown.footnotes)
-    assert "routes judged by offline-rubric-2" in notes[by_head["Route F"].marks[0]]
+    assert "routes judged by offline-rubric-3" in notes[by_head["Route F"].marks[0]]
 
 
 def test_a_limited_run_misses_samples(demo_run: Run, tmp_path: Path) -> None:
