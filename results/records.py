@@ -8,6 +8,7 @@ Intervals, comparisons, the leaderboard, the gate and the report are computed fr
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class SampleRecord:
     task: registered name of its task, for example `egost_direction_reverse`. world: which release it is of.
     sample: the question with its reference; without options where the run is older than their recording.
     prompt: the text that the model was given. response: as it came, with its thinking.
-    percent, compat: 0 to 100 by either scoring; None where that scoring has no score.
+    percent, compat: 0 to 100 by either scoring (a judge can go beyond in compat); None where that has no score.
     unscored: None, or why `percent` is None. clip_error: why the clip has no frames, for people.
     choice: what a multiple-choice response chose. judgement: the judge's verdict on a route.
     frames: what the model saw; None where the clip has no frames. generation: None where the adapter records nothing.
@@ -104,7 +105,7 @@ def _record(task: TaskName, row: dict[str, Any]) -> SampleRecord:
         prompt=row["input"],
         response=response if isinstance(response, str) else response[0],
         percent=_percent(scored.get("score")),
-        compat=_percent(row["compat"]),
+        compat=_number(row["compat"]),
         unscored=scored["unscored"],
         choice=Choice(**scored["choice"]) if scored["choice"] else None,
         judgement=_judgement(scored["judgement"]),
@@ -129,10 +130,17 @@ def _sample(task: TaskName, saved: dict[str, Any], target: str) -> Sample:
 
 
 def _percent(value: Any) -> float | None:
+    number = _number(value)
+    if number is not None and not 0 <= number <= 100:
+        raise ValueError(f"a score is {value!r}, not a number from 0 to 100")
+    return number
+
+
+def _number(value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
-        raise ValueError(f"a score is {value!r}, not a number from 0 to 100")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"a score is {value!r}, not a number")
     return float(value)
 
 

@@ -41,6 +41,7 @@ class Question(Generic[T]):
     form: the `response_format`, None for free text. read: what a completion says; raises NoReply where that makes no
         sense.
     seed: of the first ask; each further one has the next, since the same seed would bring the same reply.
+    temperature: None asks at the server's own.
     keeps_all: whether a reply that makes no sense is kept on disk, too (its key must be its ask's own).
     """
 
@@ -49,6 +50,7 @@ class Question(Generic[T]):
     form: dict[str, Any] | None
     read: Callable[[Completion], T]
     seed: int = SEED
+    temperature: float | None = 0
     keeps_all: bool = False
 
 
@@ -137,7 +139,7 @@ class Asker:
     async def _ask(self, question: Question[T], ask: int) -> Completion:
         messages = question.messages()
         wanted = {
-            "temperature": 0,
+            "temperature": question.temperature,
             "seed": question.seed + ask,
             "max_completion_tokens": MAX_TOKENS,
             "response_format": question.form,

@@ -52,6 +52,7 @@ class Judgement:
     snapshot: the model that the judge's server says it is; empty for a judge without a server.
     repeats: where a sample is judged several times, (direction, landmark, semantic) of each judgement that could
         be read. The first is the one above and counts; `judge_noise` says how far they differ.
+    compat: percent by the public code's reading of the reply, which knows no upper limit; None: the same as `percent`.
 
     Raises JudgeError when a score is not a whole number from 0 to 5.
     """
@@ -65,6 +66,7 @@ class Judgement:
     empty: bool = False
     snapshot: str = ""
     repeats: tuple[tuple[int, int, int], ...] = ()
+    compat: float | None = None
 
     def __post_init__(self) -> None:
         for aspect in ("direction", "landmark", "semantic"):
@@ -87,12 +89,14 @@ class JudgeFailure:
 
     reason: a short stable word that is counted next to the scores.
     text: what the judge said, kept for people; empty if it said nothing.
+    compat: percent by the public code's reading of the text, 0 where it reads nothing.
     """
 
     sample_id: str
     reason: str
     text: str
     judge: str
+    compat: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,10 @@ from egost.tasks.judging.judge import (
 from egost.tasks.judging.prompt import (
     ASPECTS,
     COMPAT,
-    COMPAT_KEYS,
     SCORES_FORM,
     STRICT,
     Scores,
+    compat_percent,
     load_judge_prompt,
     read_scores,
 )
@@ -64,9 +64,10 @@ _Verdict = Answered[Scores] | Unanswered
 class OpenAIJudge:
     """A judge behind the chat-completions interface.
 
-    endpoint: see `parse_endpoint`. compat: asks for the reference code's form of reply. repeats: judgements for each
-    item, each with a seed of its own; the first one counts, all are in `Judgement.repeats`. folder: where replies are
-    kept, `judge` in the cache by default. tally: an account that goes on, a new one by default.
+    endpoint: see `parse_endpoint`. compat: asks as the reference code does: for its form of reply, once, at the
+    server's own temperature. repeats: judgements for each item, each with a seed of its own; the first one counts, all
+    are in `Judgement.repeats`. folder: where replies are kept, `judge` in the cache by default. tally: an account that
+    goes on, a new one by default.
 
     Raises JudgeError when repeats is below 1, SettingError when the key is missing, CacheError when the folder cannot
     be used.
@@ -88,10 +89,13 @@ class OpenAIJudge:
             )
         folder = folder or cache_root() / "judge"
         self._pacing = pacing or Pacing()
+        if compat:
+            self._pacing = replace(self._pacing, asks=1)
+        self._compat, self._temperature = compat, None if compat else 0
         self._endpoint, self._repeats = endpoint, repeats
         self._prompt = load_judge_prompt(COMPAT if compat else STRICT)
         self._form = SCORES_FORM if self._prompt.reply == "json" else None
-        older = partial(_older, folder / "judgements.sqlite", compat)
+        older = partial(_older, folder / "judgements.sqlite")
         self._asker = Asker(endpoint, _ROLE, reply_store(folder, older), self._pacing, tally)
         self._lock = threading.Lock()
         self._verdicts: dict[str, Future[_Verdict]] = {}
@@ -158,7 +162,8 @@ class OpenAIJudge:
         except CancelledError:
             raise self._asker.calls.closing() from None
         if isinstance(first, Unanswered):
-            return JudgeFailure(item.sample_id, first.reason, first.text, self.name)
+            compat_score = compat_percent(first.text) if self._compat else 0.0
+            return JudgeFailure(item.sample_id, first.reason, first.text, self.name, compat_score)
         # The first one counts: it counts although the judging was stopped before the others were made.
         found = [first, *(other for other in map(_settled, futures[1:]) if isinstance(other, Answered))]
         triples = tuple((a.content.direction, a.content.landmark, a.content.semantic) for a in found)
@@ -169,6 +174,7 @@ class OpenAIJudge:
             self.name,
             snapshot=first.snapshot,
             repeats=triples if self._repeats > 1 else (),
+            compat=first.content.compat,
         )
 
     def _futures(self, item: RouteItem) -> list[Future[_Verdict]]:
@@ -195,6 +201,9 @@ class OpenAIJudge:
             form=self._form,
             read=lambda completion: read_scores(completion, self._prompt.reply),
             seed=SEED + repeat * self._pacing.asks,
+            temperature=self._temperature,
+            # What the public reader cannot read is scored, too: another run must not draw another reply.
+            keeps_all=self._compat,
         )
 
     def _key(self, item: RouteItem, repeat: int) -> str:
@@ -203,7 +212,7 @@ class OpenAIJudge:
             self._endpoint.model,
             self._prompt.label,
             self._prompt.sha256,
-            {"temperature": 0, "seed": SEED, "max_tokens": MAX_TOKENS},
+            {"temperature": self._temperature, "seed": SEED, "max_tokens": MAX_TOKENS},
             self._form,
             [item.question, item.reference, item.prediction, item.way],
             repeat,
@@ -222,7 +231,7 @@ def _settled(future: Future[_Verdict]) -> _Verdict | None:
     return future.result()
 
 
-def _older(path: Path, compat: bool, key: str) -> Body | None:
+def _older(path: Path, key: str) -> Body | None:
     """A judgement of versions that kept scores and not replies, as a reply that says the same."""
     if not path.exists():
         return None
@@ -238,13 +247,12 @@ def _older(path: Path, compat: bool, key: str) -> Body | None:
     if row is None:
         return None
     *scores, reasons, snapshot = row
-    said: dict[str, Any] = dict(zip(COMPAT_KEYS if compat else ASPECTS, scores, strict=True))
+    said: dict[str, Any] = dict(zip(ASPECTS, scores, strict=True))
     # The reasons are one text that begins with an aspect; read again, it is the same text.
     aspect, _, reason = reasons.partition(": ")
     if reason:
         said[f"{aspect}_reason"] = reason
-    text = str(said) if compat else json.dumps(said)
-    return asdict(Completion(text, "", "stop", snapshot, 0, 0))
+    return asdict(Completion(json.dumps(said), "", "stop", snapshot, 0, 0))
 
 
 @cache

@@ -6,8 +6,10 @@ from 0 to 5. The wording is this project's own.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -44,7 +46,7 @@ SCORES_FORM = object_form(
 )
 """The `response_format` of a reply in JSON: for each aspect a reason, then the score."""
 
-STRICT, COMPAT = "route-judge-1", "route-judge-compat-1"
+STRICT, COMPAT = "route-judge-1", "route-judge-compat-2"
 
 _WAY_WORDS: dict[Way, str] = {
     "forward": "forward: from point A to point B",
@@ -106,12 +108,13 @@ def load_judge_prompt(label: str) -> JudgePrompt:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Three whole numbers from 0 to 5 and what the judge based them on."""
+    """Three whole numbers from 0 to 5 and what the judge based them on; compat: see `Judgement`."""
 
     direction: int
     landmark: int
     semantic: int
     reasons: str
+    compat: float | None = None
 
 
 def read_scores(completion: Completion, form: ReplyForm) -> Scores:
@@ -134,7 +137,22 @@ def read_scores(completion: Completion, form: ReplyForm) -> Scores:
         raise NoReply("bad_scores", said)
     given = ((aspect, found.get(f"{aspect}_reason")) for aspect in ASPECTS)
     reasons = "; ".join(f"{aspect}: {why.strip()}" for aspect, why in given if isinstance(why, str))
-    return Scores(scores[0], scores[1], scores[2], encodable(reasons))
+    compat = compat_percent(completion.text) if form == "dictionary" else None
+    return Scores(scores[0], scores[1], scores[2], encodable(reasons), compat)
+
+
+def compat_percent(reply: str) -> float:
+    """The percentage that the public code takes from a judge's reply, 0 where it can take none.
+
+    What is between the first and the last brace is read as a Python literal. Of its three keys a missing one is 0, and
+    fractions and values above 5 count as they are; others are ignored. The sum is divided by 3, times 20.
+    """
+    try:
+        found = ast.literal_eval(reply[reply.index("{") : reply.rindex("}") + 1])
+        total = math.fsum(found.get(key, 0) for key in COMPAT_KEYS)
+    except (ValueError, TypeError, AttributeError, SyntaxError, OverflowError, MemoryError, RecursionError):
+        return 0.0
+    return total / 3 * 20 if math.isfinite(total) else 0.0
 
 
 def _whole(value: object) -> int | None:

@@ -69,7 +69,8 @@ class Score:
     """The score of one sample.
 
     percent: 0 to 100; None where the sample is unscored.
-    compat: 0 to 100 by the reference's rules; None where the reference leaves the sample out.
+    compat: 0 to 100 by the reference's rules, beyond where its judge went beyond 0 to 5; None where the reference
+        leaves the sample out.
     unscored: why there is no score, else None.
     choice: what a multiple-choice reply chose; compat_letter: what the reference's rule reads.
     judgement: what the judge said of a route.
@@ -181,10 +182,11 @@ def _failed(reason: str) -> Score:
 
 def _judged(verdict: Judgement | JudgeFailure) -> Score:
     if isinstance(verdict, JudgeFailure):
-        # The reference scores an error as 0; a judge that had to stop is known to this project alone.
-        compat = None if verdict.reason == STOPPED else 0.0
-        return Score(None, compat, f"judge_failed:{verdict.reason}", judgement=verdict)
-    compat = None if verdict.empty else verdict.percent
+        # A judge that had to stop is known to this project alone.
+        failed = None if verdict.reason == STOPPED else verdict.compat
+        return Score(None, failed, f"judge_failed:{verdict.reason}", judgement=verdict)
+    counted = verdict.percent if verdict.compat is None else verdict.compat
+    compat = None if verdict.empty else counted
     return Score(verdict.percent, compat, judgement=verdict)
 
 

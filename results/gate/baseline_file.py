@@ -110,7 +110,7 @@ class _Sample(_Line):
     wording: int
     response: str
     percent: Annotated[float, Field(ge=0, le=100)] | None = None
-    compat: Annotated[float, Field(ge=0, le=100)] | None = None
+    compat: Annotated[float, Field(allow_inf_nan=False)] | None = None
     unscored: str | None = None
     choice: _Choice | None = None
     judged: _Judged | None = None

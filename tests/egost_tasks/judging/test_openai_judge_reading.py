@@ -15,6 +15,7 @@ from egost.tasks.judging.prompt import (
     STRICT,
     ReplyForm,
     Scores,
+    compat_percent,
     fence_code,
     load_judge_prompt,
     read_scores,
@@ -114,7 +115,8 @@ def test_each_way_of_saying_nothing_has_its_own_reason() -> None:
     ],
 )
 def test_the_reference_codes_dictionary_is_read_for_compat(text: str) -> None:
-    assert read_scores(said(text), "dictionary") == Scores(1, 2, 3, "")
+    compat = 0.0 if "think" in text else pytest.approx(40)
+    assert read_scores(said(text), "dictionary") == Scores(1, 2, 3, "", compat)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,35 @@ def test_the_reference_codes_dictionary_is_read_for_compat(text: str) -> None:
 )
 def test_a_dictionary_is_read_strictly_and_never_run(text: str, reason: str) -> None:
     assert unreadable(said(text), "dictionary") == (reason, text)
+
+
+@pytest.mark.parametrize(
+    ("reply", "percent"),
+    [
+        # (4 + 3 + 0) / 3 x 20, (4.5 + 4 + 4) / 3 x 20, (4 + 4 + 4) / 3 x 20, (7 + 4 + 4) / 3 x 20
+        ("{'direction': 4, 'landmark': 3, 'semantic': 5}", 46.6667),
+        ("{'direction': 4.5, 'landmark': 4, 'semantic and logic': 4}", 83.3333),
+        ("{'direction': 4, 'landmark': 4, 'semantic and logic': 4, 'total': 12}", 80),
+        ("{'direction': 7, 'landmark': 4, 'semantic and logic': 4}", 100),
+        ("{'direction': 7, 'landmark': 5, 'semantic and logic': 5}", 113.3333),
+        ("{'direction': -1, 'landmark': 1, 'semantic and logic': 3}", 20),
+        ("So: ```python\n{'direction': 1,\n 'landmark': 1, # few\n 'semantic and logic': 1}\n``` Done.", 20),
+        ("{'direction': 1, 'direction': 3, 'landmark': 0, 'semantic and logic': 0, 'why': {'a': ['b']}}", 20),
+        ("{}", 0),
+        ("{'direction': '3', 'landmark': 3, 'semantic and logic': 3}", 0),
+        ("{'direction': 1e999, 'landmark': 3, 'semantic and logic': 3}", 0),
+        ('{"direction": null, "landmark": 3, "semantic and logic": 3}', 0),
+        ("{'direction': 3, 'landmark': 3, 'semantic and logic': 3} or {'direction': 5}", 0),
+        ("{'direction': __import__('os').getpid(), 'landmark': 3, 'semantic and logic': 3}", 0),
+        ("{3, 4, 5}", 0),
+        ("} 3 {", 0),
+        ("direction 3, landmark 3, semantic and logic 3", 0),
+        ("{" * 100_000 + "}", 0),
+        ("", 0),
+    ],
+)
+def test_what_the_public_code_makes_of_a_reply(reply: str, percent: float) -> None:
+    assert compat_percent(reply) == pytest.approx(percent, abs=1e-4)
 
 
 def item(prediction: str = "Turn left.", way: str = "forward") -> RouteItem:

@@ -186,8 +186,27 @@ def test_compat_asks_for_the_dictionary_and_reads_it(opened: Open) -> None:
     judge, server = opened(compat=True)
     asked = items(3)
     assert triples(judge(asked)) == truths(asked)
-    assert judge.name.endswith("+route-judge-compat-1")
-    assert all("response_format" not in ask.body for ask, _ in server.asks)
+    assert judge.name.endswith("+route-judge-compat-2")
+    assert all(not {"response_format", "temperature"} & ask.body.keys() for ask, _ in server.asks)
+
+
+def test_compat_asks_once_and_counts_what_the_public_reader_reads(opened: Open) -> None:
+    """What it cannot read is 0 there and unscored here, and is kept: neither a repeat nor another run asks again."""
+    judge, server = opened(compat=True)
+    server.script = lambda ask: (
+        "score:4.5" if ask.prediction == "walk 0" else "say:{'direction': 4, 'landmark': 3}"
+    )
+    first, second = judge(items(2))
+    _, landmark, semantic = truths(items(1))[0]
+    assert isinstance(first, JudgeFailure) and first.compat == pytest.approx(
+        (4.5 + landmark + semantic) / 3 * 20
+    )
+    assert isinstance(second, JudgeFailure) and second.reason == "bad_scores"
+    assert second.compat == pytest.approx(46.67, abs=0.01)
+    again = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), compat=True, pacing=QUICK)
+    assert [verdict.compat for verdict in again(items(2))] == [first.compat, second.compat]
+    again.close()
+    assert len(server.asks) == 2
 
 
 REFUSALS = {

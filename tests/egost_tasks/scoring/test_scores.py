@@ -91,6 +91,22 @@ def test_routes_are_judged_in_one_batch_and_keep_their_order(clip: Clip) -> None
     assert as_metrics(ROUTE, scores[0], clip, None)["direction"] == 5
 
 
+class Compat(Strict):
+    """A judge that was asked in the reference's form: it could be read there, and here only the second time."""
+
+    def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]:
+        unreadable = JudgeFailure("s", "bad_scores", "{'direction': 4.5, ...}", self.name, compat=250 / 3)
+        return [unreadable, Judgement("s", 1, 1, 1, "", self.name, compat=0.0)][: len(items)]
+
+
+def test_compat_counts_what_the_reference_reads_in_the_judges_reply(clip: Clip) -> None:
+    scores = score_route([ROUTE] * 2, [Response.read("Turn left.", clip)] * 2, Compat())
+    assert [(s.percent, s.compat, s.unscored) for s in scores] == [
+        (None, pytest.approx(83.3333), "judge_failed:bad_scores"),
+        (20, 0, None),
+    ]
+
+
 def test_the_record_holds_what_was_seen(clip: Clip) -> None:
     record = as_metrics(CHOICE, score_choice(CHOICE, Response.read("B", clip)), clip, None)["percent"]
     assert record["score"] == 100 and record["frames"]["pixels_sha256"] == clip.manifest.pixels_sha256
