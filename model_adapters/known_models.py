@@ -56,8 +56,8 @@ class KnownModel(_Frozen):
 
     name: short, for the command line. model: hub id, folder, or the API's name. revision: commit of the hub; None is
     not pinned. family: `model_type` of its config, or whose API it is. parameters: in 1e9, all of them.
-    prompt, protocol: values of `EGOST_PROMPT` and `EGOST_PROTOCOL`. paper_row: its name in the paper's Table 1.
-    trust_remote_code: Python code of the checkpoint has to be run.
+    prompt, protocol: values of `EGOST_PROMPT` and `EGOST_PROTOCOL`; as_trained: they are those of its training here.
+    paper_row: its name in the paper's Table 1. trust_remote_code: Python code of the checkpoint has to be run.
     """
 
     name: str
@@ -70,6 +70,7 @@ class KnownModel(_Frozen):
     hf_arguments: Mapping[str, int] = {}
     prompt: Literal["direct", "think"] = "direct"
     protocol: str
+    as_trained: bool = False
     paper_row: str | None = None
     trust_remote_code: bool = False
     availability: Availability = "open"

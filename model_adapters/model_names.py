@@ -7,13 +7,17 @@ the package: `mini-base`, `mini-st-r1` (how each was made, its `README.md` says)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError
+from egost.model_adapters.families import FAMILIES
 from egost.model_adapters.known_models import KnownModel, known_model, known_models, unknown_model
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.errors import ReleaseError
+from egost.tasks.clips.protocols import LEAST_PATCHES, PATCH, parse_protocol
+from egost.tasks.errors import ReleaseError, SettingError
 from egost.tasks.prompts import SHIPPED
 from egost.tasks.release.trained_on import MANIFEST, read_manifest
 
@@ -51,34 +55,52 @@ def weights_named(name: str) -> tuple[str, str | None]:
     raise unknown_model(name)
 
 
-def model_named(name: str) -> KnownModel:
+def model_named(name: str, revision: str | None = None) -> KnownModel:
     """The known model of a name; else what a checkpoint's own config says: a folder, or a hub id on this disk.
 
-    A checkpoint that was trained here is asked with the prompt that it was trained with.
+    revision: of a hub id. A checkpoint that was trained here is asked with the prompt, frames and pixels that it was
+    trained with.
 
     Raises AdapterError where it is neither, or the checkpoint cannot be read or is of an unknown family.
     """
     if known := known_model(name):
         return known
     source, _ = weights_named(name)
-    checkpoint = checkpoint_identity(source)
+    checkpoint = checkpoint_identity(source, revision)
     family = known_models().families.get(checkpoint.model_type)
     if family is None:
         raise AdapterError(
             f"{name} is a '{checkpoint.model_type}', and how to ask that is not known here; expected one of "
             f"{', '.join(known_models().families)}. Run lmms-eval with an adapter of its own for it."
         )
-    own = {**family.model_dump(mode="python"), **_prompt_of_training(checkpoint.folder)}
+    patch = FAMILIES[checkpoint.model_type].patch or PATCH
+    own = {**family.model_dump(mode="python"), **_as_trained(checkpoint.folder, patch)}
     if name in EMBEDDED:
         own["protocol"] = "uniform8"
     short = name if name in EMBEDDED else Path(name).name
     return KnownModel(name=short, model=source, family=checkpoint.model_type, **own)
 
 
-def _prompt_of_training(folder: Path) -> dict[str, str]:
-    """The prompt that a checkpoint of this project was trained with, where it is one of those that ship."""
+def _as_trained(folder: Path, patch: int) -> dict[str, Any]:
+    """The prompt that a checkpoint of this project was trained with, where it is one of those that ship, and the
+    protocol whose frames are those that training showed. patch: of the checkpoint's family, pixels.
+    """
     try:
-        prompt = read_manifest(folder / MANIFEST).content["settings"]["prompt"]
-    except (ReleaseError, KeyError, TypeError):
+        settings = read_manifest(folder / MANIFEST).content["settings"]
+        prompt, frames = settings["prompt"], parse_protocol(settings["protocol"])
+        least, most = int(settings["smallest_pixels"]), int(settings["largest_pixels"])
+    except (ReleaseError, SettingError, KeyError, TypeError, ValueError):
         return {}  # Not trained here; a broken manifest is refused when the tasks are read.
-    return {"prompt": prompt} if prompt in SHIPPED else {}
+    if frames.size is None:
+        least = max(least, frames.min_pixels or 0)
+        frames = replace(
+            frames,
+            max_pixels=min(most, frames.max_pixels or most),
+            min_pixels=None if least <= LEAST_PATCHES * patch**2 else least,
+            patch=patch,
+        )
+    return {
+        "protocol": frames.name,
+        "as_trained": True,
+        **({"prompt": prompt} if prompt in SHIPPED else {}),
+    }

@@ -20,7 +20,7 @@ class RunPlan:
     """A command of lmms-eval.
 
     adapter, model_args, device: its `--model`, `--model_args` and `--device`, which the command holds. settings: added
-    to its environment. output: its `--output_path`.
+    to its environment. output: its `--output_path`. remarks: what a person has to know before it starts.
     """
 
     command: tuple[str, ...]
@@ -29,6 +29,7 @@ class RunPlan:
     device: str | None
     settings: Mapping[str, str]
     output: Path
+    remarks: tuple[str, ...]
 
     @property
     def shown(self) -> str:
@@ -83,9 +84,14 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
     ]
     wanted = {"EGOST_PROMPT": model.prompt, "EGOST_PROTOCOL": model.protocol}
     settings = {name: environment.get(name) or value for name, value in wanted.items()}
+    remarks = tuple(
+        f"{name}={settings[name]} is used, as you set it; {model.name} was trained with {own}."
+        for name, own in wanted.items()
+        if model.as_trained and settings[name] != own
+    )
     if all(task.strip().startswith("egost") for task in options.tasks.split(",")):
         settings[ONLY_OURS] = "1"
-    return RunPlan(tuple(command), adapter, model_args, device, settings, output)
+    return RunPlan(tuple(command), adapter, model_args, device, settings, output, remarks)
 
 
 def _engine(model: KnownModel, options: RunOptions) -> EngineName:

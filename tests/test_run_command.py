@@ -125,6 +125,48 @@ def test_a_folder_is_asked_as_its_config_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("trained", "protocol"),
+    [
+        ({"protocol": "uniform8", "smallest_pixels": 3136, "largest_pixels": 151200}, "uniform8+cap151200"),
+        (
+            {"protocol": "ref-qwen", "smallest_pixels": 100352, "largest_pixels": 153664},
+            "ref-qwen+cap100352-153664",
+        ),
+        # The frames were 364 x 364 at most before training looked at its own, larger limit.
+        (
+            {"protocol": "uniform8+cap151200", "smallest_pixels": 3136, "largest_pixels": 602112},
+            "uniform8+cap151200",
+        ),
+        (
+            {"protocol": "uniform8+224x224", "smallest_pixels": 3136, "largest_pixels": 602112},
+            "uniform8+224x224",
+        ),
+    ],
+)
+def test_a_checkpoint_is_asked_as_it_was_trained(
+    tmp_path: Path, trained: dict[str, Any], protocol: str
+) -> None:
+    folder = tiny_checkpoint(tmp_path / "trained-here")
+    settings = {"prompt": "think", **trained}
+    manifest = {"world": "mini", "release_revision": "r", "rows": [], "settings": settings}
+    (folder / "egost_training.json").write_text(json.dumps(manifest))
+    assert planned(str(folder), engine="hf")[0] == {
+        "EGOST_PROMPT": "think",
+        "EGOST_PROTOCOL": protocol,
+        "EGOST_ONLY": "1",
+    }
+
+    own = {"EGOST_PROTOCOL": "uniform8+cap602112"}
+    plan = plan_run(model_named(str(folder)), RunOptions("egost", engine="hf"), own)
+    assert plan.settings["EGOST_PROTOCOL"] == "uniform8+cap602112"
+    assert plan.remarks == (
+        f"EGOST_PROTOCOL=uniform8+cap602112 is used, as you set it; trained-here was trained with {protocol}.",
+    )
+    known = plan_run(model_named("st-r1"), RunOptions("egost"), own)
+    assert not known.remarks, "what the table of models says is no training of this project"
+
+
+@pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("gemini-1.5-pro", {}, "retired.*take gemini-3.5-flash"),

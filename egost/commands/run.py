@@ -62,6 +62,8 @@ def run(
     )
     plan = plan_run(model_named(model), options, os.environ)
     typer.echo(plan.shown)
+    for remark in plan.remarks:
+        typer.echo(f"egost: {remark}", err=True)
     if not dry_run:
         _run(plan)
 

@@ -30,7 +30,7 @@ from egost.model_adapters.families import (
     processor_arguments,
 )
 from egost.model_adapters.known_models import KnownModel, gpus_that_hold, known_model
-from egost.model_adapters.model_names import weights_named
+from egost.model_adapters.model_names import model_named, weights_named
 from egost.model_adapters.server.served_model import ROLLOUTS, as_served_name
 from egost.model_adapters.server.server_engine import AT_ONCE
 from egost.model_adapters.vllm.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
@@ -159,6 +159,7 @@ def plan_server(
             f"{', '.join(FAMILIES)}."
         )
     folder = Path(source).is_dir()
+    asked = known or model_named(model, revision)
     return ServerPlan(
         source=str(Path(source).resolve()) if folder else source,
         name=checkpoint.name if checkpoint else source,
@@ -170,8 +171,8 @@ def plan_server(
         max_model_len=max_model_len or (context_length(checkpoint) if checkpoint else CONTEXT),
         parallel=share_gpus(model, _needed(known, checkpoint), gpus, tensor, pipeline, data),
         media=(media or cache_root() / "clips").expanduser().resolve(),
-        prompt=known.prompt if known else DEFAULT_PROMPT,
-        protocol=known.protocol if known else DEFAULT_PROTOCOL,
+        prompt=asked.prompt,
+        protocol=asked.protocol,
         trust_remote_code=bool(known and known.trust_remote_code),
         rollouts=rollouts,
         extra=_checked(extra, (*_OURS, *_FOR_ROLLOUTS) if rollouts else _OURS),

@@ -27,6 +27,15 @@ PAPER_JUDGE = re.compile(r"gpt-4o(-\d{4}-\d{2}-\d{2})?")
 
 MINI_JUDGE = "offline-rubric"
 
+PAPER_SIZES = ((224, 224), (448, 448))
+"""Width and height in pixels of the frames of closed models and of InternVL (paper, appendix A.2)."""
+
+PAPER_LEAST_CAP = 360 * 420
+"""The lowest limit of pixels a frame that the paper asks a model with: ST-R1."""
+
+REFERENCE_LEAST = 128 * 28 * 28
+"""Pixels to which the released code enlarges smaller frames of the Qwen models."""
+
 PARTS_OF_TEST: Mapping[str, tuple[int, ...]] = {"SUN3D": (3,), "HUJI+Self": (1, 2)}
 """Parts of the release by the paper's names of the sources that it tests on in Table 4."""
 
@@ -61,7 +70,7 @@ def refusals(entry: Entry, task: str, column: Column) -> tuple[str, ...]:
             _judge_failed(entry, task),
             _unscored(entry, task),
             _trained_on(entry, task, column),
-            _other_frames(entry),
+            _other_frames(entry, task),
             _other_prompt(entry, task),
             _other_judge(entry, task, column),
         )
@@ -210,11 +219,27 @@ def _trained_on(entry: Entry, task: str, column: Column) -> str | None:
     return None
 
 
-def _other_frames(entry: Entry) -> str | None:
+def _other_frames(entry: Entry, task: str) -> str | None:
     try:
-        parse_protocol(entry.frames)
+        protocol = parse_protocol(entry.frames)
     except SettingError:
         return f"frames by '{entry.frames or 'an unknown protocol'}', not 8 of the whole clip as the paper"
+    size, most, least, side = protocol.size, protocol.max_pixels, protocol.min_pixels, protocol.patch
+    records = entry.records[task]
+    if size and size not in PAPER_SIZES:
+        sizes = " or ".join(f"{width} x {height}" for width, height in PAPER_SIZES)
+        return f"frames of {size[0]} x {size[1]} pixels, the paper's closed models and InternVL saw {sizes}"
+    if size and any(r.generation and r.generation.settings.get("frames") == "video" for r in records):
+        return f"frames of {size[0]} x {size[1]} pixels for a model that the paper showed larger videos"
+    if most and most < PAPER_LEAST_CAP:
+        return (
+            f"frames of at most {most} pixels, the paper's of at most {PAPER_LEAST_CAP} (360 x 420) or more"
+        )
+    if least and least > REFERENCE_LEAST:
+        return f"frames enlarged to {least} pixels, the reference's to {REFERENCE_LEAST}"
+    kept = [(r.frames.width, r.frames.height) for r in records if r.frames]
+    if most and any(w % side or h % side or w * h > most for w, h in kept):
+        return f"frames of a size that {entry.frames} gave before decoding rules 3. Evaluate again"
     return None
 
 

@@ -37,9 +37,10 @@ def as_official(
         config |= {"world": "official", "release_revision": "r1", "release_sha256": "1" * 64, **metadata}
         if task.startswith("route"):
             config["judge"] = judge
-        kept = rows(task, [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
-        for row in kept:
+        read = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for row in read:
             row["percent"]["generation"] = None
+        kept = rows(task, read)
         scores = [row["percent"]["score"] for row in kept if "score" in row["percent"]]
         told["results"][f"egost_{task}"] |= {
             "percent,none": sum(scores) / len(scores) if scores else float("nan"),

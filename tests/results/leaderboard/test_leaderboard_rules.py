@@ -34,6 +34,61 @@ def refused(row: Row) -> dict[str, str]:
     return {name: "; ".join(cell.refused) for name, cell in row.cells.items() if cell.refused}
 
 
+def by_protocol(name: str, size: tuple[int, int] | None = None) -> Callable[[str, Rows], Rows]:
+    def change(_: str, rows: Rows) -> Rows:
+        for row in rows:
+            if frames := row["percent"].get("frames"):
+                frames["protocol"] = name
+                frames["width"], frames["height"] = size or (frames["width"], frames["height"])
+        return rows
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("protocol", "size", "reason"),
+    [
+        (
+            "uniform8+1x1",
+            (1, 1),
+            "frames of 1 x 1 pixels, the paper's closed models and InternVL saw 224 x 224 or",
+        ),
+        ("uniform8+448x224", (448, 224), "frames of 448 x 224 pixels"),
+        ("uniform8+cap100352", (280, 280), "at most 100352 pixels, the paper's of at most 151200"),
+        ("ref-qwen+cap200000-602112", (448, 448), "enlarged to 200000 pixels, the reference's to 100352"),
+        ("uniform8+cap151200", (388, 388), "a size that uniform8+cap151200 gave before decoding rules 3"),
+        ("uniform8+cap151200", (392, 392), "a size that uniform8+cap151200 gave before decoding rules 3"),
+        ("uniform4", None, "frames by 'uniform4', not 8 of the whole clip"),
+        ("uniform8", None, None),
+        ("uniform8+cap151200", (364, 364), None),
+        ("ref-qwen+cap100352-151200", (392, 280), None),
+        ("uniform8+cap602112p32", (1024, 576), None),
+        ("ref-internvl+448x448", (448, 448), None),
+        ("uniform8+224x224", (224, 224), None),
+    ],
+)
+def test_frames_of_another_size_are_not_comparable(
+    demo_run: Run, tmp_path: Path, protocol: str, size: tuple[int, int] | None, reason: str | None
+) -> None:
+    as_official(demo_run, tmp_path / "run", rows=by_protocol(protocol, size), sampling_protocol=protocol)
+    [row] = run_rows(board_of(tmp_path))
+    assert all((reason or "") in why for why in refused(row).values())
+    assert bool(row.refused) == (reason is not None), row.refused
+
+
+def test_one_size_of_frames_is_not_for_a_model_that_takes_a_video(demo_run: Run, tmp_path: Path) -> None:
+    def as_video(task: str, rows: Rows) -> Rows:
+        asked = {"engine": "vllm 0.32.0", "model": "m", "revision": None, "settings": {"frames": "video"}}
+        rest = ("finish_reason", "truncated", "prompt_tokens", "completion_tokens", "video_tokens", "failure")
+        for row in by_protocol("uniform8+224x224", (224, 224))(task, rows):
+            row["percent"]["generation"] = {**asked, **dict.fromkeys(rest), "journaled": False}
+        return rows
+
+    as_official(demo_run, tmp_path / "run", rows=as_video)
+    [row] = run_rows(board_of(tmp_path))
+    assert "224 x 224 pixels for a model that the paper showed larger videos" in row.refused[0]
+
+
 def test_a_run_as_the_paper_made_its_own_stands_in_all_columns(demo_run: Run, tmp_path: Path) -> None:
     as_official(demo_run, tmp_path / "run")
     board = board_of(tmp_path)
