@@ -38,8 +38,7 @@ def clips(
     workers: Workers = None,
 ) -> None:
     """Cut the videos into clips of one form; run it again to go on. Exit code 1 when a clip cannot be cut."""
-    from egost.tasks.construction.cutting import build_clips
-    from egost.tasks.construction.lengths import lengths, write_length_plot
+    from egost.tasks.construction.cutting import build_clips, lengths, write_length_plot
 
     folder = _work_folder(out)
     rows, failures = build_clips(folder, spec, workers=workers)

@@ -15,9 +15,17 @@ from typing import Any
 from sklearn.metrics import cohen_kappa_score
 
 from egost.tasks.construction.annotations import Annotation, Step, Steps
-from egost.tasks.construction.drafts import Draft, drafts_sha256, written_drafts
+from egost.tasks.construction.drafts import (
+    Draft,
+    Review,
+    as_decided,
+    decisions_in,
+    drafts_sha256,
+    read_reviews,
+    write_reviews,
+    written_drafts,
+)
 from egost.tasks.construction.option_checks import Finding, check_draft, may_mean
-from egost.tasks.construction.review import Review, as_decided, decisions_in, read_reviews, write_reviews
 from egost.tasks.construction.set_checks import BlindRun, Cue, Letters, blind_cue, check_set, solved_blind
 from egost.tasks.construction.workfolder import WorkFolder, cost_of, write_lines, write_object
 

@@ -1,4 +1,4 @@
-"""The first step: cuts all clips of a list into one form, in parallel processes, and lists what it cut.
+"""The first step: cuts all clips of a list into one form, in parallel processes, and lists what it cut, with a plot.
 
 The form: upright H.264 in yuv420p, square pixels, a constant frame rate, no sound.
 """
@@ -6,22 +6,26 @@ The form: upright H.264 in yuv420p, square pixels, a constant frame rate, no sou
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from math import ceil
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from egost.tasks.cache import write_whole
 from egost.tasks.clips.decoders import decoded_frames
 from egost.tasks.clips.packets import open_video, read_packets
 from egost.tasks.clips.pixels import transfer, upright_rgb
-from egost.tasks.construction.spec import Cut, read_spec
+from egost.tasks.construction.spec import SCENES, Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
 from egost.tasks.errors import ClipError
 from egost.tasks.mini_world.film import write_film
@@ -228,3 +232,73 @@ def _timed(path: Path, start: Fraction) -> Iterator[tuple[Fraction, Any, Fractio
             # A raw stream has no times and cannot be sought in, so frames are counted from its beginning.
             time = counted * interval if frame.pts is None else (frame.pts - first) * base
             yield time, frame, frame.duration * base if frame.duration else interval
+
+
+_BINS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths of the clips of one source, in seconds."""
+
+    source: str
+    clips: int
+    shortest: float
+    median: float
+    longest: float
+    total: float
+
+
+def lengths(rows: Sequence[ClipRow]) -> list[Lengths]:
+    """Lengths of the clips by source; the last entry is of all together."""
+    by_source: dict[str, list[float]] = {}
+    for row in rows:
+        by_source.setdefault(row.source, []).append(row.duration_s)
+    groups = [*sorted(by_source.items()), ("all", [row.duration_s for row in rows])]
+    return [
+        Lengths(source, len(found), min(found), median(found), max(found), sum(found))
+        for source, found in groups
+        if found
+    ]
+
+
+def write_length_plot(rows: Sequence[ClipRow], path: Path) -> None:
+    """Write a PNG: on the left the lengths by source, on the right the clips by scene and source.
+
+    rows: at least one. Raises OSError.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    sources = sorted({row.source for row in rows})
+    colours = matplotlib.colormaps["tab10" if len(sources) <= 10 else "tab20"]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    longest = max(row.duration_s for row in rows)
+    edges = np.linspace(0, np.ceil(longest), _BINS + 1)
+    left.hist(
+        [[row.duration_s for row in rows if row.source == source] for source in sources],
+        bins=edges.tolist(),
+        stacked=True,
+        color=[colours(k) for k in range(len(sources))],
+        label=sources,
+    )
+    left.set(xlabel="length of a clip (s)", ylabel="clips", xlim=(0, edges[-1]))
+    left.yaxis.get_major_locator().set_params(integer=True)
+    counts = Counter((row.scene, row.source) for row in rows)
+    scenes = [scene for scene in SCENES if any(row.scene == scene for row in rows)]
+    start = np.zeros(len(scenes))
+    for k, source in enumerate(sources):
+        widths = np.array([counts[scene, source] for scene in scenes])
+        right.barh([scene.replace("_", " ") for scene in scenes], widths, left=start, color=colours(k))
+        start += widths
+    right.set(xlabel="clips", ylim=(len(scenes) - 0.4, -0.6))
+    right.xaxis.get_major_locator().set_params(integer=True)
+    total = sum(row.duration_s for row in rows)
+    length = f"{total / 60:.1f} minutes" if total >= 120 else f"{total:.0f} seconds"
+    figure.suptitle(f"{len(rows)} clips, {length} in all")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6, title="source")
+    sink = io.BytesIO()
+    # No date, so that the same clips give the same bytes.
+    figure.savefig(sink, format="png", dpi=120, metadata={"Software": None})
+    write_whole(path, sink.getvalue())

@@ -16,18 +16,20 @@ from typing import Any, Literal, get_args
 
 from aiohttp import web
 
-from egost.tasks.construction.drafts import Draft, Option, written_drafts
-from egost.tasks.construction.local_server import clip_facts, clip_route, error_reply, read_json, serve_page
-from egost.tasks.construction.option_checks import Finding, check_draft
-from egost.tasks.construction.review import (
+from egost.tasks.construction.drafts import (
     Decision,
+    Draft,
+    Option,
     Review,
     Verdict,
     as_decided,
     decisions_in,
     read_reviews,
     write_reviews,
+    written_drafts,
 )
+from egost.tasks.construction.local_server import clip_facts, clip_route, error_reply, read_json, serve_page
+from egost.tasks.construction.option_checks import Finding, check_draft
 from egost.tasks.construction.spec import SCENE_WORDS
 from egost.tasks.construction.workfolder import WorkFolder
 from egost.tasks.errors import ConstructionError

@@ -7,7 +7,6 @@
 Its numbers are never the benchmark's: its tasks have other names (`egost_mini_*`).
 """
 
-from egost.tasks.mini_world.contact_sheet import contact_sheet
 from egost.tasks.mini_world.release_writer import read_truths, write_mini_release
 from egost.tasks.mini_world.steps import ClipTruth, Landmark, Step, backwards, way_back
 
@@ -16,7 +15,6 @@ __all__ = [
     "Landmark",
     "Step",
     "backwards",
-    "contact_sheet",
     "read_truths",
     "way_back",
     "write_mini_release",

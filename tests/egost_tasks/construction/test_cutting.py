@@ -20,9 +20,10 @@ from egost.tasks.construction.cutting import (
     build_clips,
     clip_size,
     cut_clip,
+    lengths,
     steady_rate,
+    write_length_plot,
 )
-from egost.tasks.construction.lengths import lengths, write_length_plot
 from egost.tasks.construction.spec import Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder
 from egost.tasks.errors import ConstructionError

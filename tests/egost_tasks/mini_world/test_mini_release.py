@@ -13,14 +13,12 @@ from pathlib import Path
 
 import av
 import pytest
-from PIL import Image
 from places import ROOT as REPOSITORY
 
 from egost.tasks.errors import ReleaseError
 from egost.tasks.mini_world import (
     ClipTruth,
     backwards,
-    contact_sheet,
     read_truths,
     way_back,
     write_mini_release,
@@ -251,10 +249,3 @@ def test_truths_survive_the_manifest(mini: Path) -> None:
     assert all(0 <= s.time_s <= 8.2 for t in truths.values() for s in t.steps)
     entry = json.loads((mini / "egost_mini.json").read_text())["walks"][0]
     assert entry["map_hash"] == first.map_hash
-
-
-def test_the_contact_sheet_has_a_row_for_each_clip(mini: Path, tmp_path: Path) -> None:
-    contact_sheet(mini, tmp_path / "sheet.png", clips=3)
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width == 8 * 132
-        assert sheet.height == 3 * 158
