@@ -25,12 +25,12 @@ from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
 from egost.tasks.errors import exits_with_message
 from egost.tasks.judging.choose import chosen_judge
 from egost.training import TrainingError
+from egost.training.checkpoint_manifest import CheckpointManifest
 from egost.training.group_sampling import EngineSampler, GroupSampler, ServerSampler
 from egost.training.recipe import RowsRecipe, check_trl, model_settings, read_recipe, resolve_model
 from egost.training.rewards import Rewards
 from egost.training.rows.training_rows import read_training_rows
-from egost.training.runs.checkpoint_manifest import CheckpointManifest
-from egost.training.video.video_inputs import ShownRows, open_rows
+from egost.training.video_inputs import ShownRows, open_rows
 
 LOG_COLUMNS = {
     "epoch": "epoch",
@@ -133,7 +133,7 @@ def make_trainer(
     from datasets import Dataset
     from trl import get_peft_config, get_quantization_config
 
-    from egost.training.runs.callbacks import CsvLog, WholeCheckpoints
+    from egost.training.resumable_run import CsvLog, WholeCheckpoints
     from egost.training.video_grpo import VideoGRPOTrainer
 
     args.model_init_kwargs = model_settings(args, model)
@@ -221,7 +221,7 @@ def vllm_sampler(recipe: GrpoRecipe, args: Any, model: Any) -> GroupSampler:
 
 def train(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> None:
     """Train, or resume a run of the same recipe, and write `final/`."""
-    from egost.training.runs.resumable_run import train_resumably
+    from egost.training.resumable_run import train_resumably
 
     train_resumably(
         *("grpo", recipe, args, model, data.shown),
@@ -231,7 +231,7 @@ def train(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> None:
 
 def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
     """What the run would do: steps, tokens, memory, and the first prompt as the model sees it. No weight is loaded."""
-    from egost.training.runs.memory_plan import plan_memory
+    from egost.training.recipe import plan_memory
 
     lengths = data.shown.prompt_lengths()
     first, row = data.shown.show(0), data.shown.rows[0]

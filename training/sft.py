@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from egost.tasks.errors import exits_with_message
 from egost.training import TrainingError
+from egost.training.checkpoint_manifest import CheckpointManifest
 from egost.training.recipe import RowsRecipe, check_trl, model_settings, read_recipe, resolve_model
 from egost.training.rows.training_rows import read_training_rows
-from egost.training.runs.checkpoint_manifest import CheckpointManifest
-from egost.training.video.video_inputs import ShownRows, ShownSample, open_rows
+from egost.training.video_inputs import ShownRows, ShownSample, open_rows
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if recipe.dry_run:
         print_plan(recipe, args, model, data)
         return
-    from egost.training.runs.resumable_run import train_resumably
+    from egost.training.resumable_run import train_resumably
 
     train_resumably(
         *("sft", recipe, args, model, data), lambda record: make_trainer(recipe, args, model, data, record)
@@ -176,8 +176,8 @@ def make_trainer(
     from datasets import Dataset
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
-    from egost.training.runs.callbacks import CsvLog, NonFiniteSteps, WholeCheckpoints
-    from egost.training.video.clip_encoder import check_video_model
+    from egost.training.resumable_run import CsvLog, NonFiniteSteps, WholeCheckpoints
+    from egost.training.video_inputs import check_video_model
 
     args.model_init_kwargs = model_settings(args, model)
     # The collator turns a row's number into the model's inputs; TRL would tokenise texts, and drop the number.
@@ -205,7 +205,7 @@ def print_plan(recipe: SftRecipe, args: Any, model: Any, data: ShownRows) -> Non
     """Print what the run would do: steps, tokens, memory, and the first row with its labels. No weight is loaded."""
     from rich.console import Console
 
-    from egost.training.runs.memory_plan import plan_memory
+    from egost.training.recipe import plan_memory
 
     console = Console(soft_wrap=True)
     prompts = data.prompt_lengths()

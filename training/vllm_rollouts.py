@@ -23,7 +23,7 @@ from egost.training import TrainingError
 from egost.training.group_sampling import GroupSampler
 
 if TYPE_CHECKING:
-    from egost.training.video.video_inputs import ShownSample
+    from egost.training.video_inputs import ShownSample
 
 WEIGHTS = "rollout_weights"
 """Folder of a run through which vLLM gets the weights of each step. The run's end deletes it."""

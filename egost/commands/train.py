@@ -106,7 +106,7 @@ def _chosen_rows(
     from egost.training import TrainingError
     from egost.training.rows.build_rows import BuildPlan, build_released, build_rows
     from egost.training.rows.released_rows import read_rows, released_subset_rows
-    from egost.training.rows.splits import By, HoldOut
+    from egost.training.rows.training_rows import By, HoldOut
 
     release = _release(_one_of("--world", world, get_args(World)), root)
     if released is not None:
@@ -182,7 +182,7 @@ def merge(
     ] = None,
 ) -> None:
     """Put LoRA adapters into their base model: a checkpoint that vLLM and --model qwen2_vl take as it is."""
-    from egost.training.runs.merge import merge as merge_adapters
+    from egost.training.checkpoint_manifest import merge as merge_adapters
 
     merged = merge_adapters(adapter, out, base)
     console.print(f"Merged: {merged.folder} ({merged.revision[:19]})")

@@ -96,8 +96,8 @@ def _under_control(records: tuple[SampleRecord, ...], path: Path) -> tuple[Sampl
 
 
 def _plots(demo: Demo) -> list[Path]:
-    from egost.training.demo.curves import FINE_TUNING, REWARD, draw
-    from egost.training.runs.callbacks import LOG_FILE
+    from egost.training.demo.demo import FINE_TUNING, REWARD, draw
+    from egost.training.resumable_run import LOG_FILE
 
     log = {paradigm.name: demo.run(paradigm.name) / LOG_FILE for paradigm in demo.paradigms}
     fine_tuning, reward = demo.out / "fine_tuning.png", demo.out / "grpo.png"

@@ -13,7 +13,7 @@ from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
-from egost.training.video.video_inputs import SYSTEM_PROMPT
+from egost.training.video_inputs import SYSTEM_PROMPT
 
 Control = Literal["seen", "blind"]
 

@@ -10,7 +10,7 @@ from video_runs import World
 
 from egost.training import sft
 from egost.training.rows.training_rows import write_training_rows
-from egost.training.video.video_inputs import ShownRows
+from egost.training.video_inputs import ShownRows
 
 CONFIGS = Path(sft.__file__).parent / "configs"
 PROCESS = Path(__file__).with_name("sft_process.py")
@@ -45,7 +45,7 @@ LORA = [
 
 def make(flags: list[str]) -> tuple[Any, ShownRows]:
     """The trainer of a recipe and its data, before the first step."""
-    from egost.training.runs.resumable_run import run_manifest
+    from egost.training.resumable_run import run_manifest
 
     recipe, args, model = sft.parse(flags)
     data = sft.load_data(recipe, model.model_name_or_path)

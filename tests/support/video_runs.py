@@ -15,7 +15,7 @@ from egost.tasks.mini_world import write_mini_release
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release import Release
 from egost.training.rows.training_rows import TrainingRow
-from egost.training.video.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
+from egost.training.video_inputs import PixelLimits, ShownSample, VideoRenderer, load_processor
 
 Reward = Callable[..., list[float | None]]
 

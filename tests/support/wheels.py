@@ -15,7 +15,7 @@ def build_wheel(folder: Path) -> Path:
     """Build the checkout's wheel into a folder."""
     folder.mkdir(exist_ok=True)
     source = folder / "source"
-    # Of the top folder alone: `training/runs` is a package.
+    # Of the top folder alone: a package may have a folder of such a name.
     left_out = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "tests", "shared")
     shutil.copytree(ROOT, source, ignore=lambda at, names: left_out(at, names) if Path(at) == ROOT else set())
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]

@@ -11,7 +11,7 @@ import pytest
 from sft_runs import CONFIGS, sft_flags
 from video_runs import World
 
-from egost.training.runs.checkpoint_manifest import FINAL, read_manifest
+from egost.training.checkpoint_manifest import FINAL, read_manifest
 
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
@@ -40,7 +40,7 @@ def test_each_shipped_configuration_is_named_here() -> None:
 
 
 def test_two_processes_train_together(world: World, tmp_path: Path) -> None:
-    from egost.training.runs.callbacks import LOG_FILE, read_log
+    from egost.training.resumable_run import LOG_FILE, read_log
 
     flags = sft_flags(world, tmp_path, max_steps=2)
     launched = subprocess.run(

@@ -21,7 +21,7 @@ from egost.model_adapters.engine import AdapterError
 from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import MANIFEST
 from egost.training import TrainingError, grpo
-from egost.training.runs.checkpoint_manifest import FINAL
+from egost.training.checkpoint_manifest import FINAL
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Pa
     import torch
     from transformers import Qwen2VLForConditionalGeneration
 
-    from egost.training.runs.callbacks import LOG_FILE, MARK, read_log, whole_checkpoints
+    from egost.training.resumable_run import LOG_FILE, MARK, read_log, whole_checkpoints
 
     unbroken = run(0, "never", [*flags, "--output_dir", str(tmp_path / "unbroken")])
     assert unbroken.returncode == 0, unbroken.stderr[-2000:]
@@ -89,7 +89,7 @@ def test_a_run_ends_with_a_checkpoint_that_an_evaluation_loads(
     import torch
     from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
-    from egost.training.runs.callbacks import LOG_FILE, read_log
+    from egost.training.resumable_run import LOG_FILE, read_log
 
     lora = ["--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", "1"]
     grpo.main([*flags, *lora, "--report_to", "tensorboard"])
@@ -165,7 +165,7 @@ def test_a_wrong_recipe_is_named(flags: list[str], extra: list[str], says: str) 
 
 
 def test_a_run_goes_on_with_a_server_elsewhere(flags: list[str]) -> None:
-    from egost.training.runs.resumable_run import run_manifest
+    from egost.training.resumable_run import run_manifest
 
     records = []
     for url in ("http://a:1", "http://b:2"):

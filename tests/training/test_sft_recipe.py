@@ -22,9 +22,8 @@ from egost.tasks.errors import ReleaseError
 from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import MANIFEST
 from egost.training import TrainingError, sft
+from egost.training.checkpoint_manifest import FINAL, merge, read_manifest
 from egost.training.rows.training_rows import TrainingRow, write_training_rows
-from egost.training.runs.checkpoint_manifest import FINAL, read_manifest
-from egost.training.runs.merge import merge
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Pa
     import torch
     from transformers import Qwen2VLForConditionalGeneration
 
-    from egost.training.runs.callbacks import LOG_FILE, MARK, read_log, whole_checkpoints
+    from egost.training.resumable_run import LOG_FILE, MARK, read_log, whole_checkpoints
 
     flags = [*flags, *LORA]
     unbroken = run(0, "never", [*flags, "--output_dir", str(tmp_path / "unbroken")])
@@ -89,7 +88,7 @@ def test_adapters_are_merged_into_a_checkpoint_that_replies_alike(
     from peft import PeftModel
     from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
-    from egost.training.runs.callbacks import LOG_FILE, read_log
+    from egost.training.resumable_run import LOG_FILE, read_log
 
     steps = ["--max_steps", "2", "--save_steps", "2", "--learning_rate", "0.01"]
     sft.main([*flags, *LORA, *steps, "--report_to", "tensorboard"])

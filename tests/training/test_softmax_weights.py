@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from egost.training.softmax_weights import all_equal, normalised_rewards, softmax_weights
+from egost.training.video_grpo import all_equal, normalised_rewards, softmax_weights
 
 NAN = math.nan
 

@@ -9,7 +9,7 @@ import pytest
 from video_runs import World, logged, make_trainer
 
 from egost.training import TrainingError
-from egost.training.video.clip_encoder import check_video_model
+from egost.training.video_inputs import check_video_model
 
 if TYPE_CHECKING:
     import torch

@@ -25,8 +25,7 @@ from egost.training import TrainingError
 from egost.training.rows.data_card import data_card, markdown
 from egost.training.rows.released_rows import StR1Row
 from egost.training.rows.reverse_thinking import OTHER_WAY, think
-from egost.training.rows.splits import By, HoldOut, Split, split_rows
-from egost.training.rows.training_rows import TrainingRow, write_training_rows
+from egost.training.rows.training_rows import By, HoldOut, Split, TrainingRow, split_rows, write_training_rows
 
 ROWS = "rows.jsonl"
 CHOICE_TASKS: tuple[TaskKind, ...] = ("direction", "landmark", "action")

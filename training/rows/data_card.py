@@ -21,8 +21,7 @@ from egost.tasks.text_only_baseline import (
     text_only_accuracy,
 )
 from egost.training.rows.reverse_thinking import names_an_option
-from egost.training.rows.splits import Split, clips_of
-from egost.training.rows.training_rows import TrainingRow
+from egost.training.rows.training_rows import Split, TrainingRow, clips_of
 
 NEAR = 0.9
 """Similarity (difflib's ratio) from which two questions about one clip count as near-duplicates."""

@@ -20,8 +20,7 @@ from egost.tasks.sample import LETTERS, Sample, TaskKind, Way, clip_source
 from egost.tasks.scoring.choices import strict_choice
 from egost.tasks.text_files import lines_of
 from egost.training import TrainingError
-from egost.training.rows.splits import SUBSETS
-from egost.training.rows.training_rows import read_training_rows
+from egost.training.rows.training_rows import SUBSETS, read_training_rows
 
 DATA = Path(__file__).parents[1] / "data" / "st_r1"
 RELEASED_ROWS = DATA / "total_test_mcq_630.jsonl"

@@ -59,7 +59,7 @@ from egost.training.rows.reverse_thinking import (
     TURNS_TOLD,
     without_point_names,
 )
-from egost.training.video.video_inputs import SYSTEM_PROMPT
+from egost.training.video_inputs import SYSTEM_PROMPT
 from pretraining.vocabulary import IN_WORDS, LEADS
 
 START = f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n"

@@ -21,7 +21,7 @@ from egost.tasks.mini_world.wording import ACTION_WORDS, QUESTIONS, tell_route
 from egost.tasks.prompts import SHIPPED, load_prompt
 from egost.tasks.sample import WAYS
 from egost.training.rows.reverse_thinking import THOUGHTS, without_point_names
-from egost.training.video.video_inputs import SYSTEM_PROMPT
+from egost.training.video_inputs import SYSTEM_PROMPT
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 IN_WORDS = "Say the one correct option in words, and then give its letter."

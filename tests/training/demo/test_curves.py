@@ -18,7 +18,7 @@ def write_log(path: Path, losses: list[float]) -> Path:
 
 
 def test_a_curve_is_the_whole_lines_of_a_log(tmp_path: Path) -> None:
-    from egost.training.demo.curves import curve
+    from egost.training.demo.demo import curve
 
     log = write_log(tmp_path / "log.csv", [3.0, 2.0, 1.0])
     assert curve(log, "loss") == ([1, 2, 3], [3.0, 2.0, 1.0])
@@ -29,14 +29,14 @@ def test_a_curve_is_the_whole_lines_of_a_log(tmp_path: Path) -> None:
 
 
 def test_the_strong_line_is_a_mean_of_the_steps_before() -> None:
-    from egost.training.demo.curves import smoothed
+    from egost.training.demo.demo import smoothed
 
     assert smoothed([4.0, 2.0, 0.0]) == [4.0, 3.0, 2.0]
     assert smoothed([0.0] * 10 + [10.0] * 10)[-1] == 10.0
 
 
 def test_the_png_shows_a_line_that_falls(tmp_path: Path) -> None:
-    from egost.training.demo.curves import FINE_TUNING, draw
+    from egost.training.demo.demo import FINE_TUNING, draw
 
     logs = {"falling": write_log(tmp_path / "a.csv", [float(k) for k in range(30, 0, -1)])}
     draw(logs, FINE_TUNING[:1], "Fine-tuning", tmp_path / "plot.png")
@@ -50,7 +50,7 @@ def test_the_png_shows_a_line_that_falls(tmp_path: Path) -> None:
 
 
 def test_one_line_for_each_run_in_each_panel(tmp_path: Path) -> None:
-    from egost.training.demo.curves import FINE_TUNING, Panel, draw
+    from egost.training.demo.demo import FINE_TUNING, Panel, draw
 
     logs = {name: write_log(tmp_path / name, [2.0, 1.0]) for name in ("a.csv", "b.csv")}
     draw(logs, [*FINE_TUNING, Panel("loss", "again")], "Both", tmp_path / "plot.png")

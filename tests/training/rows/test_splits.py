@@ -10,7 +10,7 @@ import pytest
 from egost.tasks.sample import Sample
 from egost.training import TrainingError
 from egost.training.rows.released_rows import read_rows
-from egost.training.rows.splits import SUBSETS, split_rows
+from egost.training.rows.training_rows import SUBSETS, split_rows
 
 
 @pytest.fixture(scope="module")

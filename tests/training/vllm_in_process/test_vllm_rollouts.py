@@ -23,7 +23,7 @@ from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release import Release
 from egost.training import TrainingError
 from egost.training.group_sampling import EngineSampler
-from egost.training.video.video_inputs import PixelLimits, VideoRenderer, load_processor
+from egost.training.video_inputs import PixelLimits, VideoRenderer, load_processor
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ADAPTERS = {

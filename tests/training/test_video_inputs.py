@@ -14,7 +14,7 @@ from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.training import TrainingError
-from egost.training.video.video_inputs import PixelLimits, VideoRenderer, load_processor
+from egost.training.video_inputs import PixelLimits, VideoRenderer, load_processor
 
 
 class Recorder:
