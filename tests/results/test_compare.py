@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from changed_runs import changed, with_results
+from simulated_runs import TASKS, record
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.results.compare import compare
+from egost.results.compare import (
+    Unlike,
+    _around_difference,
+    _compared,
+    _flips,
+    _parts,
+    _remedy,
+    _shown,
+    _snapshots,
+    compare,
+)
 from egost.results.run import Run
 from egost.results.run_header import RunError
+from egost.tasks.judging.judge import Judgement
 
 TASK = "egost_mini_direction_forward"
 
@@ -169,3 +182,71 @@ def test_what_cannot_be_compared(demo_run: Run, tmp_path: Path) -> None:
         demo_run.results_file, demo_run.results_file, "--output", tmp_path / "flips.txt"
     )
     assert code == 2 and ".csv" in said
+
+
+ST = tuple(task for task in TASKS if "route" in task or "direction" in task)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "means"),
+    [
+        (TASKS, {"Avg.(ST)": ST, "Avg.(Total)": tuple(TASKS)}),
+        (ST, {"Avg.(ST)": ST}),
+        ((*ST, TASKS[4]), {"mean of the tasks": (*ST, TASKS[4])}),
+        ((*ST[:3], TASKS[4]), {"mean of the tasks": (*ST[:3], TASKS[4])}),
+        (TASKS[:2], {"mean of the tasks": tuple(TASKS[:2])}),
+        (TASKS[:1], {}),
+    ],
+)
+def test_the_means_of_the_paper_are_those_of_its_own_tasks(
+    tasks: tuple[str, ...], means: dict[str, tuple[str, ...]]
+) -> None:
+    assert _parts(tasks) == [*((task, (task,)) for task in tasks), *means.items()]
+
+
+def test_means_are_over_the_samples_that_both_have_scored() -> None:
+    """Of five questions both have scored the first two: 50 against 100, whatever the others got."""
+    a = [record(ST[0], k, f"{k}.mp4", score) for k, score in enumerate([100.0, 0.0, 100.0, None])]
+    b = [record(ST[0], k, f"{k}.mp4", score) for k, score in enumerate([100.0, 100.0, None, 0.0, 0.0])]
+    found = _compared("x", ST[:1], a, [*b, record(ST[1], 9, "9.mp4", 0.0)], draws=50, seed=0)
+    assert (found.name, found.tasks, found.a, found.b) == ("x", ST[:1], 50, 100)
+    assert (found.difference.value, found.difference.n, found.difference.wins) == (50, 2, 1)
+
+
+def test_flips_are_listed_by_their_size_and_then_by_name() -> None:
+    """Lost 60, won 20 (two tasks), one score alone; a sample that only one run has is no flip."""
+    a = [record(ST[0], k, f"{k}.mp4", score) for k, score in enumerate([80.0, 20.0, None, 50.0])]
+    b = [record(ST[0], k, f"{k}.mp4", score) for k, score in enumerate([20.0, 40.0, 0.0, 50.0, 9.0])]
+    a.append(record(ST[1], 0, "0.mp4", 20.0))
+    b.append(record(ST[1], 0, "0.mp4", 0.0))
+    flips = _flips(*({(r.task, r.sample.id): r for r in records} for records in (a, b)))
+    assert [(flip.task, flip.sample.split("/")[-1], flip.before, flip.after, flip.gap) for flip in flips] == [
+        (ST[0], "0", 80, 20, -60),
+        (ST[0], "1", 20, 40, 20),
+        (ST[1], "0", 20, 0, -20),
+        (ST[0], "2", None, 0, 0),
+    ]
+    assert (flips[0].clip, flips[0].answer, flips[0].unscored) == ("Part1/0.mp4", "A", None)
+    assert (flips[0].response_before, flips[0].response_after) == ("A", "A")
+    assert flips[3].unscored == "generation_failed:timeout"
+
+
+def test_what_differs_is_shown_in_short() -> None:
+    assert _around_difference("Which way now?", "Which way then?") == (
+        "'Which way now?'",
+        "'Which way then?'",
+    )
+    one, other = _around_difference("0123456789abc" + "x" * 50, "0123456789aby")
+    assert (one, other) == ("...'23456789abc" + "x" * 29 + "'", "...'23456789aby'")
+    assert _around_difference("same", "same longer") == ("'same'", "'same longer'")
+    assert (_shown(None), _shown("a" * 63), _shown("b" * 64)) == ("not told", "a" * 63, "b" * 12 + "...")
+    assert str(Unlike("prompt", "x", "a", "b")) == "prompt of x: a against b"
+    judged = [
+        replace(
+            record(ST[0], 0, "0.mp4", 20.0), judgement=Judgement("s", 1, 1, 1, "", "j", snapshot=snapshot)
+        )
+        for snapshot in ("m-2", "", "m-1", "m-2")
+    ]
+    assert _snapshots(judged) == "m-1, m-2" and _snapshots(judged[1:2]) == _snapshots([]) == "none"
+    assert _remedy([Unlike("prompt", "x", "a", "b")]) == ""
+    assert "egost rescore" in _remedy([Unlike("prompt", "", "", ""), Unlike("task version", "", "1", "2")])

@@ -186,6 +186,13 @@ def test_the_p_value_of_few_clips_is_that_of_all_turnings(n: int) -> None:
     assert paired(scored(TASK, before), scored(TASK, after)).p_value == pytest.approx(exact, abs=0.02)
 
 
+def test_draws_in_several_batches_are_those_of_one() -> None:
+    """Two clips are better and no other differs: the mean is as far from 0 when both or none are turned, 1 in 2."""
+    before = {str(clip): [0.0] for clip in range(401)}
+    found = paired(scored(TASK, before), scored(TASK, {**before, "0": [100.0], "1": [100.0]}))
+    assert found.p_value == pytest.approx(0.5, abs=0.02)
+
+
 def test_a_difference_that_is_not_there_is_seen_in_5_of_100_runs() -> None:
     rng, seen = np.random.default_rng(7), []
     for repeat in range(300):

@@ -99,6 +99,12 @@ def test_a_failed_judgement_is_none_and_counted() -> None:
         ("B <think>left</think> <answer>B</answer>", False),
         ("<answer>B</answer>", False),
         ("<think>left <answer>B</answer>", False),
+        ("<think>x</think> <answer>B</answer> and more", False),
+        ("<think>one\ntwo</think>\n<answer>\nC\n</answer>", True),
+        ("<think>x</think> so <answer>B</answer>", False),
+        ("<think>x</think> <answer></answer>", False),
+        ("<think>x</think> <answer>AB</answer>", False),
+        ("<think>x <answer>y</think> <answer>B</answer>", False),
     ],
 )
 def test_the_format_reward_wants_each_tag_once(text: str, follows: bool) -> None:
@@ -108,6 +114,20 @@ def test_the_format_reward_wants_each_tag_once(text: str, follows: bool) -> None
 
 def test_the_format_of_a_route_takes_any_text_as_its_answer() -> None:
     assert follows_format(ROUTE, "<think>x</think> <answer>Turn left.</answer>")
+    assert not follows_format(ROUTE, "<think>x</think> <answer> </answer>")
+
+
+def test_an_invalid_reply_earns_nothing_and_is_counted() -> None:
+    counted: dict[str, float] = {}
+    replies = ["B", "Turn left.", "perhaps", "A or B"]
+    rewards = Rewards(ROWS, None)
+    earned = rewards.accuracy(completions=replies, row=[0, 1, 0, 0], log_metric=counted.__setitem__)
+    assert earned == [1.0, None, 0.0, 0.0] and counted == {"completions/invalid": 2}
+    assert rewards.route(completions=replies, row=[0, 1, 0, 0], log_metric=_ignore) == [None] * 4, "no judge"
+    assert Rewards(ROWS, HalfBroken()).route(completions=["B"], row=[0], log_metric=_ignore) == [None]
+    for reward in (rewards.accuracy, rewards.format, rewards.route):
+        with pytest.raises(ValueError, match="zip"):
+            reward(completions=["B", "B"], row=[0], log_metric=_ignore)
 
 
 def _ignore(_name: str, _value: float) -> None: ...

@@ -112,6 +112,37 @@ def test_the_landmarks_tell_a_walk_from_the_way_back_with_the_same_turns(
     assert scores(told, other_way)[2] < 5
 
 
+@pytest.mark.parametrize(
+    ("reference", "prediction", "expected"),
+    [
+        # Nothing that the walk has in common; a turn too many: 1 / (1 + 1) of 5 is 2.5, up to 3.
+        ("Walk straight past the sofa.", "Walk past the bed, turn right.", (3, 0, 0)),
+        # One turn weighs as much as three landmarks: 3 of 6 are right, and 3 of 4 if it weighed 1.
+        (
+            "Pass the sofa, pass the bed, turn left at the lamp.",
+            "Pass the sofa, pass the bed, turn right at the lamp.",
+            (0, 5, 3),
+        ),
+        # Two turns for one landmark weigh 1 each: 2 of 3, and 3.33 is 3.
+        ("Turn left at the sofa, turn right.", "Turn left at the sofa, turn left.", (3, 5, 3)),
+        # One turn of two, 2.5 is 3; sofa and left of sofa, left, right (the bed is free): 2 of 3.
+        ("Turn left at the sofa.", "Turn left at the sofa, turn right at the bed.", (3, 5, 3)),
+        # Half of the turns and landmarks, in order: 2.5 each.
+        ("Turn left at the sofa, turn right at the bed.", "Turn left at the sofa.", (3, 3, 3)),
+        # No turn at all; two of two landmarks; 2 of 2 + 2.
+        ("Turn left at the sofa, turn right at the bed.", "Walk past the sofa to the bed.", (0, 5, 3)),
+        # "a red panel" for "the red striped panel" is 0.8, and so is 0.8 + 1 of 2: 4 and 4.5, at most 4.
+        ("Turn left at the red striped panel.", "Turn left at the red panel.", (5, 4, 4)),
+        # The same thing twice counts once for landmark, and twice in order: 3 of 4 events, 3.75 is 4.
+        ("Turn left at the sofa, pass the bed, walk to the sofa.", "Turn left at the sofa, pass the bed.", (5, 5, 4)),
+        # Without turns: 1 for none given, 1/2 for one, 1/3 for two.
+        ("Walk to the sofa.", "Turn left, turn left and walk to the sofa.", (2, 5, 2)),
+    ],
+)  # fmt: skip
+def test_scores_worked_out_by_hand(reference: str, prediction: str, expected: tuple[int, int, int]) -> None:
+    assert scores(reference, prediction) == expected
+
+
 def test_landmarks_without_a_walk_earn_nothing() -> None:
     for text in ("A blue checkered panel, a red striped panel, a green dotted panel and a white plain panel.",
                  "I see a blue checkered panel. There is a white plain panel."):  # fmt: skip

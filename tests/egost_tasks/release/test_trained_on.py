@@ -117,6 +117,22 @@ def test_a_model_without_a_record_is_not_held_up(release: Release, tmp_path: Pat
         assert overlap_metadata(release) == {}
 
 
+def test_a_checkpoint_of_the_hub_is_looked_up_in_its_cache(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repo = tmp_path / "models--somebody--Seer-7B"
+    checkpoint(repo / "snapshots" / ("c" * 40), release)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("c" * 40)
+    samples = release.samples("direction", "forward")
+    note_model("pretrained=somebody/Seer-7B")
+    with pytest.raises(ReleaseError, match="trained on 1 of the 4 samples of direction_forward"):
+        without_trained_on(release, samples)
+    note_model("pretrained=somebody/Other-7B")
+    assert without_trained_on(release, samples) == samples
+
+
 def test_rows_of_the_benchmark_are_counted_by_part(release: Release, tmp_path: Path) -> None:
     samples = ("Part3/direction_forward/1", "Part3/landmark_reverse/1", "Part4/action_forward/9")
     rows = [{"sample": sample, "clip_sha256": "0" * 64, "world": "official"} for sample in samples]

@@ -75,6 +75,23 @@ def test_every_option_of_a_question_can_be_chosen_in_every_common_form() -> None
                 assert strict_choice(reply, TURNS[:n]).letter == letter, reply
 
 
+@pytest.mark.parametrize(
+    ("reply", "letter", "how"),
+    [
+        ("The answer is B?", None, "no_declaration"),
+        ("Is it B?", None, "no_declaration"),
+        ("- B. Turn right", None, "ambiguous"),
+        ("- B. Turn left at Gate A", "B", "letter"),
+        ("B. Turn left at Gate A", "B", "letter"),
+        ("B. Turn right", None, "ambiguous"),
+    ],
+)
+def test_a_letter_with_a_question_mark_or_another_options_text_is_none(
+    reply: str, letter: str | None, how: str
+) -> None:
+    assert strict_choice(reply, ["Turn right", "Turn left at Gate A"]) == Choice(letter, how)
+
+
 def test_thinking_never_changes_the_choice() -> None:
     for row in GOLDEN:
         if row["how"] == "truncated_think" or "think" in row["reply"].lower():

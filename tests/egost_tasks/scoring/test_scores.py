@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,15 +11,25 @@ from release_files import write_video
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import ClipError
+from egost.tasks.judging.choose import get_judge
 from egost.tasks.judging.judge import JudgeFailure, Judgement, RouteItem
 from egost.tasks.sample import Sample
+from egost.tasks.scoring.generation_notes import Generation
 from egost.tasks.scoring.scores import (
+    NO_REPLY,
     Response,
+    Score,
     as_metrics,
+    count_with_reason,
+    count_without_reason,
     failed_reply,
+    judge_stopped,
+    mean_of_scored,
+    route_items,
     route_prediction,
     score_choice,
     score_route,
+    total,
 )
 
 CHOICE = Sample(
@@ -107,11 +119,103 @@ def test_compat_counts_what_the_reference_reads_in_the_judges_reply(clip: Clip) 
     ]
 
 
-def test_the_record_holds_what_was_seen(clip: Clip) -> None:
-    record = as_metrics(CHOICE, score_choice(CHOICE, Response.read("B", clip)), clip, None)["percent"]
-    assert record["score"] == 100 and record["frames"]["pixels_sha256"] == clip.manifest.pixels_sha256
-    assert record["frames"]["protocol"] == "uniform8" and len(record["frames"]["indices"]) == 8
-    assert record["choice"] == {"letter": "B", "how": "letter"}
+GENERATION = Generation("vllm", "m", "abc", {"seed": 1}, "length", True, 900, 16, 700, False, None)
+
+
+def test_the_metrics_of_a_choice(clip: Clip) -> None:
+    metrics = as_metrics(CHOICE, score_choice(CHOICE, Response.read("A", clip)), clip, GENERATION)
+    record = metrics.pop("percent")
+    assert metrics == {
+        "compat": 0.0,
+        "truncated": 100.0,
+        "n_scored": None,
+        "n_unscored": None,
+        "spatiotemporal": 0.0,
+        "chance": pytest.approx(100 / 3),
+        "invalid": 0.0,
+    }
+    assert record == {
+        "sample_id": "Part1/direction_forward/1",
+        "clip": "1.mp4",
+        "clip_id": "Part1/1.mp4",
+        "source": "outdoor",
+        "question": "Where to?",
+        "options": ["left", "right", "on"],
+        "choice": {"letter": "A", "how": "letter"},
+        "compat_letter": "A",
+        "generation": asdict(GENERATION),
+        "unscored": None,
+        "judgement": None,
+        "score": 0.0,
+        "frames": asdict(clip.manifest),
+    }
+    landmark = replace(CHOICE, task="landmark")
+    other = as_metrics(
+        landmark, score_choice(landmark, Response("?")), clip, replace(GENERATION, truncated=False)
+    )
+    assert "spatiotemporal" not in other
+    assert (other["invalid"], other["truncated"], other["percent"]["choice"]["letter"]) == (100.0, 0.0, None)
+    no_clip = ClipError("empty", "1.mp4 has zero bytes")
+    unscored = as_metrics(CHOICE, score_choice(CHOICE, Response.read("B", no_clip)), no_clip, None)
+    assert unscored["percent"]["clip_error"] == str(no_clip) and "frames" not in unscored["percent"]
+    assert (
+        unscored["percent"]["choice"] is unscored["percent"]["compat_letter"] is unscored["truncated"] is None
+    )
+    assert unscored["percent"]["generation"] is None
+
+
+def test_the_metrics_of_a_route(clip: Clip) -> None:
+    judgement = Judgement("s", 1, 2, 3, "why", "j")
+    metrics = as_metrics(ROUTE, Score(40.0, 30.0, judgement=judgement), clip, None)
+    record = metrics.pop("percent")
+    assert (record["score"], record["judgement"], record["choice"]) == (40.0, asdict(judgement), None)
+    assert metrics == {
+        "compat": 30.0,
+        "truncated": None,
+        "n_scored": None,
+        "n_unscored": None,
+        "spatiotemporal": 40.0,
+        "direction": 1,
+        "landmark": 2,
+        "semantic": 3,
+        "empty": 0.0,
+        "judge_failed": None,
+    }
+    [empty] = score_route([ROUTE], [Response("")], get_judge("offline"))
+    assert (empty.percent, empty.compat) == (0, None), "the reference leaves it out"
+    assert as_metrics(ROUTE, empty, clip, None)["empty"] == 100.0
+    stopped = judge_stopped(ROUTE, get_judge("offline"), RuntimeError("no key"))
+    assert (stopped.percent, stopped.compat, stopped.unscored) == (None, None, "judge_failed:judge_stopped")
+    assert stopped.judgement == JudgeFailure(ROUTE.id, "judge_stopped", "no key", "offline-rubric-3")
+    failed = as_metrics(ROUTE, stopped, clip, None)
+    assert failed["judge_failed"] == "judge_stopped"
+    assert (failed["direction"], failed["landmark"], failed["semantic"], failed["empty"]) == (None,) * 4
+
+
+def test_what_a_judge_is_asked() -> None:
+    reply = "<think>right</think> Turn left."
+    assert route_items([ROUTE, ROUTE], [Response("x", "generation_failed"), Response(reply)]) == [
+        RouteItem("Part1/route_reverse/1", "Describe it.", "Turn left at the door.", "Turn left.", "reverse")
+    ]
+    with pytest.raises(ValueError, match="zip"):
+        route_items([ROUTE], [])
+
+
+def test_what_an_adapter_returns_where_it_got_nothing() -> None:
+    assert failed_reply("too_long", "9 tokens") == "[GENERATION_FAILED] too_long: 9 tokens"
+    assert Response.read(NO_REPLY, None) == Response(NO_REPLY, "generation_failed")
+    assert Response.read("so [GENERATION_FAILED] x", None) == Response("so [GENERATION_FAILED] x")
+    score = score_choice(CHOICE, Response("", "generation_failed"))
+    assert score == Score(None, 0.0, "generation_failed")
+
+
+def test_the_figures_of_a_task() -> None:
+    """(100 + 50 + 0) / 3: what has no score counts in neither sum nor number, and a 0 counts in both."""
+    assert mean_of_scored([{"score": 100.0}, {"unscored": "x"}, 50.0, None, 0.0]) == 50.0
+    assert mean_of_scored([80.0]) == 80.0 and math.isnan(mean_of_scored([None, {}]))
+    assert total([{"n": 2.5}, {"n": 0.5}, {"n": -1.0}]) == 2.0
+    reasons = [None, "decode_failed:empty", None, None]
+    assert (count_without_reason(reasons), count_with_reason(reasons)) == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +228,7 @@ def test_the_record_holds_what_was_seen(clip: Clip) -> None:
         ("", ""),
         ("<answer> </answer>", ""),
         ("<answer>Turn right.</answer> No: <answer>Turn left.</answer>", "Turn left."),
+        ("</answer> Turn left. ", "Turn left."),
     ],
 )
 def test_the_description_in_a_reply(reply: str, prediction: str) -> None:
