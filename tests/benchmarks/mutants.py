@@ -60,7 +60,7 @@ MODULES = {
     "scores": ("egost_tasks/scoring", "egost_tasks/scoring/test_scores.py"),
     "compare": ("results", "results/test_compare.py"),
     "intervals": ("results", "results/test_intervals.py"),
-    "rules": ("results/leaderboard", "results/leaderboard/test_leaderboard_rules.py"),
+    "rules": ("results/leaderboard", "results/leaderboard/test_refusals.py"),
     "rewards": ("training", "training/test_rewards.py"),
     "softmax_weights": ("training", "training/test_softmax_weights.py"),
 }
