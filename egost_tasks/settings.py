@@ -90,9 +90,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "EGOST_TRAINED_ON",
-        "`refuse` (an error that names them), `leave-out` (the paper's protocol), `allow` (marked in the results)",
+        "`refuse` (an error that names them), `leave-out`, `allow` (marked in the results), `paper` (what ST-R1 was "
+        "trained on is left out for every model: Table 3)",
         "`refuse`",
-        "What to do with samples that the checkpoint was trained on, by its `egost_training.json`.",
+        "What to do with samples that the checkpoint was trained on, by its `egost_training.json` or as published.",
     ),
     Setting(
         "EGOST_DECODE_TIMEOUT",

@@ -118,8 +118,10 @@ def _adapter(model: KnownModel, engine: EngineName, base_url: str | None) -> tup
                 f"which server has {model.name}? Start one with `egost serve {model.name}`, then add "
                 "--base-url http://127.0.0.1:8000 (several with ';' between them)."
             )
-        folder = Path(model.model).expanduser()
-        return "egost_server", {**url, "model": folder.resolve().name if folder.is_dir() else model.model}
+        folder = Path(model.model).expanduser().resolve()
+        if not folder.is_dir():
+            return "egost_server", {**url, "model": model.model}
+        return "egost_server", {**url, "model": folder.name, "checkpoint": str(folder)}
     if url:
         raise AdapterError(f"engine {engine} takes no --base-url. Leave it out, or take --engine server.")
     pinned = {"revision": model.revision} if model.revision else {}

@@ -202,4 +202,6 @@ def _overlap(trained: TrainedOn) -> str:
         return f"{rows}; {overlap} samples of this release ARE AMONG THEM (EGOST_TRAINED_ON=allow)"
     if trained.policy == "refuse":
         return f"{rows}, none of them in these tasks"
+    if trained.rows == 0:
+        return f"nothing known; the {overlap} samples that ST-R1 was trained on are left out (EGOST_TRAINED_ON=paper)"
     return f"{rows}; the {overlap} samples of this release among them are left out"

@@ -19,7 +19,7 @@ from egost.tasks.task_names import TaskName, parse_task_name
 
 _SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
 
-Policy = Literal["refuse", "leave-out", "allow"]
+Policy = Literal["refuse", "leave-out", "allow", "paper"]
 
 
 class RunError(EgostError):
@@ -30,8 +30,8 @@ class RunError(EgostError):
 class TrainedOn:
     """The rows that the evaluated checkpoint was trained on.
 
-    policy: `refuse`, `leave-out` or `allow` (see `egost.tasks.release.trained_on`). rows: all of them.
-    overlap: samples of the release that were trained on, by task (`direction_forward`).
+    policy: `refuse`, `leave-out`, `allow` or `paper` (see `egost.tasks.release.trained_on`). rows: all of them.
+    overlap: samples of the release that were trained on, by task (`direction_forward`); with `paper`, those of ST-R1.
     parts: rows of the official release by part, `Part3`; None where the run is older than their recording.
     sha256: of each manifest of training rows; None where the run is older than their recording.
     """
@@ -41,6 +41,11 @@ class TrainedOn:
     overlap: Mapping[str, int]
     parts: Mapping[str, int] | None
     sha256: tuple[str, ...] | None
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the samples of `overlap` were not asked."""
+        return self.policy in ("leave-out", "paper")
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,7 @@ def test_a_folder_is_asked_as_its_config_says(tmp_path: Path) -> None:
     assert model_args(arguments)["pretrained"] == str(folder)
     _, served = planned(str(folder), base_url="http://a:8000")
     assert model_args(served)["model"] == "my-checkpoint", "the name that egost serve gives it"
+    assert model_args(served)["checkpoint"] == str(folder), "where its training rows are looked up"
     assert arguments[arguments.index("--output_path") + 1] == "runs/my-checkpoint"
 
 

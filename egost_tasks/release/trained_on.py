@@ -7,6 +7,9 @@ A checkpoint that this project trains carries `egost_training.json`, which lists
 
 A row of an earlier stage may name its own `world` and `release_revision`.
 
+Checkpoints of others carry none. Those that were published with the rows they were trained on are listed in
+`published_training.json`: names, and a `question_key` for each row, since the released rows do not say their ids.
+
 `egost.tasks.registration` passes the model's arguments to `note_model` before lmms-eval reads the tasks; the tasks ask
 `without_trained_on` for the samples that may be evaluated.
 """
@@ -16,11 +19,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from loguru import logger
 
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError
@@ -30,10 +37,17 @@ from egost.tasks.sample import Sample
 
 MANIFEST = "egost_training.json"
 TRAINED_ON = "EGOST_TRAINED_ON"
-"""Environment variable: `refuse` (the default), `leave-out` (the paper's protocol, 630 rows of training against the
-3582 others, section 5.3) or `allow`."""
+"""Environment variable: `refuse` (the default), `leave-out` what the model was trained on, `allow` it, or `paper`."""
 
-Policy = Literal["refuse", "leave-out", "allow"]
+Policy = Literal["refuse", "leave-out", "allow", "paper"]
+"""`paper`: the paper's protocol (section 5.3): what ST-R1 was trained on is left out for every model."""
+
+ST_R1 = "openinterx/ST-R1-mcq"
+
+PAPER_TEST = 3582
+"""Questions that the paper tests ST-R1 on (Table 3)."""
+
+_LORA = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +70,19 @@ class TrainedRows:
     """The rows that a checkpoint was trained on, the last stage's first.
 
     path: its manifest. sha256: hash of the manifest's bytes. content: the whole manifest, as the training wrote it.
+    questions: the `question_key` of each row of a published checkpoint, whose rows have no ids.
     """
 
     path: Path
     sha256: str
     rows: tuple[TrainedRow, ...]
     content: Mapping[str, Any]
+    questions: frozenset[str] = field(default=frozenset())
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.rows) or len(self.questions)
 
     def among(self, release: Release, samples: Iterable[Sample]) -> list[Sample]:
         """The samples that were trained on, in their order.
@@ -76,11 +97,15 @@ class TrainedRows:
             if row.world == release.world
             and (row.world == "official" or row.release_revision == release.revision)
         }
+        if self.questions:
+            # The mini world's clips have other names.
+            return [s for s in samples if question_key(s.clip, s.way, s.options) in self.questions]
         asked = {(row.clip_sha256, _task_way(row.sample)) for row in self.rows}
         return [s for s in samples if s.id in ids or (_clip_sha256(release, s), f"{s.task}_{s.way}") in asked]
 
 
 _noted: list[str] = []
+_noted_revision: list[str] = []
 
 
 def note_model(model_args: str | Mapping[str, Any]) -> None:
@@ -90,17 +115,47 @@ def note_model(model_args: str | Mapping[str, Any]) -> None:
         if isinstance(model_args, str)
         else list(model_args.values())
     )
+    given = model_args if isinstance(model_args, str) else f"revision={model_args.get('revision') or ''}"
+    _noted_revision[:] = re.findall(r"(?:^|,)revision=([^,]+)", given)
     _noted[:] = [value.strip() for value in values if isinstance(value, str) and value.strip()]
 
 
-def noted_manifests() -> list[TrainedRows]:
-    """The manifests of the folders that the model's arguments name, whatever an adapter calls them.
+def note_served(*names: str) -> None:
+    """Remember what a server says that it serves: further names of the noted model."""
+    _noted.extend(names)
 
-    A name on the hub counts with what of it lies in the hub's cache. Raises ReleaseError for a manifest that cannot
-    be read.
+
+def noted_manifests() -> list[TrainedRows]:
+    """What is known of the training of the noted model, by whatever its arguments name: a folder, a name on the hub
+    (with its revision, as far as it lies in the hub's cache), a served name, an adapter (LoRA) and the base of one.
+
+    Raises ReleaseError for a manifest that cannot be read.
     """
-    found = [path for value in _noted if (path := _manifest_of(value))]
-    return [read_manifest(path) for path in dict.fromkeys(found)]
+    found = [record for value in _noted for record in _records(value)]
+    return list({record.path: record for record in found}.values())
+
+
+def question_key(clip: str, way: str, options: Iterable[str]) -> str:
+    """Names a multiple-choice question by its clip's file name, its way and its options, without their spelling's
+    case, spaces and full stops. Each of the 630 released rows has its own.
+    """
+    plain = (re.sub(r"\s+", " ", option).strip().rstrip(".").casefold() for option in options)
+    return hashlib.sha256("\n".join((clip, way, *plain)).encode()).hexdigest()[:16]
+
+
+@cache
+def published_training() -> Mapping[str, TrainedRows]:
+    """What published checkpoints were trained on, by their names in lower case: hub id, its last part, short name."""
+    path = Path(__file__).with_name("published_training.json")
+    content = path.read_bytes()
+    found = {}
+    for hub_id, entry in json.loads(content).items():
+        record = TrainedRows(
+            path, hashlib.sha256(content).hexdigest(), (), {"base": hub_id}, frozenset(entry["questions"])
+        )
+        names = (hub_id, hub_id.rpartition("/")[2], *entry["names"])
+        found |= {name.casefold(): record for name in names}
+    return found
 
 
 def read_manifest(path: Path) -> TrainedRows:
@@ -131,10 +186,10 @@ def read_manifest(path: Path) -> TrainedRows:
 def chosen_policy() -> Policy:
     """What `EGOST_TRAINED_ON` asks for. Raises ReleaseError for another word."""
     asked = os.environ.get(TRAINED_ON) or "refuse"
-    for policy in ("refuse", "leave-out", "allow"):
+    for policy in get_args(Policy):
         if asked == policy:
-            return policy
-    raise ReleaseError(f"{TRAINED_ON} is {asked!r}; expected refuse, leave-out or allow.")
+            return policy  # type: ignore[no-any-return]
+    raise ReleaseError(f"{TRAINED_ON} is {asked!r}; expected refuse, leave-out, allow or paper.")
 
 
 def without_trained_on(release: Release, samples: Sequence[Sample]) -> list[Sample]:
@@ -143,10 +198,8 @@ def without_trained_on(release: Release, samples: Sequence[Sample]) -> list[Samp
     Raises ReleaseError for an overlap, unless `EGOST_TRAINED_ON` says what is to be done with it, and where
     leaving it out would leave no sample.
     """
-    manifests = noted_manifests()
-    if not manifests:
-        return list(samples)
     policy = chosen_policy()
+    manifests = _left_out_by(policy)
     trained = {s.id: manifest for manifest in manifests for s in manifest.among(release, samples)}
     if not trained or policy == "allow":
         return list(samples)
@@ -155,56 +208,119 @@ def without_trained_on(release: Release, samples: Sequence[Sample]) -> list[Samp
         raise ReleaseError(
             f"the model was trained on {len(trained)} of the {len(samples)} samples of {task} in the {release.world} "
             f"release: {_first(trained)}. Its rows are listed in {next(iter(trained.values())).path}. Set "
-            f"{TRAINED_ON}=leave-out to evaluate it on the others (the paper's protocol), or {TRAINED_ON}=allow to "
+            f"{TRAINED_ON}=leave-out to evaluate it on the others, as the paper does, or {TRAINED_ON}=allow to "
             "evaluate it all the same, marked in the results."
         )
     kept = [s for s in samples if s.id not in trained]
     if not kept:
         raise ReleaseError(
             f"the model was trained on all {len(samples)} samples of {task} in the {release.world} release, so that "
-            f"{TRAINED_ON}=leave-out leaves none. Leave the task out, or evaluate it on another release."
+            f"{TRAINED_ON}={policy} leaves none. Leave the task out, or evaluate it on another release."
         )
     return kept
 
 
 def overlap_metadata(release: Release) -> dict[str, Any]:
-    """The entries of a results JSON about the noted model's training rows; empty for a model without a manifest.
+    """The entries of a results JSON about the noted model's training rows; empty for a model of which none are known,
+    unless the paper's protocol leaves ST-R1's out.
 
-    `trained_on_overlap` counts the release's samples that were trained on, by task; `trained_on_parts` all rows of the
-    official release by its part (`Part3`), from which a reader sees what is out of distribution.
+    `trained_on_overlap` counts the release's samples that were trained on, or left out, by task; `trained_on_parts` all
+    rows of the official release by its part (`Part3`), from which a reader sees what is out of distribution.
     """
-    manifests = noted_manifests()
+    policy, own = chosen_policy(), noted_manifests()
+    manifests = _left_out_by(policy)
     if not manifests:
         return {}
     trained = {s.id: s for m in manifests for s in m.among(release, release.index.samples)}
+    if policy == "paper":
+        choices = [s for s in release.index.samples if s.options]
+        _say_once(
+            f"{sum(s.id not in trained for s in choices)} of {len(choices)} multiple-choice questions of the "
+            f"{release.world} release are the test, without those that ST-R1 was trained on (the paper: {PAPER_TEST})"
+        )
     tasks = Counter(f"{s.task}_{s.way}" for s in trained.values())
-    parts = Counter(r.sample.split("/")[0] for m in manifests for r in m.rows if r.world == "official")
+    parts = Counter(r.sample.split("/")[0] for m in own for r in m.rows if r.world == "official")
+    if release.world == "official":
+        parts += Counter(
+            f"Part{s.part}" for m in own if m.questions for s in m.among(release, release.index.samples)
+        )
     return {
-        "trained_on": chosen_policy(),
-        "trained_on_rows": sum(len(m.rows) for m in manifests),
+        "trained_on": policy,
+        "trained_on_rows": sum(m.count for m in own),
         "trained_on_overlap": dict(sorted(tasks.items())),
         "trained_on_parts": dict(sorted(parts.items())),
-        "trained_on_sha256": [m.sha256 for m in manifests],
+        "trained_on_sha256": [m.sha256 for m in own],
     }
 
 
-def _manifest_of(value: str) -> Path | None:
-    path = Path(value).expanduser() / MANIFEST
+@cache
+def _say_once(message: str) -> None:
+    logger.info(f"egost: {message}")
+
+
+def _left_out_by(policy: Policy) -> list[TrainedRows]:
+    """The records whose samples a policy looks at."""
+    known = noted_manifests()
+    st_r1 = published_training()[ST_R1.casefold()]
+    return [*known, st_r1] if policy == "paper" and st_r1 not in known else known
+
+
+def _records(value: str, seen: frozenset[str] = frozenset()) -> Iterator[TrainedRows]:
+    """What is known of the training of what a value names, and of what that was made from."""
+    if value in seen:
+        return
+    seen |= {value}
+    folder = _folder(value)
+    if folder and (folder / MANIFEST).is_file():
+        record = read_manifest(folder / MANIFEST)
+        yield record
+        # Its own base's rows are among its rows, unless that is a published checkpoint without a manifest.
+        yield from _published(str(record.content.get("base", "")))
+    else:
+        yield from _published(value)
+    if folder and (folder / _LORA).is_file():
+        try:
+            base = json.loads((folder / _LORA).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        yield from _records(str(base), seen)
+
+
+def _published(value: str) -> Iterator[TrainedRows]:
+    """The entry of a published checkpoint by its hub id, a folder of its name, or its folder in the hub's cache."""
+    parts = value.casefold().rstrip("/").split("/")
+    cached = [
+        part.removeprefix("models--").replace("--", "/") for part in parts if part.startswith("models--")
+    ]
+    known = published_training()
+    for name in ("/".join(parts), parts[-1], *cached):
+        if name in known:
+            yield known[name]
+            return
+
+
+def _folder(value: str) -> Path | None:
+    """The folder on this disk that a value names: a path, or a hub id in the hub's cache at the noted revision."""
+    path = Path(value).expanduser()
     try:
-        if path.is_file():
+        if path.is_dir():
             return path
     except OSError:
         return None
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    if value.count("/") != 1 or Path(value).exists():
+    if value.count("/") != 1 or path.exists():
         return None
-    try:
-        cached = try_to_load_from_cache(value, MANIFEST)
-    except HFValidationError:
-        return None
-    return Path(cached) if isinstance(cached, str) else None
+    for revision in (*_noted_revision, None):
+        for name in (MANIFEST, "config.json", _LORA):
+            try:
+                cached = try_to_load_from_cache(value, name, revision=revision)
+            except HFValidationError:
+                return None
+            if isinstance(cached, str):
+                return Path(cached).parent
+    return None
 
 
 def _clip_sha256(release: Release, sample: Sample) -> str | None:

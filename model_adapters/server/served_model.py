@@ -30,12 +30,14 @@ class ServedModel:
 
     name: for requests. root: hub id or folder that the server says it loaded. version: of vLLM, None where the server
     does not say. told: the settings that `egost serve` advertises, None where it did not start the server.
+    parents: what an adapter (LoRA) that is served is made from, by the server's names for it; empty for a model.
     """
 
     name: str
     root: str
     version: str | None
     told: Mapping[str, str] | None
+    parents: tuple[str, ...] = ()
 
 
 def as_served_name(settings: Mapping[str, str]) -> str:

@@ -97,6 +97,7 @@ class ServerApi:
         try:
             names = [card["id"] for card in cards["data"]]
             roots = {card["id"]: card.get("root") or card["id"] for card in cards["data"]}
+            parent_of = {card["id"]: card["parent"] for card in cards["data"] if card.get("parent")}
         except (KeyError, TypeError):
             raise self._no_such_interface("/v1/models holds no list of models") from None
         own = own_names(names)
@@ -107,7 +108,8 @@ class ServerApi:
             )
         name = wanted or own[0]
         version = await self._version()
-        return ServedModel(name, roots[name], version, told_settings(names))
+        parents = (parent_of[name], roots.get(parent_of[name], "")) if name in parent_of else ()
+        return ServedModel(name, roots[name], version, told_settings(names), tuple(filter(None, parents)))
 
     async def healthy(self) -> bool:
         """Whether the server is up and its engine alive (vLLM answers 503 where the engine died)."""

@@ -24,6 +24,7 @@ from egost.model_adapters.server.server_api import NoAnswer, Refused, ServerApi
 from egost.model_adapters.server.server_requests import FrameSender, Media, Way, request_body
 from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import CacheError
+from egost.tasks.release.trained_on import note_served
 
 T = TypeVar("T")
 Outcome = tuple[int, Reply | Failure]
@@ -154,6 +155,7 @@ class ServerEngine:
                 server.down_since = time.monotonic()
                 logger.warning(f"egost: {server.api.url} is not up; the others do its work until it is")
         self._identity = identity_of(self._served)
+        note_served(self._served.name, self._served.root, *self._served.parents)
         family = family_served(self._served)
         self._body = partial(request_body, self._served.name, family)
         self._frames = FrameSender(family, self._body, self._media, _CLIPS_KEPT * len(self._servers))
@@ -303,11 +305,13 @@ def open_server(
     media: str = "auto",
     timeout: float = 600.0,
     wait: float = 300.0,
+    checkpoint: str | None = None,
 ) -> ServerEngine:
     """One or several servers of one model; see `ServerEngine` for what the arguments mean.
 
-    base_url: one URL, or several with `;` between them. timeout, wait: seconds. Servers that want a key get the one in
-    `EGOST_SERVER_API_KEY`. Raises AdapterError.
+    base_url: one URL, or several with `;` between them. timeout, wait: seconds. checkpoint: the served model's folder
+    on this disk; only its training rows are looked up there (`note_model` sees all arguments). Servers that want a key
+    get the one in `EGOST_SERVER_API_KEY`. Raises AdapterError.
     """
     if media not in get_args(Media):
         raise AdapterError(f"media={media} is not known; expected one of {', '.join(get_args(Media))}.")

@@ -96,8 +96,9 @@ def deviations(entry: Entry, table: TableNumber) -> tuple[str, ...]:
     if entry.prompt.startswith("think"):
         remarks.append("asked to think before it answers; the paper asks so of its own models alone")
     if (training := entry.training) and (overlap := sum(training.overlap.values())):
-        left_out = ", which were left out" if training.policy == "leave-out" else ""
-        remarks.append(f"trained on {overlap} questions of this release{left_out}")
+        left_out = ", which were left out" if training.leaves_out else ""
+        who = "" if training.rows else "not trained itself; ST-R1 was "
+        remarks.append(f"{who}trained on {overlap} questions of this release{left_out}")
     elif entry.training:
         remarks.append(f"trained on {entry.training.rows} rows, none of them of this release")
     excluded = Counter[str]()
@@ -110,11 +111,7 @@ def deviations(entry: Entry, table: TableNumber) -> tuple[str, ...]:
     ]
     if truncated:
         remarks.append(f"{len(truncated)} responses were cut at max_new_tokens and are scored as they are")
-    if (
-        table == 3
-        and entry.world == "official"
-        and not (entry.training and entry.training.policy == "leave-out")
-    ):
+    if table == 3 and entry.world == "official" and not (entry.training and entry.training.leaves_out):
         tested = sum(len(rows) for task, rows in entry.records.items() if not task.startswith("route"))
         remarks.append(
             f"tested on all {tested} questions; the paper leaves its training rows out for every model"
@@ -144,7 +141,7 @@ def whole_release(entries: Iterable[Entry]) -> dict[str, int]:
 
 def _left_out(entry: Entry, task: str) -> int:
     trained = entry.training
-    return trained.overlap.get(task, 0) if trained and trained.policy == "leave-out" else 0
+    return trained.overlap.get(task, 0) if trained and trained.leaves_out else 0
 
 
 def _other_world(entry: Entry, column: Column) -> str | None:
@@ -212,10 +209,11 @@ def _trained_on(entry: Entry, task: str, column: Column) -> str | None:
     overlap = trained.overlap.get(task, 0) if trained else 0
     if trained is None or overlap == 0:
         return None
-    if trained.policy != "leave-out":
+    if not trained.leaves_out:
         return f"trained on {overlap} of the samples it is tested on"
     if column.table in (1, 2):
-        return f"trained on {overlap} questions of this task and asked the others only (see Table 3)"
+        who = "" if trained.rows else "ST-R1 was "
+        return f"{who}trained on {overlap} questions of this task and asked the others only (see Table 3)"
     return None
 
 

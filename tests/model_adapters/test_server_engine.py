@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationAr
 from egost.model_adapters.server.server_engine import LOSSES, MOST_FAILED_IN_A_ROW, ServerEngine
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.release.trained_on import noted_manifests
 
 
 @pytest.fixture(scope="module")
@@ -419,6 +421,24 @@ def test_a_served_folder_of_this_disk_is_looked_at(tmp_path: Path) -> None:
         list(made.answer([Ask("mini/x", "without a clip", None, GenerationArguments(1))]))
         [ask] = server.questions
     assert ask.body["messages"][0]["role"] == "system"
+
+
+def test_what_a_server_serves_is_looked_up_for_its_training_rows(tmp_path: Path) -> None:
+    from egost.model_adapters.adapter import EgostServer
+
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_vl"}')
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    rows = [{"sample": "Part1/direction_forward/1", "clip_sha256": "0"}]
+    manifest = {"world": "mini", "release_revision": "r", "rows": rows}
+    (tmp_path / "egost_training.json").write_text(json.dumps(manifest))
+    for where in ({"root": str(tmp_path)}, {"parent": str(tmp_path)}):
+        with serve_chat(names=("tiny",), **where) as server:
+            given = f"base_url={server.url}"
+            EgostServer.create_from_arg_string(given).clean()
+            assert [record.count for record in noted_manifests()] == [1], where
+    with serve_chat(names=("adapter",), parent="openinterx/ST-R1-mcq") as server:
+        EgostServer.create_from_arg_string(f"base_url={server.url}").clean()
+    assert [record.count for record in noted_manifests()] == [630]
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,14 @@ class ChatServer(Scripted):
     """Its requests are `ChatAsk`; probes of the adapter go by the script, too.
 
     keeps: the most frames that are kept of a video by file, and inline. tells: whether token counts are told.
+    parent: what each model is an adapter (LoRA) of, None where it is a model of its own.
     weights: what it says to new weights, as `STATUS BODY`; None where it takes none. taken: folders that it was given;
     holds: the name of the weights.
     """
 
     names: tuple[str, ...] = ("tiny", "egost?family=qwen2_vl&revision=abc&dtype=float32")
     root: str = "some/tiny"
+    parent: str | None = None
     version: str | None = "0.32.0"
     takes_files: bool = True
     keeps: tuple[int, int] = (8, 8)
@@ -88,7 +90,8 @@ class _Handler(ScriptedHandler):
         elif server.key and self.headers.get("Authorization") != f"Bearer {server.key}":
             self.error(401, "Unauthorized")
         elif self.path == "/v1/models":
-            cards = [{"id": name, "root": server.root, "max_model_len": 4096} for name in server.names]
+            common = {"root": server.root, "parent": server.parent, "max_model_len": 4096}
+            cards = [{"id": name, **common} for name in server.names]
             self.reply({"object": "list", "data": cards})
         elif self.path == "/weight_info":
             self.reply({"weight_version": server.holds})

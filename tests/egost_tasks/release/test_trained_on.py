@@ -14,10 +14,15 @@ from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.release import Release, mini_revision
 from egost.tasks.release.trained_on import (
     note_model,
+    note_served,
+    noted_manifests,
     overlap_metadata,
+    published_training,
+    question_key,
     read_manifest,
     without_trained_on,
 )
+from egost.tasks.sample import Sample
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +72,7 @@ def test_leave_out_and_allow(release: Release, tmp_path: Path, monkeypatch: pyte
     assert without_trained_on(release, samples) == samples
     assert overlap_metadata(release)["trained_on"] == "allow"
     monkeypatch.setenv("EGOST_TRAINED_ON", "yes")
-    with pytest.raises(ReleaseError, match="expected refuse, leave-out or allow"):
+    with pytest.raises(ReleaseError, match="expected refuse, leave-out, allow or paper"):
         without_trained_on(release, samples)
 
 
@@ -138,6 +143,146 @@ def test_rows_of_the_benchmark_are_counted_by_part(release: Release, tmp_path: P
     rows = [{"sample": sample, "clip_sha256": "0" * 64, "world": "official"} for sample in samples]
     note_model(f"pretrained={checkpoint(tmp_path / 'ckpt', release, rows=rows)}")
     assert overlap_metadata(release)["trained_on_parts"] == {"Part3": 2, "Part4": 1}
+
+
+COMMITS = ("a" * 40, "b" * 40)
+
+
+@pytest.fixture
+def hub(release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub's cache with two commits of one checkpoint: the older was trained on the first question, `main` on none."""
+    from huggingface_hub import constants
+
+    root = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(root))
+    model = root / "models--someone--walker"
+    checkpoint(model / "snapshots" / COMMITS[0], release)
+    (model / "snapshots" / COMMITS[1]).mkdir()
+    for commit in COMMITS:
+        (model / "snapshots" / commit / "config.json").write_text("{}")
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(COMMITS[1])
+    return model
+
+
+def refused(release: Release) -> bool:
+    try:
+        return len(without_trained_on(release, release.samples("direction", "forward"))) < 4
+    except ReleaseError:
+        return True
+
+
+def test_a_hub_checkpoint_is_looked_up_at_the_revision_that_is_run(hub: Path, release: Release) -> None:
+    note_model("model=someone/walker")
+    assert not refused(release), "main was trained on nothing"
+    for given in (
+        f"model=someone/walker,revision={COMMITS[0]}",
+        {"model": "someone/walker", "revision": COMMITS[0]},
+    ):
+        note_model(given)
+        assert refused(release)
+    (hub / "refs" / "main").write_text(COMMITS[0])
+    note_model("pretrained=someone/walker")
+    assert refused(release)
+
+
+def test_the_base_of_an_adapter_and_what_a_server_says_are_looked_up(
+    release: Release, tmp_path: Path
+) -> None:
+    base = checkpoint(tmp_path / "base", release)
+    lora = tmp_path / "lora"
+    lora.mkdir()
+    (lora / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    note_model(f"pretrained=someone/else,peft={lora}")
+    assert refused(release)
+    note_model("base_url=http://127.0.0.1:1,model=base")
+    assert not refused(release), "a served name alone says nothing"
+    note_served("base", str(base))
+    assert refused(release)
+    note_model("base_url=http://127.0.0.1:1")
+    assert not refused(release), "what an earlier server said is forgotten"
+
+
+ST_R1_NAMES = (
+    "openinterx/ST-R1-mcq",
+    "st-r1",
+    "/data/models/ST-R1-mcq/",
+    f"/cache/hub/models--openinterx--ST-R1-mcq/snapshots/{'c' * 40}",
+)
+
+
+@pytest.mark.parametrize("name", ST_R1_NAMES)
+def test_the_released_st_r1_is_known_by_each_of_its_names(name: str) -> None:
+    note_model(f"pretrained={name},device_map=cpu")
+    [found] = noted_manifests()
+    assert found.count == 630
+
+
+def test_names_that_only_look_like_it_are_other_checkpoints() -> None:
+    note_model("pretrained=openinterx/ST-R1-mcq-of-mine,model=/runs/st-r1/final,base_url=http://st-r1:8000")
+    assert not noted_manifests()
+
+
+def test_what_was_trained_from_the_released_st_r1_has_its_rows_too(release: Release, tmp_path: Path) -> None:
+    note_model(f"model={checkpoint(tmp_path / 'further', release, base='openinterx/ST-R1-mcq')}")
+    assert sorted(record.count for record in noted_manifests()) == [1, 630]
+    lora = tmp_path / "lora"
+    lora.mkdir()
+    (lora / "adapter_config.json").write_text('{"base_model_name_or_path": "openinterx/ST-R1-mcq"}')
+    note_model(f"model={lora}")
+    assert [record.count for record in noted_manifests()] == [630]
+
+
+def released_sample(number: int, **changes: object) -> Sample:
+    """A question of the benchmark that one of the 630 released rows was cut from."""
+    from egost.training.rows.released_rows import read_rows
+
+    row = read_rows()[number]
+    options = tuple(f" {option.upper()}. " for option in row.options)
+    fields = {"clip": row.clip, "question": row.question, "options": options, "answer": row.letter, **changes}
+    return Sample(
+        id=f"Part4/{row.task}_{row.way}/{fields['clip']}-{number}",
+        task=row.task,
+        way=row.way,
+        part=4,
+        **fields,
+    )  # type: ignore[arg-type]
+
+
+def test_the_entry_of_st_r1_holds_each_of_the_630_rows_and_nothing_else() -> None:
+    from egost.training.rows.released_rows import read_rows
+
+    keys = {question_key(row.clip, row.way, row.options) for row in read_rows()}
+    assert len(keys) == 630 and published_training()["st-r1"].questions == keys
+
+
+def test_a_released_row_is_found_by_clip_way_and_options() -> None:
+    record = published_training()["openinterx/st-r1-mcq"]
+    official = Release("official", (), "54971f7")
+    samples = [released_sample(number) for number in (0, 5, 629)]
+    assert record.among(official, samples) == samples
+    first = samples[0]
+    for other in (
+        released_sample(0, clip="another.mp4"),
+        released_sample(0, options=first.options[::-1]),
+        released_sample(0, options=first.options[:-1]),
+    ):
+        assert record.among(official, [other]) == []
+
+
+def test_the_papers_protocol_leaves_st_r1s_rows_out_for_every_model(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGOST_TRAINED_ON", "paper")
+    samples = release.samples("direction", "forward")
+    note_model("pretrained=Qwen/Qwen2-VL-7B-Instruct")
+    assert without_trained_on(release, samples) == list(samples), "the mini world holds none of them"
+    official = Release("official", (), "54971f7")
+    asked = [released_sample(0), released_sample(0, clip="another.mp4")]
+    assert without_trained_on(official, asked) == asked[1:]
+    note_model(f"pretrained={checkpoint(tmp_path / 'ckpt', release)}")
+    assert without_trained_on(release, samples) == samples[1:], "a checkpoint's own rows are left out as well"
+    assert overlap_metadata(release)["trained_on_overlap"] == {"direction_forward": 1}
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": []}', '{"world": "mini", "rows": [{}]}'])
