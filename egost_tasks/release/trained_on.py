@@ -148,7 +148,7 @@ def published_training() -> Mapping[str, TrainedRows]:
     """What published checkpoints were trained on, by their names in lower case: hub id, its last part, short name."""
     path = Path(__file__).with_name("published_training.json")
     content = path.read_bytes()
-    found = {}
+    found: dict[str, TrainedRows] = {}
     for hub_id, entry in json.loads(content).items():
         record = TrainedRows(
             path, hashlib.sha256(content).hexdigest(), (), {"base": hub_id}, frozenset(entry["questions"])
