@@ -47,7 +47,7 @@ def status(mini: Mini = False) -> None:
 
 @says_what_to_do
 def verify(mini: Mini = False, workers: Workers = None) -> None:
-    """Check every question against its clip, decoding each clip (exit code 1 when one fails)."""
+    """Check every question against its clip, decoding each of its frames (exit code 1 when a clip fails)."""
     from egost.tasks.clips.protocols import chosen_protocol
     from egost.tasks.release import check as release_check
 

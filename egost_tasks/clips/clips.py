@@ -62,6 +62,9 @@ class Clip:
 
 ClipOutcome = Clip | ClipError
 
+_EVERY_FRAME_LIMIT = 10
+"""How much longer a clip may take of which all frames are decoded."""
+
 _failures: dict[DecodeRequest, ClipError] = {}
 _pool = DecodePool()
 
@@ -86,12 +89,15 @@ def cache_entry(folder: Path, what: str) -> Path:
     return folder / key[:2] / key
 
 
-def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Clip:
+def get_clip(
+    source: Path, protocol: Protocol, cache: Path | None = None, *, every_frame: bool = False
+) -> Clip:
     """The 8 frames of a clip, decoded at most once for each content of the file, protocol and decoder.
 
     cache: folder of the cache; by default `cache_root()`. The decoder is the one that `EGOST_DECODER`
     names. `EGOST_DECODE_TIMEOUT` (30 s of CPU) and `EGOST_DECODE_MEMORY` (4096 MiB) limit the child process that
-    decodes. Several threads and processes may call it at once.
+    decodes. every_frame: decode all frames, which may take ten times as long, so that `complete` of the manifest is
+    known; the 8 frames stay the same. Several threads and processes may call it at once.
 
     Raises ClipError with one of the reasons `missing`, `empty`, `unreadable`, `no_video`, `no_frames`,
     `truncated`, `timeout`, `memory`, `crash`, which this process remembers; CacheError where the cache
@@ -102,7 +108,7 @@ def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Cli
     folder = clip_folder(cache)
     sha256 = source_sha256(source, folder / "sources")
     entry = cache_entry(folder, f"{sha256} {protocol.name} {settings.decoder} {DECODING_VERSION} {ENCODER}")
-    if clip := _load(entry, source):
+    if clip := _load(entry, source, every_frame):
         return clip
     request = DecodeRequest(
         source=source,
@@ -110,14 +116,15 @@ def get_clip(source: Path, protocol: Protocol, cache: Path | None = None) -> Cli
         protocol=protocol.name,
         decoder=settings.decoder,
         folder=entry,
-        limit=settings.limit,
+        limit=settings.limit * (_EVERY_FRAME_LIMIT if every_frame else 1),
         memory=settings.memory,
+        every_frame=every_frame,
     )
     try:
         _raise_again(request)
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.with_name(entry.name + ".lock")):
-            if clip := _load(entry, source):
+            if clip := _load(entry, source, every_frame):
                 return clip
             _raise_again(request)
             return _make(request)
@@ -138,10 +145,12 @@ def build_clips(
     workers: int | None = None,
     cache: Path | None = None,
     progress: bool = True,
+    every_frame: bool = False,
 ) -> list[ClipOutcome]:
     """The clips of many files, in their order, decoded in parallel; a ClipError in the place of one that failed.
 
     workers: how many decode at the same time; by default one for each core. progress: show a bar.
+    every_frame: see `get_clip`.
     What is in the cache is not decoded again, so a run that was killed resumes where it was. A clip that ran out of
     time is tried once more at the end, alone.
     Raises CacheError and SettingError, which concern all clips.
@@ -153,7 +162,9 @@ def build_clips(
     failed = 0
     try:
         with counted("decoding", "clips", len(unique), progress) as advance:
-            futures = {source: pool.submit(_outcome, source, protocol, cache) for source in unique}
+            futures = {
+                source: pool.submit(_outcome, source, protocol, cache, every_frame) for source in unique
+            }
             for future in as_completed(futures.values()):
                 failed += isinstance(future.result(), ClipError)
                 advance(f"{failed} failed")
@@ -167,7 +178,7 @@ def build_clips(
     for source, outcome in outcomes.items():
         if isinstance(outcome, ClipError) and outcome.reason == "timeout":
             _forget_failure(source)
-            outcomes[source] = _outcome(source, protocol, cache)
+            outcomes[source] = _outcome(source, protocol, cache, every_frame)
     return [outcomes[source] for source in sources]
 
 
@@ -176,9 +187,9 @@ def _forget_failure(source: Path) -> None:
         del _failures[request]
 
 
-def _outcome(source: Path, protocol: Protocol, cache: Path | None) -> ClipOutcome:
+def _outcome(source: Path, protocol: Protocol, cache: Path | None, every_frame: bool) -> ClipOutcome:
     try:
-        return get_clip(source, protocol, cache)
+        return get_clip(source, protocol, cache, every_frame=every_frame)
     except ClipError as error:
         return error
 
@@ -188,12 +199,12 @@ def _raise_again(request: DecodeRequest) -> None:
         raise ClipError(known.reason, str(known))
 
 
-def _load(entry: Path, source: Path) -> Clip | None:
-    """The clip of a cache entry; None where it is not there, or where a part of it was deleted."""
+def _load(entry: Path, source: Path, every_frame: bool) -> Clip | None:
+    """The clip of a cache entry; None where it is not there, where a part of it was deleted, or less was looked at."""
     path = entry / CLIP_FILE
     try:
         manifest = ClipManifest.read(entry / MANIFEST_FILE)
-        if not path.stat().st_size:
+        if not path.stat().st_size or (every_frame and manifest.complete is None):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None

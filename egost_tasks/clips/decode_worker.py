@@ -33,6 +33,7 @@ WALL_SHARE = 10
 class DecodeRequest:
     """Decode `source` by `protocol` (its name) and write CLIP_FILE and MANIFEST_FILE into `folder`, which exists.
 
+    every_frame: decode all frames, to know whether the clip is complete.
     limit: seconds of CPU that it may take; on the clock, `WALL_SHARE` times as many. memory: MiB that the child may
     hold.
     """
@@ -44,6 +45,7 @@ class DecodeRequest:
     folder: Path
     limit: float
     memory: int
+    every_frame: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def write_clip(request: DecodeRequest) -> None:
         n_frames=clip.n_frames,
         counted_by=clip.counted_by,
         expected_frames=clip.expected_frames,
-        complete=clip.expected_frames is not None and clip.n_frames >= clip.expected_frames,
+        complete=clip.complete,
         indices=clip.indices,
         timestamps=clip.timestamps,
         duration=clip.duration,
@@ -90,7 +92,8 @@ def write_clip(request: DecodeRequest) -> None:
 
 def _decode(request: DecodeRequest) -> DecodedClip:
     try:
-        return decode_clip(request.source, parse_protocol(request.protocol), request.decoder)
+        protocol = parse_protocol(request.protocol)
+        return decode_clip(request.source, protocol, request.decoder, every_frame=request.every_frame)
     except MemoryError:
         raise
     except (av.FFmpegError, OSError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from egost.tasks.clips.packets import Packet, PacketTable, open_video, read_packets, whole_packets
+from egost.tasks.clips.packets import Packet, PacketTable, is_damaged, open_video, read_packets, whole_packets
 from egost.tasks.clips.pixels import Image, Orientation, Transfer, orientation, upright_rgb
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError, SettingError
@@ -24,7 +24,7 @@ from egost.tasks.errors import ClipError, SettingError
 Decoder = Literal["pyav", "torchcodec", "decord"]
 DEFAULT_DECODER: Decoder = "pyav"
 
-DECODING_VERSION = 3
+DECODING_VERSION = 4
 """Named in the cache's keys: raised whenever the same file would give other frames, or other facts about them."""
 
 MIN_COMPLETE_SHARE = 0.95
@@ -47,6 +47,7 @@ class DecodedClip:
     n_frames: int
     counted_by: str
     expected_frames: int | None
+    complete: bool | None
     indices: tuple[int, ...]
     timestamps: tuple[float, ...]
     duration: float
@@ -91,13 +92,16 @@ def decoder_version(decoder: Decoder) -> str:
         return "unknown"
 
 
-def decode_clip(source: Path, protocol: Protocol, decoder: Decoder) -> DecodedClip:
+def decode_clip(
+    source: Path, protocol: Protocol, decoder: Decoder, *, every_frame: bool = False
+) -> DecodedClip:
     """Decode the 8 frames that the protocol takes from a video file.
 
     The frames are counted by demuxing, never taken from a header. Where one of the 8 cannot be decoded, all
     frames are decoded (`pyav` only) and those that really come out are counted. A file that was cut off or is
     damaged is used as long as `MIN_COMPLETE_SHARE` of its frames decode. A header that claims more than the
     file's own index lists is no reason to refuse it: no frame is missing.
+    every_frame: decode all frames in any case, to know whether the clip is complete; the 8 frames stay the same.
     Raises ClipError: `unreadable`, `no_video`, `no_frames`, `truncated`.
     """
     table = read_packets(source)
@@ -107,13 +111,27 @@ def decode_clip(source: Path, protocol: Protocol, decoder: Decoder) -> DecodedCl
             "no_frames", f"{source} has a video stream without a single whole frame. Download it again."
         )
     try:
-        return _by_packets(source, table, protocol, decoder)
+        clip = _by_packets(source, table, protocol, decoder)
     except _FrameLost as lost:
         if decoder != "pyav":
             raise ClipError(
                 "unreadable", f"{source}: {decoder} did not deliver a frame ({lost}). Try EGOST_DECODER=pyav."
             ) from lost
         return _by_decoding(source, table, protocol)
+    if every_frame and clip.complete is None:
+        lost: list[int | None] = []
+        decoded = sum(1 for _ in _all_frames(source, lost))
+        clip = replace(clip, complete=_complete(table, lost, decoded, clip.n_frames))
+    return clip
+
+
+def _complete(
+    table: PacketTable, lost: Sequence[int | None], n_frames: int, expected: int | None
+) -> bool | None:
+    """Whether a clip of which all frames were decoded is complete; None where the file does not say where it ends."""
+    if lost or expected is None or n_frames < expected:
+        return False
+    return None if table.cut is None else True
 
 
 def _refuse_holes(source: Path, table: PacketTable, expected: int | None, n_frames: int) -> None:
@@ -137,7 +155,8 @@ def _by_packets(source: Path, table: PacketTable, protocol: Protocol, decoder: D
     indices = protocol.indices(len(times), float(duration))
     picked = _PICK[decoder](source, table, sorted(set(indices)))
     expected = table.expected_frames()
-    return _assemble(picked, protocol, table, expected, indices, times, duration, "packets")
+    complete = None if expected == len(times) else False
+    return _assemble(picked, protocol, table, expected, complete, indices, times, duration, "packets")
 
 
 def _refuse_differing(source: Path, decoder: Decoder) -> None:
@@ -182,7 +201,10 @@ def _by_decoding(source: Path, table: PacketTable, protocol: Protocol) -> Decode
     indices = protocol.indices(len(times), float(duration))
     wanted = set(indices)
     frames = ((i, frame) for i, frame in enumerate(_all_frames(source)) if i in wanted)
-    return _assemble(_picked(frames), protocol, table, expected, indices, times, duration, "decoding")
+    complete = _complete(table, lost, len(times), expected)
+    return _assemble(
+        _picked(frames), protocol, table, expected, complete, indices, times, duration, "decoding"
+    )
 
 
 def _tail(table: PacketTable, n_frames: int, span: Fraction) -> Fraction:
@@ -197,6 +219,7 @@ def _assemble(
     protocol: Protocol,
     table: PacketTable,
     expected: int | None,
+    complete: bool | None,
     indices: Sequence[int],
     times: Sequence[Fraction],
     duration: Fraction,
@@ -208,6 +231,7 @@ def _assemble(
         n_frames=len(times),
         counted_by=counted_by,
         expected_frames=expected,
+        complete=complete,
         indices=tuple(indices),
         timestamps=tuple(float(times[i]) for i in indices),
         duration=float(duration),
@@ -247,7 +271,7 @@ def decoded_frames(
     lost = [] if lost is None else lost
     codec = stream.codec_context
     for packet in chain(whole_packets(container, stream), [None]):
-        if packet is not None and packet.is_corrupt:
+        if packet is not None and is_damaged(packet):
             lost.append(packet.pts)
             continue
         skippable = wanted is not None and packet is not None and packet.pts not in wanted
@@ -277,31 +301,34 @@ def _sought(
     shown = table.pts
     key_of = _keys(table)
     frames: Iterator[Any] = iter(())
+    lost: list[int | None] = []
     at: Packet | None = None
     wanted = {shown[i] for i in indices}
     for i in indices:
         if at != key_of[shown[i]]:
             at = key_of[shown[i]]
-            frames = _from_key(container, stream, at, wanted)
+            frames = _from_key(container, stream, at, wanted, lost)
         for frame in frames:
             if frame.pts is None or frame.pts >= shown[i]:
                 break
         else:
             raise _FrameLost(f"frame {i} does not decode")
-        if frame.pts != shown[i]:
-            raise _FrameLost(f"frame {i} does not decode")
+        if frame.pts != shown[i] or lost:
+            raise _FrameLost(f"frame {i}, or one that it may refer to, does not decode")
         if frame.interlaced_frame:
             raise _FrameLost("a packet may hold one field of a frame")
         yield i, frame
 
 
-def _from_key(container: Any, stream: Any, key: Packet, wanted: Collection[int]) -> Iterator[Any]:
+def _from_key(
+    container: Any, stream: Any, key: Packet, wanted: Collection[int], lost: list[int | None]
+) -> Iterator[Any]:
     """The frames from a key frame on. Raises _FrameLost where it cannot be sought, or is no key frame in truth."""
     try:
         container.seek(key.pts, stream=stream)
     except (av.FFmpegError, OSError) as error:
         raise _FrameLost(f"seeking is refused: {error}") from error
-    for frame in decoded_frames(container, stream, wanted):
+    for frame in decoded_frames(container, stream, wanted, lost):
         if frame.pts == key.pts and frame.pict_type not in _INTRA:
             raise _FrameLost("a frame is marked as a key frame that refers to others")
         yield frame

@@ -19,7 +19,9 @@ class ClipManifest:
     counted_by: `packets` (each packet of the file holds a frame, and the 8 frames did decode) or `decoding`
         (all frames were decoded, since one that a packet promised could not be).
     expected_frames: how many the file should hold; None where it is cut and its index does not say.
-    complete: whether all of them can be decoded.
+    complete: True where all frames were decoded and none was lost; False where one is missing or damaged, or the file
+        was cut; None where nothing is known to be missing, but only the 8 frames and those that they refer to were
+        decoded, or the container does not say where the file ends.
     indices: of the 8 frames among the decodable ones, in presentation order.
     timestamps: of the 8 frames, seconds after the first frame.
     duration: seconds from the start of the first decodable frame to the end of the last.
@@ -38,7 +40,7 @@ class ClipManifest:
     n_frames: int
     counted_by: str
     expected_frames: int | None
-    complete: bool
+    complete: bool | None
     indices: tuple[int, ...]
     timestamps: tuple[float, ...]
     duration: float

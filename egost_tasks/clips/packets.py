@@ -9,13 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from av.stream import Disposition
 
 from egost.tasks.clips.pixels import Transfer, transfer
 from egost.tasks.errors import ClipError
+
+_HOLE = bytes(64)
+
+_MOST_BETWEEN = 1024
+"""Bytes between two packets of a Matroska file: heads of blocks and clusters take 24 where nothing is missing."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,9 @@ class PacketTable:
     hidden: presentation times of the frames that an edit list hides.
     tail: how long the last frame is shown, 0 where the file does not say.
     time_base: seconds, the unit of all times here. rate: frames a second as the container has it, or None.
-    cut: whether the file ends before its own boxes or its own duration do.
+    cut: whether the file ends before its own parts or its own duration do; None where it does not say where it ends.
     promised: how many frames the container lists, or its duration holds; 0 where it does not say.
-    n_damaged: packets that the demuxer found incomplete.
+    n_damaged: packets that are damaged, see `is_damaged`.
     width, height: of the stored frames, pixels. pixel_aspect: of a stored pixel, width to height, as '4:3'.
     transfer: how the stream codes brightness.
     """
@@ -50,7 +55,7 @@ class PacketTable:
     tail: int
     time_base: Fraction
     rate: Fraction | None
-    cut: bool
+    cut: bool | None
     promised: int
     n_damaged: int
     width: int
@@ -134,7 +139,7 @@ def read_packets(source: Path) -> PacketTable:
     codec = stream.codec_context.name
     with container:
         for packet in whole_packets(container, stream):
-            if packet.is_corrupt:
+            if is_damaged(packet):
                 damaged += 1
             elif packet.is_discard:
                 hidden.append(packet.pts)
@@ -143,10 +148,12 @@ def read_packets(source: Path) -> PacketTable:
                 if last is None or (packet.pts is not None and packet.pts > last):
                     last, tail = packet.pts, packet.duration or 0
         times = [pts for pts, _, _ in shown]
-        promised, cut = stream.frames, "mp4" in container.format.name and _is_cut(source)
-        if not promised and "matroska" in container.format.name:
-            promised = _frames_by_duration(source, container, stream, len(shown))
-            cut = promised > len(shown)
+        promised, cut = stream.frames, _is_cut(source, container.format.name)
+        if "matroska" in container.format.name:
+            within, at_end = _lost_in_matroska(source, container, stream, cut)
+            damaged += within
+            cut = True if at_end else cut
+            promised = len(shown) + damaged + at_end if at_end or not cut else 0
         return PacketTable(
             codec=codec,
             packets=tuple(Packet(pts or 0, pts or 0 if dts is None else dts, key) for pts, dts, key in shown),
@@ -163,6 +170,19 @@ def read_packets(source: Path) -> PacketTable:
             pixel_aspect="{0.numerator}:{0.denominator}".format(stream.sample_aspect_ratio or Fraction(1)),
             transfer=transfer(stream),
         )
+
+
+def is_damaged(packet: Any) -> bool:
+    """Whether the demuxer found a packet incomplete, or it holds a hole of zeros, as an interrupted download leaves.
+
+    H.264 and HEVC code no three zero bytes in a row (ISO 14496-10 and 23008-2, 7.4.1), and in mp4 and Matroska, whose
+    description of them begins with a 1, no padding lies between them.
+    """
+    if packet.is_corrupt:
+        return True
+    codec = packet.stream.codec_context
+    coded_without_zeros = codec.name in ("h264", "hevc") and (codec.extradata or b"").startswith(b"\1")
+    return coded_without_zeros and _HOLE in bytes(packet)
 
 
 def _never_shown(codec: str, packet: Any) -> bool:
@@ -183,24 +203,30 @@ def _never_shown(codec: str, packet: Any) -> bool:
     return bits[at] == "0" and bits[at + 2] == "0"
 
 
-def _frames_by_duration(source: Path, container: Any, stream: Any, n_shown: int) -> int:
-    """Frames that a Matroska file should hold by the duration in its head; what it holds where that agrees.
+def _lost_in_matroska(source: Path, container: Any, stream: Any, cut: bool | None) -> tuple[int, int]:
+    """How many frames a Matroska file lost: within, where bytes belong to no packet and time passes, and at its end.
 
-    The head's duration is that of the longest track: the end of the last packet of any track is held against it.
+    The duration in its head is that of the longest track: the end of the last packet of any track is held against it.
     """
-    if not container.duration or not stream.average_rate:
-        return n_shown
+    rate = stream.average_rate
+    if not rate:
+        return 0, 0
+    within, stop, hole, seen, end = Fraction(0), 0, False, None, Fraction(0)
     with _open(source) as every:
-        ends = (
-            (packet.pts + (packet.duration or 0)) * packet.time_base
-            for packet in whole_packets(every, None)
-            if packet.pts is not None
-        )
-        end = max(ends, default=Fraction(0))
-    missing = Fraction(container.duration, av.time_base) - end
-    if missing <= max(Fraction(1, 2), 2 / stream.average_rate):
-        return n_shown
-    return n_shown + int(missing * stream.average_rate)
+        for packet in whole_packets(every, None):
+            if packet.pts is None or packet.pos is None:
+                continue
+            hole = hole or 0 < stop < packet.pos - _MOST_BETWEEN
+            stop = packet.pos + packet.size
+            time = packet.pts * packet.time_base
+            end = max(end, time + (packet.duration or 0) * packet.time_base)
+            if packet.stream.index == stream.index:
+                if hole and seen is not None and time > seen:
+                    within += round((time - seen) * rate) - 1
+                seen, hole = time if seen is None else max(time, seen), False
+    missing = Fraction(container.duration or 0, av.time_base) - end
+    noticed = missing > (0 if cut else max(Fraction(1, 2), 2 / rate))
+    return int(within), int(missing * rate) if noticed else 0
 
 
 def whole_packets(container: Any, stream: Any) -> Iterator[Any]:
@@ -213,23 +239,61 @@ def whole_packets(container: Any, stream: Any) -> Iterator[Any]:
         return
 
 
-def _is_cut(source: Path) -> bool:
-    """Whether an ISO media file (mp4, mov) ends inside of one of its top-level boxes (ISO 14496-12, 4.2).
+def _is_cut(source: Path, container: str) -> bool | None:
+    """Whether a file ends before its outermost parts do; None where its container does not say where it ends.
 
-    A length in a header may be wrong and says nothing about the data; a box that reaches beyond the end
-    of the file shows that bytes are missing.
+    A length in a header may be wrong and says nothing about the data; a part that reaches beyond the end of the file
+    shows that bytes are missing. container: its name in ffmpeg.
     """
-    end, start = source.stat().st_size, 0
+    size = source.stat().st_size
     with source.open("rb") as file:
-        while start + 8 <= end:
-            file.seek(start)
-            head = file.read(16)
-            size = int.from_bytes(head[:4], "big")
-            if size == 1:
-                size = int.from_bytes(head[8:16], "big")
-            if size == 0:
-                return False
-            if size < 8:
-                break
-            start += size
-    return start > end
+        if "mp4" in container:
+            end = _end_of_boxes(file, size)
+        elif container == "avi":
+            end = _end_of_riff(file, size)
+        else:
+            end = _end_of_segment(file.read(64)) if "matroska" in container else None
+    return None if end is None else end > size
+
+
+def _end_of_boxes(file: BinaryIO, size: int) -> int | None:
+    """Where an ISO media file (mp4, mov) ends by its boxes (ISO 14496-12, 4.2); None where fragments have no index at
+    the end, so that any number may be missing."""
+    start, kinds = 0, [b""]
+    while start + 8 <= size:
+        file.seek(start)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length == 0:
+            return size
+        if length < 8:
+            break
+        kinds.append(head[4:8])
+        start += length
+    return None if b"moof" in kinds and kinds[-1] != b"mfra" and start <= size else start
+
+
+def _end_of_riff(file: BinaryIO, size: int) -> int:
+    """Where an AVI file ends by its RIFF chunks, of which a long one has several."""
+    start = 0
+    while start + 8 <= size:
+        file.seek(start)
+        kind, length = file.read(4), int.from_bytes(file.read(4), "little")
+        if kind != b"RIFF":
+            break
+        start += 8 + length + length % 2
+    return start
+
+
+def _end_of_segment(head: bytes) -> int | None:
+    """Where a Matroska file ends by the length of its segment (RFC 8794, 4 and 6); None where that is unknown."""
+    at = 0
+    for _ in ("the head", "the segment"):
+        at += 4
+        width = 9 - head[at].bit_length()
+        length = int.from_bytes(head[at : at + width], "big") - (1 << 7 * width)
+        at += width
+        start, at = at, at + length
+    return None if length == (1 << 7 * width) - 1 else start + length

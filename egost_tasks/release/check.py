@@ -107,14 +107,16 @@ class OddClip:
 def verify(
     release: Release, protocol: Protocol, workers: int | None = None
 ) -> tuple[list[BadClip], list[OddClip]]:
-    """Decode the clip of every sample into the cache; return the clips that give no frames, and those to know of.
+    """Decode the clip of every sample into the cache, and each of its frames; return the clips that give no frames, and
+    those to know of.
 
     Raises ReleaseError and CacheError.
     """
     uses = Counter(release.clip_path(s) for s in present_samples(release))
     bad: list[BadClip] = []
     odd: list[OddClip] = []
-    for path, outcome in zip(uses, build_clips(list(uses), protocol, workers=workers), strict=True):
+    outcomes = build_clips(list(uses), protocol, workers=workers, every_frame=True)
+    for path, outcome in zip(uses, outcomes, strict=True):
         if isinstance(outcome, ClipError):
             bad.append(BadClip(path, outcome.reason, str(outcome), uses[path]))
         else:
@@ -123,9 +125,9 @@ def verify(
 
 
 def _odd(clip: ClipManifest) -> Iterator[str]:
-    if not clip.complete:
+    if clip.complete is False:
         of = "an unknown number of" if clip.expected_frames is None else clip.expected_frames
-        yield f"incomplete: {clip.n_frames} of {of} frames; its end, or a part of it, is missing"
+        yield f"incomplete: {clip.n_frames} of {of} frames decode; a part of it is missing or damaged"
     if clip.transfer != "sdr":
         yield f"HDR ({clip.transfer}): its frames look pale; convert it to SDR"
     if clip.pixel_aspect != "1:1":

@@ -5,20 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
 import threading
 from pathlib import Path
 
-import av
-import imageio_ffmpeg
 import numpy as np
 import pytest
+from ffmpeg_files import decode, made, pattern, same_as_ffmpeg
 from places import ROOT
 from video_files import numbers, patch, write_video
 
 from egost.tasks.clips import clips
 from egost.tasks.clips.clips import get_clip
-from egost.tasks.clips.decoders import DecodedClip, Decoder, decode_clip
+from egost.tasks.clips.decoders import Decoder
 from egost.tasks.clips.packets import read_packets
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.construction.cutting import CutFailure, cut_clip
@@ -27,7 +25,6 @@ from egost.tasks.construction.workfolder import ClipRow
 from egost.tasks.errors import ClipError
 
 CASES = ROOT.parent / "shared" / "cases"
-FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 TURNS = {
     # The corners (a, b, c, d) of a display matrix, and what it does to an upright picture's stored form.
     "as stored": (1, 0, 0, 1),
@@ -39,40 +36,6 @@ TURNS = {
     "transposed": (0, 1, 1, 0),
     "transposed the other way": (0, -1, -1, 0),
 }
-
-
-def made(target: Path, *arguments: str) -> Path:
-    subprocess.run([FFMPEG, "-y", "-v", "error", *arguments, str(target)], check=True)
-    return target
-
-
-def pattern(target: Path, *arguments: str, seconds: int = 2) -> Path:
-    """Ten frames a second of ffmpeg's moving test picture."""
-    source = f"testsrc2=size=160x120:rate=10:duration={seconds}"
-    return made(target, "-f", "lavfi", "-i", source, *arguments)
-
-
-def by_ffmpeg(path: Path) -> np.ndarray:
-    """All frames as ffmpeg's command gives them, uint8 RGB [n, H * W * 3]."""
-    with av.open(str(path), metadata_errors="replace") as container:
-        stream = container.streams.video[0]
-        size = stream.height, stream.width
-    output = ["-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"]
-    done = subprocess.run([FFMPEG, "-v", "error", "-i", str(path), *output], capture_output=True, check=True)
-    return np.frombuffer(done.stdout, np.uint8).reshape(-1, size[0] * size[1] * 3)
-
-
-def decode(path: Path, decoder: Decoder = "pyav") -> DecodedClip:
-    return decode_clip(path, Protocol(), decoder)
-
-
-def same_as_ffmpeg(path: Path, clip: DecodedClip) -> bool:
-    """Whether each of the 8 frames is within 1 of 255 of the one that ffmpeg gives for its index."""
-    every = by_ffmpeg(path)
-    ours = clip.frames.reshape(8, -1).astype(int)
-    return (
-        bool(np.abs(every[list(clip.indices)].astype(int) - ours).max() <= 1) and len(every) == clip.n_frames
-    )
 
 
 RANGES, MATRICES = ("tv", "pc", None), ("bt470bg", "bt709", "bt2020nc", None)

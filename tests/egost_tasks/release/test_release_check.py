@@ -69,4 +69,4 @@ def test_clips_that_are_not_whole_are_named(release_folder: Path, tmp_path: Path
     short.write_bytes(cut(write_video(tmp_path / "whole.mp4", 100), 0.98).read_bytes())
     bad, [odd] = verify(opened(release_folder), Protocol(), workers=2)
     assert bad == [] and odd.path == short
-    assert re.fullmatch(r"incomplete: 9\d of 100 frames; its end, or a part of it, is missing", odd.what)
+    assert re.fullmatch(r"incomplete: 9\d of 100 frames decode; a part of it is missing or damaged", odd.what)

@@ -1,0 +1,130 @@
+"""Files that were cut or have a hole: what is missing is noticed, and what was not looked at is not called complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import pytest
+from ffmpeg_files import decode, pattern
+
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.protocols import Protocol
+from egost.tasks.errors import ClipError
+
+H264 = ["-c:v", "libx264", "-preset", "superfast", "-pix_fmt", "yuv420p", "-g", "20"]
+HEVC = ["-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-x265-params", "log-level=error"]
+FRAGMENTS = [*H264, "-movflags", "frag_keyframe"]
+SAYS_ITS_END = {
+    "front.mp4": [*H264, "-movflags", "faststart"],
+    "end.mp4": H264,
+    "film.mov": [*H264, "-movflags", "faststart"],
+    "film.3gp": [*H264, "-movflags", "faststart"],
+    "film.mkv": H264,
+    "film.webm": ["-c:v", "libvpx", "-pix_fmt", "yuv420p", "-deadline", "realtime"],
+    "film.avi": ["-c:v", "mpeg4"],
+}
+LEAVES_IT_OPEN = {
+    "fragments.mp4": FRAGMENTS,
+    "live.mkv": [*H264, "-live", "1"],
+    "film.ts": H264,
+    "film.flv": H264,
+    "film.mpg": ["-c:v", "mpeg2video"],
+    "film.wmv": ["-c:v", "wmv2"],
+    "film.ogv": ["-c:v", "libtheora"],
+    "film.h264": H264,
+}
+CODECS = {
+    "h264.mp4": H264,
+    "h264.mkv": H264,
+    "hevc.mp4": HEVC,
+    "hevc.mkv": HEVC,
+    "mpeg4.mp4": ["-c:v", "mpeg4"],
+    "mjpeg.avi": ["-c:v", "mjpeg"],
+    "vp8.webm": SAYS_ITS_END["film.webm"],
+    "vp9.webm": ["-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-deadline", "realtime", "-cpu-used", "8"],
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """40 frames each."""
+    folder = tmp_path_factory.mktemp("whole")
+    kinds = SAYS_ITS_END | LEAVES_IT_OPEN | CODECS
+    return {name: pattern(folder / name, "-threads", "1", *kinds[name], seconds=4) for name in kinds}
+
+
+def cut(path: Path, share: float, folder: Path) -> Path:
+    target = folder / path.name
+    target.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    return target
+
+
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.3])
+@pytest.mark.parametrize("name", SAYS_ITS_END)
+def test_a_file_that_says_its_end_is_refused_when_it_is_cut(
+    whole: dict[str, Path], tmp_path: Path, name: str, share: float
+) -> None:
+    assert decode(whole[name], every_frame=True).complete
+    with pytest.raises(ClipError) as error:
+        decode(cut(whole[name], share, tmp_path))
+    assert error.value.reason == ("unreadable" if name == "end.mp4" else "truncated")
+
+
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.3])
+@pytest.mark.parametrize("name", LEAVES_IT_OPEN)
+def test_a_file_that_leaves_its_end_open_is_never_called_complete(
+    whole: dict[str, Path], tmp_path: Path, name: str, share: float
+) -> None:
+    short = cut(whole[name], share, tmp_path)
+    try:
+        clip = decode(short, every_frame=True)
+    except ClipError as error:
+        assert error.reason == "truncated", "its last frame is damaged, and that is more than one of twenty"
+    else:
+        assert clip.n_frames < 40
+        assert not clip.complete
+
+
+@pytest.mark.parametrize("name", [name for name in SAYS_ITS_END if name != "end.mp4"])
+def test_a_file_that_lost_its_last_frame_alone_is_used_and_says_so(
+    whole: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    with av.open(str(whole[name])) as container:
+        [*_, last] = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
+    (tmp_path / name).write_bytes(whole[name].read_bytes()[: last + 1])
+    clip = decode(tmp_path / name)
+    assert (clip.n_frames, clip.complete) == (39, False)
+    # Matroska says when it ends, but not how many frames it holds: one that is shown before the last may be lost.
+    assert clip.expected_frames == 40 or (name == "film.mkv" and clip.expected_frames is None)
+
+
+@pytest.mark.parametrize("number", [13, 20, 29])
+@pytest.mark.parametrize("name", CODECS)
+def test_a_damaged_frame_between_the_8_does_not_leave_a_clip_complete(
+    whole: dict[str, Path], tmp_path: Path, name: str, number: int
+) -> None:
+    sound = decode(whole[name])
+    assert number not in sound.indices
+    assert sound.complete is None, "only the 8 frames and those on the way to them were decoded"
+    assert decode(whole[name], every_frame=True).complete
+    with av.open(str(whole[name])) as container:
+        packets = sorted((p.pts, p.pos, p.size) for p in container.demux(video=0) if p.size)
+    _, start, size = packets[number]
+    data = bytearray(whole[name].read_bytes())
+    data[start : start + max(size, 1200)] = bytes(max(size, 1200))
+    (tmp_path / name).write_bytes(data)
+    try:
+        assert not decode(tmp_path / name).complete
+        assert decode(tmp_path / name, every_frame=True).complete is False
+    except ClipError as error:
+        assert error.reason == "truncated"
+
+
+def test_the_cache_is_asked_again_where_less_was_looked_at(whole: dict[str, Path]) -> None:
+    quick = get_clip(whole["h264.mp4"], Protocol())
+    assert quick.manifest.complete is None
+    sure = get_clip(whole["h264.mp4"], Protocol(), every_frame=True)
+    assert sure.manifest.complete
+    assert sure.manifest.pixels_sha256 == quick.manifest.pixels_sha256
+    assert get_clip(whole["h264.mp4"], Protocol()) == sure
