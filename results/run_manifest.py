@@ -43,6 +43,7 @@ class TaskRecord:
     version, release, release_sha256, frames, prompt, prompt_sha256, judge, judge_prompt, judge_prompt_sha256: as its
     metadata tells; None where it does not. judge_snapshots: the models that judged, as their server says.
     generation: lmms-eval's arguments for a response. asked, scored: numbers of samples. unscored: numbers by reason.
+    incomplete: samples with frames of a clip of which a part is missing or damaged.
     """
 
     version: str | None
@@ -59,6 +60,7 @@ class TaskRecord:
     asked: int
     scored: int
     unscored: Mapping[str, int]
+    incomplete: int
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,7 @@ def _task(task: TaskHeader, records: Sequence[SampleRecord]) -> TaskRecord:
         asked=len(records),
         scored=sum(r.percent is not None for r in records),
         unscored=dict(sorted(Counter(r.unscored for r in records if r.unscored).items())),
+        incomplete=sum(r.frames is not None and r.frames.complete is False for r in records),
     )
 
 

@@ -80,6 +80,7 @@ def _lines(manifest: RunManifest) -> list[tuple[str, str]]:
         ("commit where lmms-eval was started", manifest.host_commit),
         ("machine", _pairs(manifest.machine or {}, " ")),
         ("wall time", "" if usage.wall_s is None else f"{usage.wall_s:.0f} s"),
+        ("samples of incomplete clips", str(sum(t.incomplete for t in tasks) or "")),
         ("tokens", _tokens(usage, sum(t.asked for t in tasks))),
         ("price of the replies", _price(usage)),
         ("judging", _pairs(usage.judge)),

@@ -65,6 +65,8 @@ def _replies(sides: Sequence[Side]) -> PlainTable:
 
 def _fates(record: SampleRecord) -> list[str]:
     found = [f"unscored: {record.unscored}" if record.unscored else "scored"]
+    if record.frames and record.frames.complete is False:
+        found.append("frames of an incomplete clip")
     if record.choice and record.choice.letter is None:
         found.append(f"no offered letter: {record.choice.how}")
     if record.generation and record.generation.truncated:

@@ -27,7 +27,7 @@ from egost.results.report.thumbnails import Thumbnails, thumbnails
 from egost.results.run import Run
 from egost.results.run_manifest import run_manifest
 
-_COUNTS = ("asked", "scored", "unscored")
+_COUNTS = ("asked", "scored", "unscored", "incomplete")
 """Counts in a task's part of the manifest; the report's tables show them already."""
 
 

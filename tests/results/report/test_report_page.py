@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from changed_runs import changed
 from planted_run import HOSTILE, REASONS, planted
 from typer.testing import CliRunner
 
@@ -205,3 +206,16 @@ def test_a_run_without_a_score_has_a_page(demo_run: Run, tmp_path: Path, own_cac
     page = read([replace(run)], own_cache)
     assert {sample["a"]["outcome"] for sample in page.data["samples"]} == {"unscored"}
     assert "unscored: decode_failed:missing" in page.inside["th"]
+
+
+def test_samples_of_incomplete_clips_are_counted(copied_run: Run, own_cache: Path) -> None:
+    def cut(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for row in rows[:2]:
+            row["percent"]["frames"]["complete"] = False
+        return rows
+
+    run = changed(copied_run, "egost_mini_direction_forward", cut)
+    counted = "<tr><th>frames of an incomplete clip</th><td>2</td></tr>"
+    assert counted in report_page([run], own_cache, LIMIT).html.decode()
+    shown = CliRunner().invoke(app, ["show", str(run.results_file)]).output
+    assert "samples of incomplete clips: 2" in shown
