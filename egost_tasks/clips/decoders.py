@@ -112,11 +112,12 @@ def decode_clip(
         )
     try:
         clip = _by_packets(source, table, protocol, decoder)
-    except _FrameLost as lost:
+    except _FrameLost as error:
         if decoder != "pyav":
             raise ClipError(
-                "unreadable", f"{source}: {decoder} did not deliver a frame ({lost}). Try EGOST_DECODER=pyav."
-            ) from lost
+                "unreadable",
+                f"{source}: {decoder} did not deliver a frame ({error}). Try EGOST_DECODER=pyav.",
+            ) from error
         return _by_decoding(source, table, protocol)
     if every_frame and clip.complete is None:
         lost: list[int | None] = []
