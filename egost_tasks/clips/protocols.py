@@ -197,15 +197,13 @@ def _evenly(frames: npt.NDArray[np.int64]) -> list[int]:
 
 
 def _linspace32(end: int, steps: int) -> npt.NDArray[np.float32]:
-    """What `torch.linspace(0, end, steps)` gives: counted from the nearer end, in single precision."""
-    if steps == 1:
-        return np.zeros(1, np.float32)
-    step = np.float32(end) / np.float32(steps - 1)
-    i = np.arange(steps, dtype=np.float32)
-    return cast(
-        npt.NDArray[np.float32],
-        np.where(i < steps // 2, step * i, np.float32(end) - step * (np.float32(steps - 1) - i)),
-    )
+    """What `torch.linspace(0, end, steps)` gives, counted from the nearer end.
+
+    The step is of single precision; processors multiply and add in one go, so that each number is rounded once.
+    """
+    step = float(np.float32(end) / np.float32(max(1, steps - 1)))
+    i = np.arange(steps)
+    return np.where(i < steps // 2, step * i, end - step * (steps - 1 - i)).astype(np.float32)
 
 
 def resize(

@@ -53,6 +53,10 @@ def test_uniform8_by_hand(n_frames: int, expected: list[int]) -> None:
         (1, 0.04, [0] * 8),
         # 1000 s at 1 frame a second: at most 768 frames in the first step.
         (1000, 1000.0, [0, 142, 285, 427, 570, 712, 856, 999]),
+        # 319 x 26930 / 447 is 19218.501, and 19218.5 in single precision, which rounds to the even 19218.
+        (26931, 448.85, [0, 3796, 7651, 11507, 15363, 19218, 23074, 26930]),
+        # 279 x 23556 / 391 is 16808.501: still more than a half in single precision where it is rounded once.
+        (23557, 392.6, [0, 3314, 6687, 10061, 13435, 16809, 20182, 23556]),
     ],
 )
 def test_ref_qwen_by_hand(n_frames: int, duration: float, expected: list[int]) -> None:
@@ -64,7 +68,7 @@ def test_ref_qwen_is_what_the_installed_reader_and_the_reference_edit_give() -> 
     vision = pytest.importorskip("qwen_vl_utils.vision_process")
     draw = random.Random(0)
     for _ in range(1500):
-        n_frames, rate = draw.randint(2, 5000), draw.choice([10, 15, 20, 24, 25, 29.97, 30, 60])
+        n_frames, rate = draw.randint(2, 50_000), draw.choice([10, 15, 20, 24, 25, 29.97, 30, 60])
         n_first = vision.smart_nframes({"fps": 1.0}, n_frames, rate)
         first = torch.linspace(0, n_frames - 1, n_first).round().long()
         theirs = first[torch.linspace(0, n_first - 1, 8).long()].tolist()

@@ -231,7 +231,12 @@ def test_sources_that_a_checkpoint_was_trained_on(entry: Entry) -> None:
         ("uniform8", (704, 704), ""),
         ("uniform8+224x224", (224, 224), ""),
         ("uniform8+448x448", (448, 448), ""),
-        ("uniform8+448x224", (448, 224), "frames of 448 x 224 pixels"),
+        (
+            "uniform8+448x224",
+            (448, 224),
+            "frames of 448 x 224 pixels, the paper's closed models and InternVL saw 224 x 224 or 448 x 448",
+        ),
+        ("uniform8+cap153664", (392, 392), ""),
         ("uniform8+cap151200", (364, 364), ""),
         ("uniform8+cap151199", (364, 364), "frames of at most 151199 pixels"),
         ("uniform8+cap151200", (392, 392), "frames of a size that"),
@@ -250,3 +255,11 @@ def test_frames_that_the_paper_may_have_shown(
     run = replace(holding(entry, LANDMARK, samples(LANDMARK, frames=seen)), frames=frames)
     said = refusals(run, LANDMARK, OF_THE_PAPER)
     assert (not said) == (not reason) and "".join(said).startswith(reason)
+
+
+def test_a_model_that_takes_videos_saw_larger_ones_in_the_paper(entry: Entry) -> None:
+    made = Generation("e", "m", None, {"frames": "video"}, "stop", False, None, None, None, False, None)
+    run = holding(replace(entry, frames="uniform8+224x224"), ROUTE, samples(ROUTE, generation=made))
+    [said] = refusals(run, ROUTE, OF_THE_PAPER)
+    assert said == "frames of 224 x 224 pixels for a model that the paper showed larger videos"
+    assert refusals(run, LANDMARK, OF_THE_PAPER) == (), "its own samples count"
