@@ -7,8 +7,8 @@ The faults are those of mutmut's operators (another comparison, a number one off
 `not in`, a pattern that finds nothing, ...), one at a place, the places drawn at random by the seed. mutmut's own
 runner takes no seed, leaves constants and patterns as they are, and imports folders by their names, which
 `package_dir` changes. Here a process for each fault imports the faulty text in the module's place, and the files stay
-as they are. Left out are annotations, decorators and texts for people. A fault is caught where a quick test of its
-module fails, or takes ten times as long as all of them do without it.
+as they are. Left out are annotations, decorators, errors and texts for people. A fault is caught where a quick test of
+its module fails, or takes ten times as long as all of them do without it.
 
 The record, tests/benchmarks/records/mutants.json, lists what survives. `equal_mutants.toml` says of survivors that
 change nothing why that is so; these do not count.
@@ -97,12 +97,13 @@ def faults(source: str, draw: random.Random) -> Iterator[Fault]:
                 yield Fault(lines[node].start.line, *_first_difference(source, faulty), faulty)
 
 
+_LEFT_OUT = cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom | cst.Raise
+
+
 def _nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     yield node
     for child in node.children:
-        if not isinstance(
-            child, cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom
-        ) and not m.matches(child, m.Subscript(m.Name("Literal"))):
+        if not isinstance(child, _LEFT_OUT) and not m.matches(child, m.Subscript(m.Name("Literal"))):
             yield from _nodes(child)
 
 

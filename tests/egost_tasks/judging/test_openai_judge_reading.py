@@ -12,6 +12,7 @@ from egost.tasks.chat.reading import Completion
 from egost.tasks.judging.judge import RouteItem
 from egost.tasks.judging.prompt import (
     COMPAT,
+    SCORES_FORM,
     STRICT,
     ReplyForm,
     Scores,
@@ -58,6 +59,41 @@ def triple(direction: object = 1, landmark: object = 2, semantic: object = 3) ->
 )
 def test_one_object_with_three_whole_numbers_is_scores(text: str) -> None:
     assert read_scores(said(text), "json") == Scores(1, 2, 3, "")
+
+
+def test_the_ends_of_the_scale_are_scores() -> None:
+    assert read_scores(said(triple(0, 5, 0)), "json") == Scores(0, 5, 0, "")
+    ends = "{'direction': 5, 'landmark': 0, 'semantic and logic': 5}"
+    assert read_scores(said(ends), "dictionary") == Scores(5, 0, 5, "", pytest.approx(66.6667))
+
+
+def test_the_form_of_the_reply_is_six_fields_with_the_reason_first() -> None:
+    reason, score = {"type": "string"}, {"type": "integer", "enum": [0, 1, 2, 3, 4, 5]}
+    fields = {
+        "direction_reason": reason,
+        "direction": score,
+        "landmark_reason": reason,
+        "landmark": score,
+        "semantic_reason": reason,
+        "semantic": score,
+    }
+    schema = {"type": "object", "additionalProperties": False, "required": list(fields), "properties": fields}
+    named = {"name": "route_scores", "strict": True, "schema": schema}
+    assert {"type": "json_schema", "json_schema": named} == SCORES_FORM
+    assert list(SCORES_FORM["json_schema"]["schema"]["properties"]) == list(fields)
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [("forward", "forward: from point A to point B"), ("reverse", "in reverse: from point B to point A")],
+)
+def test_a_judge_is_told_the_way(way: str, words: str) -> None:
+    for label in (STRICT, COMPAT):
+        system, user = load_judge_prompt(label).messages(item("Turn right.", way))
+        assert (system["role"], user["role"]) == ("system", "user")
+        assert f"The route is asked for {words}." in str(user["content"])
+        for text in ("Which way?", "Turn left at the sofa.", "Turn right."):
+            assert str(user["content"]).count(f"\n{text}\n") == 1
 
 
 def test_the_reasons_are_kept_and_can_be_written_down() -> None:

@@ -285,6 +285,55 @@ def test_the_papers_protocol_leaves_st_r1s_rows_out_for_every_model(
     assert overlap_metadata(release)["trained_on_overlap"] == {"direction_forward": 1}
 
 
+def test_a_row_may_name_the_release_of_an_earlier_stage(release: Release, tmp_path: Path) -> None:
+    first, second, third, *_ = samples = release.samples("direction", "forward")
+    other = "mini-1 train seed 0 clips 4"
+    rows = [
+        {"sample": first.id, "clip_sha256": "0" * 64, "release_revision": release.revision, "method": "sft"},
+        {"sample": second.id, "clip_sha256": "0" * 64},
+        {
+            "sample": third.id,
+            "clip_sha256": "0" * 64,
+            "world": "official",
+            "release_revision": release.revision,
+        },
+    ]
+    folder = checkpoint(tmp_path / "c", release, release_revision=other, rows=rows)
+    found = read_manifest(folder / "egost_training.json")
+    assert [(row.world, row.release_revision, row.method) for row in found.rows] == [
+        ("mini", release.revision, "sft"),
+        ("mini", other, ""),
+        ("official", release.revision, ""),
+    ]
+    assert found.sha256 == hashlib.sha256((folder / "egost_training.json").read_bytes()).hexdigest()
+    assert found.among(release, samples) == [first], "the others are rows of other releases"
+
+
+def test_what_is_said_of_an_overlap(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = release.samples("direction", "forward")
+    ids = [sample.id for sample in samples]
+    for number, named in ((3, ", ".join(ids[:3]) + ". "), (4, ", ".join(ids[:3]) + ", .... ")):
+        note_model(
+            {"batch": 1, "x": None, "pretrained": f" {checkpoint(tmp_path / 'c', release, number=number)} "}
+        )
+        with pytest.raises(ReleaseError) as caught:
+            without_trained_on(release, samples)
+        assert (
+            f"trained on {number} of the 4 samples of direction_forward in the mini release: {named}"
+            in str(caught.value)
+        )
+    with pytest.raises(ReleaseError, match="trained on 1 of the 1 samples of direction_forward"):
+        without_trained_on(release, samples[:1])
+    monkeypatch.setenv("EGOST_TRAINED_ON", "allow")
+    found = overlap_metadata(release)
+    assert (found["trained_on"], found["trained_on_rows"]) == ("allow", 4)
+    assert found["trained_on_overlap"] == {"direction_forward": 4}
+    manifest = hashlib.sha256((tmp_path / "c" / "egost_training.json").read_bytes()).hexdigest()
+    assert found["trained_on_sha256"] == [manifest]
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"rows": []}', '{"world": "mini", "rows": [{}]}'])
 def test_a_broken_record_is_no_leave_to_go_on(tmp_path: Path, content: str) -> None:
     path = tmp_path / "egost_training.json"
