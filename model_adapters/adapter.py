@@ -22,13 +22,12 @@ from egost.model_adapters.api.gemini_engine import open_gemini
 from egost.model_adapters.api.openai_engine import open_openai
 from egost.model_adapters.engine import AdapterError, Ask, Engine, EngineIdentity, Failure, Reply
 from egost.model_adapters.journal import Entry, Journal, request_key
-from egost.model_adapters.lmms_own.lmms_adapter import open_lmms_adapter
-from egost.model_adapters.lmms_own.lmms_engine import LmmsEngine
+from egost.model_adapters.lmms_engine import LmmsEngine, open_lmms_adapter
 from egost.model_adapters.lmms_requests import SampleRequest, read_requests
 from egost.model_adapters.progress import AskingProgress
 from egost.model_adapters.server.server_engine import open_server
 from egost.model_adapters.transformers_engine import TransformersEngine
-from egost.model_adapters.vllm.vllm_engine import VllmSettings, open_vllm
+from egost.model_adapters.vllm_engine import VllmSettings, open_vllm
 from egost.tasks.errors import exits_with_message
 from egost.tasks.release.trained_on import note_model
 from egost.tasks.scoring.generation_notes import Generation, note_generation

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from egost.results.records import SampleRecord, read_samples
 from egost.results.run_header import RunError, RunHeader, TrainedOn, read_header
+from egost.tasks.judging.judge import Judgement
 from egost.tasks.task_names import parse_task_name
 from egost.tasks.text_files import lines_of
 
@@ -92,11 +94,10 @@ class Run:
         )
 
     def dataframe(self) -> pd.DataFrame:
-        """The samples as a pandas DataFrame; columns and dtypes: see `egost.results.samples_table`.
+        """The samples as a pandas DataFrame; columns and dtypes: see `COLUMNS`.
 
         Raises RunError as `records` does.
         """
-        from egost.results.samples_table import samples_table  # pandas takes a second to import
 
         return samples_table(self.records)
 
@@ -205,3 +206,72 @@ def _overlap(trained: TrainedOn) -> str:
     if trained.rows == 0:
         return f"nothing known; the {overlap} samples that ST-R1 was trained on are left out (EGOST_TRAINED_ON=paper)"
     return f"{rows}; the {overlap} samples of this release among them are left out"
+
+
+COLUMNS = {
+    "task": "string",
+    "kind": "category",
+    "way": "category",
+    "sample_id": "string",
+    "clip": "string",
+    "source": "category",
+    "n_options": "int64",
+    "question": "string",
+    "answer": "string",
+    "response": "string",
+    "choice": "string",
+    "score": "float64",
+    "compat": "float64",
+    "scored": "bool",
+    "reason": "string",
+    "direction": "Int64",
+    "landmark": "Int64",
+    "semantic": "Int64",
+    "truncated": "boolean",
+    "prompt_tokens": "Int64",
+    "completion_tokens": "Int64",
+    "video_tokens": "Int64",
+}
+"""The columns in their order, with their dtypes."""
+
+
+def samples_table(records: Sequence[SampleRecord]) -> pd.DataFrame:
+    """One row for each record, in their order, with the columns and dtypes of `COLUMNS`; what is unknown is NA.
+
+    task: registered name (`egost_direction_reverse`); kind, way: its parts. sample_id: unique within a run.
+    clip: part and file (`Part1/128.mp4`), the unit to cluster by; source: where it was recorded. n_options: 0 for a
+    route. answer: the right letter, or the reference route. response: as it came, with its thinking.
+    choice: the letter that the response names, NA for none. score: the headline score, 0 to 100, NaN where unscored;
+    compat: by the reference code's rules. scored: whether there is a score; reason: why there is none.
+    direction, landmark, semantic: the judge's scores of a route, 0 to 5. truncated: whether the response was cut at
+    max_new_tokens. prompt_tokens, completion_tokens, video_tokens: as far as the engine tells them.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame([_row(record) for record in records], columns=list(COLUMNS))
+    return table.astype(COLUMNS)
+
+
+def _row(record: SampleRecord) -> dict[str, Any]:
+    sample, made = record.sample, record.generation
+    judged = record.judgement if isinstance(record.judgement, Judgement) else None
+    return {
+        "task": record.task,
+        "kind": sample.task,
+        "way": sample.way,
+        "sample_id": sample.id,
+        "clip": record.cluster,
+        "source": sample.source,
+        "n_options": len(sample.options),
+        "question": sample.question,
+        "answer": sample.answer,
+        "response": record.response,
+        "choice": record.choice.letter if record.choice else None,
+        "score": record.percent,
+        "compat": record.compat,
+        "scored": record.percent is not None,
+        "reason": record.unscored,
+        **{aspect: getattr(judged, aspect, None) for aspect in ("direction", "landmark", "semantic")},
+        **{name: getattr(made, name, None) for name in ("truncated", "prompt_tokens", "completion_tokens")},
+        "video_tokens": made.video_tokens if made else None,
+    }

@@ -25,7 +25,7 @@ from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.results.run_header import RunHeader, TaskHeader, TrainedOn
 from egost.tasks.cache import write_whole
-from egost.tasks.chat.prices import price_usd
+from egost.tasks.chat.usage import price_usd
 from egost.tasks.judging.judge import Judgement
 
 Price = Callable[[str, int, int], float | None]

@@ -17,7 +17,7 @@ from slow_tests import why_slow
 from wheels import build_wheel
 
 from egost.model_adapters.engine import AdapterError
-from egost.model_adapters.vllm.vllm_engine import vllm_version
+from egost.model_adapters.vllm_engine import vllm_version
 from egost.tasks.release import release as release_module
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

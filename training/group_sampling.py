@@ -20,7 +20,7 @@ from egost.model_adapters.families import processor_arguments
 from egost.model_adapters.server.served_model import ROLLOUTS, ServedModel, family_served
 from egost.model_adapters.server.server_api import NoAnswer, Refused, ServerApi
 from egost.model_adapters.server.server_requests import FrameSender, Part, Way, request_body
-from egost.model_adapters.vllm.vllm_engine import VllmEngine
+from egost.model_adapters.vllm_engine import VllmEngine
 from egost.tasks.errors import CacheError
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments
-from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
+from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
 from egost.tasks.errors import exits_with_message
 from egost.tasks.judging.choose import chosen_judge
 from egost.training import TrainingError

@@ -76,7 +76,7 @@ def serve(
         return
 
     from egost.model_adapters.server.server_process import ServerProcess, check_port, end_like_ctrl_c
-    from egost.model_adapters.vllm.vllm_engine import vllm_version
+    from egost.model_adapters.vllm_engine import vllm_version
     from egost.tasks.cache import cache_root
 
     vllm_version()

@@ -12,8 +12,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from egost.tasks.cache import write_whole
-from egost.tasks.chat.prices import price_usd
 from egost.tasks.chat.reply_store import STORE, stored_bodies
+from egost.tasks.chat.usage import price_usd
 from egost.tasks.construction.annotations import (
     Annotation,
     check,

@@ -11,15 +11,18 @@ from typing import Any, Literal, cast, get_args
 
 from egost.model_adapters.api.api_engine import (
     DEFAULT_PACING,
+    FRAME_SETTINGS,
     OTHER_KEY,
     ApiEngine,
+    CallBound,
     Called,
+    Spending,
     bare_failure,
+    check_chosen_protocol,
     check_url,
     pacing_of,
+    png_frames,
 )
-from egost.model_adapters.api.api_frames import FRAME_SETTINGS, check_chosen_protocol, png_frames
-from egost.model_adapters.api.api_spending import CallBound, Spending
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.tasks.chat.calls import Faulted
 from egost.tasks.chat.client import ChatClient, Role

@@ -54,7 +54,7 @@ def engine_makers(
     of = source, revision or pinned
     from egost.model_adapters.parity.tracing import TracingLmmsEval, TracingTransformers, TracingVllm
     from egost.model_adapters.transformers_engine import TransformersEngine
-    from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
+    from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
 
     makers: dict[str, Callable[[], TracingEngine]] = {
         "transformers": lambda: TracingTransformers(TransformersEngine(*of, dtype=dtype)),

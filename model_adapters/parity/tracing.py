@@ -15,7 +15,7 @@ from egost.model_adapters.checkpoints import checkpoint_identity, read_config
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity
 from egost.model_adapters.parity.parity import TOP, Step, Trace
 from egost.model_adapters.transformers_engine import TransformersEngine
-from egost.model_adapters.vllm.vllm_engine import VllmEngine
+from egost.model_adapters.vllm_engine import VllmEngine
 from egost.tasks.clips.lossless import pixels_sha256
 
 _LMMS_ADAPTERS = ("qwen2_vl", "qwen2_5_vl")

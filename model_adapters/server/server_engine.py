@@ -18,10 +18,16 @@ from typing import Any, TypeVar, cast, get_args
 from loguru import logger
 
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, Reply
-from egost.model_adapters.server.scheduler import SharedWork, by_clip
 from egost.model_adapters.server.served_model import ServedModel, family_served, identity_of
 from egost.model_adapters.server.server_api import NoAnswer, Refused, ServerApi
-from egost.model_adapters.server.server_requests import FrameSender, Media, Way, request_body
+from egost.model_adapters.server.server_requests import (
+    FrameSender,
+    Media,
+    SharedWork,
+    Way,
+    by_clip,
+    request_body,
+)
 from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import CacheError
 from egost.tasks.release.trained_on import note_served

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from egost.results.published_tables import PublishedRow, published_table
-from egost.results.report.figures import TASKS, Line, Table, task_label
-from egost.results.report.sides import Side
+from egost.results.report.figures import TASKS, Line, Side, Table, task_label
 
 _AVERAGES = {"Avg.(Total)": "avg_total", "Avg.(ST)": "avg_st"}
 _COLUMNS = {task_label(kind, way): f"{kind}_{way}" for kind, way in TASKS}

@@ -19,7 +19,7 @@ from egost.results.diagnosis.text_only import (
 )
 from egost.results.intervals import Difference, Estimate, estimate
 from egost.results.records import SampleRecord
-from egost.results.report.sides import Side, Statement
+from egost.results.report.figures import Side, Statement
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.judge import Judgement
 from egost.tasks.sample import LETTERS

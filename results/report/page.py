@@ -20,10 +20,17 @@ from markupsafe import Markup
 
 from egost.results.report.charts import charts
 from egost.results.report.diagnostics import controls_shown, diagnostics
-from egost.results.report.figures import averages, breakdowns, by_task, compat, route_aspects
-from egost.results.report.sample_rows import frame_hashes, sample_rows
-from egost.results.report.sides import Side, read_sides, statements
-from egost.results.report.thumbnails import Thumbnails, thumbnails
+from egost.results.report.figures import (
+    Side,
+    averages,
+    breakdowns,
+    by_task,
+    compat,
+    read_sides,
+    route_aspects,
+    statements,
+)
+from egost.results.report.sample_rows import Thumbnails, frame_hashes, sample_rows, thumbnails
 from egost.results.run import Run
 from egost.results.run_manifest import run_manifest
 

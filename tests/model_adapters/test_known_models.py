@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from egost.main import app
 from egost.model_adapters import known_models as table_module
-from egost.model_adapters.api.api_spending import CallBound, Spending
+from egost.model_adapters.api.api_engine import CallBound, Spending
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.families import FAMILIES
 from egost.model_adapters.known_models import known_model, known_models, unknown_model

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from egost.model_adapters import vllm_engine
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.families import FAMILIES, family_of, processor_arguments, prompt_renderer
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.model_adapters.vllm import vllm_engine
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 from report_record import choice_record, route_record
 
-from egost.results.run import Run
-from egost.results.samples_table import COLUMNS, samples_table
+from egost.results.run import COLUMNS, Run, samples_table
 from egost.tasks.scoring.choices import Choice
 from egost.tasks.scoring.generation_notes import Generation
 

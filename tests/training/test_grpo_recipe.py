@@ -206,7 +206,7 @@ def test_a_dry_run_says_who_samples(
 
 def test_rollouts_without_a_vllm_are_named(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as absent:
-        absent.setattr("egost.model_adapters.vllm.vllm_engine.version", _not_installed)
+        absent.setattr("egost.model_adapters.vllm_engine.version", _not_installed)
         with pytest.raises(AdapterError, match="vLLM is not installed"):
             grpo.main([*flags, "--use_vllm", "true"])
     nowhere = [

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from egost.model_adapters.known_models import known_models
-from egost.tasks.chat.prices import price_usd, prices_of, usd_per_million
 from egost.tasks.chat.reading import Completion
-from egost.tasks.chat.usage import Tally, Usage
+from egost.tasks.chat.usage import Tally, Usage, price_usd, prices_of, usd_per_million
 
 KNOWN = "gpt-4o-2024-08-06"
 

@@ -16,8 +16,7 @@ from closed_model_server import TOKENS_IN, TOKENS_OUT, Asked, ClosedServer, serv
 from PIL import Image
 from release_files import write_video
 
-from egost.model_adapters.api.api_engine import ApiEngine
-from egost.model_adapters.api.api_frames import png_frames
+from egost.model_adapters.api.api_engine import ApiEngine, png_frames
 from egost.model_adapters.api.gemini_engine import open_gemini
 from egost.model_adapters.api.openai_engine import open_openai
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply

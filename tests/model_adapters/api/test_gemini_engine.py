@@ -11,8 +11,7 @@ import pytest
 from closed_model_server import TOKENS_OUT, ClosedServer, serve_closed, what_it_says
 from test_closed_models import KEY, QUICK, answers, asks, make_clip
 
-from egost.model_adapters.api.api_engine import ApiEngine
-from egost.model_adapters.api.api_frames import png_frames
+from egost.model_adapters.api.api_engine import ApiEngine, png_frames
 from egost.model_adapters.api.gemini_engine import open_gemini
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.tasks.clips.clips import Clip

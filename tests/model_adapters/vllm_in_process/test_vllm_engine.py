@@ -12,7 +12,7 @@ import pytest
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationArguments, Reply
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.model_adapters.vllm.vllm_engine import WAITING, VllmEngine, VllmSettings
+from egost.model_adapters.vllm_engine import WAITING, VllmEngine, VllmSettings
 from egost.tasks.clips.clips import Clip
 
 FEW = GenerationArguments(max_new_tokens=6)

@@ -11,7 +11,7 @@ from family_checkpoints import family_checkpoint
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments, Reply
 from egost.model_adapters.families import FAMILIES, VIDEO_METADATA
-from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
+from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
 
 SETTINGS = VllmSettings(
     dtype="float32", enforce_eager=True, max_num_seqs=2, max_model_len=3072, trust_remote_code=True

@@ -16,7 +16,7 @@ from video_files import write_video
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments
 from egost.model_adapters.parity.parity import EXPLAINED_GAP, Trace, compare
-from egost.model_adapters.vllm.vllm_engine import VllmEngine, VllmSettings
+from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.release.release import Release

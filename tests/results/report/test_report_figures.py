@@ -8,9 +8,8 @@ import pytest
 from report_record import FRAMES, choice_record, route_record
 
 from egost.results.report.diagnostics import diagnostics
-from egost.results.report.figures import averages, breakdowns, by_task, compat, route_aspects
+from egost.results.report.figures import Side, averages, breakdowns, by_task, compat, route_aspects
 from egost.results.report.sample_rows import folded, outcome, sample_rows
-from egost.results.report.sides import Side
 from egost.results.run import Run
 from egost.tasks.judging.judge import JudgeFailure
 from egost.tasks.scoring.choices import Choice

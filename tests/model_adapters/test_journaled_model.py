@@ -197,7 +197,7 @@ def test_wrong_model_args(arguments: str, message: str) -> None:
 
 
 def test_bars_are_left_out_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    from egost.model_adapters.lmms_own.lmms_engine import _WithoutBars
+    from egost.model_adapters.lmms_engine import _WithoutBars
 
     stream = _WithoutBars(sys.stderr)
     for _ in tqdm(range(3), file=stream):

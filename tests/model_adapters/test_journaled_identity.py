@@ -17,7 +17,7 @@ class Adapter:
 
 
 def settings(**given: Any) -> dict[str, Any]:
-    from egost.model_adapters.lmms_own.lmms_adapter import _identity
+    from egost.model_adapters.lmms_engine import _identity
 
     return dict(_identity("adapter", Adapter(), Adapter, given).settings)
 
@@ -31,7 +31,7 @@ def test_another_value_is_another_identity(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["api_key", "API_KEY", "azure_api_key", "hf_token", "token", "password"])
 def test_a_secret_is_neither_recorded_nor_shown(name: str) -> None:
-    from egost.model_adapters.lmms_own.lmms_adapter import _shown
+    from egost.model_adapters.lmms_engine import _shown
 
     given = {name: "do-not-tell", "max_pixels": 5}
     assert "do-not-tell" not in str(settings(**given)) + _shown(given)
