@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from PIL import Image
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -197,8 +198,6 @@ class VllmEngine:
         if self._frames is None or self._frames[0] != clip:
             pixels = clip.frames()
             if self.renderer.family.frames_as == "images":
-                from PIL import Image
-
                 self._frames = clip, [Image.fromarray(frame) for frame in pixels]
             else:
                 self._frames = clip, pixels

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from egost.model_adapters.engine import AdapterError, Ask, SampledGroup
@@ -90,7 +91,6 @@ class EngineSampler:
 @contextmanager
 def _same_randomness() -> Iterator[None]:
     """Let whoever draws in this process go on as before: on a CPU, vLLM seeds all of it anew when it starts."""
-    import numpy as np
     import torch
 
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()

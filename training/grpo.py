@@ -27,7 +27,14 @@ from egost.tasks.judging.choose import chosen_judge
 from egost.training import TrainingError
 from egost.training.checkpoint_manifest import CheckpointManifest
 from egost.training.group_sampling import EngineSampler, GroupSampler, ServerSampler
-from egost.training.recipe import RowsRecipe, check_trl, model_settings, read_recipe, resolve_model
+from egost.training.recipe import (
+    RowsRecipe,
+    check_trl,
+    model_settings,
+    plan_memory,
+    read_recipe,
+    resolve_model,
+)
 from egost.training.rewards import Rewards
 from egost.training.rows.training_rows import read_training_rows
 from egost.training.video_inputs import ShownRows, open_rows
@@ -231,8 +238,6 @@ def train(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> None:
 
 def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
     """What the run would do: steps, tokens, memory, and the first prompt as the model sees it. No weight is loaded."""
-    from egost.training.recipe import plan_memory
-
     lengths = data.shown.prompt_lengths()
     first, row = data.shown.show(0), data.shown.rows[0]
     video_tokens = sum(kind == 2 for kind in first.mm_token_type_ids)

@@ -26,16 +26,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.text import Text
+
 from egost.tasks.errors import exits_with_message
 from egost.training import TrainingError
 from egost.training.checkpoint_manifest import CheckpointManifest
-from egost.training.recipe import RowsRecipe, check_trl, model_settings, read_recipe, resolve_model
+from egost.training.recipe import (
+    RowsRecipe,
+    check_trl,
+    model_settings,
+    plan_memory,
+    read_recipe,
+    resolve_model,
+)
 from egost.training.rows.training_rows import read_training_rows
-from egost.training.video_inputs import ShownRows, ShownSample, open_rows
+from egost.training.video_inputs import ShownRows, ShownSample, check_video_model, open_rows
 
 if TYPE_CHECKING:
     import torch
-    from rich.text import Text
 
 LOG_COLUMNS = {
     "epoch": "epoch",
@@ -177,7 +186,6 @@ def make_trainer(
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
     from egost.training.resumable_run import CsvLog, NonFiniteSteps, WholeCheckpoints
-    from egost.training.video_inputs import check_video_model
 
     args.model_init_kwargs = model_settings(args, model)
     # The collator turns a row's number into the model's inputs; TRL would tokenise texts, and drop the number.
@@ -203,9 +211,6 @@ def make_trainer(
 
 def print_plan(recipe: SftRecipe, args: Any, model: Any, data: ShownRows) -> None:
     """Print what the run would do: steps, tokens, memory, and the first row with its labels. No weight is loaded."""
-    from rich.console import Console
-
-    from egost.training.recipe import plan_memory
 
     console = Console(soft_wrap=True)
     prompts = data.prompt_lengths()
@@ -237,8 +242,6 @@ def print_plan(recipe: SftRecipe, args: Any, model: Any, data: ShownRows) -> Non
 
 def _masked_text(sample: TaughtSample, processor: Any) -> Text:
     """The row's tokens decoded; the video's are counted, and those with a label are green, between >>> and <<<."""
-    from rich.text import Text
-
     tokenizer = processor.tokenizer
     video = tokenizer.convert_tokens_to_ids(processor.video_token)
     text = Text()

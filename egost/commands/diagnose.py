@@ -13,6 +13,9 @@ from rich.table import Table
 
 from egost.commands.front import console, says_what_to_do
 from egost.commands.run import Engine
+from egost.commands.text_only import measure_text_only
+from egost.tasks.errors import SettingError
+from egost.tasks.task_names import named_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,10 +66,8 @@ def diagnose(
     Writes controls.json (with --text-only text_floor.json), which the leaderboard and the report read. The controls
     share the journal with egost run: what is answered is not asked again, and the same command goes on after a kill.
     """
-    from egost.commands.text_only import measure_text_only
     from egost.model_adapters.run_plan import RunOptions
     from egost.tasks.clips.controls import read_controls
-    from egost.tasks.errors import SettingError
 
     if text_only:
         measure_text_only(model, tasks, train, output)
@@ -93,7 +94,6 @@ def _run_controls(
     from egost.results.diagnosis.controls import write_controls
     from egost.tasks.judging.choose import chosen_judge
     from egost.tasks.release.trained_on import note_model
-    from egost.tasks.task_names import named_tasks
 
     named_tasks(options.tasks)  # A wrong name is an error before a checkpoint is loaded.
     plan = plan_run(model_named(name), options, os.environ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,8 +48,6 @@ def judge(
 
 
 def _check_judge(who: Judge, report: Path | None) -> None:
-    import json
-
     from egost.tasks.judging.validity import check, render, to_json
 
     found = check(who)

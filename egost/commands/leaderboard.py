@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from egost.commands.front import says_what_to_do
+from egost.tasks.cache import write_whole
 
 
 class Format(StrEnum):
@@ -61,7 +62,6 @@ def leaderboard(
     from egost.results.leaderboard.formats import format_of, written
     from egost.results.leaderboard.tables import leaderboard as tables_with
     from egost.results.published_tables import TABLES
-    from egost.tasks.cache import write_whole
 
     paper_rows = {
         name.casefold(): model.paper_row

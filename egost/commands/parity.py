@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from egost.commands.front import console, says_what_to_do
+from egost.tasks.task_names import named_tasks
 
 if TYPE_CHECKING:
     from egost.model_adapters.parity.parity import Parity, Parting
@@ -39,7 +41,6 @@ def parity(
     """
     from egost.model_adapters.parity.parity_run import engine_makers, run_parity, write_report
     from egost.model_adapters.questions import choose_questions
-    from egost.tasks.task_names import named_tasks
 
     named_tasks(tasks)  # A wrong name is reported before anything is loaded.
     makers = engine_makers(engines, model, revision, dtype)
@@ -78,8 +79,6 @@ def _pair(first: str, second: str) -> str:
 
 
 def _parting(parting: Parting) -> str:
-    from rich.markup import escape
-
     words = " / ".join("end" if word is None else escape(repr(word)) for word in parting.words)
     gaps = " / ".join("not among the likeliest" if gap is None else f"{gap:.1e}" for gap in parting.gaps)
     text = f"part at {parting.position}: {words}, gaps {gaps}"

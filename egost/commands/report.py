@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from egost.commands.front import console, says_what_to_do
+from egost.tasks.cache import cache_root, write_whole
 
 
 @says_what_to_do
@@ -27,7 +28,6 @@ def report(
     """
     from egost.results.report.page import report_page
     from egost.results.run import read_run
-    from egost.tasks.cache import cache_root, write_whole
 
     runs = [read_run(path) for path in (run, run_b) if path]
     page = report_page(runs, cache_root(), round(frames_mb * 1e6))

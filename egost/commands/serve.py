@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from egost.commands.front import says_what_to_do
+from egost.tasks.cache import cache_root
 
 
 @says_what_to_do
@@ -77,7 +78,6 @@ def serve(
 
     from egost.model_adapters.server.server_process import ServerProcess, check_port, end_like_ctrl_c
     from egost.model_adapters.vllm_engine import vllm_version
-    from egost.tasks.cache import cache_root
 
     vllm_version()
     check_port(host, port)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from egost.commands.front import console
+from egost.tasks.task_names import named_tasks
 
 if TYPE_CHECKING:
     from egost.results.diagnosis.text_only import CurvePoint, Subject, TextOnly, TextOnlyScore
@@ -73,7 +74,6 @@ def _asked(target: str | None, tasks: str) -> tuple[Sequence[Sample], Subject, P
 def _of_release(tasks: str) -> tuple[Sequence[Sample], Subject, Path]:
     from egost.results.diagnosis.text_only import Subject
     from egost.tasks.release.release import open_release
-    from egost.tasks.task_names import named_tasks
 
     world, named = named_tasks(tasks)
     release = open_release(world)

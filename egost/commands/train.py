@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
@@ -9,10 +11,11 @@ import typer
 
 from egost.commands import train_demo
 from egost.commands.front import console, says_what_to_do
+from egost.tasks.sample import TASK_KINDS, World
+from egost.training import TrainingError
 
 if TYPE_CHECKING:
     from egost.tasks.release.release import Release
-    from egost.tasks.sample import World
     from egost.training.rows.build_rows import Built
 
 T = TypeVar("T", bound=str)
@@ -60,9 +63,6 @@ def data(
     ] = None,
 ) -> None:
     """Build training rows from a release: each question reasoned about by the route of the other way."""
-    import shlex
-    import sys
-
     from egost.training.rows.build_rows import write_rows
 
     built = _chosen_rows(world, root, rows, tasks, seed, by, hold_out, not no_think, writer, released)
@@ -102,8 +102,6 @@ def _chosen_rows(
     released: str | None,
 ) -> Built:
     """The rows that the options of `egost train data` ask for. Raises TrainingError for an unknown word."""
-    from egost.tasks.sample import TASK_KINDS, World
-    from egost.training import TrainingError
     from egost.training.rows.build_rows import BuildPlan, build_released, build_rows
     from egost.training.rows.released_rows import read_rows, released_subset_rows
     from egost.training.rows.training_rows import By, HoldOut
@@ -136,7 +134,6 @@ def _chosen_rows(
 
 def _release(world: World, root: Path | None) -> Release:
     from egost.tasks.release.release import open_release, release_in
-    from egost.training import TrainingError
 
     if root is None:
         return open_release(world)
@@ -146,8 +143,6 @@ def _release(world: World, root: Path | None) -> Release:
 
 
 def _one_of(option: str, word: str, words: tuple[T, ...]) -> T:
-    from egost.training import TrainingError
-
     for known in words:
         if word == known:
             return known

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from egost.commands.front import console, says_what_to_do
+from egost.tasks.cache import write_whole
 
 if TYPE_CHECKING:
     from egost.results.records import SampleRecord
@@ -114,7 +115,6 @@ def _report(
     took: dict[str, float],
 ) -> None:
     from egost.results.training_table import as_json, markdown
-    from egost.tasks.cache import write_whole
 
     lines = [
         "# ST-R1 on the mini world",

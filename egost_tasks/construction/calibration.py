@@ -14,6 +14,7 @@ from typing import Any
 
 from sklearn.metrics import cohen_kappa_score
 
+from egost.tasks.chat.calls import chosen_pacing
 from egost.tasks.construction.annotations import Annotation, Step, Steps
 from egost.tasks.construction.drafts import (
     Draft,
@@ -179,7 +180,6 @@ def _judge(
     if judge is None:
         return {}
     # Here, since the client takes seconds to import and only the judge needs it.
-    from egost.tasks.chat.calls import chosen_pacing
     from egost.tasks.construction.model_calls import find_endpoint, judge_choices
 
     sound = [d for name, d in current.items() if not any(f.verdict == "drop" for f in findings[name])]

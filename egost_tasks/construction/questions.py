@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from egost.tasks.chat.calls import chosen_pacing
 from egost.tasks.construction.annotations import Annotation, Step, Steps, check
 from egost.tasks.construction.drafts import (
     CHOICE_TASKS,
@@ -163,7 +164,6 @@ def get_writer(spec: str, folder: Path, seed: int) -> Writer:
     if spec == "offline":
         return OfflineWriter(seed)
     # Here, since the client takes seconds to import and the offline writer does not need it.
-    from egost.tasks.chat.calls import chosen_pacing
     from egost.tasks.construction.model_calls import OpenAIWriter, find_endpoint
 
     return OpenAIWriter(find_endpoint(spec, "--writer"), folder, chosen_pacing())

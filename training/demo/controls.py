@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from egost.tasks.cache import write_whole
+from egost.tasks.release.trained_on import note_model
 from egost.tasks.text_files import lines_of
 from egost.training import TrainingError
 
@@ -83,7 +84,6 @@ def _replies(
     from egost.model_adapters.questions import ask, choose_questions, load_model
     from egost.model_adapters.run_plan import RunOptions, plan_run
     from egost.results.diagnosis.control_figures import scored
-    from egost.tasks.release.trained_on import note_model
 
     environment = {"EGOST_PROMPT": prompt, "EGOST_PROTOCOL": "uniform8"}
     plan = plan_run(model_named(folder), RunOptions(tasks, engine="hf"), environment)
