@@ -53,7 +53,10 @@ MODULES = {
         "egost_tasks/judging",
         "egost_tasks/judging/test_route_text.py egost_tasks/judging/test_rubric.py",
     ),
-    "rubric": ("egost_tasks/judging", "egost_tasks/judging/test_rubric.py"),
+    "rubric": (
+        "egost_tasks/judging",
+        "egost_tasks/judging/test_rubric.py egost_tasks/judging/test_judge.py",
+    ),
     "trained_on": ("egost_tasks/release", "egost_tasks/release/test_trained_on.py"),
     "answer_patterns": ("egost_tasks/scoring", "egost_tasks/scoring/test_choices.py"),
     "choices": ("egost_tasks/scoring", "egost_tasks/scoring/test_choices.py"),

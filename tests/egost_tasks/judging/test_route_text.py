@@ -211,6 +211,48 @@ def test_a_row_of_every_turn_is_no_route() -> None:
     assert read_route(row).turns == ("left", "right", "around", "up", "down")
 
 
+@pytest.mark.parametrize(
+    ("words", "landmark"),
+    [
+        ("the shelves", "shelf"), ("two knives", "knife"), ("the clothes", "clothes"), ("batteries", "battery"),
+        ("the ties", "tie"), ("the glasses", "glass"), ("the dishes", "dish"), ("the benches", "bench"),
+        ("two boxes", "box"), ("the bus", "bus"), ("the grass", "grass"), ("a cactus", "cactus"), ("keys", "key"),
+        ("the lobby's door", "lobby door"), ("the family", "family"), ("a building", "building"),
+        ("the ceiling", "ceiling"), ("slowly", ""), ("whistling", ""), ("don't", ""), ("x", ""), ("tv", "tv"),
+        ("the red and the blue door", "blue red door"), ("a sofa with a red cushion", "sofa, red cushion"),
+        ("a panel with blue stripes", "blue striped panel"),
+    ],
+)  # fmt: skip
+def test_a_thing_by_its_head_and_in_the_singular(words: str, landmark: str) -> None:
+    assert events(f"Pass {words}.") == landmark
+    assert events(f"Turn left, pass {words}, turn right.") == ", ".join(
+        filter(None, ("left", landmark, "right"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("turn left four times", "left, left, left, left"),
+        ("turn right again three times", "right, right, right"),
+        ("turn left two times at the sofa", "left, left, sofa"),
+        ("The sofa is on the way; then left", "sofa"),
+        ("turn left, right", "left, right"),
+        ("turn left, then right. Then left", "left, right"),
+        ("turn left, pass the sofa, then right at the bed", "left, sofa, bed, right"),
+        ("turn left immediately past the bed", "bed, left"),
+        ("turn left, at the sofa", "left, sofa"),
+        ("turn left again sharply at the sofa, turn right", "sofa, left, right"),
+        ("turn left at the sofa and the bed", "sofa, bed, left"),
+        ("turn around and return", "around"),
+        ("Pass the sofa and return to the door, turn around", "sofa, around, door, around"),
+        ("go upstairs, go downstairs, descend the stairs", "up, down, down, stair"),
+    ],
+)
+def test_places_and_numbers_of_turns(text: str, expected: str) -> None:
+    assert events(text) == expected
+
+
 def test_movement_is_told_from_mere_description() -> None:
     assert read_route("Go straight").moves and read_route("turn left").moves
     assert not read_route("A kitchen with a table.").moves

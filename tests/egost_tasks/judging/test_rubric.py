@@ -135,6 +135,10 @@ def test_the_landmarks_tell_a_walk_from_the_way_back_with_the_same_turns(
         ("Turn left at the red striped panel.", "Turn left at the red panel.", (5, 4, 4)),
         # The same thing twice counts once for landmark, and twice in order: 3 of 4 events, 3.75 is 4.
         ("Turn left at the sofa, pass the bed, walk to the sofa.", "Turn left at the sofa, pass the bed.", (5, 5, 4)),
+        # One door cannot be both: 0.8 of 2 landmarks; 0.8 and a turn that weighs 2 of 4 in order, 3.5 is 4.
+        ("Walk past the red door, turn left at the blue door.", "Walk past the door, turn left.", (5, 2, 4)),
+        # Nine bare things in a row tell no walk; the reference itself has none such.
+        ("Turn left at the sofa.", "Turn left. Sofa, door, lamp, rug, bed, table, shelf, window, sink.", (5, 0, 3)),
         # Without turns: 1 for none given, 1/2 for one, 1/3 for two.
         ("Walk to the sofa.", "Turn left, turn left and walk to the sofa.", (2, 5, 2)),
     ],
