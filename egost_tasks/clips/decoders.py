@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from itertools import chain
+from math import ceil, inf
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -16,7 +16,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from egost.tasks.clips.packets import Packet, PacketTable, is_damaged, open_video, read_packets, whole_packets
+from egost.tasks.clips.packets import Packet, PacketTable, decoded_frames, open_video, read_packets
 from egost.tasks.clips.pixels import Image, Orientation, Transfer, orientation, upright_rgb
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError, SettingError
@@ -182,16 +182,23 @@ def _refuse_differing(source: Path, decoder: Decoder) -> None:
 def _by_decoding(source: Path, table: PacketTable, protocol: Protocol) -> DecodedClip:
     """Decode all frames from the front. A packet is not always a frame: where nothing is lost, the frames count."""
     lost: list[int | None] = []
-    stamps = [frame.pts for frame in _all_frames(source, lost)]
+    decoded = [(frame.pts, frame.interlaced_frame) for frame in _all_frames(source, lost)]
+    stamps = [pts for pts, _ in decoded]
     if not stamps:
         raise ClipError(
             "no_frames",
             f"{source}: none of its {len(table.packets)} frames can be decoded. Download it again.",
         )
-    expected = table.expected_frames() if lost or table.cut or table.n_damaged else len(stamps)
+    a_frame = 1
+    if any(interlaced for _, interlaced in decoded):
+        # Each of the two fields may have a packet of its own.
+        a_frame = max(1, round((len(table.packets) - len(lost)) / len(stamps)))
+    expected: int | None = len(stamps)
+    if lost or table.cut or table.n_damaged:
+        expected = (promised := table.expected_frames()) and ceil(promised / a_frame)
     _refuse_holes(source, table, expected, len(stamps))
     if None not in stamps:
-        times = [(pts - stamps[0]) * table.time_base for pts in stamps]
+        times = [(pts - min(stamps)) * table.time_base for pts in sorted(stamps)]
     elif table.rate:
         times = [i / table.rate for i in range(len(stamps))]
     else:
@@ -260,35 +267,6 @@ def _all_frames(source: Path, lost: list[int | None] | None = None) -> Iterator[
         yield from decoded_frames(container, stream, wanted=None, lost=lost)
 
 
-def decoded_frames(
-    container: Any, stream: Any, wanted: Collection[int] | None, lost: list[int | None] | None = None
-) -> Iterator[Any]:
-    """Whole frames from the container's position on, in presentation order; damaged ones are skipped.
-
-    wanted: presentation times of the frames that must be among them; None: all. Of the others, those that no
-    frame refers to are not decoded, which saves up to half of the time. lost: gets the time of each packet or frame
-    that is damaged.
-    """
-    lost = [] if lost is None else lost
-    codec = stream.codec_context
-    for packet in chain(whole_packets(container, stream), [None]):
-        if packet is not None and is_damaged(packet):
-            lost.append(packet.pts)
-            continue
-        skippable = wanted is not None and packet is not None and packet.pts not in wanted
-        codec.skip_frame = "NONREF" if skippable else "DEFAULT"
-        try:
-            frames = codec.decode(packet)
-        except av.error.InvalidDataError:
-            lost.append(packet.pts if packet else None)
-            continue
-        for frame in frames:
-            if frame.is_corrupt:
-                lost.append(frame.pts)
-            else:
-                yield frame
-
-
 def _by_pyav(source: Path, table: PacketTable, indices: Sequence[int]) -> _Picked:
     """Seek to the key frame before each wanted frame, and decode on from there."""
     container, stream = open_video(source)
@@ -324,12 +302,20 @@ def _sought(
 def _from_key(
     container: Any, stream: Any, key: Packet, wanted: Collection[int], lost: list[int | None]
 ) -> Iterator[Any]:
-    """The frames from a key frame on. Raises _FrameLost where it cannot be sought, or is no key frame in truth."""
+    """The frames from a key frame on.
+
+    Raises _FrameLost where it cannot be sought, is no key frame in truth, or where frames come in another order than
+    their times say (AVI files are often copied into mp4 with such times).
+    """
     try:
         container.seek(key.pts, stream=stream)
     except (av.FFmpegError, OSError) as error:
         raise _FrameLost(f"seeking is refused: {error}") from error
+    latest = -inf
     for frame in decoded_frames(container, stream, wanted, lost):
+        if frame.pts is not None and frame.pts < latest:
+            raise _FrameLost("frames are not shown in the order of their times")
+        latest = frame.pts or latest
         if frame.pts == key.pts and frame.pict_type not in _INTRA:
             raise _FrameLost("a frame is marked as a key frame that refers to others")
         yield frame

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egost.tasks.cache import write_whole
-from egost.tasks.clips.decoders import decoded_frames
-from egost.tasks.clips.packets import open_video, read_packets
+from egost.tasks.clips.packets import decoded_frames, open_video, read_packets
 from egost.tasks.clips.pixels import transfer, upright_rgb
 from egost.tasks.construction.spec import SCENES, Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
