@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any, Literal
 
+from egost.tasks.as_published import as_published, departures
 from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.judging.choose import chosen_judge
 from egost.tasks.judging.judge import Judge
@@ -54,6 +55,8 @@ def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, A
         "machine": machine(),
         **overlap_metadata(release),
     }
+    if (word := as_published()) and not departures(word, os.environ):
+        metadata["as_published"] = word
     if (code := commit()) is not None:
         metadata["commit"] = code
     if kind == "route":

@@ -52,11 +52,18 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "EGOST_PROMPT",
-        "`direct` (the letter alone), `think` (reason in `<think>`, answer in `<answer>`; for ST-R1), or a YAML file "
-        "like [`direct.yaml`](../egost_tasks/prompts/direct.yaml)",
+        "`direct` (the letter alone), `think` (reason in `<think>`, answer in `<answer>`; for ST-R1), `bare` (no hint "
+        "of what is scored), or a YAML file like [`direct.yaml`](../egost_tasks/prompts/direct.yaml)",
         "`direct`",
         "The wording of the questions.",
-        short="direct, think or a YAML file",
+        short="direct, think, bare or a YAML file",
+    ),
+    Setting(
+        "EGOST_AS_PUBLISHED",
+        "`st-r1`, `qwen`, `internvl` (as the released code asks them), `llava`, `closed` (as the paper says)",
+        "",
+        "All settings as the authors ran it, in one word, which is recorded; see [fidelity](fidelity.md).",
+        short="as the authors ran it: st-r1, qwen, internvl, ...",
     ),
     Setting(
         "EGOST_PROTOCOL",

@@ -19,6 +19,7 @@ from lmms_eval.api.filter import Filter
 from loguru import logger
 
 from egost.tasks import provenance
+from egost.tasks.as_published import published_generation
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.errors import CacheError, ClipError, EgostError, SettingError, exits_with_message
@@ -192,7 +193,8 @@ def _prompt_kwargs() -> dict[str, Any]:
 def _generation(kind: str) -> dict[str, Any]:
     limits = load_prompt(chosen_prompt()).max_new_tokens
     # A reply ends at the model's own end token: lmms-eval's default stop, a blank line, would cut thinking off.
-    return {"max_new_tokens": getattr(limits, kind), "temperature": 0, "do_sample": False, "until": []}
+    ours = {"max_new_tokens": getattr(limits, kind), "temperature": 0, "do_sample": False, "until": []}
+    return {**ours, **published_generation()}
 
 
 _MADE_WHEN_READ: dict[str, Callable[[], dict[str, Any]]] = {

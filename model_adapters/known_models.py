@@ -37,13 +37,14 @@ class ModelFamily(_Frozen):
 
     architecture: class in vLLM's registry; None for an API. hf_adapter: lmms-eval's own adapter where it is proved to
     see exactly the 8 frames as one video, with the `hf_arguments` that this needs. protocol: value of
-    `EGOST_PROTOCOL`.
+    `EGOST_PROTOCOL`. as_published: value of `EGOST_AS_PUBLISHED`; None where the authors asked no such model.
     """
 
     architecture: str | None = None
     hf_adapter: str | None = None
     hf_arguments: Mapping[str, int] = {}
     protocol: str
+    as_published: str | None = None
 
     @field_validator("protocol")
     @classmethod
@@ -57,7 +58,8 @@ class KnownModel(_Frozen):
     name: short, for the command line. model: hub id, folder, or the API's name. revision: commit of the hub; None is
     not pinned. family: `model_type` of its config, or whose API it is. parameters: in 1e9, all of them.
     prompt, protocol: values of `EGOST_PROMPT` and `EGOST_PROTOCOL`; as_trained: they are those of its training here.
-    paper_row: its name in the paper's Table 1. trust_remote_code: Python code of the checkpoint has to be run.
+    as_published: see `ModelFamily`.
+    paper_row: its name in the paper's tables. trust_remote_code: Python code of the checkpoint has to be run.
     """
 
     name: str
@@ -68,8 +70,9 @@ class KnownModel(_Frozen):
     parameters: PositiveFloat | None = None
     hf_adapter: str | None = None
     hf_arguments: Mapping[str, int] = {}
-    prompt: Literal["direct", "think"] = "direct"
+    prompt: Literal["direct", "think", "bare"] = "direct"
     protocol: str
+    as_published: str | None = None
     as_trained: bool = False
     paper_row: str | None = None
     trust_remote_code: bool = False

@@ -103,4 +103,5 @@ def _as_trained(folder: Path, patch: int) -> dict[str, Any]:
         "protocol": frames.name,
         "as_trained": True,
         **({"prompt": prompt} if prompt in SHIPPED else {}),
+        **({"as_published": "st-r1"} if prompt == "think" else {}),
     }

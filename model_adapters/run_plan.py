@@ -12,6 +12,7 @@ from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.known_models import EngineName, KnownModel
 from egost.model_adapters.model_names import EMBEDDED
+from egost.tasks.as_published import AS_PUBLISHED, departures
 from egost.tasks.registration import ONLY_OURS
 
 
@@ -44,7 +45,7 @@ class RunOptions:
 
     tasks: as `--tasks` takes them. engine: None is the model's first. limit: samples a task, or a part of
     them below 1. output: None is `runs/NAME`. fresh: ask for all, whatever the journal holds. base_url: of a server,
-    or of an API. extra: further arguments of lmms-eval.
+    or of an API. extra: further arguments of lmms-eval. as_published: with the authors' settings instead of our own.
     """
 
     tasks: str
@@ -54,6 +55,7 @@ class RunOptions:
     fresh: bool = False
     base_url: str | None = None
     extra: Sequence[str] = ()
+    as_published: bool = False
 
 
 def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, str]) -> RunPlan:
@@ -82,16 +84,36 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
         *("--model_args", model_args, *(["--device", device] if device else [])),
         *("--batch_size", "1", "--output_path", str(output), "--log_samples", *limit, *options.extra),
     ]
+    settings, remarks = _settings(model, options, environment)
+    if all(task.strip().startswith("egost") for task in options.tasks.split(",")):
+        settings[ONLY_OURS] = "1"
+    return RunPlan(tuple(command), adapter, model_args, device, settings, output, remarks)
+
+
+def _settings(
+    model: KnownModel, options: RunOptions, environment: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The settings of a run, and what is to be said of those that the person has set otherwise."""
+    word = environment.get(AS_PUBLISHED) or (model.as_published if options.as_published else None)
+    if word:
+        changed = departures(word, environment)
+        return {AS_PUBLISHED: word}, tuple(
+            f"{name}={environment[name]} is used, as you set it, and not {value}, so that the run does not count as "
+            "published."
+            for name, value in changed.items()
+        )
+    if options.as_published:
+        raise AdapterError(
+            f"the authors asked no model of the family {model.family}, so that nobody knows how {model.name} would be "
+            "asked as published. Leave --as-published out."
+        )
     wanted = {"EGOST_PROMPT": model.prompt, "EGOST_PROTOCOL": model.protocol}
     settings = {name: environment.get(name) or value for name, value in wanted.items()}
-    remarks = tuple(
+    return settings, tuple(
         f"{name}={settings[name]} is used, as you set it; {model.name} was trained with {own}."
         for name, own in wanted.items()
         if model.as_trained and settings[name] != own
     )
-    if all(task.strip().startswith("egost") for task in options.tasks.split(",")):
-        settings[ONLY_OURS] = "1"
-    return RunPlan(tuple(command), adapter, model_args, device, settings, output, remarks)
 
 
 def _engine(model: KnownModel, options: RunOptions) -> EngineName:

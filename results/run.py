@@ -129,7 +129,7 @@ class Run:
         """What made the figures, for people: model, release, protocol, prompt, judge, limit."""
         header = self.header
         settings = {"model": f"{header.adapter} ({header.model_args})"}
-        for field in ("world", "release_revision", "sampling_protocol", "prompt", "judge"):
+        for field in ("world", "release_revision", "as_published", "sampling_protocol", "prompt", "judge"):
             settings[field] = header.joined(field)
         trained = {_overlap(task.trained_on) for task in header.tasks.values() if task.trained_on}
         settings["trained on"] = ", ".join(sorted(trained))

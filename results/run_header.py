@@ -55,7 +55,8 @@ class TaskHeader:
     name: taken apart. world: as the run tells it. version: of the task, `2-A`.
     release_revision, release_sha256: the release's name, and the hash of its question files.
     excluded_entries: entries of the release that cannot be asked, by reason. sampling_protocol: of the frames.
-    prompt: its label. judge: of the routes; judge_model_asked, judge_prompt: of a judge with a server.
+    prompt: its label. as_published: the value of `EGOST_AS_PUBLISHED` where all was as it says. judge: of the routes;
+    judge_model_asked, judge_prompt: of a judge with a server.
     judge_noise: how much repeated judgements differ. max_unscored_share: above this share of unscored samples the
     figure is not to be published. packages: versions by name. commit: of our code.
     generation: lmms-eval's arguments for a response. asked: samples of the run; available: of the release, as far as
@@ -71,6 +72,7 @@ class TaskHeader:
     sampling_protocol: str | None
     prompt: str | None
     prompt_sha256: str | None
+    as_published: str | None
     judge: str | None
     judge_model_asked: str | None
     judge_prompt: str | None
@@ -202,6 +204,7 @@ def _task(name: TaskName, config: Mapping[str, Any], counts: Mapping[str, Any]) 
         sampling_protocol=_text(metadata.get("sampling_protocol")),
         prompt=_text(metadata.get("prompt")),
         prompt_sha256=_text(metadata.get("prompt_sha256")),
+        as_published=_text(metadata.get("as_published")),
         judge=_text(metadata.get("judge")),
         judge_model_asked=_text(metadata.get("judge_model_asked")),
         judge_prompt=_text(metadata.get("judge_prompt")),

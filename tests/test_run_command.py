@@ -68,6 +68,38 @@ def test_st_r1_thinks_and_a_setting_of_the_person_wins() -> None:
     assert (settings["EGOST_PROMPT"], settings["EGOST_PROTOCOL"]) == ("direct", "ref-qwen")
 
 
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("st-r1", "st-r1"),
+        ("qwen2-vl-7b", "qwen"),
+        ("qwen2.5-vl-72b", "qwen"),
+        ("internvl2.5-8b", "internvl"),
+        ("llava-onevision-7b", "llava"),
+        ("gpt-4o", "closed"),
+    ],
+)
+def test_as_published_is_one_word_by_the_models_family(name: str, word: str) -> None:
+    assert planned(name, as_published=True)[0] == {"EGOST_AS_PUBLISHED": word, "EGOST_ONLY": "1"}
+    assert planned(name, {"EGOST_AS_PUBLISHED": word})[0]["EGOST_AS_PUBLISHED"] == word
+
+
+def test_as_published_says_what_a_person_has_set_otherwise_and_who_was_never_asked() -> None:
+    plan = plan_run(
+        model_named("st-r1"),
+        RunOptions("egost", as_published=True),
+        {"EGOST_PROTOCOL": "uniform8", "EGOST_PROMPT": "think"},
+    )
+    assert plan.remarks == (
+        "EGOST_PROTOCOL=uniform8 is used, as you set it, and not ref-qwen+cap100352-151200, so that the run does not "
+        "count as published.",
+    )
+    with pytest.raises(
+        AdapterError, match=r"asked no model of the family qwen3_vl.*Leave --as-published out"
+    ):
+        planned("qwen3-vl-8b", as_published=True)
+
+
 def test_foreign_tasks_beside_ours_are_indexed() -> None:
     assert "EGOST_ONLY" not in planned("qwen2.5-vl-7b", tasks="egost_mcq,mmmu_val")[0]
 

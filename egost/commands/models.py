@@ -86,7 +86,7 @@ def _print_all(known: KnownModels) -> None:
             model.protocol,
             f"{model.memory_gib:.0f}" if model.memory_gib else "",
             str(model.gpus or ""),
-            "Table 1" if model.paper_row else "",
+            ("Table 3" if model.name == "st-r1" else "Table 1") if model.paper_row else "",
         )
     # Names that are cut off cannot be typed again, so the table is as wide as it is, also in a narrow terminal.
     Console(width=160).print(table)

@@ -47,6 +47,12 @@ def run(
     base_url: Annotated[
         str | None, typer.Option(help="URL of a server, several with ';' between, or URL of an API.")
     ] = None,
+    as_published: Annotated[
+        bool,
+        typer.Option(
+            "--as-published", help="As the authors ran it: frames, pixels, prompt, generation, judge."
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the command.")] = False,
 ) -> None:
     """Evaluate a model: prints the lmms-eval command, runs it, and shows the figures.
@@ -58,7 +64,14 @@ def run(
     from egost.model_adapters.run_plan import RunOptions, plan_run
 
     options = RunOptions(
-        tasks, engine.value if engine else None, limit, output, fresh, base_url, tuple(extra or ())
+        tasks,
+        engine.value if engine else None,
+        limit,
+        output,
+        fresh,
+        base_url,
+        tuple(extra or ()),
+        as_published,
     )
     plan = plan_run(model_named(model), options, os.environ)
     typer.echo(plan.shown)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
@@ -11,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from egost.tasks.as_published import chosen
 from egost.tasks.errors import SettingError
 
 N_FRAMES = 8
@@ -151,7 +151,7 @@ def parse_protocol(name: str) -> Protocol:
 
 def chosen_protocol() -> Protocol:
     """The protocol that `EGOST_PROTOCOL` names, by default `uniform8`. Raises SettingError."""
-    return parse_protocol(os.environ.get("EGOST_PROTOCOL") or DEFAULT_PROTOCOL)
+    return parse_protocol(chosen("EGOST_PROTOCOL") or DEFAULT_PROTOCOL)
 
 
 def uniform8(n_frames: int) -> list[int]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from egost.tasks.as_published import chosen
 from egost.tasks.chat.endpoint import SERVER_FORMS
 from egost.tasks.errors import SettingError
 from egost.tasks.judging.judge import Judge, JudgeError
@@ -27,7 +28,7 @@ def chosen_judge(world: World, repeats: int | None = None) -> Judge:
     The mini world falls back on `offline`, since its figures are no benchmark results.
     Raises JudgeError when the benchmark has no judge, there is no such judge, or it lacks a key.
     """
-    spec = os.environ.get("EGOST_JUDGE")
+    spec = chosen("EGOST_JUDGE") if world == "official" else os.environ.get("EGOST_JUDGE")
     if not spec and world == "official":
         raise JudgeError(
             "No judge is chosen for the route descriptions. Set EGOST_JUDGE=gpt-4o and OPENAI_API_KEY for the paper's "

@@ -1,14 +1,16 @@
 """Prompts: the wording in which a model is asked a question, with a version, kept as data.
 
 `direct` asks for the letter alone, `think` for reasoning inside `<think>` and the answer inside
-`<answer>`, as ST-R1 is asked. A prompt file of your own has the same form as `direct.yaml` in this
-folder. The wording is this project's own: the paper uses 'the default cue for each model' (section 5.1).
+`<answer>`, as ST-R1 is asked. Both say of a route what is scored, every change of direction and the landmarks that are
+passed; `bare` asks the release's question and says nothing of the kind, as the released code does. A prompt file of
+your own has the same form as `direct.yaml` in this folder. The wording is this project's own: the paper uses 'the
+default cue for each model' (section 5.1), and the released code's is not shipped; `authors.py` reads it from a clone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -17,11 +19,18 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
 
+from egost.tasks.as_published import chosen
 from egost.tasks.errors import SettingError
 from egost.tasks.sample import Sample
 
-SHIPPED = ("direct", "think")
+SHIPPED = ("direct", "think", "bare")
 DEFAULT = "direct"
+
+AUTHORS: Mapping[str, str] = {
+    "authors-st-r1": "f9723d2b965d1b9806857f1790f95f47bbfb6f07d95e592886732e4bb8a727bb",
+    "authors-internvl": "2876da04946e1e61d566dd746d74855f1e894f2e51b9220c2731dd910f68a221",
+}
+"""Names and `sha256` of the authors' wording as `authors.py` reads it from the public repository."""
 
 
 class VersionedPrompt(BaseModel):
@@ -63,6 +72,11 @@ class Prompt(VersionedPrompt):
     route: str
     max_new_tokens: _MaxNewTokens
 
+    @property
+    def by_authors(self) -> bool:
+        """Whether it is the authors' wording, as its hash says."""
+        return self.sha256 in AUTHORS.values()
+
     @field_validator("choice", "route")
     @classmethod
     def _known_fields(cls, template: str, info: object) -> str:
@@ -93,11 +107,11 @@ class Prompt(VersionedPrompt):
 
 def chosen_prompt() -> str:
     """Name or file of the prompt that `EGOST_PROMPT` asks for, else `DEFAULT`."""
-    return os.environ.get("EGOST_PROMPT") or DEFAULT
+    return chosen("EGOST_PROMPT") or DEFAULT
 
 
 @cache
-def load_prompt(name_or_file: Literal["direct", "think"] | str) -> Prompt:
+def load_prompt(name_or_file: Literal["direct", "think", "bare"] | str) -> Prompt:
     """The prompt of a shipped name, or of a YAML file.
 
     Raises SettingError for an unknown name, an unreadable file or a wrong field.

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from typing import Any, Literal, get_args
 
 from loguru import logger
 
+from egost.tasks.as_published import chosen
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError
 from egost.tasks.file_hashes import source_sha256
@@ -185,7 +185,7 @@ def read_manifest(path: Path) -> TrainedRows:
 
 def chosen_policy() -> Policy:
     """What `EGOST_TRAINED_ON` asks for. Raises ReleaseError for another word."""
-    asked = os.environ.get(TRAINED_ON) or "refuse"
+    asked = chosen(TRAINED_ON) or "refuse"
     for policy in get_args(Policy):
         if asked == policy:
             return policy  # type: ignore[no-any-return]

@@ -31,7 +31,8 @@ class Entry:
     records: samples by task, `route_forward` to `action_reverse`; headers: how each task was made.
     model, revision, engine: who answered and by what; revision is empty where the run does not tell it.
     judge: of the routes, empty without routes. prompt, frames: label and name of the protocol; empty where unknown.
-    date: the day of the run (ISO). generation: arguments that were changed from the tasks' own, empty if none.
+    as_published: the value of `EGOST_AS_PUBLISHED`; empty for our own protocol. date: the day of the run (ISO).
+    generation: arguments that were changed from the tasks' own, empty if none.
     """
 
     file: Path
@@ -45,6 +46,7 @@ class Entry:
     judge: str
     prompt: str
     frames: str
+    as_published: str
     release: str
     release_sha256: str
     date: str
@@ -66,6 +68,7 @@ class Entry:
             ),
             *(
                 self.frames,
+                self.as_published,
                 self.generation,
                 self.training.policy if self.training else "",
                 self.run.header.limit,
@@ -139,6 +142,7 @@ def read_entry(file: Path) -> Entry:
         prompt=header.joined("prompt"),
         frames=", ".join(sorted({r.frames.protocol for r in records if r.frames}))
         or header.joined("sampling_protocol"),
+        as_published="" if header.gen_kwargs else header.joined("as_published"),
         release=header.joined("release_revision"),
         release_sha256=header.joined("release_sha256"),
         date="-".join(day.groups()) if (day := re.match(r"(\d{4})(\d{2})(\d{2})_", header.date)) else "",

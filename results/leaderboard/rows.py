@@ -46,6 +46,10 @@ _SOURCE_OF_TEST = {"SUN3D": "sun3d", "HUJI+Self": "outdoor"}
 """Table 4's names of the test sets, and the sources of the clips in them."""
 
 
+EGOST_PROTOCOL = "egost protocol"
+"""How a run is marked that was not made as published."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A figure, 0 to 100 percent. low, high: 95 % interval, None for a published figure.
@@ -85,7 +89,7 @@ class Details:
 
     invalid: percent of the multiple-choice replies without an offered letter; None without such tasks.
     judge_failed: routes that the judge failed on; None without routes.
-    revision: of the model, empty where the run does not tell it.
+    protocol: `egost protocol`, or `as published (...)`. revision: of the model, empty where the run does not tell it.
     """
 
     scored: int
@@ -95,6 +99,7 @@ class Details:
     judge: str
     prompt: str
     frames: str
+    protocol: str
     engine: str
     revision: str
     release: str
@@ -217,7 +222,7 @@ def _cell(
 def _estimate(entry: Entry, tasks: tuple[str, ...], aspect: str | None, test: str | None) -> Estimate:
     def score(record: SampleRecord) -> float | None:
         if aspect is None or not isinstance(record.judgement, Judgement):
-            return record.percent
+            return record.compat if entry.as_published else record.percent
         return float(getattr(record.judgement, aspect)) * 100 / BEST
 
     return estimate([r for task in tasks for r in _records(entry, task, test)], score=score)
@@ -249,6 +254,7 @@ def _details(entry: Entry, records: Sequence[SampleRecord], test: str | None) ->
         judge=entry.judge if routes else "",
         prompt=entry.prompt,
         frames=entry.frames,
+        protocol=f"as published ({entry.as_published})" if entry.as_published else EGOST_PROTOCOL,
         engine=entry.engine,
         revision=entry.revision,
         release=entry.release,

@@ -1,8 +1,8 @@
 """The reasons to refuse a figure, and the remarks on one that is shown.
 
 A figure is shown under a column only if it was made as the column's figures were: on the whole release, at the paper's
-frames, by a prompt of this project, with the routes judged by GPT-4o (paper, section 5.1 and appendix A.2), by a
-checkpoint that was not trained on the samples. The mini world's tables have the same rules but for the judge.
+frames, by a prompt of this project or the authors', with the routes judged by GPT-4o (paper, section 5.1 and appendix
+A.2), by a checkpoint that was not trained on the samples. The mini world's tables have these rules but for the judge.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from egost.results.published_tables import TableNumber
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import SettingError
 from egost.tasks.judging.judge import Judgement
-from egost.tasks.prompts import SHIPPED, load_prompt
+from egost.tasks.prompts import AUTHORS, SHIPPED, load_prompt
 from egost.tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
 from egost.tasks.release.layout import CONSTRUCTED
 from egost.tasks.sample import World
@@ -90,7 +90,9 @@ def ood_refusal(entry: Entry, test: str) -> str | None:
 
 def deviations(entry: Entry, table: TableNumber) -> tuple[str, ...]:
     """What a reader of a run's figures has to know."""
-    remarks = []
+    remarks = ["figures by the public code's rules (compat)"] if entry.as_published else []
+    if any(header.prompt_sha256 in AUTHORS.values() for header in entry.headers.values()):
+        remarks.append("asked in the authors' wording")
     if entry.generation:
         remarks.append(f"generation arguments changed: {entry.generation}")
     if entry.prompt.startswith("think"):
@@ -242,7 +244,8 @@ def _other_frames(entry: Entry, task: str) -> str | None:
 
 
 def _other_prompt(entry: Entry, task: str) -> str | None:
-    if entry.headers[task].prompt_sha256 in {load_prompt(name).sha256 for name in SHIPPED}:
+    known = {*AUTHORS.values(), *(load_prompt(name).sha256 for name in SHIPPED)}
+    if entry.headers[task].prompt_sha256 in known:
         return None
     return f"asked by a prompt of its own ({entry.prompt or 'unknown'})"
 

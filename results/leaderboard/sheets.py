@@ -69,7 +69,11 @@ def sheet(board: Board) -> Sheet:
     for row in board.rows:
         if row.details:
             how.append((str(len(how) + 1), *_how(row.details, row.date)))
-        source = f"run {len(how)}" if row.details else " ".join(filter(None, ("paper", row.date)))
+        source = (
+            f"run {len(how)}, {row.details.protocol}"
+            if row.details
+            else " ".join(filter(None, ("paper", row.date)))
+        )
         verdicts = row.details.without_seeing.verdicts if row.details else ()
         fields = (
             Field(row.model, marks=_marks((*row.notes, *verdicts), marks)),

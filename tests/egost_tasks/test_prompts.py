@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from egost.main import app
 from egost.tasks.errors import SettingError
-from egost.tasks.prompts import SHIPPED, load_prompt
+from egost.tasks.prompts import AUTHORS, SHIPPED, Prompt, load_prompt
 from egost.tasks.sample import Sample
 
 CHOICE = Sample(
@@ -38,6 +40,92 @@ def test_the_shipped_prompts() -> None:
         assert ("<think>" in asked) == ("<answer>" in asked) == (name == "think")
 
 
+def test_bare_gives_no_hint_of_what_is_scored() -> None:
+    bare = load_prompt("bare")
+    assert bare.render(ROUTE) == "Describe it."
+    for name in ("direct", "think"):
+        assert "every change of direction, and the landmarks that are passed" in load_prompt(name).render(
+            ROUTE
+        )
+
+
+THEIR_SCRIPT = """
+import os
+raise SystemExit("a clone is read, never run")
+for sample in data:
+    options_str = "\\n".join(sample["options"])
+    messages = [{"content": [{"text": question_text + "Pick:" + options_str + "\\nCosts $1." + "Think."}]}]
+"""
+THEIR_OTHER_SCRIPT = """
+question = (video_prefix + sample["forward_mcq"]["question"] + "\\n" + options_str +
+            "\\nOne letter.")
+"""
+
+
+def clone(folder: Path) -> Path:
+    """A clone of the authors' repository with scripts of its form, in words of our own."""
+    for place, script in (
+        ("ST-R1_mcq/mcq_infer.py", THEIR_SCRIPT),
+        ("InternVL2.5/mutiple_choice_infer.py", THEIR_OTHER_SCRIPT),
+    ):
+        path = folder / "infer_code" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(script)
+    return folder
+
+
+def test_the_authors_wording_is_read_from_a_clone_and_known_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import egost.tasks.prompts.authors as authors
+
+    tokens = {"authors-st-r1": 512, "authors-internvl": 1024}
+    expected = {
+        "authors-st-r1": "${question}Pick:${options}\nCosts $$1.Think.",
+        "authors-internvl": "${question}\n${options}\nOne letter.",
+    }
+    made = {
+        name: Prompt.model_validate(
+            {
+                "name": name,
+                "version": 1,
+                "choice": choice,
+                "route": "$question",
+                "max_new_tokens": {"choice": tokens[name], "route": tokens[name]},
+            }
+        )
+        for name, choice in expected.items()
+    }
+    known = dict(AUTHORS)
+    for name, prompt in made.items():
+        monkeypatch.setitem(authors.AUTHORS, name, prompt.sha256)  # type: ignore[arg-type]
+    done = CliRunner().invoke(
+        app, ["prompts", "import", str(clone(tmp_path / "clone")), "--out", str(tmp_path)]
+    )
+    assert done.exit_code == 0, done.output
+    for name, prompt in made.items():
+        read = load_prompt(str(tmp_path / f"{name}.yaml"))
+        assert read == prompt and read.by_authors
+        assert name in done.output
+    asked = load_prompt(str(tmp_path / "authors-st-r1.yaml")).render(CHOICE)
+    assert asked == "Where to?Pick:A. left\nB. right\nCosts $1.Think."
+    assert len({*known.values()}) == 2 and all(len(sha256) == 64 for sha256 in known.values())
+
+
+def test_another_wording_than_the_authors_is_not_written(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["prompts", "import", str(clone(tmp_path / "clone")), "--out", str(tmp_path)]
+    )
+    assert done.exit_code == 2 and "holds another wording" in done.stderr and "mcq_infer.py" in done.stderr
+    assert not list(tmp_path.glob("*.yaml"))
+    (tmp_path / "clone/infer_code/ST-R1_mcq/mcq_infer.py").write_text("question = compose(sample)")
+    done = CliRunner().invoke(app, ["prompts", "import", str(tmp_path / "clone")])
+    assert done.exit_code == 2 and "holds no question" in done.stderr
+    done = CliRunner().invoke(app, ["prompts", "import", str(tmp_path / "nowhere")])
+    assert done.exit_code == 2 and "clone of the authors' public repository" in done.stderr
+    assert not any(load_prompt(name).by_authors for name in SHIPPED)
+
+
 def test_a_question_is_put_in_as_it_is() -> None:
     odd = Sample(**{**CHOICE.to_doc(), "question": "Costs $options {x} %s?", "options": ("$5", "a\\b", "c")})
     asked = load_prompt("direct").render(odd)
@@ -67,7 +155,7 @@ def test_a_malformed_prompt_file(tmp_path: Path, changes: dict[str, object], mes
 
 
 def test_no_such_prompt(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="neither one of direct, think nor a readable file"):
+    with pytest.raises(SettingError, match="neither one of direct, think, bare nor a readable file"):
         load_prompt(str(tmp_path / "nowhere.yaml"))
     (tmp_path / "broken.yaml").write_text("name: [")
     with pytest.raises(SettingError, match="no YAML"):

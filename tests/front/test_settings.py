@@ -15,10 +15,13 @@ from places import ROOT
 from typer.testing import CliRunner
 
 from egost.main import app
+from egost.tasks.as_published import PUBLISHED, chosen, departures, published_generation
 from egost.tasks.clips.decode_process import decode_settings
 from egost.tasks.clips.decoders import chosen_decoder
 from egost.tasks.clips.protocols import chosen_protocol
-from egost.tasks.prompts import chosen_prompt
+from egost.tasks.errors import SettingError
+from egost.tasks.prompts import chosen_prompt, load_prompt
+from egost.tasks.release.trained_on import chosen_policy
 from egost.tasks.settings import SETTINGS, markdown
 
 PRODUCTION = ("egost", "egost_tasks", "model_adapters", "results", "training")
@@ -108,6 +111,48 @@ def test_the_defaults_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> 
     assert f"{settings.limit:g} {settings.memory}" == (
         f"{default['EGOST_DECODE_TIMEOUT']} {default['EGOST_DECODE_MEMORY']}"
     )
+
+
+@pytest.mark.parametrize("word", PUBLISHED)
+def test_each_word_of_as_published_stands_for_settings_that_exist(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGOST_AS_PUBLISHED", word)
+    own = PUBLISHED[word]
+    assert chosen_protocol().name == own["EGOST_PROTOCOL"]
+    assert load_prompt(chosen_prompt()).name == own["EGOST_PROMPT"]
+    assert chosen_policy() == own.get("EGOST_TRAINED_ON", "refuse")
+    assert not departures(word, dict(own))
+    assert f"`{word}`" in {s.name: s.values for s in SETTINGS}["EGOST_AS_PUBLISHED"]
+
+
+def test_as_published_is_what_the_released_code_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Typed a second time, from what is known of the released code: sampling, pixels, tokens, judge, test set.
+    monkeypatch.setenv("EGOST_AS_PUBLISHED", "st-r1")
+    assert (chosen_protocol().name, chosen_prompt()) == ("ref-qwen+cap100352-151200", "think")
+    assert chosen_policy() == "paper"
+    assert (chosen("EGOST_JUDGE"), published_generation()) == ("gpt-4o+compat", {"max_new_tokens": 512})
+    monkeypatch.setenv("EGOST_AS_PUBLISHED", "internvl")
+    assert (chosen_protocol().name, chosen_prompt()) == ("ref-internvl+448x448", "bare")
+    generation = published_generation()
+    assert (generation["max_new_tokens"], generation["do_sample"]) == (1024, True)
+    monkeypatch.setenv("EGOST_AS_PUBLISHED", "paper")
+    with pytest.raises(SettingError, match="expected one of st-r1, qwen, internvl, llava, closed"):
+        chosen_protocol()
+
+
+def test_a_setting_of_the_person_wins_over_as_published_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGOST_AS_PUBLISHED", "qwen")
+    monkeypatch.setenv("EGOST_PROTOCOL", "uniform8")
+    assert chosen_protocol().name == "uniform8"
+    set_by_hand = {"EGOST_PROTOCOL": "uniform8", "EGOST_JUDGE": "gpt-4o", "EGOST_PROMPT": "direct"}
+    assert departures("qwen", set_by_hand) == {
+        "EGOST_PROTOCOL": "ref-qwen+cap100352-151200",
+        "EGOST_JUDGE": "gpt-4o+compat",
+        "EGOST_PROMPT": "bare",
+    }
+    assert not departures("qwen", {"EGOST_JUDGE": "azure:d@https://x+compat", "EGOST_PROMPT": "authors.yaml"})
+    assert not departures("", set_by_hand)
 
 
 def test_the_page_is_made_of_the_table() -> None:

@@ -15,6 +15,7 @@ from egost.results.leaderboard.sheets import sheet
 from egost.results.leaderboard.tables import Board, leaderboard
 from egost.results.published_tables import TableNumber
 from egost.results.run import Run
+from egost.tasks.prompts import AUTHORS
 
 CHOICES = tuple(
     f"{kind}_{way}" for kind in ("direction", "landmark", "action") for way in ("forward", "reverse")
@@ -118,6 +119,12 @@ def demo_samples(run: Run) -> list[list[dict[str, Any]]]:
     return [run.samples(task) for task in run.results["configs"] if task.endswith(("forward", "reverse"))]
 
 
+def test_the_authors_wording_is_comparable_and_marked(demo_run: Run, tmp_path: Path) -> None:
+    as_official(demo_run, tmp_path / "run", prompt="authors-st-r1-1", prompt_sha256=AUTHORS["authors-st-r1"])
+    [row] = run_rows(board_of(tmp_path))
+    assert not refused(row) and "asked in the authors' wording" in row.notes
+
+
 def drop(task: str, count: int) -> Callable[[str, Rows], Rows]:
     return lambda changed, rows: rows[count:] if changed == task else rows
 
@@ -129,6 +136,11 @@ def drop(task: str, count: int) -> Callable[[str, Rows], Rows]:
         ({"judge": "gpt-4o-mini+route-judge-1"}, ROUTES, "routes judged by gpt-4o-mini"),
         ({"judge": "openai:gpt-4o@http://x/v1+route-judge-1"}, ROUTES, "the paper's by gpt-4o"),
         ({"version": "0-A"}, (*ROUTES, *CHOICES), "made by task version 0-A"),
+        (
+            {"prompt": "authors-st-r1-1", "prompt_sha256": "1"},
+            (*ROUTES, *CHOICES),
+            "a prompt of its own (authors",
+        ),
         ({"prompt": "mine-1", "prompt_sha256": "0"}, (*ROUTES, *CHOICES), "a prompt of its own (mine-1)"),
         (
             {"rows": unscored("route_reverse", "judge_failed:parse", 1)},

@@ -81,6 +81,39 @@ def test_no_order_of_paths_changes_anything(demo_run: Run, tmp_path: Path) -> No
     assert len(shown) == 1
 
 
+def test_a_run_as_published_is_directly_under_its_published_row(demo_run: Run, tmp_path: Path) -> None:
+    st_r1 = "openinterx/ST-R1-mcq"
+    as_official(demo_run, tmp_path / "ours", model=st_r1, rows=scored(lambda k: 100.0))
+    as_official(demo_run, tmp_path / "theirs", model=st_r1, rows=scored(lambda k: 0.0), as_published="st-r1")
+    changed = as_official(demo_run, tmp_path / "changed", model=st_r1, as_published="st-r1")
+    told = json.loads(changed.read_text())
+    told["config"]["gen_kwargs"] = {"temperature": 1}
+    changed.write_text(json.dumps(told))
+    [board] = leaderboard(
+        find_entries([tmp_path]), tables=(3,), published_as={st_r1.casefold(): "ST-R1"}
+    ).boards
+    assert [row.model for row in board.rows[-5:]] == ["ST-R1", "ST-R1", st_r1, st_r1, st_r1]
+    assert board.rows[-4].labels["training"] == "630/3582"
+    theirs, *ours = board.rows[-3:]
+    assert [row.details and row.details.protocol for row in (theirs, *ours)] == [
+        "as published (st-r1)",
+        "egost protocol",
+        "egost protocol",
+    ]
+    lines = sheet(board).lines
+    assert [line.fields[1].text for line in lines[-3:]] == [
+        "run 1, as published (st-r1)",
+        "run 2, egost protocol",
+        "run 3, egost protocol",
+    ]
+    # Its strict scores are all 0; what is shown are the public code's, as the run saved them.
+    task = "direction_forward"
+    compat = [r.compat for r in demo_run.records if r.task == f"egost_mini_{task}" and r.compat is not None]
+    assert theirs.cells[task].percent == pytest.approx(sum(compat) / len(compat)) and sum(compat) > 0
+    assert "figures by the public code's rules (compat)" in theirs.notes
+    assert not any("compat" in note for row in ours for note in row.notes)
+
+
 def test_a_newer_run_of_the_same_settings_replaces_an_older_one(demo_run: Run, tmp_path: Path) -> None:
     file = as_official(demo_run, tmp_path / "run")
     for path in list(file.parent.iterdir()):
