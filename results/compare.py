@@ -100,7 +100,7 @@ class Comparison:
 def compare(
     a: Run, b: Run, tasks: Sequence[str] = (), *, force: bool = False, draws: int = DRAWS, seed: int = 0
 ) -> Comparison:
-    """Compare run b with run a, paired by sample and clustered by clip (see `statistics.paired`).
+    """Compare run b with run a, paired by sample and clustered by clip (see `intervals.paired`).
 
     tasks: some of those that both have; all of them where none is named. Raises RunError where the runs differ
     in more than their model, unless forced, and where they have no sample in common that both have scored.

@@ -92,6 +92,167 @@ def test_a_letter_with_a_question_mark_or_another_options_text_is_none(
     assert strict_choice(reply, ["Turn right", "Turn left at Gate A"]) == Choice(letter, how)
 
 
+DECLARATIONS = r"""
+The answer is B.|B
+My choice is (C)|C
+The option is D|D
+My selection: B|B
+pick: C|C
+The solution is D|D
+Response: B|B
+Conclusion: C|C
+My guess is D|D
+The answer letter is B|B
+The answer here is C|C
+The answer to this question is D|D
+The answer for the question is B|B
+The option was C|C
+The answer should be D|D
+The answer has to be B|B
+The answer must be most likely C|C
+The answer seems to be D|D
+answer -> B|B
+answer => C|C
+answer → D|D
+"answer": "B"|B
+The answer is the correct option C|C
+### Answer B|B
+The final answer (C)|C
+Each answer is B|None
+Ans. C|C
+ans: D|D
+Ans - B|B
+The correct one is C|C
+The best match is D|D
+The closest description is B|B
+The most accurate sequence is C|C
+The most plausible route is D|D
+Correct: B|B
+Final: C|C
+Selected: D|D
+Selection: B|B
+Correction: C|C
+Corrected answer D|D
+$\boxed{B}$|B
+\boxed{\text{C}}|C
+答案是D|D
+答案应该是B|B
+正确选项为C|C
+我认为是D|D
+我觉得选B|B
+因此C|C
+所以D|D
+应该选B|B
+我选择的是C|C
+不选D|None
+I choose B|B
+I am choosing C|C
+I chose D|D
+I pick B|B
+I'm picking C|C
+I select D|D
+I'd go with B|B
+I am going for C|C
+I went with D|D
+I opt for B|B
+I settle on C|C
+I vote for D|D
+I will answer with B|B
+I would say C|C
+I guess D|D
+I think it's B|B
+I believe that it must be C|C
+I think it is D|D
+It is B|B
+It must be C|C
+This would be D|D
+That has to be B|B
+Which leaves C|C
+This leaves us with only D|D
+leaving B|B
+So, C|C
+Therefore D|D
+Thus: B|B
+Hence, C|C
+Finally, D|D
+=> B|B
+∴ C|C
+⇒ D|D
+i.e. B|B
+Namely, C|C
+The answer is A. No, wait, B|B
+The answer is A. Actually, it's C|C
+The answer is A. Sorry, I meant D|D
+The answer is A. On second thought, B|B
+The answer is A. Scratch that, C|C
+The answer is A. Rather D|D
+The answer is A. Actually make that B|B
+The walk matches option C|C
+This corresponds to option D|D
+It is consistent with option B|B
+The clip points to choice C|C
+The video agrees with answer D|D
+This fits the option B|B
+It supports option C|C
+It aligns with option D|D
+The walk is described by option B|B
+Only the first turn matches option C|None
+The last landmark matches option D|None
+The answer is not B but C|C
+The answer is not A, but rather D|D
+B is correct|B
+C must be the right answer|C
+(D) is clearly the best option|D
+B seems to be the most likely choice|B
+C is the one that fits|C
+D is the option which matches the video|D
+B is most consistent|B
+C is the most plausible|C
+D ist die richtige|D
+B est correcte|B
+C es correcta|C
+D é correta|D
+B is fully consistent with the video|B
+C best matches the clip|C
+D matches best|D
+B是正确|B
+C 选项是对的|C
+A or B is correct|None
+B is not correct|None
+The answer is not B|None
+I do not think the answer is B|None
+If the answer is D, the walker turned|None
+I wonder whether the answer is B|None
+I doubt the answer is C|None
+如果答案是D|None
+The answer is B or C|None
+The answer is B/C|None
+The answer is B and C|None
+The answer is either B or C|None
+The answer is a left turn|None
+The answer is A left turn|None
+The answer is A because it turns|A
+I think B is wrong|None
+So B is wrong|None
+I choose turn around, go straight|D
+The answer is turn right, go straight|B
+I choose the turn around, go straight|D
+The answer is B. turn left, go straight|None
+The answer is b|B
+The answer is "c"|C
+The answer is 「D」|D
+The answer is option D|D
+답은 B가 아닙니다|None
+"""
+"""A response, and behind the bar the letter that it declares among `TURNS`."""
+
+
+@pytest.mark.parametrize("line", DECLARATIONS.strip().splitlines())
+def test_the_letter_that_a_sentence_declares(line: str) -> None:
+    reply, _, letter = line.rpartition("|")
+    assert str(strict_choice(reply, TURNS).letter) == letter
+
+
 def test_thinking_never_changes_the_choice() -> None:
     for row in GOLDEN:
         if row["how"] == "truncated_think" or "think" in row["reply"].lower():
