@@ -48,7 +48,7 @@ def orientation(frame: Any) -> Orientation:
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return Orientation()
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(float)
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(float).tolist()
     mirrored = a * d - b * c < 0
     if mirrored:
         a, b = -a, -b

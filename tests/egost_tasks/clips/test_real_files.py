@@ -84,7 +84,9 @@ def test_all_eight_orientations_are_as_ffmpeg_shows_them(tmp_path: Path, name: s
     clip = decode(path)
     assert same_as_ffmpeg(path, clip)
     a, b, c, d = TURNS[name]
-    assert clip.mirrored == (a * d - b * c < 0)
+    kept = get_clip(path, Protocol())
+    assert kept.manifest.mirrored == (a * d - b * c < 0)
+    assert np.array_equal(kept.frames(), clip.frames)
 
 
 def cut(path: Path, target: str) -> ClipRow | CutFailure:
