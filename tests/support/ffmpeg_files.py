@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -52,9 +52,9 @@ def by_ffmpeg(path: Path, wanted: Collection[int]) -> tuple[int, dict[int, Frame
     return count, found
 
 
-def largest_difference(clip: DecodedClip, frames: dict[int, Frames]) -> int:
+def largest_difference(indices: Sequence[int], frames: Frames, by_index: dict[int, Frames]) -> int:
     """The largest difference of a value of the 8 frames to those by index, of 255; 255 where one is not there."""
-    pairs = [(ours.reshape(-1), frames.get(i)) for i, ours in zip(clip.indices, clip.frames, strict=True)]
+    pairs = [(ours.reshape(-1), by_index.get(i)) for i, ours in zip(indices, frames, strict=True)]
     return max(
         255 if right is None or right.shape != ours.shape else int(np.abs(right.astype(int) - ours).max())
         for ours, right in pairs
@@ -64,4 +64,4 @@ def largest_difference(clip: DecodedClip, frames: dict[int, Frames]) -> int:
 def same_as_ffmpeg(path: Path, clip: DecodedClip) -> bool:
     """Whether ffmpeg's command gives as many frames, and each of the 8 within 1 of 255 under the same index."""
     count, frames = by_ffmpeg(path, clip.indices)
-    return count == clip.n_frames and largest_difference(clip, frames) <= 1
+    return count == clip.n_frames and largest_difference(clip.indices, clip.frames, frames) <= 1
