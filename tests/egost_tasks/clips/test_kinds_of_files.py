@@ -157,6 +157,29 @@ def test_a_list_of_key_frames_that_lies_changes_no_frame(
     assert right(decode(patch(path, b"stss", at, content)))
 
 
+MISSING = {
+    # A table, and what stands in its place.
+    "mp4": [(b"stss", b"free"), (b"ctts", b"free"), (b"edts", b"free"), (b"udta", b"free")],
+    "mov": [(b"stss", b"free"), (b"ctts", b"free"), (b"edts", b"free")],
+    "avi": [(b"idx1", b"JUNK"), (b"odml", b"JUNK")],
+    "mkv": [(b"\x1c\x53\xbb\x6b", b"\x1c\x53\xbb\x00"), (b"\x11\x4d\x9b\x74", b"\x11\x4d\x9b\x00")],
+}
+
+
+@pytest.mark.parametrize(("suffix", "table", "instead"), [(s, *pair) for s in MISSING for pair in MISSING[s]])
+def test_a_file_without_one_of_its_tables_is_read_as_ffmpeg_does(
+    parts: dict[str, Path], tmp_path: Path, suffix: str, table: bytes, instead: bytes
+) -> None:
+    path = made(tmp_path / f"film.{suffix}", "-i", str(parts["film"]), "-c", "copy")
+    data = path.read_bytes()
+    assert table in data
+    path.write_bytes(data.replace(table, instead))
+    clip = decode(path)
+    assert same_as_ffmpeg(path, clip)
+    # Without the distance from decoding to showing, the edit list hides the first two frames.
+    assert table == b"ctts" or right(clip)
+
+
 BYTES = {"Latin-1": b"CAF\xe9-BAR", "Shift JIS": b"\x83J\x83t\x83F-A", "broken UTF-8": b"CAF\xc3-B\xff\xfe"}
 
 
