@@ -20,7 +20,7 @@ class EgostError(Exception):
 
 
 class ReleaseError(EgostError):
-    """The release on disk cannot be used: missing, half there, unreadable, ambiguous or unsafe to unpack."""
+    """The release on disk cannot be used: missing, half there, unreadable, ambiguous, or too few questions."""
 
 
 class ClipError(EgostError):

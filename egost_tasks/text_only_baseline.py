@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from egost.tasks.errors import EgostError
+from egost.tasks.errors import ReleaseError
 from egost.tasks.sample import Sample
 
 FOLDS = 10
@@ -27,10 +27,6 @@ WEIGHT = 10.0
 """Inverse strength of the regression's L2 penalty; 1 finds 91.7 % of the released rows, 10 finds 93.8 %."""
 
 Features = Literal["words", "surface", "both"]
-
-
-class TextOnlyError(EgostError):
-    """A text-only baseline of these questions cannot be measured, or its file does not belong to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,7 @@ def text_only_accuracy(
 ) -> TextOnlyAccuracy:
     """The accuracy of the linear baseline, each question answered by a model of other clips (or other sources).
 
-    samples: multiple-choice samples. Raises TextOnlyError, see `linear_baseline`.
+    samples: multiple-choice samples. Raises ReleaseError, see `linear_baseline`.
     """
     return accuracy_of(samples, linear_baseline(samples, folds=folds, by=by))
 
@@ -84,7 +80,7 @@ def linear_baseline(
         that learns places falls below chance (by 3 points where it has nothing else).
     by: `clip` takes `folds` folds of whole clips, `source` leaves out one source after the other.
 
-    Raises TextOnlyError for a route sample, or where there are fewer clips than folds or fewer than two sources.
+    Raises ReleaseError for a route sample, or where there are fewer clips than folds or fewer than two sources.
     """
     from sklearn.model_selection import GroupKFold, LeaveOneGroupOut  # 2.5 s of CPU
 
@@ -92,7 +88,7 @@ def linear_baseline(
     groups = [sample.clip if by == "clip" else sample.source for sample in samples]
     needed = folds if by == "clip" else 2
     if len(set(groups)) < needed:
-        raise TextOnlyError(
+        raise ReleaseError(
             f"a text-only baseline by {by} needs questions about {needed} {by}s or more; these are about "
             f"{len(set(groups))}."
         )
@@ -112,11 +108,11 @@ def trained_baseline(
 
     features: see `linear_baseline`. Returns one entry for each question of `test`, in their order.
 
-    Raises TextOnlyError for a route sample, or where nothing can be learned: no question of `train` has two options.
+    Raises ReleaseError for a route sample, or where nothing can be learned: no question of `train` has two options.
     """
     _refuse_routes([*train, *test])
     if not any(len(sample.options) > 1 for sample in train):
-        raise TextOnlyError(
+        raise ReleaseError(
             f"a text-only baseline learns from questions with two options or more; of the {len(train)} to train on "
             "none has that many."
         )
@@ -179,7 +175,7 @@ def _answered(
 
 def _refuse_routes(samples: Sequence[Sample]) -> None:
     if any(not sample.options for sample in samples):
-        raise TextOnlyError("a text-only baseline needs multiple-choice questions; a route has no options.")
+        raise ReleaseError("a text-only baseline needs multiple-choice questions; a route has no options.")
 
 
 def always_first(samples: Sequence[Sample]) -> NDArray[np.bool_]:

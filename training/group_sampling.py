@@ -19,9 +19,10 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from egost.model_adapters.engine import AdapterError, Ask, SampledGroup
 from egost.model_adapters.families import processor_arguments
 from egost.model_adapters.server.served_model import ROLLOUTS, ServedModel, family_served
-from egost.model_adapters.server.server_api import NoAnswer, Refused, ServerApi
+from egost.model_adapters.server.server_api import ServerApi
 from egost.model_adapters.server.server_requests import FrameSender, Part, Way, request_body
 from egost.model_adapters.vllm_engine import VllmEngine
+from egost.tasks.chat.calls import Faulted, NoReply
 from egost.tasks.errors import CacheError
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ class ServerSampler:
         self._way: Way | None = None
         try:
             served = self._loop.run_until_complete(self._served(wait_s))
-        except NoAnswer as error:
+        except NoReply as error:
             raise AdapterError(
                 f"no server is up at {url} ({error}). Start one with `egost serve MODEL --rollouts`, wait until it is "
                 "healthy, and run the same command again."
@@ -170,7 +171,7 @@ class ServerSampler:
         body = {**self._body(ask, frames), **sampling, **tokens}
         try:
             return await self._api.sample(body)
-        except NoAnswer as error:
+        except NoReply as error:
             if error.reason != "connection":
                 raise
             # There is no other server to ask, and the seed says what is drawn.
@@ -181,7 +182,7 @@ class ServerSampler:
 
     async def _served(self, wait_s: float) -> ServedModel:
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(NoAnswer),
+            retry=retry_if_exception_type(NoReply),
             stop=stop_after_delay(wait_s),
             wait=wait_fixed(min(2.0, wait_s / 4)),
             reraise=True,
@@ -191,7 +192,7 @@ class ServerSampler:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             return self._loop.run_until_complete(work)
-        except (NoAnswer, Refused, CacheError) as error:
+        except (NoReply, Faulted, CacheError) as error:
             raise AdapterError(
                 f"{self._api.url} samples nothing: {error}. Look at its log; then run the same command again, to go "
                 "on from the last whole checkpoint."

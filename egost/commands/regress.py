@@ -51,15 +51,16 @@ def regress(
     Names data, frames, prompt, model, scoring or aggregation, and the samples. Exit code 0 when nothing has moved, or
     no further than --tolerance allows; 1 when it has; 2 when that is unknown.
     """
-    from egost.results.gate.baseline import BaselineError, baseline_of
+    from egost.results.gate.baseline import baseline_of
     from egost.results.gate.baseline_file import read_baseline, write_baseline
     from egost.results.gate.regression import regression
     from egost.results.run import read_run
+    from egost.results.run_header import RunError
 
     now = baseline_of(read_run(run))
     try:
         was = read_baseline(baseline)
-    except BaselineError as error:
+    except RunError as error:
         if not update:
             raise
         _say(f"no comparison: {error}" if baseline.exists() else f"{baseline} is new")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from egost.model_adapters.engine import AdapterError, SampledGroup
 from egost.model_adapters.server.served_model import ServedModel, own_names, told_settings
+from egost.tasks.chat.calls import Fault, Faulted, NoReply
 from egost.tasks.chat.reading import message_text
 
 T = TypeVar("T")
@@ -39,29 +40,6 @@ class Completion:
     prompt_tokens: int | None
     completion_tokens: int | None
     video_tokens: int | None
-
-
-class NoAnswer(Exception):
-    """A request got no reply for a fault of the server or of the line; it may be made again.
-
-    reason: `timeout`, `connection`, `rate_limited`, `server_error` or `unreadable`.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class _TryAgain(NoAnswer):
-    """The server answers, but not with a reply: it may do so a little later."""
-
-
-class Refused(Exception):
-    """The server will not answer this request, however often it is made. status: of HTTP."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class ServerApi:
@@ -90,7 +68,7 @@ class ServerApi:
     async def served(self, wanted: str | None) -> ServedModel:
         """The model that the server serves. wanted: its name; None takes the first that the server names.
 
-        Raises NoAnswer where the server is not up, AdapterError where it is none of this interface, wants another
+        Raises NoReply where the server is not up, AdapterError where it is none of this interface, wants another
         key or does not serve the wanted model.
         """
         cards = await self._get("/v1/models")
@@ -123,8 +101,10 @@ class ServerApi:
     async def complete(self, body: Mapping[str, Any]) -> Completion:
         """The reply to one chat-completions request.
 
-        Asked again while the server is busy, in trouble or unreadable, up to `TRIES` times. Raises NoAnswer,
-        Refused, and AdapterError where no request can work (key, name of the model, no such interface).
+        Asked again while the server is busy, in trouble or unreadable, up to `TRIES` times. Raises NoReply (`timeout`,
+        `connection`, `rate_limited`, `server_error`, `broken_body`) for a fault of the server or of the line, Faulted
+        (`too_long`, `refused`) where this request gets none however often it is made, and AdapterError where no request
+        can work (key, name of the model, no such interface).
         """
         return await self._completed(body, _read_completion)
 
@@ -139,7 +119,7 @@ class ServerApi:
         """Let the server go on with the weights of a checkpoint's folder, and forget what the old ones made.
 
         name: by which it knows them from now on.
-        Raises NoAnswer where the server is gone, AdapterError where it takes no weights, or not these.
+        Raises NoReply where the server is gone, AdapterError where it takes no weights, or not these.
         """
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(checkpoint)}}
         for path, body in (
@@ -169,12 +149,17 @@ class ServerApi:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(TRIES),
             wait=wait_random_exponential(self._first_wait_s, _LONGEST_WAIT_S, min=self._first_wait_s / 2),
-            retry=retry_if_exception_type(_TryAgain),
+            retry=retry_if_exception(_is_worth_another_try),
             reraise=True,
         )
-        async for attempt in retrying:
-            with attempt:
-                return read(await self._post("/v1/chat/completions", body))
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    return read(await self._post("/v1/chat/completions", body))
+        except Faulted as last:
+            if _is_worth_another_try(last):
+                raise NoReply(last.fault.reason, last.fault.text) from None
+            raise
         raise AssertionError("tenacity ends with a result or an exception")
 
     async def close(self) -> None:
@@ -184,7 +169,7 @@ class ServerApi:
     async def _version(self) -> str | None:
         try:
             version = (await self._get("/version"))["version"]
-        except (AdapterError, NoAnswer, KeyError, TypeError):
+        except (AdapterError, NoReply, KeyError, TypeError):
             return None
         return str(version)
 
@@ -193,7 +178,7 @@ class ServerApi:
         if response.status_code in (401, 403):
             raise self._wrong_key(response)
         if response.status_code >= 500:
-            raise NoAnswer("server_error", _said(response))
+            raise NoReply("server_error", _said(response))
         try:
             return response.raise_for_status().json()
         except (httpx.HTTPStatusError, ValueError):
@@ -211,24 +196,25 @@ class ServerApi:
                 "without a chat template"
             )
         if status in (408, 429) or status >= 500:
-            raise _TryAgain("rate_limited" if status == 429 else "server_error", _said(response))
+            raise _again("rate_limited" if status == 429 else "server_error", _said(response))
         if status >= 300:
-            raise Refused(status, _message(response))
+            reason = "too_long" if status == 413 else "refused"
+            raise Faulted(Fault("unscored", reason, f"HTTP {status}: {_message(response)}"))
         return response
 
     async def _sent(self, method: str, path: str, **sending: Any) -> httpx.Response:
         try:
             return await self._client.request(method, path, **sending)
         except httpx.ConnectTimeout:
-            raise NoAnswer("connection", f"{self.url} takes no connection") from None
+            raise NoReply("connection", f"{self.url} takes no connection") from None
         except httpx.TimeoutException:
-            raise NoAnswer("timeout", f"{self.url} gave no reply within {self._timeout_s:g} s") from None
+            raise NoReply("timeout", f"{self.url} gave no reply within {self._timeout_s:g} s") from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise AdapterError(
                 f"'{self.url}' is no URL of a server ({error}). Expected base_url=http://HOST:PORT."
             ) from None
         except httpx.HTTPError as error:
-            raise NoAnswer("connection", f"the line to {self.url} broke ({error!r})") from None
+            raise NoReply("connection", f"the line to {self.url} broke ({error!r})") from None
 
     def _wrong_key(self, response: httpx.Response) -> AdapterError:
         found = "the key that it holds is not taken" if os.environ.get(KEY) else "it is not set"
@@ -244,7 +230,7 @@ class ServerApi:
 
 
 def _read_completion(response: httpx.Response) -> Completion:
-    """Raises _TryAgain for a body that holds no reply: a proxy's page, a cut or an aborted reply."""
+    """Raises Faulted for a body that holds no reply: a proxy's page, a cut or an aborted reply."""
     try:
         body = response.json()
         [choice] = body["choices"]
@@ -255,17 +241,17 @@ def _read_completion(response: httpx.Response) -> Completion:
         # A family without a video input has the 8 frames counted as images.
         video_tokens = None if by_kind is None else by_kind.get("video", 0) + by_kind.get("image", 0)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise _TryAgain("unreadable", f"no reply, but: {_said(response)}") from None
+        raise _again("broken_body", f"no reply, but: {_said(response)}") from None
     text = message_text(content)
     if (text is None and content is not None) or finish_reason in ("abort", "error"):
-        raise _TryAgain("unreadable", f"the reply was broken off ({finish_reason}): {_said(response)}")
+        raise _again("broken_body", f"the reply was broken off ({finish_reason}): {_said(response)}")
     return Completion(
         text, str(finish_reason), usage.get("prompt_tokens"), usage.get("completion_tokens"), video_tokens
     )
 
 
 def _read_group(response: httpx.Response) -> SampledGroup:
-    """Raises _TryAgain as `_read_completion`."""
+    """Raises Faulted as `_read_completion`."""
     try:
         body = response.json()
         return SampledGroup(
@@ -277,7 +263,16 @@ def _read_group(response: httpx.Response) -> SampledGroup:
             ),
         )
     except (ValueError, KeyError, TypeError):
-        raise _TryAgain("unreadable", f"no completions with their tokens, but: {_said(response)}") from None
+        raise _again("broken_body", f"no completions with their tokens, but: {_said(response)}") from None
+
+
+def _again(reason: str, text: str) -> Faulted:
+    """The server answers, but not with a reply: it may do so a little later."""
+    return Faulted(Fault("again", reason, text))
+
+
+def _is_worth_another_try(error: BaseException) -> bool:
+    return isinstance(error, Faulted) and error.fault.action == "again"
 
 
 def _message(response: httpx.Response) -> str:

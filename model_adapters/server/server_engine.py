@@ -19,7 +19,7 @@ from loguru import logger
 
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, Reply
 from egost.model_adapters.server.served_model import ServedModel, family_served, identity_of
-from egost.model_adapters.server.server_api import NoAnswer, Refused, ServerApi
+from egost.model_adapters.server.server_api import ServerApi
 from egost.model_adapters.server.server_requests import (
     FrameSender,
     Media,
@@ -28,6 +28,7 @@ from egost.model_adapters.server.server_requests import (
     by_clip,
     request_body,
 )
+from egost.tasks.chat.calls import Faulted, NoReply
 from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import CacheError
 from egost.tasks.release.trained_on import note_served
@@ -51,10 +52,6 @@ _CLIPS_KEPT = 4
 _TOO_LONG = re.compile(r"context length|maximum model length|max_model_len|max_tokens", re.IGNORECASE)
 _OF_VIDEO = re.compile(r"video|media|multi-?modal|frames", re.IGNORECASE)
 _MEMORY = re.compile(r"out of memory", re.IGNORECASE)
-
-
-class _Down(Exception):
-    """A server is gone for now."""
 
 
 @dataclass
@@ -171,8 +168,8 @@ class ServerEngine:
         try:
             served = await server.api.served(self._wanted)
             if not await server.api.healthy():
-                raise NoAnswer("server_error", f"{server.api.url} says that its engine is dead")
-        except NoAnswer as error:
+                raise NoReply("server_error", f"{server.api.url} says that its engine is dead")
+        except NoReply as error:
             self._troubles[server.api.url] = str(error)
             return False
         if self._served is None:
@@ -205,7 +202,7 @@ class ServerEngine:
             slots = [asyncio.ensure_future(self._slot(server, run)) for _ in range(self._concurrency)]
             try:
                 await asyncio.gather(*slots)
-            except _Down as down:
+            except NoReply as down:
                 logger.warning(f"egost: {server.api.url} is gone ({down}); its requests go to the others")
                 server.down_since = time.monotonic()
             finally:
@@ -232,7 +229,7 @@ class ServerEngine:
         if clip is not None:
             try:
                 server.way = await self._frames.way_to(server.api, clip)
-            except NoAnswer as error:
+            except NoReply as error:
                 self._troubles[server.api.url] = str(error)
                 return False
         return True
@@ -242,7 +239,7 @@ class ServerEngine:
             place = await run.work.take(server.number)
             try:
                 outcome = await self._ask(server, run.asks[place])
-            except NoAnswer as error:
+            except NoReply as error:
                 await self._lost(server, run, place, error)
             except asyncio.CancelledError:
                 run.work.give_back(place)
@@ -257,8 +254,8 @@ class ServerEngine:
             completion = await server.api.complete(self._body(ask, frames))
         except CacheError as error:
             return Failure("unsupported_video", str(error))
-        except Refused as refused:
-            return Failure(_reason(refused), f"HTTP {refused.status}: {refused}")
+        except Faulted as refused:
+            return Failure(_reason(refused), str(refused))
         if ask.clip and completion.video_tokens is not None:
             await self._frames.check(server.api, ask.clip, server.way or "inline", completion.video_tokens)
         # A reasoning parser leaves no text where the thinking alone filled all tokens: a reply that was cut, not none.
@@ -279,8 +276,8 @@ class ServerEngine:
             video_tokens=completion.video_tokens,
         )
 
-    async def _lost(self, server: _Server, run: _Run, place: int, error: NoAnswer) -> None:
-        """Draw the consequences of a request without a reply. Raises _Down where its server is gone."""
+    async def _lost(self, server: _Server, run: _Run, place: int, error: NoReply) -> None:
+        """Draw the consequences of a request without a reply. Raises it again where its server is gone."""
         run.losses[place] += 1
         if run.losses[place] < LOSSES:
             run.work.give_back(place)
@@ -293,7 +290,7 @@ class ServerEngine:
                 "answered is journaled; look at the servers' logs, then run the same command again."
             )
         if not await server.api.healthy():
-            raise _Down(str(error))
+            raise error
 
     async def _close(self) -> None:
         await _cancel([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])
@@ -353,11 +350,11 @@ def _spoken(served: ServedModel) -> str:
     return f"{served.name} from {served.root}, vllm {served.version}, settings {served.told}"
 
 
-def _reason(error: NoAnswer | Refused) -> str:
+def _reason(error: NoReply | Faulted) -> str:
     if _MEMORY.search(str(error)):
         return "out_of_memory"
-    if isinstance(error, NoAnswer):
+    if isinstance(error, NoReply):
         return "timeout" if error.reason == "timeout" else "server_error"
-    if error.status == 413 or _TOO_LONG.search(str(error)):
+    if error.fault.reason == "too_long" or _TOO_LONG.search(str(error)):
         return "context_too_long"
     return "unsupported_video" if _OF_VIDEO.search(str(error)) else "refused"

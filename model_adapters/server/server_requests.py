@@ -22,7 +22,8 @@ from PIL import Image
 
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.families import FRAME_WORDS, Family
-from egost.model_adapters.server.server_api import NoAnswer, Refused, ServerApi
+from egost.model_adapters.server.server_api import ServerApi
+from egost.tasks.chat.calls import Faulted, NoReply
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.lossless import Frames
 from egost.tasks.clips.protocols import N_FRAMES
@@ -127,14 +128,14 @@ class FrameSender:
     async def way_to(self, server: ServerApi, clip: Clip) -> Way:
         """How clips go to a server, which is tried out with one of them.
 
-        Raises AdapterError where it takes no video, loses frames or cannot be given what media wants, NoAnswer where
+        Raises AdapterError where it takes no video, loses frames or cannot be given what media wants, NoReply where
         it is gone.
         """
         try:
             counted = await self._sees_all(server)
-        except Refused as refused:
+        except Faulted as refused:
             raise AdapterError(
-                f"{server.url} takes no video: HTTP {refused.status}: {refused}. Serve a model with a video input: "
+                f"{server.url} takes no video: {refused}. Serve a model with a video input: "
                 "egost serve MODEL."
             ) from None
         if self._family.frames_as == "images" and self._media == "file":
@@ -194,7 +195,7 @@ class FrameSender:
         try:
             inline, by_file = [await self._tokens(server, await self.clips.parts(clip, way)) for way in ways]
             why = f"it makes {by_file} tokens of the file and {inline} of the pixels"
-        except (Refused, NoAnswer) as error:
+        except (Faulted, NoReply) as error:
             inline, by_file, why = -1, None, str(error)
         if by_file == inline:
             return "file"

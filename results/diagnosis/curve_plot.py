@@ -9,8 +9,8 @@ from typing import Any
 
 from egost.results.diagnosis.text_only import CurvePoint
 from egost.results.published_tables import published_table
+from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
-from egost.tasks.text_only_baseline import TextOnlyError
 
 _WIDTH, _HEIGHT, _DPI = 8.0, 5.0, 150
 _INK = {"random": "#0072b2", "nested": "#56b4e9", "forward": "#d55e00", "reverse": "#cc79a7"}
@@ -20,12 +20,10 @@ _INK = {"random": "#0072b2", "nested": "#56b4e9", "forward": "#d55e00", "reverse
 def draw_curve(points: Sequence[CurvePoint], chance: float, title: str, path: Path) -> None:
     """Draw the curve as a PNG of 1200 x 750 pixels, whole or not at all.
 
-    chance: percent of a guess by the number of options. Raises TextOnlyError without points, OSError.
+    chance: percent of a guess by the number of options. Raises RunError without points, OSError.
     """
     if not points:
-        raise TextOnlyError(
-            "there is no learning curve to draw: too few questions for the smallest training set."
-        )
+        raise RunError("there is no learning curve to draw: too few questions for the smallest training set.")
     from matplotlib.figure import Figure  # a second of CPU
 
     figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI, layout="constrained")

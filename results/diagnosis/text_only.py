@@ -22,12 +22,12 @@ from pydantic import TypeAdapter, ValidationError
 from egost.results.intervals import Estimate, estimate
 from egost.results.records import SampleRecord
 from egost.results.run import Run
+from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import (
     FOLDS,
     TextOnlyAccuracy,
-    TextOnlyError,
     accuracy_of,
     always_first,
     linear_baseline,
@@ -165,18 +165,18 @@ def text_only(
     train: training rows of a checkpoint, whether or not they are among the samples; train_source: their name.
     nested: released subsets of training rows by size, for the learning curve; None draws no curve.
 
-    Raises TextOnlyError where no question has options, or all are about one clip.
+    Raises RunError where no question has options, or all are about one clip.
     """
     asked = [s for s in samples if s.options]
     if not asked:
-        raise TextOnlyError(
+        raise RunError(
             f"none of the {len(samples)} samples of {subject.name} has options. A text-only baseline needs "
             "multiple-choice questions: name their tasks. A run that was saved before options were recorded has to be "
             "made again; its replies come from the journal."
         )
     clips = {_clip(s) for s in asked}
     if len(clips) < 2:
-        raise TextOnlyError(
+        raise RunError(
             f"a text-only baseline needs questions about two clips or more; {subject.name} has one."
         )
     correct = linear_baseline(asked, folds=min(FOLDS, len({s.clip for s in asked})))
@@ -235,11 +235,11 @@ def write_text_only(path: Path, found: TextOnly) -> None:
 
 
 def read_text_only(path: Path) -> TextOnly:
-    """What `write_text_only` wrote. Raises TextOnlyError where it cannot be read."""
+    """What `write_text_only` wrote. Raises RunError where it cannot be read."""
     try:
         return _FILE.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise TextOnlyError(
+        raise RunError(
             f"{path} is no text-only baseline of this version ({str(error).splitlines()[0]}). Write it again: egost "
             "diagnose RUN --text-only"
         ) from error
@@ -248,7 +248,7 @@ def read_text_only(path: Path) -> TextOnly:
 def text_only_of(run: Run) -> TextOnly | None:
     """The baselines that were written for a run; None where there is none, or where it is of another release.
 
-    Looked for next to the results file and in the folder above, an `--output_path`. Raises TextOnlyError for a file
+    Looked for next to the results file and in the folder above, an `--output_path`. Raises RunError for a file
     that cannot be read.
     """
     sha256 = release_of(run).release_sha256
@@ -274,19 +274,19 @@ def release_of(run: Run) -> Subject:
 def not_solved_by_text(records: Sequence[SampleRecord], found: TextOnly) -> Estimate:
     """A run's score on the multiple-choice samples that text alone does not answer, from its saved samples.
 
-    Raises TextOnlyError where the baseline was not measured on one of them, or leaves none.
+    Raises RunError where the baseline was not measured on one of them, or leaves none.
     """
     choices = [r for r in records if r.sample.task != "route"]
     known = {*found.solved, *found.not_solved}
     if unknown := [r.sample.id for r in choices if r.sample.id not in known]:
-        raise TextOnlyError(
+        raise RunError(
             f"the text-only baseline of {found.subject.name} does not know {len(unknown)} of {len(choices)} samples of "
             f"the run, the first is {unknown[0]}. Measure it on the run: egost diagnose RUN --text-only"
         )
     open_ones = set(found.not_solved)
     left = [r for r in choices if r.sample.id in open_ones]
     if not left:
-        raise TextOnlyError(f"text alone answers all {len(choices)} multiple-choice samples of the run.")
+        raise RunError(f"text alone answers all {len(choices)} multiple-choice samples of the run.")
     return estimate(left)
 
 
@@ -305,9 +305,7 @@ def against_text_only(score: Estimate, baseline: TextOnlyScore) -> str:
 def _trained(samples: Sequence[Sample], train: Sequence[Sample], source: str) -> TrainedBaseline:
     test = _other_questions(samples, train)
     if not test:
-        raise TextOnlyError(
-            f"all {len(samples)} questions are among the training rows: none is left to be asked."
-        )
+        raise RunError(f"all {len(samples)} questions are among the training rows: none is left to be asked.")
     correct = trained_baseline(train, test)
     return TrainedBaseline(
         rows=len(train),

@@ -12,7 +12,7 @@ from typing import Any
 from egost.results.intervals import same_figure
 from egost.results.records import SampleRecord
 from egost.results.run import Run
-from egost.tasks.errors import EgostError
+from egost.results.run_header import RunError
 from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.sample import chance_level
 
@@ -28,10 +28,6 @@ SETTINGS = (
     *("judge", "judge_model_asked", "judge_prompt", "judge_prompt_sha256", "version"),
 )
 """Fields of a task's header that its figures depend on."""
-
-
-class BaselineError(EgostError):
-    """A baseline cannot be read, or cannot be made of a run."""
 
 
 Figures = Mapping[str, float]
@@ -100,11 +96,11 @@ class Miscount:
 
 
 def baseline_of(run: Run) -> Baseline:
-    """A run as it is compared. Raises RunError where its samples or figures cannot be read, BaselineError where they
+    """A run as it is compared. Raises RunError where its samples or figures cannot be read, RunError where they
     lack their questions."""
     records = run.records
     if bare := [record for record in records if not record.sample.question]:
-        raise BaselineError(
+        raise RunError(
             f"{run.results_file}: {len(bare)} samples ({bare[0].sample.id}, ...) lack their questions: the run is of "
             "an older version, or foreign. Evaluate again."
         )

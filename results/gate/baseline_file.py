@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from egost.results.gate.baseline import (
     Baseline,
-    BaselineError,
     Figures,
     GroupFigures,
     Model,
@@ -30,6 +29,7 @@ from egost.results.gate.baseline import (
 )
 from egost.results.intervals import without_nan
 from egost.results.records import SampleRecord
+from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError
@@ -121,12 +121,12 @@ _ANY: TypeAdapter[Any] = TypeAdapter(_AnyLine)
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline. Raises BaselineError where its figures do not follow from its samples, or it cannot be written.
+    """Write a baseline. Raises RunError where its figures do not follow from its samples, or it cannot be written.
 
     A file that defines what is right must not hold a fault of the aggregation.
     """
     if wrong := miscounts(baseline):
-        raise BaselineError(
+        raise RunError(
             f"no baseline is written: the run stores {wrong[0].metric} {wrong[0].stored:g} of {wrong[0].name}, but its "
             f"samples give {wrong[0].counted:g} ({len(wrong)} such figures). The aggregation is at fault, or its files "
             "were changed."
@@ -135,19 +135,19 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     try:
         write_whole(path, "".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
-        raise BaselineError(f"the baseline {path} cannot be written: {error}.") from error
+        raise RunError(f"the baseline {path} cannot be written: {error}.") from error
 
 
 def read_baseline(path: Path) -> Baseline:
-    """The baseline of a file. Raises BaselineError where it is cut, edited, of another format or none at all."""
+    """The baseline of a file. Raises RunError where it is cut, edited, of another format or none at all."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BaselineError(
+        raise RunError(
             f"there is no baseline {path}. Make it of a run that is right: egost regress RUN --baseline {path} --update"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BaselineError(f"the baseline {path} cannot be read ({error}).") from error
+        raise RunError(f"the baseline {path} cannot be read ({error}).") from error
     baseline = _assembled(path, [_parsed(path, number, line) for number, line in _numbered(text)])
     if wrong := miscounts(baseline):
         raise _damaged(
@@ -163,8 +163,8 @@ def _numbered(text: str) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line)
 
 
-def _damaged(path: Path, what: str) -> BaselineError:
-    return BaselineError(
+def _damaged(path: Path, what: str) -> RunError:
+    return RunError(
         f"the baseline {path} is damaged: {what}. Get it again as it was committed, or write it anew with --update."
     )
 
@@ -177,7 +177,7 @@ def _parsed(path: Path, number: int, line: str) -> _Line:
             and content.get("line") == "baseline"
             and content.get("format") != FORMAT
         ):
-            raise BaselineError(
+            raise RunError(
                 f"the baseline {path} is of format {content.get('format')}, this version reads {FORMAT}. Write it anew "
                 "with --update."
             )
@@ -186,7 +186,7 @@ def _parsed(path: Path, number: int, line: str) -> _Line:
         first = error.errors()[0]
         raise _damaged(path, f"line {number}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     except (ValueError, EgostError) as error:
-        if isinstance(error, BaselineError):
+        if isinstance(error, RunError):
             raise
         raise _damaged(path, f"line {number}: {error}") from error
     return parsed

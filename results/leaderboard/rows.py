@@ -32,8 +32,8 @@ from egost.results.leaderboard.rules import (
 from egost.results.published_tables import PublishedRow, PublishedTable
 from egost.results.records import SampleRecord
 from egost.results.run_header import RunError
+from egost.tasks.errors import ReleaseError
 from egost.tasks.judging.judge import BEST, Judgement
-from egost.tasks.text_only_baseline import TextOnlyError
 
 _ASPECTS = ("direction", "landmark", "semantic")
 
@@ -279,7 +279,7 @@ def _without_seeing(entry: Entry, records: Sequence[SampleRecord], test: str | N
             if text := _baseline(found, test):
                 verdicts.append(against_text_only(estimate(records), text))
             not_solved = not_solved_by_text(records, found)
-    except TextOnlyError as error:
+    except (ReleaseError, RunError) as error:
         verdicts.append(str(error))
     try:
         if arm := _blind(entry):

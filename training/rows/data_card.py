@@ -11,10 +11,10 @@ from itertools import combinations
 from statistics import mean, median
 from typing import Any
 
+from egost.tasks.errors import ReleaseError
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import (
     FOLDS,
-    TextOnlyError,
     accuracy_of,
     always_first,
     longest_option,
@@ -162,7 +162,7 @@ def _text_only_lines(floor: dict[str, Any]) -> list[str]:
 def _text_only(choices: Sequence[Sample]) -> dict[str, Any]:
     try:
         floor = text_only_accuracy(choices)
-    except TextOnlyError as error:
+    except ReleaseError as error:
         return {"not_measured": str(error)}
     return {
         "linear": asdict(floor),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from egost.tasks.errors import ReleaseError
 from egost.tasks.mini_world.question_files import question_files
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import (
-    TextOnlyError,
     accuracy_of,
     always_first,
     linear_baseline,
@@ -96,9 +96,9 @@ def test_the_guesser_notices_usual_distractors(
 
 
 def test_what_has_no_floor_is_said(choices: list[Sample]) -> None:
-    with pytest.raises(TextOnlyError, match="10 clips or more; these are about 1"):
+    with pytest.raises(ReleaseError, match="10 clips or more; these are about 1"):
         text_only_accuracy(choices[:1])
-    with pytest.raises(TextOnlyError, match="no options"):
+    with pytest.raises(ReleaseError, match="no options"):
         text_only_accuracy([replace(choices[0], task="route", options=())])
 
 

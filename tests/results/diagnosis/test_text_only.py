@@ -27,8 +27,10 @@ from egost.results.diagnosis.text_only import (
 )
 from egost.results.intervals import Estimate, estimate
 from egost.results.run import Run
+from egost.results.run_header import RunError
+from egost.tasks.errors import ReleaseError
 from egost.tasks.sample import Sample
-from egost.tasks.text_only_baseline import TextOnlyError, trained_baseline
+from egost.tasks.text_only_baseline import trained_baseline
 from egost.training import TrainingError
 from egost.training.rows.released_rows import RELEASED, released_subsets, rows_as_samples
 
@@ -145,13 +147,13 @@ def test_a_floor_that_does_not_fit_is_refused(copied_run: Run, tmp_path: Path) -
     records = copied_run.records
     floor = text_only([r.sample for r in records], release_of(copied_run))
     missing = replace(floor, solved=floor.solved[1:])
-    with pytest.raises(TextOnlyError, match=r"does not know 1 of \d+ samples"):
+    with pytest.raises(RunError, match=r"does not know 1 of \d+ samples"):
         not_solved_by_text(records, missing)
     everything = replace(floor, solved=floor.solved + floor.not_solved, not_solved=())
-    with pytest.raises(TextOnlyError, match="text alone answers all"):
+    with pytest.raises(RunError, match="text alone answers all"):
         not_solved_by_text(records, everything)
     (tmp_path / "text_floor.json").write_text(json.dumps({"subject": 1}))
-    with pytest.raises(TextOnlyError, match="egost diagnose RUN --text-only"):
+    with pytest.raises(RunError, match="egost diagnose RUN --text-only"):
         read_text_only(tmp_path / "text_floor.json")
 
 
@@ -172,15 +174,15 @@ def question(clip: str, options: tuple[str, ...], answer: str) -> Sample:
 
 def test_what_cannot_be_learned_is_said() -> None:
     one = [question(f"{k}.mp4", ("straight on",), "A") for k in range(3)]
-    with pytest.raises(TextOnlyError, match="two options or more; of the 3"):
+    with pytest.raises(ReleaseError, match="two options or more; of the 3"):
         trained_baseline(one, one)
     route = replace(one[0], task="route", options=(), answer="Turn left.")
-    with pytest.raises(TextOnlyError, match="none of the 1 samples of rows has options"):
+    with pytest.raises(RunError, match="none of the 1 samples of rows has options"):
         text_only([route], ROWS)
-    with pytest.raises(TextOnlyError, match="two clips or more; rows has one"):
+    with pytest.raises(RunError, match="two clips or more; rows has one"):
         text_only(one[:1] * 2, ROWS)
     two = [question(f"{k}.mp4", ("left then right", "left then left"), "AB"[k % 2]) for k in range(12)]
-    with pytest.raises(TextOnlyError, match="all 12 questions are among the training rows"):
+    with pytest.raises(RunError, match="all 12 questions are among the training rows"):
         text_only(two, ROWS, train=two, train_source="itself")
 
 

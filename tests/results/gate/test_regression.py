@@ -15,7 +15,6 @@ from egost.main import app
 from egost.results.gate.baseline import (
     WHOLE_REPLY,
     Baseline,
-    BaselineError,
     baseline_of,
     kept_reply,
     miscounts,
@@ -350,7 +349,7 @@ DAMAGE: Mapping[str, tuple[Callable[[list[str]], list[str]], str]] = {
 def test_a_damaged_baseline_is_no_verdict(golden: Path, demo_run: Run, name: str) -> None:
     change, message = DAMAGE[name]
     rewritten(golden, change)
-    with pytest.raises(BaselineError, match=message):
+    with pytest.raises(RunError, match=message):
         read_baseline(golden)
 
 
