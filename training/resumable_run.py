@@ -15,6 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from transformers import PreTrainedModel, TrainerCallback
 
 from egost.tasks.cache import write_whole
@@ -216,8 +219,6 @@ class WholeCheckpoints(TrainerCallback):  # type: ignore[misc]
         self.finish = finish
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        from accelerate import PartialState
-
         PartialState().wait_for_everyone()
         if not state.is_world_process_zero:
             return
@@ -260,9 +261,6 @@ class NonFiniteSteps(TrainerCallback):  # type: ignore[misc]
     def on_pre_optimizer_step(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
     ) -> None:
-        import torch
-        from accelerate.utils import reduce
-
         gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
         if not gradients:
             return

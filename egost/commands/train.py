@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 
-from egost.commands import train_demo
 from egost.commands.front import console, says_what_to_do
 from egost.tasks.sample import TASK_KINDS, World
 from egost.training import TrainingError
@@ -22,13 +21,30 @@ T = TypeVar("T", bound=str)
 
 train_app = typer.Typer(help="Make training rows, train, merge adapters.", no_args_is_help=True)
 
-train_app.command()(train_demo.demo)
-
 _FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Config = Annotated[
     str, typer.Argument(help="YAML file of the run, or the name of a shipped one: st_r1_7b_cot_sft, ...")
 ]
+
+
+@train_app.command()
+@says_what_to_do
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the demo; one that was cut off goes on.")] = Path(
+        "runs/train-demo"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The same in small, to see that it runs; figures mean nothing.")
+    ] = False,
+    base: Annotated[
+        Path | None, typer.Option(help="Checkpoint to begin with; by default the shipped one.")
+    ] = None,
+) -> None:
+    """Make ST-R1 on the mini world on a CPU: data, fine-tuning, GRPO, evaluation, Table 3, plots."""
+    from egost.commands.train_demo import run_demo
+
+    run_demo(out, quick, base)
 
 
 @train_app.command()

@@ -1,22 +1,33 @@
-"""`egost train demo`: the whole way to ST-R1 in small, and what came of it."""
+"""The report of `egost train demo`: runs the whole way to ST-R1 in small, and shows what came of it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.table import Table
 
-from egost.commands.front import console, says_what_to_do
+from egost.commands.front import console
+from egost.model_adapters.model_names import MINI_BASE
+from egost.results.records import SampleRecord
+from egost.results.run import read_run
+from egost.results.training_table import (
+    Target,
+    TrainedModel,
+    TrainingTable,
+    as_json,
+    controlled,
+    form,
+    legend,
+    markdown,
+    targets,
+    training_table,
+)
 from egost.tasks.cache import write_whole
-
-if TYPE_CHECKING:
-    from egost.results.records import SampleRecord
-    from egost.results.training_table import Target, TrainedModel, TrainingTable
-    from egost.training.demo.demo import Demo, Paradigm
+from egost.training.demo.controls import controls_file, read_replies
+from egost.training.demo.demo import FINE_TUNING, FULL, QUICK, REWARD, Demo, Paradigm, draw, make_demo
+from egost.training.resumable_run import LOG_FILE
 
 AIM = 60.0
 """Percent that ST-R1 is to reach on each kind of question; guessing gets about 28."""
@@ -31,22 +42,8 @@ GAINS = (
 )
 
 
-@says_what_to_do
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the demo; one that was cut off goes on.")] = Path(
-        "runs/train-demo"
-    ),
-    quick: Annotated[
-        bool, typer.Option("--quick", help="The same in small, to see that it runs; figures mean nothing.")
-    ] = False,
-    base: Annotated[
-        Path | None, typer.Option(help="Checkpoint to begin with; by default the shipped one.")
-    ] = None,
-) -> None:
-    """Make ST-R1 on the mini world on a CPU: data, fine-tuning, GRPO, evaluation, Table 3, plots."""
-    from egost.model_adapters.model_names import MINI_BASE
-    from egost.training.demo.demo import FULL, QUICK, Demo, make_demo
-
+def run_demo(out: Path, quick: bool, base: Path | None) -> None:
+    """Make the demo in a folder, and write and print its report. Raises EgostError."""
     asked = Demo(out.absolute(), (base or MINI_BASE).absolute(), QUICK if quick else FULL)
     took = make_demo(asked, console)
     table, aims = _table(asked)
@@ -58,17 +55,11 @@ def demo(
 
 
 def _table(demo: Demo) -> tuple[TrainingTable, tuple[Target, ...]]:
-    from egost.results.training_table import targets, training_table
-
     table = training_table([_model(demo, paradigm) for paradigm in demo.paradigms], GAINS)
     return table, targets(table, "mini-base", "ST-R1", AIM)
 
 
 def _model(demo: Demo, paradigm: Paradigm) -> TrainedModel:
-    from egost.results.run import read_run
-    from egost.results.training_table import TrainedModel
-    from egost.training.demo.controls import controls_file
-
     records = read_run(demo.evaluation(paradigm.name)).records
     controls: dict[str, tuple[SampleRecord, ...]] = {
         control: _under_control(records, controls_file(demo.controls, paradigm.name, control))
@@ -78,8 +69,6 @@ def _model(demo: Demo, paradigm: Paradigm) -> TrainedModel:
 
 
 def _under_control(records: tuple[SampleRecord, ...], path: Path) -> tuple[SampleRecord, ...]:
-    from egost.training.demo.controls import read_replies
-
     replies = read_replies(path)
     return tuple(
         replace(
@@ -97,9 +86,6 @@ def _under_control(records: tuple[SampleRecord, ...], path: Path) -> tuple[Sampl
 
 
 def _plots(demo: Demo) -> list[Path]:
-    from egost.training.demo.demo import FINE_TUNING, REWARD, draw
-    from egost.training.resumable_run import LOG_FILE
-
     log = {paradigm.name: demo.run(paradigm.name) / LOG_FILE for paradigm in demo.paradigms}
     fine_tuning, reward = demo.out / "fine_tuning.png", demo.out / "grpo.png"
     draw({"ST-CoT": log["st_cot"], "SFT": log["sft"]}, FINE_TUNING, "Fine-tuning", fine_tuning)
@@ -114,8 +100,6 @@ def _report(
     plots: list[Path],
     took: dict[str, float],
 ) -> None:
-    from egost.results.training_table import as_json, markdown
-
     lines = [
         "# ST-R1 on the mini world",
         "",
@@ -138,8 +122,6 @@ def _report(
 
 
 def _show(demo: Demo, table: TrainingTable, aims: tuple[Target, ...]) -> None:
-    from egost.results.training_table import controlled, form, legend
-
     console.print((demo.rows(demo.size.rows[-1]) / "README.md").read_text(encoding="utf-8"), markup=False)
     for head, rows in (form(table), controlled(table)):
         shown = Table(*head, box=None, padding=(0, 1, 0, 0))

@@ -15,7 +15,7 @@ from scripted_engine import ScriptedEngine
 from taught_checkpoint import taught_checkpoint
 from typer.testing import CliRunner
 
-from egost.commands.diagnose import control_records
+from egost.commands.diagnosis import control_records
 from egost.main import app
 from egost.model_adapters.engine import Ask, Failure, Reply
 from egost.model_adapters.questions import Questions, choose_questions, number_of_requests
