@@ -46,28 +46,44 @@ EQUAL = Path(__file__).with_name("equal_mutants.toml")
 RECORD = Path(__file__).with_name("records") / "mutants.json"
 ROOMS = {"egost_tasks": "egost.tasks", "results": "egost.results", "training": "egost.training"}
 
+
+class Module(NamedTuple):
+    """Where a module is, and its tests under tests/. functions: to plant in; all of the module, if empty.
+
+    slow: whether its tests count as slow, though they only import torch.
+    """
+
+    folder: str
+    tests: tuple[str, ...]
+    functions: tuple[str, ...] = ()
+    slow: bool = False
+
+
 MODULES = {
-    "protocols": ("egost_tasks/clips", "egost_tasks/clips/test_protocols.py"),
-    "prompt": ("egost_tasks/judging", "egost_tasks/judging/test_openai_judge_reading.py"),
-    "route_text": (
+    "protocols": Module("egost_tasks/clips", ("egost_tasks/clips/test_protocols.py",)),
+    "prompt": Module("egost_tasks/judging", ("egost_tasks/judging/test_openai_judge_reading.py",)),
+    "route_text": Module(
         "egost_tasks/judging",
-        "egost_tasks/judging/test_route_text.py egost_tasks/judging/test_rubric.py",
+        ("egost_tasks/judging/test_route_text.py", "egost_tasks/judging/test_rubric.py"),
     ),
-    "rubric": (
-        "egost_tasks/judging",
-        "egost_tasks/judging/test_rubric.py egost_tasks/judging/test_judge.py",
+    "rubric": Module(
+        "egost_tasks/judging", ("egost_tasks/judging/test_rubric.py", "egost_tasks/judging/test_judge.py")
     ),
-    "trained_on": ("egost_tasks/release", "egost_tasks/release/test_trained_on.py"),
-    "answer_patterns": ("egost_tasks/scoring", "egost_tasks/scoring/test_choices.py"),
-    "choices": ("egost_tasks/scoring", "egost_tasks/scoring/test_choices.py"),
-    "scores": ("egost_tasks/scoring", "egost_tasks/scoring/test_scores.py"),
-    "compare": ("results", "results/test_compare.py"),
-    "intervals": ("results", "results/test_intervals.py"),
-    "rules": ("results/leaderboard", "results/leaderboard/test_refusals.py"),
-    "rewards": ("training", "training/test_rewards.py"),
-    "softmax_weights": ("training", "training/test_softmax_weights.py"),
+    "trained_on": Module("egost_tasks/release", ("egost_tasks/release/test_trained_on.py",)),
+    "answer_patterns": Module("egost_tasks/scoring", ("egost_tasks/scoring/test_choices.py",)),
+    "choices": Module("egost_tasks/scoring", ("egost_tasks/scoring/test_choices.py",)),
+    "scores": Module("egost_tasks/scoring", ("egost_tasks/scoring/test_scores.py",)),
+    "compare": Module("results", ("results/test_compare.py",)),
+    "intervals": Module("results", ("results/test_intervals.py",)),
+    "rules": Module("results/leaderboard", ("results/leaderboard/test_refusals.py",)),
+    "rewards": Module("training", ("training/test_rewards.py",)),
+    "video_grpo": Module(
+        "training",
+        ("training/test_softmax_weights.py",),
+        ("normalised_rewards", "softmax_weights", "all_equal"),
+        slow=True,
+    ),
 }
-"""Each module with its folder, and its tests under tests/."""
 
 
 class Fault(NamedTuple):
@@ -79,13 +95,19 @@ class Fault(NamedTuple):
     source: str
 
 
-def faults(source: str, draw: random.Random) -> Iterator[Fault]:
+def faults(source: str, functions: Sequence[str], draw: random.Random) -> Iterator[Fault]:
     """One fault for each place of a module where an operator finds any, the places in an order drawn at random."""
     wrapper = MetadataWrapper(cst.parse_module(source))
     lines, module, sound = wrapper.resolve(PositionProvider), wrapper.module, _meaning(source)
+    named = [
+        f
+        for f in m.findall(module, m.FunctionDef())
+        if cst.ensure_type(f, cst.FunctionDef).name.value in functions
+    ]
     places = [
         (node, operator)
-        for node in _nodes(module)
+        for root in named or [module]
+        for node in _nodes(root)
         for kind, operator in mutation_operators
         if isinstance(node, kind)
     ]
@@ -141,15 +163,15 @@ class _Faulty(SourceLoader, MetaPathFinder):
         return self.source.encode()
 
 
-def survives(name: str, path: Path, source: str, tests: Sequence[str], limit_s: float) -> bool:
-    """Whether the quick tests pass on a module's text, in a process of its own."""
+def survives(name: str, path: Path, source: str, of: Module, limit_s: float) -> bool:
+    """Whether the tests pass on a module's text, in a process of its own."""
     child = os.fork()
     if child == 0:
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         sys.meta_path.insert(0, _Faulty(name, path, source))
-        os._exit(_tests(tests))
+        os._exit(_tests(of))
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -161,15 +183,16 @@ def survives(name: str, path: Path, source: str, tests: Sequence[str], limit_s: 
     return False
 
 
-def _tests(tests: Sequence[str], *flags: str) -> int:
-    quick = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow", "-k", "not _time")
-    return int(pytest.main([*quick, *flags, *(str(ROOT / "tests" / one) for one in tests)]))
+def _tests(of: Module, *flags: str) -> int:
+    quick = () if of.slow else ("-m", "not slow")
+    usual = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-k", "not _time")
+    return int(pytest.main([*usual, *quick, *flags, *(str(ROOT / "tests" / one) for one in of.tests)]))
 
 
-def _load_packages(tests: Sequence[str]) -> None:
+def _load_packages(of: Module) -> None:
     """Import the packages that the tests need, and forget what is ours: each fault imports that anew."""
-    if _tests(tests, "--collect-only", "-qq"):
-        raise SystemExit(f"no tests in {tests}")
+    if _tests(of, "--collect-only", "-qq"):
+        raise SystemExit(f"no tests in {', '.join(of.tests)}")
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
         if (name.split(".")[0] == "egost" or file.startswith(f"{ROOT}/tests")) and name != "__main__":
@@ -178,23 +201,23 @@ def _load_packages(tests: Sequence[str]) -> None:
 
 def examine(module: str, count: int, seed: int, reasons: dict[str, str]) -> dict[str, Any]:
     """Plant some faults in a module. reasons: why a fault changes nothing, by what the line reads with it."""
-    folder, files = MODULES[module]
-    path, tests = ROOT / folder / f"{module}.py", files.split()
-    room, _, rest = folder.partition("/")
+    of = MODULES[module]
+    path = ROOT / of.folder / f"{module}.py"
+    room, _, rest = of.folder.partition("/")
     name = ".".join(part for part in (ROOMS[room], *rest.split("/"), module) if part)
     source = path.read_text(encoding="utf-8")
-    _load_packages(tests)
+    _load_packages(of)
     start = time.monotonic()
-    if not survives(name, path, source, tests, 600):
+    if not survives(name, path, source, of, 600):
         raise SystemExit(f"the tests of {module} fail without a fault")
     limit_s = 10 * (time.monotonic() - start)
     draw = random.Random(f"{seed} {module}")
-    chosen = sorted(islice(faults(source, draw), count), key=lambda fault: fault.line)
-    left = [fault for fault in chosen if survives(name, path, fault.source, tests, limit_s)]
+    chosen = sorted(islice(faults(source, of.functions, draw), count), key=lambda fault: fault.line)
+    left = [fault for fault in chosen if survives(name, path, fault.source, of, limit_s)]
     equal = [fault for fault in left if fault.after in reasons]
     survivors = [f"{fault.line}: {fault.before}  ->  {fault.after}" for fault in left if fault not in equal]
     counts = {"planted": len(chosen), "caught": len(chosen) - len(left), "equal": len(equal)}
-    return {**counts, "survivors": survivors}
+    return {"mutmut": version("mutmut"), "seed": seed, **counts, "survivors": survivors}
 
 
 def main() -> None:
@@ -208,10 +231,10 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=RECORD)
     asked = parser.parse_args()
     reasons = tomllib.loads(EQUAL.read_text(encoding="utf-8")) if EQUAL.exists() else {}
-    record = {"mutmut": version("mutmut"), "seed": asked.seed, "modules": {}}
+    record = json.loads(asked.record.read_text(encoding="utf-8")) if asked.record.exists() else {}
     for module in asked.modules:
         found = examine(module, asked.count, asked.seed, reasons.get(module, {}))
-        record["modules"][module] = found
+        record[module] = found
         differing = found["planted"] - found["equal"]
         print(
             f"{module}: {found['caught']} of {differing} caught, {found['equal']} more change nothing",

@@ -12,7 +12,16 @@ import pytest
 from scipy.stats import bootstrap, sem
 from simulated_runs import MINI, TASKS, record
 
-from egost.results.intervals import Difference, clustered_error, estimate, paired, scored_rows
+from egost.results.intervals import (
+    Difference,
+    clustered_error,
+    estimate,
+    paired,
+    paired_rows,
+    same_figure,
+    scored_rows,
+    without_nan,
+)
 from egost.results.records import SampleRecord
 from egost.results.run_header import RunError
 
@@ -184,6 +193,57 @@ def test_the_p_value_of_few_clips_is_that_of_all_turnings(n: int) -> None:
     ]
     exact = np.mean([total >= abs(sum(gaps)) - 1e-9 for total in turned])
     assert paired(scored(TASK, before), scored(TASK, after)).p_value == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "high"),
+    # 1 - 0.025 ** (1 / 40) = 8.81 % of clips may differ: by 100 - gain more, or by 100 + gain less.
+    [(0.0, -8.81, 8.81), (20.0, 9.43, 27.05), (-100.0, -100.0, -82.38)],
+)
+def test_the_same_difference_everywhere_is_not_certain(gain: float, low: float, high: float) -> None:
+    before = {str(clip): [100.0 if gain < 0 else 0.0] for clip in range(40)}
+    after = {clip: [values[0] + gain] for clip, values in before.items()}
+    found = paired(scored(TASK, before), scored(TASK, after))
+    assert (found.value, found.error, found.n, found.clips) == (gain, 0, 40, 40)
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.01), pytest.approx(high, abs=0.01))
+    assert (found.wins, found.losses, found.ties) == (40 * (gain > 0), 40 * (gain < 0), 40 * (gain == 0))
+    assert found.p_value == (1.0 if gain == 0 else pytest.approx(1 / 10_001))
+
+
+def test_pairs_and_rows_by_hand() -> None:
+    a = [*scored(TASK, {"x": [0.0, None], "y": [40.0]}), *scored(OTHER, {"x": [100.0]})]
+    b = [*scored(OTHER, {"x": [20.0, 60.0]}), *scored(TASK, {"x": [100.0, 20.0], "y": [40.0 + 1e-12]})]
+    assert scored_rows(a) == [
+        (TASK, "Part1/x.mp4", 0.0),
+        (TASK, "Part1/y.mp4", 40.0),
+        (OTHER, "Part1/x.mp4", 100.0),
+    ]
+    assert [(task, clip, round(gap)) for task, clip, gap in paired_rows(a, b)] == [
+        (TASK, "Part1/x.mp4", 100),
+        (TASK, "Part1/y.mp4", 0),
+        (OTHER, "Part1/x.mp4", -80),
+    ]
+    found = paired(a, b)
+    # The tasks' mean gaps are 50 and -80; the second task has one clip alone, so that nothing is known of others.
+    assert (found.value, found.wins, found.losses, found.ties) == (pytest.approx(-15), 1, 1, 1)
+    assert (found.n, found.clips) == (3, 2) and math.isnan(found.low) and math.isnan(found.error)
+
+
+def test_figures_that_are_the_same_and_figures_for_json() -> None:
+    assert same_figure(0.0, 1e-10) and same_figure(1e6, 1e6 + 1e-4) and same_figure(math.nan, math.nan)
+    assert not same_figure(0.0, 1e-8) and not same_figure(math.nan, 1.0) and not same_figure(1.0, math.nan)
+    value = {"a": (math.nan, [math.inf, 1.5]), "b": "nan", "c": {"d": -math.inf, "e": 0}}
+    assert without_nan(value) == {"a": [None, [None, 1.5]], "b": "nan", "c": {"d": None, "e": 0}}
+
+
+def test_one_more_than_a_hundredth_unscored_matters() -> None:
+    whole = estimate(UNEQUAL)
+    assert [replace(whole, n=n, unscored=u).bounds_matter for n, u in ((99, 1), (98, 1), (0, 1), (5, 0))] == [
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_draws_in_several_batches_are_those_of_one() -> None:
