@@ -17,9 +17,11 @@ import yaml
 from places import ROOT
 
 from egost.main import app
+from egost.tasks.as_published import PUBLISHED
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 REPRODUCE = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+FIDELITY = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
 
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
@@ -145,7 +147,9 @@ def test_the_layout_names_what_is_there() -> None:
             assert (ROOT / path).exists() or (room / path).exists(), path
 
 
-@pytest.mark.parametrize("name", sorted({c for c in CODE.findall(REPRODUCE) if DOTTED.fullmatch(c)}))
+@pytest.mark.parametrize(
+    "name", sorted({c for c in CODE.findall(REPRODUCE + FIDELITY) if DOTTED.fullmatch(c)})
+)
 def test_every_function_of_the_paper_exists(name: str) -> None:
     assert resolve(name) is not None
 
@@ -171,3 +175,35 @@ def test_the_recipes_hold_what_tables_5_and_6_say() -> None:
                 assert float(value) == given, code
         read += len(rows)
     assert read == 7 + 12
+
+
+def test_the_recipes_hold_what_the_table_of_rules_names() -> None:
+    read = 0
+    for file, section in re.findall(
+        r"^## [^\n]*`(training/configs/\w+\.yaml)`\n(.*?)(?=^## )", FIDELITY, re.M | re.S
+    ):
+        recipe = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))
+        for code in CODE.findall(section):
+            if re.match(r"[a-z_]+: ", code):
+                [(key, given)] = yaml.safe_load(code).items()
+                assert recipe[key] == given, code
+                read += 1
+            for flag in re.findall(r"--(\w+)", code):
+                assert flag in recipe_flags() | recipe.keys(), code
+    assert read > 20
+
+
+def test_the_words_of_as_published_stand_for_what_the_table_says() -> None:
+    table = FIDELITY.split("## ")[0]
+    rows = [CODE.findall(line) for line in table.splitlines() if line.startswith("| `")]
+    assert {word: (frames, prompt, judge) for word, *_, frames, prompt, judge in rows} == {
+        word: tuple(own[f"EGOST_{name}"] for name in ("PROTOCOL", "PROMPT", "JUDGE"))
+        for word, own in PUBLISHED.items()
+    }
+
+
+def test_every_rule_of_the_table_has_all_its_columns() -> None:
+    rows = [line for line in FIDELITY.splitlines() if line.startswith("| ") and line.count("|") > 4]
+    heads = [line for line in rows if line.startswith(("| rule |", "| word |"))]
+    assert len(heads) == 7 and {line.count("|") for line in rows if not line.startswith("| `")} <= {7, 8}
+    assert all(cell.strip() for line in rows for cell in line.split("|")[1:5]), "only 'why' may be empty"
