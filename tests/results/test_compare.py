@@ -140,7 +140,7 @@ def test_the_letter_of_a_task_version_changes_no_figure(demo_run: Run, copied_ru
     [
         (
             lambda row: row["percent"]["frames"].update(pixels_sha256="0" * 64),
-            r"frames' pixels of 1 of \d+ samples",
+            r"frames' pixels of 1 of \d+ samples of .*: '[0-9a-f]{12}' against '0{12}'",
         ),
         (lambda row: row.update(input=row["input"] + " Now."), "question as it was asked of 1 of"),
         (lambda row: row.update(target="Z"), "right answer of 1 of"),

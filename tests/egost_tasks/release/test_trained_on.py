@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from egost.tasks.errors import ReleaseError
 from egost.tasks.mini_world import write_mini_release
@@ -282,7 +283,12 @@ def test_the_papers_protocol_leaves_st_r1s_rows_out_for_every_model(
     assert without_trained_on(official, asked) == asked[1:]
     note_model(f"pretrained={checkpoint(tmp_path / 'ckpt', release)}")
     assert without_trained_on(release, samples) == samples[1:], "a checkpoint's own rows are left out as well"
+    said: list[str] = []
+    sink = logger.add(said.append, format="{message}")
     assert overlap_metadata(release)["trained_on_overlap"] == {"direction_forward": 1}
+    logger.remove(sink)
+    choices = sum(bool(sample.options) for sample in release.index.samples)
+    assert said and f"{choices - 1} of {choices} multiple-choice questions of the mini release" in said[0]
 
 
 def test_a_row_may_name_the_release_of_an_earlier_stage(release: Release, tmp_path: Path) -> None:
@@ -307,6 +313,14 @@ def test_a_row_may_name_the_release_of_an_earlier_stage(release: Release, tmp_pa
     ]
     assert found.sha256 == hashlib.sha256((folder / "egost_training.json").read_bytes()).hexdigest()
     assert found.among(release, samples) == [first], "the others are rows of other releases"
+
+
+def test_rows_of_the_benchmark_count_at_any_of_its_revisions(release: Release, tmp_path: Path) -> None:
+    official = Release("official", release.roots, "a revision")
+    first, second, *_ = samples = release.samples("direction", "forward")
+    row = {"sample": first.id, "clip_sha256": "0" * 64, "world": "official", "release_revision": "another"}
+    folder = checkpoint(tmp_path / "c", release, rows=[row, {**row, "sample": second.id, "world": "mini"}])
+    assert read_manifest(folder / "egost_training.json").among(official, samples) == [first]
 
 
 def test_what_is_said_of_an_overlap(

@@ -11,6 +11,7 @@ import pytest
 from places import GOLDEN, ROOT
 
 from egost.tasks.sample import chance_level
+from egost.tasks.scoring.answer_patterns import dressed_letter
 from egost.tasks.scoring.choices import Choice, compat_choice, strict_choice
 from egost.tasks.text_files import lines_of
 
@@ -287,6 +288,37 @@ The answer is option D|D
 def test_the_letter_that_a_sentence_declares(line: str) -> None:
     reply, _, letter = line.rpartition("|")
     assert str(strict_choice(reply, TURNS).letter) == letter
+
+
+def test_a_letter_in_its_dress_fills_a_short_line() -> None:
+    assert (
+        dressed_letter("-" * 79 + "B")
+        == dressed_letter("(b).")
+        == dressed_letter("Probably the option B")
+        == "B"
+    )
+    assert dressed_letter("-" * 80 + "B") is dressed_letter("B C") is dressed_letter("") is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "options", "letter", "how"),
+    [
+        ("A) Incorrect.\nB) Correct.", 2, "B", "declaration"),
+        ("A) Incorrect.\nB) Correct.", 1, None, "letter_not_offered"),
+        ("A) Correct.\nB) Incorrect.\nC) Wrong.", 3, "A", "declaration"),
+        ("A) Correct.\nB) Correct.", 2, None, "ambiguous"),
+        ("A ✗\nB ✗\nC ✓", 3, "C", "declaration"),
+        ("A) turn left, go straight: no\nB) turn right, go straight: yes", 2, "B", "declaration"),
+        ("A) No.\nB) Perhaps.", 2, None, "ambiguous"),
+        ("A\nB", 2, None, "ambiguous"),
+        ("I looked at it.\nB", 2, "B", "declaration"),
+        ("It is **B** then", 2, "B", "declaration"),
+        ("**A** against **B**", 2, None, "ambiguous"),
+        ("not **B**", 2, None, "no_declaration"),
+    ],
+)
+def test_options_in_turn_alone_and_in_bold(reply: str, options: int, letter: str | None, how: str) -> None:
+    assert strict_choice(reply, TURNS[:options]) == Choice(letter, how)
 
 
 def test_thinking_never_changes_the_choice() -> None:
