@@ -222,7 +222,9 @@ def test_the_dry_run_prints_what_a_shell_understands(folder: Path) -> None:
     )
     plan = plan_server(str(folder), port=8001, extra=["--seed", "3"])
     assert read.stdout.split("\0")[:-1] == serve_command(plan)
-    assert "then: lmms-eval --tasks egost --model egost_server" in done.stderr
+    assert (
+        "then: EGOST_PROTOCOL=uniform8+cap602112 lmms-eval --tasks egost --model egost_server" in done.stderr
+    )
 
 
 SERVER = """
