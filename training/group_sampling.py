@@ -18,8 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from egost.model_adapters.engine import AdapterError, Ask, SampledGroup
 from egost.model_adapters.families import processor_arguments
-from egost.model_adapters.server.served_model import ROLLOUTS, ServedModel, family_served
-from egost.model_adapters.server.server_api import ServerApi
+from egost.model_adapters.server.server_api import ROLLOUTS, ServedModel, ServerApi, family_served
 from egost.model_adapters.server.server_requests import FrameSender, Part, Way, request_body
 from egost.model_adapters.vllm_engine import VllmEngine
 from egost.tasks.chat.calls import Faulted, NoReply
@@ -133,7 +132,7 @@ class ServerSampler:
                 f"no server is up at {url} ({error}). Start one with `egost serve MODEL --rollouts`, wait until it is "
                 "healthy, and run the same command again."
             ) from error
-        if ROLLOUTS not in (served.told or {}):
+        if ROLLOUTS not in (served.advertised or {}):
             raise AdapterError(
                 f"{url} serves {served.name} for evaluation. Start a server for rollouts: egost serve MODEL --rollouts."
             )

@@ -58,8 +58,8 @@ class VllmRollouts:
                     trainer.processing_class.save_pretrained(self._folder)
         except (OSError, SafetensorError) as error:
             raise TrainingError(
-                f"the weights for vLLM cannot be written to {self._folder} ({error}). Make room there; then run the "
-                "same command again, to go on from the last whole checkpoint."
+                f"the weights for vLLM cannot be written to {self._folder} ({error}). Free some space there; then run "
+                "the same command again, to go on from the last whole checkpoint."
             ) from error
         self._weights = f"{self._folder} of step {trainer.state.global_step}"
         if trainer.args.should_save:

@@ -158,17 +158,17 @@ def _around_difference(was: str, now: str) -> tuple[str, str]:
     shown = []
     for text in (was, now):
         cut = text[start : start + _WIDTH]
-        told = ("..." if start else "") + cut + ("..." if start + _WIDTH < len(text) else "")
-        shown.append(told if told.isalnum() else repr(told))
+        part = ("..." if start else "") + cut + ("..." if start + _WIDTH < len(text) else "")
+        shown.append(part if part.isalnum() else repr(part))
     return shown[0], shown[1]
 
 
 def _of_drop(drop: Drop) -> str:
     gap = drop.difference
-    told = "too far" if drop.too_far else ""
+    too_far = "too far" if drop.too_far else ""
     return (
         f"  {drop.name}: {gap.value:+.1f} ({gap.low:+.1f} to {gap.high:+.1f}, p {gap.p_value:.3f}), {gap.wins} better, "
-        f"{gap.losses} worse of {gap.n}  {told}"
+        f"{gap.losses} worse of {gap.n}  {too_far}"
     ).rstrip()
 
 

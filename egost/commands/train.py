@@ -90,10 +90,11 @@ def data(
         console.print(
             f"{card['clips_on_both_sides']} clips have questions on both sides (--by clips keeps them apart)."
         )
-    floor = card["text_only"].get("linear")
-    if floor:
+    baseline = card["text_only"].get("linear")
+    if baseline:
         console.print(
-            f"Text alone answers {100 * floor['accuracy']:.1f} % of them, chance is {100 * floor['chance']:.1f} %."
+            f"Text alone answers {100 * baseline['accuracy']:.1f} % of them, chance is "
+            f"{100 * baseline['chance']:.1f} %."
         )
     for name in ("rows.jsonl", "split.json", "card.json", "README.md"):
         console.print(str(out / name))

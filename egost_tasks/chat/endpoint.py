@@ -24,7 +24,7 @@ SERVER_FORMS = "gpt-4o, gpt-SNAPSHOT, openai:MODEL@BASE_URL, azure:DEPLOYMENT@EN
 """How a user names a model behind a server."""
 
 PAPER_SNAPSHOT = "gpt-4o-2024-08-06"
-"""What `gpt-4o` stood for when the paper was written (March 2025), by public sources; it may be retired."""
+"""What `gpt-4o` meant when the paper was written (March 2025), by public sources; it may be retired."""
 
 OPENAI_URL = "https://api.openai.com/v1"
 

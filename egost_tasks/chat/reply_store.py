@@ -142,8 +142,8 @@ class ReplyStore:
             yield
         except (sqlite3.Error, OSError) as error:
             raise CacheError(
-                f"the file of replies {self.path} cannot be used ({error}). Make room, or set EGOST_CACHE to a folder "
-                "on a local disk that can be written."
+                f"the file of replies {self.path} cannot be used ({error}). Free some space, or set EGOST_CACHE to a "
+                "folder on a local disk that can be written."
             ) from error
 
 

@@ -27,7 +27,7 @@ from egost.tasks.clips.pixels import transfer, upright_rgb
 from egost.tasks.construction.spec import SCENES, Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
 from egost.tasks.errors import ClipError
-from egost.tasks.mini_world.film import write_film
+from egost.tasks.mini_world.raycast import write_film
 from egost.tasks.progress import counted, in_processes
 
 MAX_SIDE = 1280

@@ -44,7 +44,7 @@ _IN_WORDS: dict[Way, str] = {"forward": "from A to B", "reverse": "back from B t
 
 
 class StepPrompt(VersionedPrompt):
-    """A prompt with a version; `$request` in `user` stands for the JSON of a question."""
+    """A prompt with a version; `$request` in `user` becomes the JSON of a question."""
 
     system: str
     user: str

@@ -272,7 +272,7 @@ def ask(rng: np.random.Generator, task: TaskKind, way: Way, scene: Scene) -> str
 
 
 def option_texts(rng: np.random.Generator, task: TaskKind, options: Sequence[Items]) -> list[str]:
-    """Texts of options, all in one form, so that none stands out by its style."""
+    """Texts of options, all in one form, so that none is conspicuous by its style."""
     if task == "direction":
         form = _turn_words if rng.random() < 0.5 else str
         return joined(rng, [[form(item) for item in items] for items in options])

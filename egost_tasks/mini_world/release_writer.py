@@ -14,9 +14,8 @@ from typing import Any
 from filelock import FileLock
 
 from egost.tasks.errors import ReleaseError
-from egost.tasks.mini_world.film import write_film
 from egost.tasks.mini_world.question_files import question_files
-from egost.tasks.mini_world.raycast import render
+from egost.tasks.mini_world.raycast import render, write_film
 from egost.tasks.mini_world.steps import ClipTruth, truth_from_json
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.progress import counted, in_processes

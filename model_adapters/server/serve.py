@@ -31,7 +31,7 @@ from egost.model_adapters.families import (
 )
 from egost.model_adapters.known_models import KnownModel, gpus_that_hold, known_model
 from egost.model_adapters.model_names import model_named, weights_named
-from egost.model_adapters.server.served_model import ROLLOUTS, as_served_name
+from egost.model_adapters.server.server_api import ROLLOUTS, as_served_name
 from egost.model_adapters.server.server_engine import AT_ONCE
 from egost.model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
 from egost.tasks.cache import cache_root

@@ -18,8 +18,7 @@ from typing import Any, TypeVar, cast, get_args
 from loguru import logger
 
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, Reply
-from egost.model_adapters.server.served_model import ServedModel, family_served, identity_of
-from egost.model_adapters.server.server_api import ServerApi
+from egost.model_adapters.server.server_api import ServedModel, ServerApi, family_served, identity_of
 from egost.model_adapters.server.server_requests import (
     FrameSender,
     Media,
@@ -343,11 +342,11 @@ async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
 
 def _what(served: ServedModel) -> ServedModel:
     # Where `egost serve` advertises the revision, the same weights may lie in different folders.
-    return replace(served, root="") if served.told and "revision" in served.told else served
+    return replace(served, root="") if served.advertised and "revision" in served.advertised else served
 
 
 def _spoken(served: ServedModel) -> str:
-    return f"{served.name} from {served.root}, vllm {served.version}, settings {served.told}"
+    return f"{served.name} from {served.root}, vllm {served.version}, settings {served.advertised}"
 
 
 def _reason(error: NoReply | Faulted) -> str:

@@ -313,11 +313,11 @@ def _circular_meaning(gap: Difference, same_text: float) -> str:
     kept = (
         "no question has several options"
         if math.isnan(same_text)
-        else f"the same option is chosen wherever it stands in {same_text:.1f} % of the questions"
+        else f"the same option is chosen at whichever place it is in {same_text:.1f} % of the questions"
     )
     if math.isnan(gap.low) or gap.low <= 0:
         return f"Right in all rotations is not clearly less than right as asked; {kept}."
     return (
-        f"{gap.value:.1f} points ({gap.low:+.1f} to {gap.high:+.1f}) do not stand when the options are rotated: there "
+        f"{gap.value:.1f} points ({gap.low:+.1f} to {gap.high:+.1f}) are lost when the options are rotated: there "
         f"the letter or the place decided; {kept}."
     )

@@ -223,14 +223,13 @@ class Statement:
 class Side:
     """One of the runs.
 
-    letter: `A` or `B`. alone: whether there is no other. label: the model's name. told: when it was made, as
-    lmms-eval says it.
+    letter: `A` or `B`. alone: whether there is no other. label: the model's name. made_at: as a person reads it.
     """
 
     letter: str
     alone: bool
     label: str
-    told: str
+    made_at: str
     run: Run
     records: tuple[SampleRecord, ...]
 

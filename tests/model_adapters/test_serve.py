@@ -27,7 +27,7 @@ from egost.model_adapters.server.serve import (
     share_gpus,
     train_flags,
 )
-from egost.model_adapters.server.served_model import as_served_name, told_settings
+from egost.model_adapters.server.server_api import advertised_settings, as_served_name
 from egost.model_adapters.server.server_process import ServerProcess, check_port
 from egost.tasks.clips.protocols import N_FRAMES
 
@@ -101,7 +101,7 @@ def test_the_command_for_a_known_model() -> None:
     assert {"--enable-prefix-caching", "--enable-prompt-tokens-details"} <= set(command)
     place = command.index("--served-model-name")
     assert command[place + 1] == "Qwen/Qwen2.5-VL-7B-Instruct"
-    assert told_settings(command[place + 1 : place + 3]) == {
+    assert advertised_settings(command[place + 1 : place + 3]) == {
         "family": "qwen2_5_vl",
         "dtype": "auto",
         "revision": value(command, "--revision"),
@@ -119,7 +119,7 @@ def test_what_fits_the_model_stands_in_the_next_command() -> None:
 
 def test_the_command_for_a_folder(folder: Path, own_cache: Path) -> None:
     command = serve_command(plan_server(str(folder), extra=["--quantization", "awq", "--kv-cache-dtype=fp8"]))
-    told = told_settings(command)
+    told = advertised_settings(command)
     assert told is not None and told.pop("revision").startswith("sha256:")
     assert told == {"family": "qwen2_5_vl", "dtype": "auto", "quantization": "awq", "kv-cache-dtype": "fp8"}
     assert value(command, "--served-model-name") == "my-model" and "--revision" not in command
@@ -129,7 +129,7 @@ def test_the_command_for_a_folder(folder: Path, own_cache: Path) -> None:
 
 
 def told_of(folder: Path, *extra: str) -> dict[str, str]:
-    told = told_settings(serve_command(plan_server(str(folder), extra=extra)))
+    told = advertised_settings(serve_command(plan_server(str(folder), extra=extra)))
     assert told is not None
     return {name: value for name, value in told.items() if name not in ("family", "dtype", "revision")}
 
@@ -152,7 +152,7 @@ def test_a_server_for_rollouts(folder: Path) -> None:
         value(command, "--logprobs-mode") == "processed_logprobs" and "--trust-request-mm-kwargs" in command
     )
     assert serve_environment(plan)["VLLM_SERVER_DEV_MODE"] == "1"
-    told = told_settings(command)
+    told = advertised_settings(command)
     assert told is not None and told["rollouts"] == "yes"
     flags = "--use_vllm true --vllm_mode server --vllm_server_base_url http://127.0.0.1:8123"
     assert train_flags(plan) == flags
@@ -169,8 +169,8 @@ def test_a_server_for_rollouts(folder: Path) -> None:
 
 def test_told_settings_come_back_as_they_were() -> None:
     settings = {"revision": "sha256:ab&=?", "dtype": "auto"}
-    assert told_settings(["name", as_served_name(settings)]) == settings
-    assert told_settings(["name"]) is None
+    assert advertised_settings(["name", as_served_name(settings)]) == settings
+    assert advertised_settings(["name"]) is None
 
 
 @pytest.mark.parametrize("name", ["mini-base", "mini-st-r1", "tiny"])

@@ -89,7 +89,7 @@ def near_duplicates(
 
 def markdown(card: dict[str, Any]) -> str:
     """The card as a README."""
-    floor, near = card["text_only"], card["near_duplicates"]
+    text_only, near = card["text_only"], card["near_duplicates"]
     lines = [
         f"# {card['rows']} training rows of the {card['world']} release",
         "",
@@ -123,7 +123,7 @@ def markdown(card: dict[str, Any]) -> str:
         "",
         "## What text alone gets",
         "",
-        *_text_only_lines(floor),
+        *_text_only_lines(text_only),
     ]
     return "\n".join(lines) + "\n"
 
@@ -141,16 +141,16 @@ def _warnings(card: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _text_only_lines(floor: dict[str, Any]) -> list[str]:
-    if "not_measured" in floor:
-        return [f"Not measured: {floor['not_measured']}"]
-    linear = floor["linear"]
+def _text_only_lines(measured: dict[str, Any]) -> list[str]:
+    if "not_measured" in measured:
+        return [f"Not measured: {measured['not_measured']}"]
+    linear = measured["linear"]
     return [
         "| without the video | right % |",
         "|---|---|",
         f"| chance | {100 * linear['chance']:.1f} |",
-        f"| always the first option | {100 * floor['always_first']:.1f} |",
-        f"| the longest option | {100 * floor['longest_option']:.1f} |",
+        f"| always the first option | {100 * measured['always_first']:.1f} |",
+        f"| the longest option | {100 * measured['longest_option']:.1f} |",
         f"| linear model of the options' wording, {FOLDS} folds by clip | {100 * linear['accuracy']:.1f} "
         f"({100 * linear['low']:.1f} to {100 * linear['high']:.1f}) |",
         "",
@@ -161,11 +161,11 @@ def _text_only_lines(floor: dict[str, Any]) -> list[str]:
 
 def _text_only(choices: Sequence[Sample]) -> dict[str, Any]:
     try:
-        floor = text_only_accuracy(choices)
+        linear = text_only_accuracy(choices)
     except ReleaseError as error:
         return {"not_measured": str(error)}
     return {
-        "linear": asdict(floor),
+        "linear": asdict(linear),
         "always_first": accuracy_of(choices, always_first(choices)).accuracy,
         "longest_option": accuracy_of(choices, longest_option(choices)).accuracy,
     }

@@ -17,8 +17,7 @@ from mini_annotations import annotation_of, scene_of
 from egost.tasks.construction.annotations import Step, check, propose_reverse
 from egost.tasks.construction.cutting import build_clips
 from egost.tasks.construction.workfolder import WorkFolder
-from egost.tasks.mini_world.film import write_film
-from egost.tasks.mini_world.raycast import render
+from egost.tasks.mini_world.raycast import render, write_film
 from egost.tasks.mini_world.steps import ClipTruth
 from egost.tasks.mini_world.walks import plan_clip
 

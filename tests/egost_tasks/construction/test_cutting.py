@@ -27,7 +27,7 @@ from egost.tasks.construction.cutting import (
 from egost.tasks.construction.spec import Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder
 from egost.tasks.errors import ConstructionError
-from egost.tasks.mini_world.film import read_film
+from egost.tasks.mini_world.raycast import read_film
 
 
 def made(tmp_path: Path, video: Path, start: float = 0.0, end: float | None = None) -> tuple[ClipRow, Any]:

@@ -21,7 +21,7 @@ from egost.tasks.construction.workfolder import WorkFolder, import_annotations, 
 from egost.tasks.construction.writers import OfflineWriter
 from egost.tasks.errors import ConstructionError
 from egost.tasks.mini_world import read_truths, write_mini_release
-from egost.tasks.mini_world.film import read_film
+from egost.tasks.mini_world.raycast import read_film
 from egost.tasks.mini_world.steps import ClipTruth
 from egost.tasks.release.check import status, verify
 from egost.tasks.release.layout import PART_FOLDERS

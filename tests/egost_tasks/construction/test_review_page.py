@@ -20,8 +20,7 @@ from egost.tasks.construction.questions import write_questions
 from egost.tasks.construction.workfolder import WorkFolder, read_lines, write_lines
 from egost.tasks.construction.writers import OfflineWriter
 from egost.tasks.errors import ConstructionError
-from egost.tasks.mini_world.film import write_film
-from egost.tasks.mini_world.raycast import render
+from egost.tasks.mini_world.raycast import render, write_film
 from egost.tasks.mini_world.steps import ClipTruth
 from egost.tasks.mini_world.walks import plan_clip
 

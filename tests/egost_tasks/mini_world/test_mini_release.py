@@ -23,7 +23,7 @@ from egost.tasks.mini_world import (
     way_back,
     write_mini_release,
 )
-from egost.tasks.mini_world.film import read_film
+from egost.tasks.mini_world.raycast import read_film
 from egost.tasks.mini_world.release_writer import clip_path
 from egost.tasks.release.layout import QUESTION_FILES
 from egost.tasks.release.release import mini_revision, open_release

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.protocols import PATCH, shown_size
-from egost.tasks.mini_world.film import read_film, write_film
-from egost.tasks.mini_world.raycast import render
+from egost.tasks.mini_world.raycast import read_film, render, write_film
 from egost.tasks.mini_world.walks import SHOWN, Camera, ClipPlan, plan_clip, shown_frames
 
 SPLIT = "train"
