@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from math import ceil, inf
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-import av
 import numpy as np
 import numpy.typing as npt
 
-from egost.tasks.clips.packets import Packet, PacketTable, decoded_frames, open_video, read_packets
+from egost.tasks.clips.packets import (
+    FrameLost,
+    Packet,
+    PacketTable,
+    decoded_frames,
+    open_video,
+    read_packets,
+    sought_frames,
+)
 from egost.tasks.clips.pixels import Image, Orientation, Transfer, orientation, upright_rgb
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError, SettingError
@@ -31,9 +38,6 @@ MIN_COMPLETE_SHARE = 0.95
 """Share of the frames of a cut or damaged file that must decode, else it is an error: this project's own rule."""
 
 _PACKAGES: dict[str, str] = {"pyav": "av", "torchcodec": "torchcodec", "decord": "decord"}
-
-_INTRA = (0, 1, 5, 7)
-"""`AVPictureType` of pictures that refer to no other: none named, I, SI, BI."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,6 @@ class _Picked:
 
     images: dict[int, Image]
     orientation: Orientation
-
-
-class _FrameLost(Exception):
-    """A frame that a packet promises cannot be decoded."""
 
 
 def chosen_decoder() -> Decoder:
@@ -112,7 +112,7 @@ def decode_clip(
         )
     try:
         clip = _by_packets(source, table, protocol, decoder)
-    except _FrameLost as error:
+    except FrameLost as error:
         if decoder != "pyav":
             raise ClipError(
                 "unreadable",
@@ -147,7 +147,7 @@ def _refuse_holes(source: Path, table: PacketTable, expected: int | None, n_fram
 
 def _by_packets(source: Path, table: PacketTable, protocol: Protocol, decoder: Decoder) -> DecodedClip:
     if not table.has_times:
-        raise _FrameLost("its packets have no times of their own")
+        raise FrameLost("its packets have no times of their own")
     if decoder != "pyav":
         _refuse_differing(source, decoder)
     shown = table.pts
@@ -286,39 +286,17 @@ def _sought(
     for i in indices:
         if at != key_of[shown[i]]:
             at = key_of[shown[i]]
-            frames = _from_key(container, stream, at, wanted, lost)
+            frames = sought_frames(container, stream, at.pts, wanted, lost)
         for frame in frames:
             if frame.pts is None or frame.pts >= shown[i]:
                 break
         else:
-            raise _FrameLost(f"frame {i} does not decode")
+            raise FrameLost(f"frame {i} does not decode")
         if frame.pts != shown[i] or lost:
-            raise _FrameLost(f"frame {i}, or one that it may refer to, does not decode")
+            raise FrameLost(f"frame {i}, or one that it may refer to, does not decode")
         if frame.interlaced_frame:
-            raise _FrameLost("a packet may hold one field of a frame")
+            raise FrameLost("a packet may hold one field of a frame")
         yield i, frame
-
-
-def _from_key(
-    container: Any, stream: Any, key: Packet, wanted: Collection[int], lost: list[int | None]
-) -> Iterator[Any]:
-    """The frames from a key frame on.
-
-    Raises _FrameLost where it cannot be sought, is no key frame in truth, or where frames come in another order than
-    their times say (AVI files are often copied into mp4 with such times).
-    """
-    try:
-        container.seek(key.pts, stream=stream)
-    except (av.FFmpegError, OSError) as error:
-        raise _FrameLost(f"seeking is refused: {error}") from error
-    latest = -inf
-    for frame in decoded_frames(container, stream, wanted, lost):
-        if frame.pts is not None and frame.pts < latest:
-            raise _FrameLost("frames are not shown in the order of their times")
-        latest = frame.pts or latest
-        if frame.pts == key.pts and frame.pict_type not in _INTRA:
-            raise _FrameLost("a frame is marked as a key frame that refers to others")
-        yield frame
 
 
 def _keys(table: PacketTable) -> dict[int, Packet]:
@@ -342,7 +320,7 @@ def _by_torchcodec(source: Path, table: PacketTable, indices: Sequence[int]) -> 
         video = VideoDecoder(str(source), dimension_order="NHWC", num_ffmpeg_threads=1)
         batch = video.get_frames_at(indices=list(indices))
     except (RuntimeError, ValueError, IndexError) as error:
-        raise _FrameLost(str(error).splitlines()[0]) from error
+        raise FrameLost(str(error).splitlines()[0]) from error
     _check_times(table, indices, batch.pts_seconds.tolist())
     return _Picked(dict(zip(indices, batch.data.numpy(), strict=True)), _orientation(source))
 
@@ -352,13 +330,13 @@ def _by_decord(source: Path, table: PacketTable, indices: Sequence[int]) -> _Pic
 
     if table.hidden:
         # Measured with 0.6.0: it counts these frames and gives wrong ones next to them.
-        raise _FrameLost(f"{len(table.hidden)} frames are hidden by an edit list, which it cannot read")
+        raise FrameLost(f"{len(table.hidden)} frames are hidden by an edit list, which it cannot read")
     try:
         video = decord.VideoReader(str(source), num_threads=1)
         images = video.get_batch(list(indices)).asnumpy()
         times = video.get_frame_timestamp(list(indices))[:, 0].tolist()
     except (decord.DECORDError, IndexError) as error:
-        raise _FrameLost(str(error).splitlines()[0]) from error
+        raise FrameLost(str(error).splitlines()[0]) from error
     _check_times(table, indices, times)
     return _Picked(dict(zip(indices, images, strict=True)), _orientation(source))
 
@@ -368,7 +346,7 @@ def _check_times(table: PacketTable, indices: Sequence[int], times: Sequence[flo
     expected = [float((shown[i] - shown[indices[0]]) * table.time_base) + times[0] for i in indices]
     for i, time, right in zip(indices, times, expected, strict=True):
         if abs(time - right) > 1e-3:
-            raise _FrameLost(f"it gave the frame at {time:.3f} s in the place of frame {i} at {right:.3f} s")
+            raise FrameLost(f"it gave the frame at {time:.3f} s in the place of frame {i} at {right:.3f} s")
 
 
 def _orientation(source: Path) -> Orientation:

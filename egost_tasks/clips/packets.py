@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -22,6 +22,16 @@ _HOLE = bytes(64)
 
 _MOST_BETWEEN = 1024
 """Bytes between two packets of a Matroska file: heads of blocks and clusters take 24 where nothing is missing."""
+
+
+_INTRA = (0, 1, 5, 7)
+"""`AVPictureType` of pictures that refer to no other: none named, I, SI, BI."""
+
+_B = 3
+
+
+class FrameLost(Exception):
+    """A frame that a packet promises cannot be decoded, or is not where its packet says."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +135,10 @@ def _played(source: Path, streams: Sequence[Any]) -> Any:
 
 
 def _codec_tag(source: Path) -> str:
-    """What the container calls the codec of its first track: the sample entry of mp4, the codec id of Matroska."""
+    """What the container calls the codec of its first track: mp4's sample entry, AVI's handler, Matroska's codec id."""
+    tags = rb"stsd.{12}([ -~]{4})", rb"strh.{4}vids([ -~]{4})", rb"(V_[A-Z0-9/_]{3,})"
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found = re.search(rb"stsd.{12}([ -~]{4})", data, re.DOTALL) or re.search(rb"(V_[A-Z0-9/_]{3,})", data)
+        found = next(filter(None, (re.search(tag, data, re.DOTALL) for tag in tags)), None)
         return f"'{found.group(1).decode()}'" if found else "an unknown codec"
 
 
@@ -269,6 +280,44 @@ def decoded_frames(
                 lost.append(frame.pts)
             else:
                 yield frame
+
+
+def sought_frames(
+    container: Any, stream: Any, at: int, wanted: Collection[int] | None, lost: list[int | None]
+) -> Iterator[Any]:
+    """The frames of `decoded_frames` from the key frame at or before a time on.
+
+    Raises FrameLost where it cannot be sought, is no key frame in truth, or where frames come in another order than
+    their times say.
+    """
+    try:
+        container.seek(at, stream=stream)
+    except (av.FFmpegError, OSError) as error:
+        raise FrameLost(f"seeking is refused: {error}") from error
+    frames = in_order(decoded_frames(container, stream, wanted, lost))
+    # Before the key frame, B-frames may come that are stored after it and shown before it.
+    first = list(_up_to_the_first_that_is_no_b(frames))
+    if first and first[-1].pict_type not in _INTRA:
+        raise FrameLost("a frame is marked as a key frame that refers to others")
+    yield from chain(first, frames)
+
+
+def _up_to_the_first_that_is_no_b(frames: Iterable[Any]) -> Iterator[Any]:
+    for frame in frames:
+        yield frame
+        if frame.pict_type != _B:
+            return
+
+
+def in_order(frames: Iterable[Any]) -> Iterator[Any]:
+    """The same frames. Raises FrameLost where they come in another order than their times say, as in copies of AVI."""
+    latest = None
+    for frame in frames:
+        if frame.pts is not None:
+            if latest is not None and frame.pts < latest:
+                raise FrameLost("frames are not shown in the order of their times")
+            latest = frame.pts
+        yield frame
 
 
 def _is_cut(source: Path, container: str) -> bool | None:

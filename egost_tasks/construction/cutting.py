@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from statistics import median
@@ -22,7 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egost.tasks.cache import write_whole
-from egost.tasks.clips.packets import decoded_frames, open_video, read_packets
+from egost.tasks.clips.packets import (
+    FrameLost,
+    decoded_frames,
+    in_order,
+    open_video,
+    read_packets,
+    sought_frames,
+)
 from egost.tasks.clips.pixels import transfer, upright_rgb
 from egost.tasks.construction.spec import SCENES, Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
@@ -36,7 +44,7 @@ MAX_SIDE = 1280
 MAX_RATE = Fraction(30)
 """Most frames a second: a model sees 8 frames of a clip. A higher rate is divided by a whole number."""
 
-CUTTING_VERSION = 2
+CUTTING_VERSION = 3
 """Raised whenever the same video would give another clip."""
 
 _SHORT_BY_S = Fraction(1, 2)
@@ -113,8 +121,8 @@ def made_from(cut: Cut) -> str:
 def cut_clip(folder: Path, cut: Cut) -> ClipRow | CutFailure:
     """Cut one clip into a folder; the file appears whole.
 
-    Failures: `missing_file`, `unreadable`, `no_video`, `no_frames`, `truncated`, `hdr`, and `beyond_end` where the
-    video ends before the clip does.
+    Failures: `missing_file`, `unreadable`, `no_video`, `no_frames`, `truncated`, `damaged`, `hdr`, and `beyond_end`
+    where the video ends before the clip does.
     """
     try:
         source = made_from(cut)
@@ -220,17 +228,50 @@ def clip_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, in
 
 
 def _timed(path: Path, start: Fraction) -> Iterator[tuple[Fraction, Any, Fraction]]:
-    """Frames from a little before `start` on: seconds from the video's start, the frame, its duration in seconds."""
+    """Frames from a little before `start` on: seconds from the video's start, the frame, its duration in seconds.
+
+    Raises ClipError (`damaged`, `unreadable`).
+    """
     container, stream = open_video(path)
     with container:
         base, first = stream.time_base, stream.start_time or 0
-        if start:
-            container.seek(first + int(start / base), stream=stream)
-        interval = 1 / stream.average_rate if stream.average_rate else 1 / MAX_RATE
-        for counted, frame in enumerate(decoded_frames(container, stream, wanted=None)):
-            # A raw stream has no times and cannot be sought in, so frames are counted from its beginning.
-            time = counted * interval if frame.pts is None else (frame.pts - first) * base
-            yield time, frame, frame.duration * base if frame.duration else interval
+        # AVI has no times of showing; those that ffmpeg gives to B-frames may be wrong, so that frames are counted.
+        counts = container.format.name == "avi" and stream.codec_context.has_b_frames
+        lost: list[int | None] = []
+        if start and not counts:
+            at = first + int(start / base)
+            frames = sought_frames(container, stream, at, None, lost)
+            try:
+                head = next(frames, None)
+            except FrameLost:
+                head = None
+            if head is None or head.pts is None or head.pts > at:
+                yield from _timed(path, Fraction(0))
+                return
+            frames = chain([head], frames)
+        else:
+            frames = decoded_frames(container, stream, None, lost)
+            frames = frames if counts else in_order(frames)
+        interval = 1 / (stream.guessed_rate or MAX_RATE)
+        time = start
+        try:
+            for number, frame in enumerate(chain(frames, [None])):
+                if number == 0:
+                    lost.clear()  # What comes before the first frame that can be decoded alone is not missing.
+                elif lost:
+                    raise ClipError(
+                        "damaged",
+                        f"{path} is damaged after {float(time):.2f} s. Get it again, or cut around it.",
+                    )
+                if frame is None:
+                    return
+                # A raw stream has no times and cannot be sought in, so its frames are counted, too.
+                time = number * interval if counts or frame.pts is None else (frame.pts - first) * base
+                yield time, frame, frame.duration * base if frame.duration else interval
+        except FrameLost as error:
+            raise ClipError(
+                "unreadable", f"{path}: {error}. Convert it, for example to H.264 in mp4."
+            ) from error
 
 
 _BINS = 12

@@ -14,6 +14,9 @@ from egost.tasks.clips.decoders import DecodedClip, Decoder, decode_clip
 from egost.tasks.clips.packets import open_video
 from egost.tasks.clips.protocols import Protocol
 
+N_FRAMES = 30
+"""Of the films that `parts` makes."""
+
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 Frames = npt.NDArray[np.uint8]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,26 @@ def write_audio(path: Path, seconds: float = 1.0) -> Path:
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def muxed(
+    target: Path,
+    *sources: Path,
+    tags: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Path:
+    """The first stream of each source in one file, as it is coded."""
+    with av.open(str(target), "w", options=dict(options or {})) as container:
+        container.metadata.update(tags or {})
+        inputs = [av.open(str(source)) for source in sources]
+        streams = [container.add_stream_from_template(source.streams[0]) for source in inputs]
+        for source, stream in zip(inputs, streams, strict=True):
+            for packet in source.demux(source.streams[0]):
+                if packet.size:
+                    packet.stream = stream
+                    container.mux(packet)
+            source.close()
+    return target
 
 
 def patch(path: Path, atom: bytes, offset: int, content: bytes) -> Path:
