@@ -10,6 +10,7 @@ from judge_server import JudgeServer, serve_judge
 
 from egost.tasks import utils
 from egost.tasks.errors import CacheError
+from egost.tasks.judging.choose import chosen_judge
 from egost.tasks.mini_world import write_mini_release
 
 KWARGS = {"prompt": "direct"}
@@ -127,3 +128,35 @@ def test_values_of_the_yamls_are_made_anew() -> None:
     first = utils.choice_generation
     first["until"].append("x")
     assert utils.choice_generation["until"] == [] and utils.route_generation["max_new_tokens"] == 512
+
+
+def test_as_published_changes_what_the_tasks_ask_and_is_recorded_as_one_word(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from egost.model_adapters.engine import GenerationArguments
+
+    monkeypatch.setenv("EGOST_MINI_DATA", str(world))
+    assert "as_published" not in utils.mini_choice_metadata
+    monkeypatch.setenv("EGOST_AS_PUBLISHED", "internvl")
+    drawn = GenerationArguments.read(utils.route_generation, seed=3)
+    assert (drawn.max_new_tokens, drawn.temperature, drawn.top_k, drawn.seed) == (1024, 1.0, 50, 3)
+    assert utils.prompt_kwargs == {"default": {"prompt": "bare"}}
+    metadata = utils.mini_route_metadata
+    assert (metadata["as_published"], metadata["sampling_protocol"]) == ("internvl", "ref-internvl+448x448")
+    assert metadata["judge"].startswith("offline"), "the mini world needs no key, as published or not"
+    monkeypatch.setenv("EGOST_PROTOCOL", "uniform8+448x448")
+    metadata = utils.mini_choice_metadata
+    assert "as_published" not in metadata and metadata["sampling_protocol"] == "uniform8+448x448"
+    monkeypatch.setenv("EGOST_AS_PUBLISHED", "qwen")
+    greedy = GenerationArguments.read(utils.choice_generation, seed=3)
+    assert (greedy.max_new_tokens, greedy.temperature, greedy.seed) == (512, 0.0, None)
+
+
+def test_as_published_asks_the_papers_judge_on_the_benchmark_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGOST_AS_PUBLISHED", "qwen")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    assert chosen_judge("mini").name.startswith("offline")
+    judge = chosen_judge("official").name
+    assert judge.startswith("gpt-4o-2024-08-06") and "compat" in judge
+    monkeypatch.setenv("EGOST_JUDGE", "offline")
+    assert chosen_judge("official").name.startswith("offline"), "a setting of the person wins"
