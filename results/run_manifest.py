@@ -40,15 +40,16 @@ _CACHED = re.compile(r"/models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P
 class TaskRecord:
     """What one task was made with, and what came of it.
 
-    version, release, release_sha256, frames, prompt, prompt_sha256, judge, judge_prompt, judge_prompt_sha256: as its
-    metadata tells; None where it does not. judge_snapshots: the models that judged, as their server says.
-    generation: lmms-eval's arguments for a response. asked, scored: numbers of samples. unscored: numbers by reason.
-    incomplete: samples with frames of a clip of which a part is missing or damaged.
+    version, release, release_sha256, as_published, frames, prompt, prompt_sha256, judge, judge_prompt,
+    judge_prompt_sha256: as its metadata tells; None where it does not. judge_snapshots: the models that judged, as
+    their server says. generation: lmms-eval's arguments for a response. asked, scored: numbers of samples. unscored:
+    numbers by reason. incomplete: samples with frames of a clip of which a part is missing or damaged.
     """
 
     version: str | None
     release: str | None
     release_sha256: str | None
+    as_published: str | None
     frames: str | None
     prompt: str | None
     prompt_sha256: str | None
@@ -195,6 +196,7 @@ def _task(task: TaskHeader, records: Sequence[SampleRecord]) -> TaskRecord:
         version=task.version,
         release=task.release_revision,
         release_sha256=task.release_sha256,
+        as_published=task.as_published,
         frames=task.sampling_protocol,
         prompt=task.prompt,
         prompt_sha256=task.prompt_sha256,

@@ -69,6 +69,7 @@ def _lines(manifest: RunManifest) -> list[tuple[str, str]]:
         ("world", manifest.world),
         ("release", _distinct(f"{t.release} sha256 {t.release_sha256}" for t in tasks if t.release)),
         ("task version", _distinct(t.version for t in tasks)),
+        ("as published", _distinct(t.as_published for t in tasks)),
         ("frames", _distinct(t.frames for t in tasks)),
         ("prompt", _distinct(f"{t.prompt} sha256 {t.prompt_sha256}" for t in tasks if t.prompt)),
         ("judge", _distinct(_judge(t) for t in tasks if t.judge)),

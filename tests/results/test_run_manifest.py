@@ -29,7 +29,7 @@ def test_a_plain_run_of_lmms_eval_tells_what_made_it(fresh_run: Run, tmp_path: P
     assert len(found.tasks) == 8 and found.world == "mini" and found.limit is None
     assert task.version == TASK_VERSION and task.prompt == "direct-1" and len(task.prompt_sha256 or "") == 64
     assert (task.release or "").startswith("mini-1 test seed 3") and task.frames == "uniform8"
-    assert found.tasks["egost_mini_route_forward"].judge == "offline-rubric-2" and task.judge is None
+    assert found.tasks["egost_mini_route_forward"].judge == "offline-rubric-3" and task.judge is None
     assert task.generation["max_new_tokens"] == 8 and task.asked == task.scored > 0 and task.unscored == {}
     assert found.model.adapter == "egost_journal" and found.model.arguments["pretrained"] == "taught"
     [answered] = found.model.answered

@@ -77,6 +77,22 @@ def test_a_frame_is_no_larger_than_allowed(world: World, tmp_path: Path) -> None
     assert renderer.prompt_length(world.rows[0].sample, clip) == len(shown.prompt_ids)
 
 
+def test_a_cap_of_the_protocol_and_one_of_the_training_show_the_same_size(
+    world: World, tmp_path: Path
+) -> None:
+    source = write_video(tmp_path / "square.mp4", 24, size=(704, 704))
+    trained, evaluated = (get_clip(source, parse_protocol(p)) for p in ("uniform8", "uniform8+cap151200"))
+    assert (evaluated.manifest.width, evaluated.manifest.height) == (364, 364)
+    limits = PixelLimits(largest=151200)
+    sample, prompt = world.rows[0].sample, load_prompt("think")
+    in_training = VideoRenderer(load_processor(world.checkpoint, limits), prompt, limits)
+    # As in an evaluation: the processor has its own, larger limit.
+    in_evaluation = VideoRenderer(world.processor, prompt, PixelLimits())
+    shown = in_training.render(sample, trained), in_evaluation.render(sample, evaluated)
+    assert [s.video_grid_thw[0].tolist() for s in shown] == [[4, 26, 26]] * 2, "676 tokens for 8 frames"
+    assert (shown[0].pixel_values_videos - shown[1].pixel_values_videos).abs().mean() < 0.02
+
+
 def test_samples_on_one_clip_show_one_video(world: World) -> None:
     turns, other, route = world.shown
     assert turns.video_key == route.video_key != other.video_key

@@ -125,6 +125,23 @@ def test_the_authors_wording_is_comparable_and_marked(demo_run: Run, tmp_path: P
     assert not refused(row) and "asked in the authors' wording" in row.notes
 
 
+def test_a_model_that_was_not_trained_is_tested_without_st_r1s_rows_as_in_table_3(
+    demo_run: Run, tmp_path: Path
+) -> None:
+    left_out = {"trained_on": "paper", "trained_on_rows": 0, "trained_on_overlap": {"action_reverse": 2}}
+    as_official(demo_run, tmp_path / "run", **left_out, trained_on_parts={}, trained_on_sha256=[])
+    [row] = run_rows(board_of(tmp_path, table=3))
+    assert not row.refused and not refused(row)
+    assert row.labels["training"].startswith("0/")
+    remark = "not trained itself; ST-R1 was trained on 2 questions of this release, which were left out"
+    assert remark in row.notes and not any(note.startswith("tested on all") for note in row.notes)
+    [row] = run_rows(board_of(tmp_path))
+    assert (
+        "ST-R1 was trained on 2 questions of this task and asked the others only"
+        in refused(row)["action_reverse"]
+    )
+
+
 def drop(task: str, count: int) -> Callable[[str, Rows], Rows]:
     return lambda changed, rows: rows[count:] if changed == task else rows
 
