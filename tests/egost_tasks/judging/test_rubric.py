@@ -157,8 +157,12 @@ def test_naming_many_things_pays_up_to_a_number() -> None:
     walk = "Walk past the {} then past the {}."
     words = [f"{a}{b}" for a in "bcdfghk" for b in ("alo", "emo", "ino", "oro", "udo")]
     spray = " ".join(walk.format(a, b) for a, b in zip(words[::2], words[1::2], strict=False))
-    assert scores("Walk past the gate.", f"{spray} Walk past the gate.")[1] == 0
-    assert scores("Walk past the gate.", f"{spray[:200]} Walk past the gate.")[1] == 5
+    assert scores("Walk past the gate.", f"{spray} Walk past the gate.") == (5, 0, 0)
+    assert scores("Walk past the gate.", f"{spray[:200]} Walk past the gate.") == (5, 5, 5)
+    # 10 and 3 for the one of the reference: the 13th counts, the 14th does not.
+    for number, expected in ((12, (5, 5, 5)), (13, (5, 0, 0))):
+        walked = " ".join(f"Walk past the {word}." for word in words[:number])
+        assert scores("Walk past the gate.", f"{walked} Walk past the gate.") == expected
 
 
 def test_what_the_reference_does_itself_is_not_held_against_the_prediction() -> None:
