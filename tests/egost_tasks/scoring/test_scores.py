@@ -205,6 +205,7 @@ def test_what_an_adapter_returns_where_it_got_nothing() -> None:
     assert failed_reply("too_long", "9 tokens") == "[GENERATION_FAILED] too_long: 9 tokens"
     assert Response.read(NO_REPLY, None) == Response(NO_REPLY, "generation_failed")
     assert Response.read("so [GENERATION_FAILED] x", None) == Response("so [GENERATION_FAILED] x")
+    assert Response.read("B", None).unscored is None
     score = score_choice(CHOICE, Response("", "generation_failed"))
     assert score == Score(None, 0.0, "generation_failed")
 

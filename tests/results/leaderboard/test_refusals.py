@@ -74,6 +74,7 @@ def test_what_was_made_as_the_papers_figures_were_is_shown(entry: Entry) -> None
     ("judge", "snapshots", "shown"),
     [
         ("gpt-4o+route-judge-1", [""], True),
+        ("gpt-4o", [""], True),
         ("gpt-4o-2024-05-13+route-judge-compat-2", [""], True),
         ("gpt-4o-mini+route-judge-1", [""], False),
         ("gpt-4o-2024-05+route-judge-1", [""], False),
@@ -115,6 +116,9 @@ def test_a_run_with_fewer_samples_than_another_of_the_release(entry: Entry) -> N
     assert refusals(entry, ROUTE, whole) == ("3 of 103 samples missing",)
     assert refusals(entry, LANDMARK, whole) == ()
     assert refusals(headed(entry, available=N + 1), LANDMARK, whole) == ("1 of 101 samples missing",)
+    config = {**entry.run.results["config"], "limit": 2.0}
+    limited = replace(entry, run=replace(entry.run, results={**entry.run.results, "config": config}))
+    assert refusals(limited, ROUTE, whole) == ("3 of 103 samples missing (--limit 2)",)
     other = holding(entry, ROUTE, samples(ROUTE, N + 3))
     assert whole_release([entry, other, entry]) == {ROUTE: N + 3, LANDMARK: N}
     left_out = replace(other, training=trained("leave-out", {ROUTE: 4}))
@@ -165,6 +169,8 @@ def test_releases_and_versions(entry: Entry) -> None:
         )
     own = replace(headed(entry, prompt_sha256="0"), prompt="mine-1")
     assert refusals(own, ROUTE, OF_THE_PAPER) == ("asked by a prompt of its own (mine-1)",)
+    unknown = refusals(replace(own, prompt=""), ROUTE, OF_THE_PAPER)
+    assert unknown == ("asked by a prompt of its own (unknown)",)
 
 
 def test_training_rows_among_the_samples(entry: Entry) -> None:
@@ -178,7 +184,7 @@ def test_training_rows_among_the_samples(entry: Entry) -> None:
         return refusals(run, task, replace(OF_THE_PAPER, table=table, whole={LANDMARK: N}))
 
     assert said("allow", 3) == said("allow", 1) == ("trained on 5 of the samples it is tested on",)
-    assert said("leave-out", 3) == said("leave-out", 4) == ()
+    assert said("leave-out", 3) == said("leave-out", 4) == said("leave-out", 1, ROUTE) == ()
     for table in (1, 2):
         [reason] = said("leave-out", table)
         assert reason.startswith("trained on 5 questions of this task and asked the others only")
