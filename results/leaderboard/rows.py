@@ -46,7 +46,7 @@ _SOURCE_OF_TEST = {"SUN3D": "sun3d", "HUJI+Self": "outdoor"}
 """Table 4's names of the test sets, and the sources of the clips in them."""
 
 
-EGOST_PROTOCOL = "egost protocol"
+OWN_PROTOCOL = "egost protocol"
 """How a run is marked that was not made as published."""
 
 
@@ -254,7 +254,7 @@ def _details(entry: Entry, records: Sequence[SampleRecord], test: str | None) ->
         judge=entry.judge if routes else "",
         prompt=entry.prompt,
         frames=entry.frames,
-        protocol=f"as published ({entry.as_published})" if entry.as_published else EGOST_PROTOCOL,
+        protocol=f"as published ({entry.as_published})" if entry.as_published else OWN_PROTOCOL,
         engine=entry.engine,
         revision=entry.revision,
         release=entry.release,

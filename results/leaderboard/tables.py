@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from egost.results.leaderboard.entries import Entry, Found, Unreadable
-from egost.results.leaderboard.rows import EGOST_PROTOCOL, Cell, Row, published_row, rows_of_run
+from egost.results.leaderboard.rows import OWN_PROTOCOL, Cell, Row, published_row, rows_of_run
 from egost.results.leaderboard.rules import Column, whole_release
 from egost.results.published_tables import PublishedTable, TableNumber, published_table
 from egost.results.run_header import RunError
@@ -177,7 +177,7 @@ def _ordered(board: Board, sort: str, published_as: Mapping[str, str]) -> tuple[
         return tuple(sorted(rows, key=lambda row: -_shown(row, sort)))
     headline = next(iter(board.columns)) if board.number < 4 else "avg_forward"
     runs = sorted((r for r in rows if r.origin == "run"), key=lambda row: -_shown(row, headline))
-    runs.sort(key=lambda row: row.details is None or row.details.protocol == EGOST_PROTOCOL)
+    runs.sort(key=lambda row: row.details is None or row.details.protocol == OWN_PROTOCOL)
     placed: list[Row] = []
     printed = [r for r in board.rows if r.origin == "published"]
     for k, published in enumerate(printed):

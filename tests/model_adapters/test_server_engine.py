@@ -436,6 +436,11 @@ def test_what_a_server_serves_is_looked_up_for_its_training_rows(tmp_path: Path)
             given = f"base_url={server.url}"
             EgostServer.create_from_arg_string(given).clean()
             assert [record.count for record in noted_manifests()] == [1], where
+    with serve_chat(names=("tiny",)) as server:
+        EgostServer.create_from_arg_string(f"base_url={server.url},model=tiny,checkpoint={tmp_path}").clean()
+        assert [record.count for record in noted_manifests()] == [1], (
+            "as egost run FOLDER --base-url passes it"
+        )
     with serve_chat(names=("adapter",), parent="openinterx/ST-R1-mcq") as server:
         EgostServer.create_from_arg_string(f"base_url={server.url}").clean()
     assert [record.count for record in noted_manifests()] == [630]
