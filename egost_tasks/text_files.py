@@ -40,3 +40,13 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 def _no_formula(value: Any) -> Any:
     runs = isinstance(value, str) and len(value) > 1 and value.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{value}" if runs else value
+
+
+def filled(template: Path, values: Mapping[str, Any]) -> str:
+    """The text that a Jinja template makes of some values. Raises jinja2.UndefinedError where one is missing."""
+    import jinja2  # few commands fill one
+
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(template.read_text(encoding="utf-8")).render(values)

@@ -29,8 +29,10 @@ from egost.tasks.release import layout
 from egost.tasks.release.hub import RELEASE_RECORD
 from egost.tasks.release.layout import CONSTRUCTED, PART_FOLDERS
 from egost.tasks.sample import TASK_KINDS, WAYS
+from egost.tasks.text_files import filled
 
 CARD, CARD_TEXT = "egost_card.json", "README.md"
+_CARD_TEXT = Path(__file__).with_name("card.md.jinja")
 NO_LICENCE = "not given"
 
 _STARTED = ".egost_construct.json"
@@ -81,7 +83,7 @@ def publish(
         layout.write_question_files(root, question_files(kept))
         card = _card(name, revision, kept, used, report)
         write_object(root / CARD, card)
-        write_whole(root / CARD_TEXT, _card_text(card).encode())
+        write_whole(root / CARD_TEXT, filled(_CARD_TEXT, card).encode())
         # Last, so that whoever finds a revision finds all that belongs to it.
         write_object(root / RELEASE_RECORD, {"roots": [], "revision": revision, "clips_revision": revision})
     except OSError as error:
@@ -234,86 +236,5 @@ def _card(
     }
 
 
-def _card_text(card: Mapping[str, Any]) -> str:
-    """The card for people, as Markdown."""
-    lengths = card["lengths_s"]
-    lines = [
-        f"# {card['name']}",
-        "",
-        f"{card['questions']} questions about {card['clips']} first-person clips, in the layout of Ego-ST Bench "
-        "(arXiv 2503.12542). It is not that benchmark: do not compare figures on it with published figures.",
-        "",
-        f"Revision: `{card['revision']}`. Clips of {lengths['shortest']:.1f} to {lengths['longest']:.1f} s, median "
-        f"{lengths['median']:.1f} s, {lengths['total'] / 60:.1f} min in all.",
-        "",
-    ]
-    tables = {
-        "Task": "by_task",
-        "Source": "by_source",
-        "Scene": "by_scene",
-        "Options of a choice": "by_number_of_options",
-        "Right letter": "by_right_letter",
-        "Writer": "by_writer",
-    }
-    for title, key in tables.items():
-        lines += _table((title, "questions"), card[key].items())
-    lines += _table(
-        ("Source", "clips", "licence"),
-        [(source, n, ", ".join(card["licences"][source])) for source, n in card["clips_by_source"].items()],
-    )
-    lines += ["## Checks", ""]
-    lines += _table(
-        ("Guesser without a frame", "of", "questions", "right", "interval", "chance", "gives answers away"),
-        [_check_row(check) for check in card["checks"]],
-    )
-    if card["agreements"]:
-        lines += _table(
-            ("Two annotators", "clips", "steps", "Cohen's kappa", "same direction", "same landmark"),
-            [
-                (
-                    number,
-                    agreement["clips"],
-                    agreement["steps"],
-                    _figure(agreement["kappa"], 2),
-                    _percent(agreement["same_direction"]),
-                    _percent(agreement["same_landmark"]),
-                )
-                for number, agreement in enumerate(card["agreements"], 1)
-            ],
-        )
-    versions = ", ".join(f"{name} {value}" for name, value in card["versions"].items())
-    lines += [f"Made with: {versions}.", ""]
-    return "\n".join(lines)
-
-
-def _check_row(check: Mapping[str, Any]) -> tuple[object, ...]:
-    interval = "too few clips"
-    if check["accuracy"] is not None:
-        interval = f"{_percent(check['low'])} to {_percent(check['high'])}"
-    return (
-        check["name"],
-        check["of"],
-        check["questions"],
-        _percent(check["accuracy"]),
-        interval,
-        _percent(check["chance"]),
-        "**yes**" if check["found"] else "no" if check["accuracy"] is not None else "not known",
-    )
-
-
 def _counts(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items()))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    lines += [" | ".join(str(cell) for cell in row) for row in rows]
-    return [*(f"| {line} |" for line in lines), ""]
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -63,9 +63,9 @@ def test_the_wheel_holds_the_modules_and_data_of_its_packages_under_one_name(whe
     tracked = ["git", "ls-files", *{str(folder) for folder in listed().values()}]
     files = subprocess.run(tracked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     assert len(files) > 100
-    yaml = {Path(file) for file in files if file.endswith(".yaml")}
+    data = {Path(file) for file in files if file.endswith((".yaml", ".jinja"))}
     roots = {"egost_tasks": "egost/tasks"}
-    for file in yaml:
+    for file in data:
         top, *rest = file.parts
         assert "/".join([roots.get(top, f"egost/{top}"), *rest]) in names, file
 

@@ -9,23 +9,42 @@ as `card.json` and `README.md`.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 from egost.tasks.cache import cache_root, write_whole
+from egost.tasks.errors import ReleaseError
 from egost.tasks.file_hashes import source_sha256
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample, TaskKind
+from egost.tasks.text_files import filled
+from egost.tasks.text_only_baseline import (
+    FOLDS,
+    accuracy_of,
+    always_first,
+    longest_option,
+    text_only_accuracy,
+)
 from egost.training import TrainingError
-from egost.training.rows.data_card import data_card, markdown
 from egost.training.rows.released_rows import StR1Row
-from egost.training.rows.reverse_thinking import OTHER_WAY, think
-from egost.training.rows.training_rows import By, HoldOut, Split, TrainingRow, split_rows, write_training_rows
+from egost.training.rows.reverse_thinking import OTHER_WAY, names_an_option, think
+from egost.training.rows.training_rows import (
+    By,
+    HoldOut,
+    Split,
+    TrainingRow,
+    clips_of,
+    split_rows,
+    write_training_rows,
+)
 
 ROWS = "rows.jsonl"
 CHOICE_TASKS: tuple[TaskKind, ...] = ("direction", "landmark", "action")
@@ -216,3 +235,101 @@ def _key(sample: Sample) -> tuple[int, str, str]:
 
 def _json(content: object) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+NEAR = 0.9
+"""Similarity (difflib's ratio) from which two questions about one clip count as near-duplicates."""
+
+_README = Path(__file__).with_name("card.md.jinja")
+_SHOWN = 10
+
+
+def data_card(rows: Sequence[TrainingRow], split: Split, made: dict[str, Any]) -> dict[str, Any]:
+    """The content of the card, ready for JSON. made: how the rows were made (world, release, seed, writer, ...)."""
+    samples = [row.sample for row in rows]
+    choices = [s for s in samples if s.options]
+    lengths = [len(row.think.split()) for row in rows if row.think]
+    return {
+        **made,
+        "rows": len(rows),
+        "clips": clips_of(samples),
+        "test_samples": len(split.test),
+        "left_out_samples": len(split.left_out),
+        "clips_on_both_sides": split.shared_clips,
+        "tasks": _counts(s.task for s in samples),
+        "directions": _counts(s.way for s in samples),
+        "sources": _counts(s.source for s in samples),
+        "letters": _counts(s.answer for s in choices),
+        "options": _counts(str(len(s.options)) for s in choices),
+        "think_words": (
+            {
+                "min": min(lengths),
+                "median": median(lengths),
+                "mean": round(mean(lengths), 1),
+                "max": max(lengths),
+            }
+            if lengths
+            else None
+        ),
+        "rows_with_think": len(lengths),
+        "think_names_an_option": sum(
+            bool(row.sample.options and names_an_option(row.think, len(row.sample.options))) for row in rows
+        ),
+        "near_duplicates": {
+            "within_rows": [list(pair) for pair in near_duplicates(samples)],
+            "with_test": [list(pair) for pair in near_duplicates(samples, split.test)],
+        },
+        "text_only": _text_only(choices),
+    }
+
+
+def near_duplicates(
+    samples: Sequence[Sample], others: Sequence[Sample] | None = None
+) -> list[tuple[str, str]]:
+    """Ids of questions about the same clip that read alike, options included, whatever their order.
+
+    others: compare each sample with these instead of with each other.
+    """
+    by_clip: defaultdict[tuple[int, str], tuple[list[Sample], list[Sample]]] = defaultdict(lambda: ([], []))
+    for s in samples:
+        by_clip[s.part, s.clip][0].append(s)
+    for s in others or ():
+        by_clip[s.part, s.clip][1].append(s)
+    pairs: list[tuple[str, str]] = []
+    for mine, theirs in by_clip.values():
+        compared = combinations(mine, 2) if others is None else ((a, b) for a in mine for b in theirs)
+        pairs += [(a.id, b.id) for a, b in compared if _alike(_plain_words(a), _plain_words(b))]
+    return pairs
+
+
+def markdown(card: dict[str, Any]) -> str:
+    """The card as a README."""
+    return filled(_README, {**card, "near": NEAR, "shown": _SHOWN, "folds": FOLDS})
+
+
+def _text_only(choices: Sequence[Sample]) -> dict[str, Any]:
+    try:
+        linear = text_only_accuracy(choices)
+    except ReleaseError as error:
+        return {"not_measured": str(error)}
+    return {
+        "linear": asdict(linear),
+        "always_first": accuracy_of(choices, always_first(choices)).accuracy,
+        "longest_option": accuracy_of(choices, longest_option(choices)).accuracy,
+    }
+
+
+def _alike(a: str, b: str) -> bool:
+    if a == b:
+        return True
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
+    return matcher.real_quick_ratio() >= NEAR and matcher.quick_ratio() >= NEAR and matcher.ratio() >= NEAR
+
+
+def _plain_words(sample: Sample) -> str:
+    parts = [sample.question, *sorted(sample.options)]
+    return " | ".join(re.sub(r"\W+", " ", part).strip().casefold() for part in parts)
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))

@@ -15,8 +15,7 @@ from egost.tasks.release.layout import PART_FOLDERS, QUESTION_FILES
 from egost.tasks.release.release import Release, mini_revision
 from egost.tasks.sample import LETTERS
 from egost.training import TrainingError
-from egost.training.rows.build_rows import BuildPlan, build_released, build_rows, write_rows
-from egost.training.rows.data_card import near_duplicates
+from egost.training.rows.build_rows import BuildPlan, build_released, build_rows, near_duplicates, write_rows
 from egost.training.rows.released_rows import StR1Row, read_rows, released_subset
 from egost.training.rows.training_rows import read_training_rows
 
