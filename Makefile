@@ -14,6 +14,8 @@ TRAIN_DEMO := runs/train-demo$(if $(QUICK),-quick)
 
 export TOKENIZERS_PARALLELISM := false
 export TRANSFORMERS_VERBOSITY := error
+# Compiled modules are kept: without them, each process that imports torch and transformers compiles them again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install vllm-cpu demo train-demo check test test-vllm regress golden lint format bench mutants lock clean
@@ -36,7 +38,7 @@ help:
 $(VENV)/.installed: requirements.lock setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --requirement requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
 	touch $@
 
@@ -45,7 +47,8 @@ install: $(VENV)/.installed
 # vLLM pins packages that fit nothing else here, so it has an environment of its own, with lmms-eval and ours in it.
 $(VLLM)/.installed: $(VENV)/.installed requirements-vllm.lock
 	$(PYTHON) -m venv $(VLLM)
-	$(BIN)/uv pip install --python $(VLLM)/bin/python --no-deps --requirement requirements-vllm.lock
+	$(BIN)/uv pip install --compile-bytecode --python $(VLLM)/bin/python --no-deps \
+		--requirement requirements-vllm.lock
 	$(BIN)/uv pip install --python $(VLLM)/bin/python --no-deps --editable .
 	touch $@
 

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from sklearn.metrics import cohen_kappa_score
-
 from egost.tasks.chat.calls import chosen_pacing
 from egost.tasks.construction.annotations import Annotation, Step, Steps
 from egost.tasks.construction.drafts import (
@@ -238,6 +236,8 @@ def matched(first: Steps, second: Steps) -> list[tuple[Step | None, Step | None]
 
 
 def _agreement(annotators: tuple[str, str], clips: Sequence[tuple[Annotation, Annotation]]) -> Agreement:
+    from sklearn.metrics import cohen_kappa_score  # 2.5 s of CPU
+
     pairs = [pair for a, b in clips for pair in matched(a.forward, b.forward)]
     said = [tuple(_MISSING if step is None else step.direction for step in pair) for pair in pairs]
     ours, theirs = [pair[0] for pair in said], [pair[1] for pair in said]

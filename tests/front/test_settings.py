@@ -6,7 +6,6 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import huggingface_hub.constants
 import huggingface_hub.utils._auth
@@ -32,11 +31,11 @@ SET_FOR_OTHERS = {"VLLM_API_KEY"}
 """What the code gives to another program and reads nowhere."""
 
 
-def modules() -> Iterator[tuple[Path, ast.Module]]:
+def modules() -> Iterator[ast.Module]:
     for folder in PRODUCTION:
         for path in sorted((ROOT / folder).rglob("*.py")):
             if path != ROOT / "egost_tasks" / "settings.py":
-                yield path, ast.parse(path.read_text(encoding="utf-8"))
+                yield ast.parse(path.read_text(encoding="utf-8"))
 
 
 def is_environment(node: ast.expr) -> bool:
@@ -71,11 +70,9 @@ def names_read(tree: ast.Module) -> Iterator[str]:
             yield asked.value
 
 
-READ = {name for _, tree in modules() for name in names_read(tree)} - SET_FOR_OTHERS
-
-
 def test_every_variable_that_is_read_is_in_the_table_and_the_other_way_round() -> None:
-    assert {setting.name for setting in SETTINGS if setting.reader == "egost"} == READ
+    read = {name for tree in modules() for name in names_read(tree)} - SET_FOR_OTHERS
+    assert {setting.name for setting in SETTINGS if setting.reader == "egost"} == read
 
 
 def test_a_read_is_found_in_each_of_its_forms() -> None:

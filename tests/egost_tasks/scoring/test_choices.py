@@ -330,17 +330,17 @@ def test_thinking_never_changes_the_choice() -> None:
 
 
 LONG = [
-    ("The wearer passes the kitchen table and turns left near the window. " * 1600 + "The answer is C.", "C"),
-    ("<think>" + "Option A is close; so is B. " * 4000 + "</think><answer>D</answer>", "D"),
-    ("A. turn left, go straight\n" * 4000 + "Answer: B", "B"),
-    ("so the option the " * 6000, None),
-    ("the answer is " * 7500, None),
-    ("<think>" * 15000, None),
-    ("<answer>" * 13000, None),
-    ("<answer>A" * 11000, "A"),
-    (" " * 100_000 + "B" + "\n" * 100_000, "B"),
-    ("(" * 100_000, None),
-    ("选" * 100_000, None),
+    ("The wearer passes the kitchen table and turns left near the window. " * 400 + "The answer is C.", "C"),
+    ("<think>" + "Option A is close; so is B. " * 1000 + "</think><answer>D</answer>", "D"),
+    ("A. turn left, go straight\n" * 1000 + "Answer: B", "B"),
+    ("so the option the " * 1500, None),
+    ("the answer is " * 1875, None),
+    ("<think>" * 3750, None),
+    ("<answer>" * 3250, None),
+    ("<answer>A" * 2750, "A"),
+    (" " * 25_000 + "B" + "\n" * 25_000, "B"),
+    ("(" * 25_000, None),
+    ("选" * 25_000, None),
 ]
 
 
@@ -353,7 +353,7 @@ def cost(reply: str) -> float:
         compat_choice(reply)
         return time.process_time() - start
 
-    return min(seconds() for _ in range(10))
+    return min(seconds() for _ in range(5))
 
 
 @pytest.mark.parametrize(("reply", "letter"), LONG, ids=lambda value: str(value)[:20])
