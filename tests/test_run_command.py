@@ -297,10 +297,10 @@ def test_a_run_that_lmms_eval_gives_up_is_no_success(tmp_path: Path, own_cache: 
 def test_our_loop_over_transformers_evaluates_and_is_journaled(tmp_path: Path, own_cache: Path) -> None:
     write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
     command = [
-        *("run", "tiny", "--tasks", TASK, "--limit", "2", "--engine", "transformers"),
+        *("tiny", "--tasks", TASK, "--limit", "2", "--engine", "transformers"),
         *("--", "--gen_kwargs", "max_new_tokens=8"),
     ]
-    done = egost(*command, cwd=tmp_path, cache=own_cache)
+    done = egost_run(*command, cwd=tmp_path, cache=own_cache)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "egost: 2 of 2 samples" in done.stderr and ", 0 from the journal" in done.stderr
     _, samples = saved(tmp_path / "runs" / "tiny")
@@ -308,5 +308,5 @@ def test_our_loop_over_transformers_evaluates_and_is_journaled(tmp_path: Path, o
         generation = row["percent"]["generation"]
         assert generation["engine"].startswith("transformers 5.") and generation["video_tokens"] > 0
         assert generation["revision"].startswith("sha256:") and generation["completion_tokens"] <= 8
-    again = egost(*command, cwd=tmp_path, cache=own_cache)
+    again = egost_run(*command, cwd=tmp_path, cache=own_cache)
     assert again.returncode == 0 and ", 2 from the journal" in again.stderr

@@ -139,6 +139,10 @@ def _why_import(module: str) -> str | None:
     return None
 
 
+def _is_support(module: str) -> bool:
+    return (Path(__file__).parent / module.replace(".", "/")).with_suffix(".py").is_file()
+
+
 @cache
 def _imported(file: Path) -> tuple[str, ...]:
     """The modules that a file imports at its top, without those for types alone."""
