@@ -13,7 +13,7 @@ import pytest
 from demo_runs import DemoHome, make_demo_home
 from filelock import FileLock
 from release_files import choice_entry, write_video
-from slow_tests import why_slow
+from slow_tests import why_slow, why_slow_file
 from wheels import build_wheel
 
 from egost.model_adapters.engine import AdapterError
@@ -30,6 +30,14 @@ def shares_a_fixture_of_its_file(item: pytest.Item) -> bool:
     fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
     used = [found[-1] for name, found in fixtures.items() if found and name in item.fixturenames]
     return any(fixture.scope != "function" and fixture.baseid.endswith(".py") for fixture in used)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave alone what would only be imported to be deselected."""
+    is_tests = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return (
+        config.option.markexpr == "not slow" and is_tests and bool(why_slow_file(collection_path))
+    ) or None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -28,11 +28,64 @@ SLOW_HELPERS = {
     ("lmms_eval_command", "lmms_eval_on_two_ranks"): "starts lmms-eval",
     ("sft_runs", "PROCESS"): "trains",
     ("taught_checkpoint", "taught_checkpoint"): "trains",
+    ("text_only_baseline", "linear_baseline"): "fits a text-only baseline",
+    ("text_only_baseline", "text_only_accuracy"): "fits a text-only baseline",
+    ("text_only_baseline", "trained_baseline"): "fits a text-only baseline",
     ("test_text_only", "shown"): "fits a learning curve",
     ("video_runs", "make_world"): "builds a checkpoint and renders clips for it",
     ("wheels", "build_wheel"): "builds a wheel",
 }
-"""What starts, trains or builds something that takes seconds: module and name of a helper or a fixture."""
+"""What starts, trains, fits or builds something that takes seconds: module and name of a helper or a fixture."""
+
+SLOW_NAMES = {
+    "executable": "starts Python",
+    "SIGINT": "interrupts a process",
+    "SIGKILL": "kills a process",
+    "killpg": "kills a process",
+    "send_signal": "interrupts a process",
+}
+"""Names that code looks up to start a Python process, or to end one in the middle of its work."""
+
+SLOW_TESTS = {
+    "fits a text-only baseline": (
+        "test_a_biased_writer_is_caught_by_name",
+        "test_a_run_is_measured_from_its_saved_samples",
+        "test_a_score_that_needs_no_seeing_is_told",
+        "test_a_trained_checkpoint_stands_in_table_3_beside_what_text_alone_gets",
+        "test_blind_runs_raise_doubts",
+        "test_each_aim_has_a_sentence_that_says_whether_it_was_reached",
+        "test_figures_are_means_of_the_tasks",
+        "test_ours_stand_before_the_published_rows_which_are_marked",
+        "test_questions_are_written_and_calibrated",
+        "test_the_command_takes_the_released_rows",
+        "test_what_diagnose_wrote_stands_beside_the_run",
+        "test_what_the_offline_writer_writes_is_kept_whole",
+    ),
+    "simulates hundreds of runs": (
+        "test_a_difference_is_seen_as_often_as_was_planned",
+        "test_a_difference_that_is_not_there_is_seen_in_5_of_100_runs",
+        "test_the_interval_holds_the_truth_in_95_of_100_runs",
+    ),
+    "plans or renders hundreds of walks": (
+        "test_its_films_share_no_map_with_test_and_training_walks",
+        "test_pretraining_walks_are_no_test_walks",
+        "test_splits_share_no_map",
+        "test_the_same_arguments_give_the_same_bytes_in_any_number_of_processes",
+        "test_turns_are_drawn_evenly",
+    ),
+    "judges a thousand routes": (
+        "test_a_thousand_judgements_under_all_faults_at_once",
+        "test_every_trick_earns_nothing_with_every_reference",
+    ),
+    "decodes or scales large frames": (
+        "test_a_clip_that_needs_too_much_memory_has_its_reason",
+        "test_a_limit_makes_them_smaller_and_then_leaves_the_last_out",
+    ),
+    "compares a run of many clips several times": (
+        "test_a_tolerance_allows_other_replies_but_no_drop_beyond_chance",
+    ),
+}
+"""Tests that take seconds by what they do themselves."""
 
 SLOW_PACKAGES = (
     *(
@@ -56,10 +109,20 @@ _OURS = ("egost", "pretraining")
 _TESTS = str(Path(__file__).parents[1])
 
 
+def why_slow_file(file: Path) -> str | None:
+    """The slow package that a file of tests imports, so that merely collecting it takes seconds; or None."""
+    return next(filter(None, map(_why_import, _imported(file))), None)
+
+
 def why_slow(item: pytest.Item) -> str | None:
     """What makes a test slow, or None if it is quick."""
     if not isinstance(item, pytest.Function):
         return None
+    by_name = {test: reason for reason, tests in SLOW_TESTS.items() for test in tests}
+    if item.originalname in by_name:
+        return by_name[item.originalname]
+    if why := why_slow_file(item.path):
+        return why
     starts = [item.function, *getattr(getattr(item, "callspec", None), "params", {}).values()]
     fixtures = item._fixtureinfo.name2fixturedefs
     starts += [fixtures[name][-1].func for name in item.fixturenames if fixtures.get(name)]
@@ -91,6 +154,7 @@ def _reasons(starts: Iterable[Any]) -> Iterator[str | None]:
         for names in _names(code):
             yield from map(_why_import, names)
             yield next((SLOW_HELPERS[pair] for pair in SLOW_HELPERS if names >= set(pair)), None)
+            yield next((SLOW_NAMES[name] for name in SLOW_NAMES if name in names), None)
             found = [function.__globals__[name] for name in names if name in function.__globals__]
             modules = [value for value in found if isinstance(value, types.ModuleType)]
             todo += found
