@@ -26,6 +26,7 @@ SLOW_HELPERS = {
     ("lmms_eval_command", "COMMAND"): "starts lmms-eval",
     ("lmms_eval_command", "lmms_eval"): "starts lmms-eval",
     ("lmms_eval_command", "lmms_eval_on_two_ranks"): "starts lmms-eval",
+    ("parity_run", "run_parity"): "runs checkpoints",
     ("sft_runs", "PROCESS"): "trains",
     ("taught_checkpoint", "taught_checkpoint"): "trains",
     ("text_only_baseline", "linear_baseline"): "fits a text-only baseline",
@@ -105,7 +106,6 @@ SLOW_PACKAGES = (
 QUICK_MODULES = ("lmms_eval.api.filter", "lmms_eval.api.instance")
 """Modules of theirs that import none of the rest."""
 
-_OURS = ("egost", "pretraining")
 _TESTS = str(Path(__file__).parents[1])
 
 
@@ -196,15 +196,17 @@ def _why_import(module: str) -> str | None:
         name = todo.pop()
         if name.partition(".")[0] in SLOW_PACKAGES and name not in QUICK_MODULES:
             return f"imports {name}"
-        if name.startswith(_OURS) and name not in seen:
+        if name not in seen and (_is_ours(name)):
             seen.add(name)
             spec = find_spec(name)
             todo += _imported(Path(spec.origin)) if spec and spec.origin else ()
     return None
 
 
-def _is_support(module: str) -> bool:
-    return (Path(__file__).parent / module.replace(".", "/")).with_suffix(".py").is_file()
+def _is_ours(module: str) -> bool:
+    """Whether a module is the product's or a helper of its tests."""
+    first = module.partition(".")[0]
+    return first == "egost" or any(Path(__file__).parent.glob(f"{first}*"))
 
 
 @cache
@@ -216,7 +218,7 @@ def _imported(file: Path) -> tuple[str, ...]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.append(node.module)
-            if node.module.startswith(_OURS):
+            if _is_ours(node.module):
                 found += [f"{node.module}.{a.name}" for a in node.names if _is_module(node.module, a.name)]
     return tuple(found)
 

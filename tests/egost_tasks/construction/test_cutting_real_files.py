@@ -15,7 +15,7 @@ from video_files import muxed, numbers, patch
 from egost.tasks.construction.cutting import CutFailure, cut_clip
 from egost.tasks.construction.spec import Cut
 from egost.tasks.construction.workfolder import ClipRow
-from egost.tasks.mini_world.film import read_film
+from egost.tasks.mini_world.raycast import read_film
 
 H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-threads", "1"]
 
