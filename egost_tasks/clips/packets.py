@@ -333,7 +333,7 @@ def _is_cut(source: Path, container: str) -> bool | None:
         elif container == "avi":
             end = _end_of_riff(file, size)
         else:
-            end = _end_of_segment(file.read(64)) if "matroska" in container else None
+            end = _end_of_segment(file.read(4096)) if "matroska" in container else None
     return None if end is None else end > size
 
 
@@ -356,14 +356,16 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int | None:
     return None if b"moof" in kinds and kinds[-1] != b"mfra" and start <= size else start
 
 
-def _end_of_riff(file: BinaryIO, size: int) -> int:
-    """Where an AVI file ends by its RIFF chunks, of which a long one has several."""
+def _end_of_riff(file: BinaryIO, size: int) -> int | None:
+    """Where an AVI file ends by its RIFF chunks, of which a long one has several; None where it was never closed."""
     start = 0
     while start + 8 <= size:
         file.seek(start)
         kind, length = file.read(4), int.from_bytes(file.read(4), "little")
         if kind != b"RIFF":
             break
+        if length == 0:
+            return None
         start += 8 + length + length % 2
     return start
 
@@ -373,6 +375,8 @@ def _end_of_segment(head: bytes) -> int | None:
     at = 0
     for _ in ("the head", "the segment"):
         at += 4
+        if at + 8 > len(head):
+            return None
         width = 9 - head[at].bit_length()
         length = int.from_bytes(head[at : at + width], "big") - (1 << 7 * width)
         at += width

@@ -127,6 +127,15 @@ def test_a_damaged_frame_between_the_8_does_not_leave_a_clip_complete(
         assert error.reason == "truncated"
 
 
+def test_an_avi_file_that_was_never_closed_is_not_called_complete(
+    whole: dict[str, Path], tmp_path: Path
+) -> None:
+    data = whole["mpeg4.avi"].read_bytes()
+    (tmp_path / "open.avi").write_bytes(data[:4] + bytes(4) + data[8:])
+    clip = decode(tmp_path / "open.avi", every_frame=True)
+    assert (clip.n_frames, clip.complete) == (40, None)
+
+
 def test_the_cache_is_asked_again_where_less_was_looked_at(whole: dict[str, Path]) -> None:
     quick = get_clip(whole["h264.mp4"], Protocol())
     assert quick.manifest.complete is None
