@@ -108,6 +108,8 @@ def test_ref_internvl_by_hand(n_frames: int, expected: list[int]) -> None:
         ((420, 360), (3136, 151200), (420, 336)),
         ((1280, 720), (3136, 602112), (1008, 560)),
         ((20, 20), (3136, 151200), (56, 56)),
+        # 2 x 2 patches are the 3,136 pixels of the lower limit: enough.
+        ((50, 60), (3136, 151200), (56, 56)),
         # Halves round to the even number of patches: 1.5 and 2.5 both give 2.
         ((42, 70), (784, 151200), (56, 56)),
     ],
@@ -116,6 +118,8 @@ def test_the_shown_size_by_hand(
     source: tuple[int, int], limits: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     assert shown_size(*source, least=limits[0], most=limits[1], patch=28) == expected
+    if limits == (3136, 151200):
+        assert parse_protocol("uniform8+cap151200").frame_size(*source) == expected, "4 patches are the least"
 
 
 def _grid_of_sources() -> list[tuple[int, int]]:

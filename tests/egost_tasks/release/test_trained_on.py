@@ -137,6 +137,11 @@ def test_a_checkpoint_of_the_hub_is_looked_up_in_its_cache(
         without_trained_on(release, samples)
     note_model("pretrained=somebody/Other-7B")
     assert without_trained_on(release, samples) == samples
+    earlier = repo / "snapshots" / ("d" * 40)
+    earlier.mkdir()
+    (earlier / "config.json").write_text("{}")
+    note_model(f"pretrained=somebody/Seer-7B,revision={'d' * 40}")
+    assert without_trained_on(release, samples) == samples, "an earlier revision that was not trained"
 
 
 def test_rows_of_the_benchmark_are_counted_by_part(release: Release, tmp_path: Path) -> None:
