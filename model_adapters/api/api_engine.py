@@ -89,16 +89,15 @@ class Called:
 
 
 class Api(Protocol):
-    """The client of one API; used within one event loop."""
+    """The client of one API; used within one event loop.
 
-    @property
-    def wording(self) -> Wording:
-        """What messages about the API say."""
-        ...
+    wording: what messages about the API say. frame_tokens: the most that a frame is counted for. hidden_tokens: the
+    most that a model thinks, on top of max_new_tokens.
+    """
 
-    def bound(self, ask: Ask) -> CallBound:
-        """The most tokens that an ask can take."""
-        ...
+    wording: Wording
+    frame_tokens: int
+    hidden_tokens: int
 
     async def call(self, ask: Ask) -> Called:
         """Ask once. Raises Faulted, whose text holds no key."""
@@ -162,7 +161,12 @@ class _Run:
             return Failure(_REASONS.get(error.reason, error.reason), str(error))
 
     async def _call(self, ask: Ask, first: bool) -> Reply | Failure:
-        held = await self._hold(self._api.bound(ask))
+        bound = CallBound(
+            frame_tokens=self._api.frame_tokens * N_FRAMES if ask.clip else 0,
+            text_tokens=len(ask.prompt.encode("utf-8", "replace")),
+            reply_tokens=ask.arguments.max_new_tokens + self._api.hidden_tokens,
+        )
+        held = await self._hold(bound)
         self._spending.called(first)
         try:
             called = await self._api.call(ask)

@@ -16,7 +16,6 @@ from egost.model_adapters.api.api_engine import (
     FRAME_SETTINGS,
     OTHER_KEY,
     ApiEngine,
-    CallBound,
     Called,
     Spending,
     bare_failure,
@@ -30,7 +29,6 @@ from egost.tasks.chat.calls import Fault, Faulted, Wording
 from egost.tasks.chat.client import retry_after
 from egost.tasks.chat.endpoint import is_this_machine
 from egost.tasks.chat.reading import redacted
-from egost.tasks.clips.protocols import N_FRAMES
 
 if TYPE_CHECKING:
     from google.genai import errors, types
@@ -138,12 +136,15 @@ def _wrong(arguments: GenerationArguments) -> str:
 class _GeminiApi:
     """An `Api` of the Gemini interface."""
 
+    frame_tokens = MOST_FRAME_TOKENS
+
     def __init__(self, place: Place, key: str | None, settings: GeminiSettings, timeout_s: float) -> None:
         from google import genai
         from google.genai import types
 
         self._settings, self._timeout_s = settings, timeout_s
         self._place, self._key = place, key
+        self.hidden_tokens = settings.thoughts
         self.wording = Wording(
             url=place.url,
             who=f"{place.model} at {place.url}",
@@ -160,13 +161,6 @@ class _GeminiApi:
             http_options=types.HttpOptions(
                 base_url=place.url, api_version=API_VERSION, httpx_async_client=self._http
             ),
-        )
-
-    def bound(self, ask: Ask) -> CallBound:
-        return CallBound(
-            frame_tokens=MOST_FRAME_TOKENS * N_FRAMES if ask.clip else 0,
-            text_tokens=len(ask.prompt.encode("utf-8", "replace")),
-            reply_tokens=ask.arguments.max_new_tokens + self._settings.thoughts,
         )
 
     async def call(self, ask: Ask) -> Called:

@@ -14,7 +14,6 @@ from egost.model_adapters.api.api_engine import (
     FRAME_SETTINGS,
     OTHER_KEY,
     ApiEngine,
-    CallBound,
     Called,
     Spending,
     bare_failure,
@@ -28,7 +27,6 @@ from egost.tasks.chat.calls import Faulted
 from egost.tasks.chat.client import ChatClient, Role
 from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, find_key
 from egost.tasks.chat.reading import Completion
-from egost.tasks.clips.protocols import N_FRAMES
 from egost.tasks.errors import SettingError
 
 Detail = Literal["low", "high", "auto"]
@@ -150,17 +148,13 @@ def _wrong(arguments: GenerationArguments, settings: OpenAISettings) -> str:
 class _ChatApi:
     """An `Api` of the chat-completions interface."""
 
+    frame_tokens = MOST_FRAME_TOKENS
+
     def __init__(self, endpoint: Endpoint, role: Role, settings: OpenAISettings, timeout_s: float) -> None:
         self._settings = settings
         self._client = ChatClient(endpoint, role, timeout_s)
         self.wording = replace(self._client.wording, who=role.who)
-
-    def bound(self, ask: Ask) -> CallBound:
-        return CallBound(
-            frame_tokens=MOST_FRAME_TOKENS * N_FRAMES if ask.clip else 0,
-            text_tokens=len(ask.prompt.encode("utf-8", "replace")),
-            reply_tokens=self._most_tokens(ask),
-        )
+        self.hidden_tokens = settings.reasoning_room if settings.reasoning else 0
 
     async def call(self, ask: Ask) -> Called:
         message = await asyncio.to_thread(self._message, ask)
@@ -182,13 +176,9 @@ class _ChatApi:
     async def close(self) -> None:
         await self._client.close()
 
-    def _most_tokens(self, ask: Ask) -> int:
-        hidden = self._settings.reasoning_room if self._settings.reasoning else 0
-        return ask.arguments.max_new_tokens + hidden
-
     def _parameters(self, ask: Ask) -> dict[str, Any]:
         arguments, settings = ask.arguments, self._settings
-        parameters: dict[str, Any] = {"max_completion_tokens": self._most_tokens(ask)}
+        parameters: dict[str, Any] = {"max_completion_tokens": arguments.max_new_tokens + self.hidden_tokens}
         if settings.reasoning:
             chosen: dict[str, Any] = {"reasoning_effort": settings.reasoning_effort}
         else:
