@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from loguru import logger
 
 from egost.tasks.errors import ReleaseError
 from egost.tasks.mini_world import write_mini_release
-from egost.tasks.release.release import Release, mini_revision
+from egost.tasks.release.release import Release, SampleIndex, mini_revision
 from egost.tasks.release.trained_on import (
     note_model,
     note_served,
@@ -294,6 +295,14 @@ def test_the_papers_protocol_leaves_st_r1s_rows_out_for_every_model(
     logger.remove(sink)
     choices = sum(bool(sample.options) for sample in release.index.samples)
     assert said and f"{choices - 1} of {choices} multiple-choice questions of the mini release" in said[0]
+
+
+def test_the_released_rows_are_counted_by_the_parts_of_their_clips() -> None:
+    official = Release("official", (), "54971f7")
+    asked = (released_sample(0), replace(released_sample(1), part=3), released_sample(2, clip="another.mp4"))
+    vars(official)["index"] = SampleIndex(asked, (), "0" * 64)
+    note_model("pretrained=openinterx/ST-R1-mcq")
+    assert overlap_metadata(official)["trained_on_parts"] == {"Part3": 1, "Part4": 1}
 
 
 def test_a_row_may_name_the_release_of_an_earlier_stage(release: Release, tmp_path: Path) -> None:
