@@ -38,7 +38,7 @@ help:
 $(VENV)/.installed: requirements.lock setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
 	touch $@
 
@@ -47,8 +47,7 @@ install: $(VENV)/.installed
 # vLLM pins packages that fit nothing else here, so it has an environment of its own, with lmms-eval and ours in it.
 $(VLLM)/.installed: $(VENV)/.installed requirements-vllm.lock
 	$(PYTHON) -m venv $(VLLM)
-	$(BIN)/uv pip install --compile-bytecode --python $(VLLM)/bin/python --no-deps \
-		--requirement requirements-vllm.lock
+	$(BIN)/uv pip install --python $(VLLM)/bin/python --no-deps --requirement requirements-vllm.lock
 	$(BIN)/uv pip install --python $(VLLM)/bin/python --no-deps --editable .
 	touch $@
 
