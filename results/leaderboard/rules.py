@@ -17,6 +17,7 @@ from egost.results.published_tables import TableNumber
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import SettingError
 from egost.tasks.judging.judge import Judgement
+from egost.tasks.judging.rubric import NAME as RUBRIC
 from egost.tasks.prompts import AUTHORS, SHIPPED, load_prompt
 from egost.tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
 from egost.tasks.release.layout import CONSTRUCTED
@@ -25,7 +26,6 @@ from egost.tasks.sample import World
 PAPER_JUDGE = re.compile(r"gpt-4o(-\d{4}-\d{2}-\d{2})?")
 """Models that the paper's judge, `gpt-4o` without a date, can have been (paper, section 5.1)."""
 
-MINI_JUDGE = "offline-rubric"
 
 PAPER_SIZES = ((224, 224), (448, 448))
 """Width and height in pixels of the frames of closed models and of InternVL (paper, appendix A.2)."""
@@ -255,8 +255,7 @@ def _other_judge(entry: Entry, task: str, column: Column) -> str | None:
         return None
     judge = entry.headers[task].judge
     if column.world == "mini":
-        same = str(judge).startswith(MINI_JUDGE)
-        return None if same else f"routes judged by {judge}, the others' by the {MINI_JUDGE}"
+        return None if judge == RUBRIC else f"routes judged by {judge}, the others' by {RUBRIC}"
     if _is_papers_judge(entry, task, judge or ""):
         return None
     return f"routes judged by {judge or 'nobody known'}, the paper's by gpt-4o"

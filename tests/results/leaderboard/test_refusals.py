@@ -102,9 +102,12 @@ def test_the_papers_judge(entry: Entry, judge: str, snapshots: list[str], shown:
 def test_the_mini_world_has_a_judge_of_its_own(entry: Entry) -> None:
     mini = replace(entry, world="mini")
     column = replace(OF_THE_PAPER, world="mini")
-    said = "routes judged by gpt-4o-2024-08-06+route-judge-1, the others' by the offline-rubric"
+    said = "routes judged by gpt-4o-2024-08-06+route-judge-1, the others' by offline-rubric-3"
     assert refusals(mini, ROUTE, column) == (said,)
     assert refusals(headed(mini, judge="offline-rubric-3"), ROUTE, column) == ()
+    assert refusals(headed(mini, judge="offline-rubric-2"), ROUTE, column) != (), (
+        "another version is another judge"
+    )
     [world] = refusals(entry, LANDMARK, column)
     assert world == "of the benchmark"
     [world] = refusals(mini, LANDMARK, OF_THE_PAPER)
