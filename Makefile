@@ -65,8 +65,8 @@ train-demo: export HF_HUB_OFFLINE := 1
 train-demo: install
 	$(BIN)/egost train demo --out $(TRAIN_DEMO) $(if $(QUICK),--quick)
 
-# Tests that share a fixture of their file stay together; what is slow begins first (tests/conftest.py).
-PYTEST_FLAGS := -n 2 --dist loadgroup --no-loadscope-reorder
+# A file's tests stay together, for what they share; files with slow tests begin (tests/conftest.py).
+PYTEST_FLAGS := -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"

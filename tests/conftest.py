@@ -25,13 +25,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def shares_a_fixture_of_its_file(item: pytest.Item) -> bool:
-    """Whether a test uses what is made once for its file, and would be made again in another process."""
-    fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-    used = [found[-1] for name, found in fixtures.items() if found and name in item.fixturenames]
-    return any(fixture.scope != "function" and fixture.baseid.endswith(".py") for fixture in used)
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave alone what would only be imported to be deselected."""
     is_tests = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
@@ -42,16 +35,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, keep together what shares fixtures, and skip what needs the real vLLM where it is not."""
-    slow_groups = set()
-    for item in items:
-        group = item.path if shares_a_fixture_of_its_file(item) else item.nodeid
-        item.add_marker(pytest.mark.xdist_group(str(group)))
-        if why_slow(item):
-            item.add_marker(pytest.mark.slow)
-            slow_groups.add(str(group))
-    # What is slow begins first, so that no process is left alone with it at the end.
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] not in slow_groups)
+    """Mark what is slow, begin with its files, and skip what needs the real vLLM where it is not."""
+    slow = [item for item in items if why_slow(item)]
+    for item in slow:
+        item.add_marker(pytest.mark.slow)
+    # So that no process is left alone with them at the end.
+    slow_files = {item.path for item in slow}
+    items.sort(key=lambda item: item.path not in slow_files)
     for_vllm = [item for item in items if item.path.parent.name == "vllm_in_process"]
     try:
         if for_vllm:
