@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from egost.tasks.cache import cache_root, whole_folder
 from egost.tasks.errors import CacheError
-from egost.tasks.prompts import SHIPPED, load_prompt
+from egost.tasks.prompts import load_prompt
 
 TINY_VERSION = 1
 """Raised whenever the same seed would give other weights or another vocabulary."""
@@ -24,6 +24,8 @@ TINY_VERSION = 1
 ROTARY_BASE = 10000.0
 
 _VOCABULARY = 2048
+CORPUS_PROMPTS = ("direct", "think")
+"""Prompts that the vocabulary is learnt on. A further prompt that is shipped must not change the checkpoint."""
 _CORPUS_WALKS = 200
 SPECIAL = (
     "<|endoftext|>",
@@ -193,7 +195,7 @@ def mini_corpus(walks: int) -> list[str]:
     from egost.tasks.mini_world.walks import plan_clip
 
     truths = [plan_clip(0, "train", number).truth for number in range(walks)]
-    prompts = [load_prompt(name) for name in SHIPPED]
+    prompts = [load_prompt(name) for name in CORPUS_PROMPTS]
     return [
         *(text for prompt in prompts for text in (prompt.choice, prompt.route)),
         *(json.dumps(content) for content in question_files(truths, 0).values()),

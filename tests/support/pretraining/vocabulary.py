@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from egost.model_adapters.tiny_checkpoint import byte_level_tokenizer, mini_corpus
+from egost.model_adapters.tiny_checkpoint import CORPUS_PROMPTS, byte_level_tokenizer, mini_corpus
 from egost.tasks.mini_world.steps import LANDMARKS, TURNS, ClipTruth
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.mini_world.wording import ACTION_WORDS, QUESTIONS, tell_route
-from egost.tasks.prompts import SHIPPED, load_prompt
+from egost.tasks.prompts import load_prompt
 from egost.tasks.sample import WAYS
 from egost.training.rows.reverse_thinking import THOUGHTS, without_point_names
 from egost.training.video_inputs import SYSTEM_PROMPT
@@ -48,7 +48,9 @@ def make_tokenizer() -> Any:
 
 def phrases() -> list[str]:
     """What is one token each: tags, fixed sentences of prompts and questions, and the parts of a route's sentences."""
-    prompts = [text for name in SHIPPED for text in (load_prompt(name).choice, load_prompt(name).route)]
+    prompts = [
+        text for name in CORPUS_PROMPTS for text in (load_prompt(name).choice, load_prompt(name).route)
+    ]
     sentences = {
         SYSTEM_PROMPT,
         *(piece.strip() for prompt in prompts for piece in _FIELD.split(prompt)),
