@@ -191,6 +191,7 @@ def test_hdr_is_recorded_and_not_cut_into_clips(tmp_path: Path) -> None:
 def test_the_time_of_other_work_on_the_machine_is_not_the_clips(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clips._pool.stop_all()
     get_clip(write_video(tmp_path / "first.mp4", 10), Protocol())
     monkeypatch.setenv("EGOST_DECODE_TIMEOUT", "0.5")
     [child] = clips._pool._idle
