@@ -108,11 +108,11 @@ def first_letter(reply: str) -> str | None:
 def test_the_letter_is_the_first_of_the_answer_or_of_the_reply() -> None:
     draw = random.Random(4)
     pieces = [
+        *("A", "B", "C", "D", "a", ". ", "option", "_", "1"),
         "<answer>",
         "</answer>",
         "<think>",
         "</think>",
-        "A",
         "B.",
         "option C",
         "Based on",
@@ -122,7 +122,7 @@ def test_the_letter_is_the_first_of_the_answer_or_of_the_reply() -> None:
         "(D)",
         "E",
     ]
-    for _ in range(5000):
+    for _ in range(9000):
         reply = "".join(draw.choices(pieces, k=draw.randint(0, 8)))
         assert compat_choice(reply) == first_letter(reply), reply
     assert compat_choice("Based on the video, D.") == "B"
@@ -132,11 +132,13 @@ def test_the_letter_is_the_first_of_the_answer_or_of_the_reply() -> None:
 def test_the_judges_three_keys_are_summed_whatever_else_it_says() -> None:
     draw = random.Random(5)
     keys = ("direction", "landmark", "semantic and logic", "semantic", "total")
-    values = (0, 1, 2, 3, 4, 5, 4.5, 7, 2.25)
-    for _ in range(2000):
+    values = (0, 1, 2, 3, 4, 5, 4.5, 7, 2.25, 2.5, 0.1)
+    for _ in range(2500):
         told = {key: draw.choice(values) for key in draw.sample(keys, draw.randint(0, 5))}
         total = told.get("direction", 0) + told.get("landmark", 0) + told.get("semantic and logic", 0)
-        around = draw.choice(["{}", "Here it is: {}", "```python\n{}\n```", "{} I hope that helps."])
+        around = draw.choice(
+            ["{}", "Here it is: {}", "```python\n{}\n```", "{} I hope that helps.", "The scores:\n{}\nDone."]
+        )
         assert abs(compat_percent(around.replace("{}", repr(told))) - total * 20 / 3) < 1e-9, told
     assert abs(compat_percent("{'direction': 4, 'landmark': 3, 'semantic': 5}") - 140 / 3) < 1e-9
     assert compat_percent("no dictionary") == compat_percent("{'direction': }") == 0

@@ -61,7 +61,10 @@ class Module(NamedTuple):
 
 MODULES = {
     "protocols": Module("egost_tasks/clips", ("egost_tasks/clips/test_protocols.py",)),
-    "prompt": Module("egost_tasks/judging", ("egost_tasks/judging/test_openai_judge_reading.py",)),
+    "prompt": Module(
+        "egost_tasks/judging",
+        ("egost_tasks/judging/test_openai_judge_reading.py", "test_reference_rules.py"),
+    ),
     "route_text": Module(
         "egost_tasks/judging",
         ("egost_tasks/judging/test_route_text.py", "egost_tasks/judging/test_rubric.py"),
@@ -71,7 +74,9 @@ MODULES = {
     ),
     "trained_on": Module("egost_tasks/release", ("egost_tasks/release/test_trained_on.py",)),
     "answer_patterns": Module("egost_tasks/scoring", ("egost_tasks/scoring/test_choices.py",)),
-    "choices": Module("egost_tasks/scoring", ("egost_tasks/scoring/test_choices.py",)),
+    "choices": Module(
+        "egost_tasks/scoring", ("egost_tasks/scoring/test_choices.py", "test_reference_rules.py")
+    ),
     "scores": Module("egost_tasks/scoring", ("egost_tasks/scoring/test_scores.py",)),
     "compare": Module("results", ("results/test_compare.py",)),
     "intervals": Module("results", ("results/test_intervals.py",)),

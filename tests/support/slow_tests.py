@@ -91,18 +91,18 @@ SLOW_TESTS = {
 }
 """Tests that take seconds by what they do themselves."""
 
+_WHY_BY_NAME = {test: reason for reason, tests in SLOW_TESTS.items() for test in tests}
+
 SLOW_PACKAGES = (
-    *(
-        "accelerate",
-        "lmms_eval",
-        "peft",
-        "qwen_vl_utils",
-        "torch",
-        "torchvision",
-        "transformers",
-        "trl",
-        "vllm",
-    ),
+    "accelerate",
+    "lmms_eval",
+    "peft",
+    "qwen_vl_utils",
+    "torch",
+    "torchvision",
+    "transformers",
+    "trl",
+    "vllm",
 )
 """Packages whose import takes seconds of CPU."""
 
@@ -121,9 +121,8 @@ def why_slow(item: pytest.Item) -> str | None:
     """What makes a test slow, or None if it is quick."""
     if not isinstance(item, pytest.Function):
         return None
-    by_name = {test: reason for reason, tests in SLOW_TESTS.items() for test in tests}
-    if item.originalname in by_name:
-        return by_name[item.originalname]
+    if why := _WHY_BY_NAME.get(item.originalname):
+        return why
     if why := why_slow_file(item.path):
         return why
     starts = [item.function, *getattr(getattr(item, "callspec", None), "params", {}).values()]
@@ -206,10 +205,11 @@ def _why_import(module: str) -> str | None:
     return None
 
 
+@cache
 def _is_ours(module: str) -> bool:
     """Whether a module is the product's or a helper of its tests."""
-    first = module.partition(".")[0]
-    return first == "egost" or any(Path(__file__).parent.glob(f"{first}*"))
+    first = Path(__file__).parent / module.partition(".")[0]
+    return first.name == "egost" or first.with_suffix(".py").is_file() or first.is_dir()
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 
 import pytest
 from places import ROOT
@@ -201,19 +200,6 @@ def test_a_dictionary_is_read_strictly_and_never_run(text: str, reason: str) -> 
 )
 def test_what_the_public_code_makes_of_a_reply(reply: str, percent: float) -> None:
     assert compat_percent(reply) == pytest.approx(percent, abs=1e-4)
-
-
-def test_compat_is_the_released_rule_on_any_scores() -> None:
-    """The three keys, a missing one as 0, divided by 3, times 20."""
-    rng = random.Random(2)
-    for _ in range(500):
-        keys = rng.sample(
-            ["direction", "landmark", "semantic and logic", "semantic", "total"], rng.randint(0, 5)
-        )
-        scores = {key: rng.choice([0, 1, 2.5, 3, 4, 5, 7, 0.1]) for key in keys}
-        three = [scores.get("direction", 0), scores.get("landmark", 0), scores.get("semantic and logic", 0)]
-        for reply in (str(scores), f"The scores:\n{scores}\nDone."):
-            assert compat_percent(reply) == pytest.approx((three[0] + three[1] + three[2]) / 3 * 20)
 
 
 def item(prediction: str = "Turn left.", way: str = "forward") -> RouteItem:
