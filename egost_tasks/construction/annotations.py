@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from egost.tasks.construction.spec import SCENES, Scene, read_list
 from egost.tasks.errors import ConstructionError
+from egost.tasks.judging.route_text import MIRROR as TURNS_BACK
 from egost.tasks.sample import WAYS, Way
 
 Direction = Literal["left", "right", "around", "up", "down", "straight"]
@@ -34,14 +35,7 @@ ProblemName = Literal[
     "reverse_actions_differ",
 ]
 
-MIRROR: Mapping[str, Direction] = {
-    "left": "right",
-    "right": "left",
-    "around": "around",
-    "up": "down",
-    "down": "up",
-    "straight": "straight",
-}
+MIRROR: Mapping[str, Direction] = {**TURNS_BACK, "straight": "straight"}
 """What a direction becomes on the way back."""
 
 LONGEST_TEXT = 120

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +31,15 @@ from egost.tasks.judging.route_words import (
 )
 
 Turn = Literal["left", "right", "around", "up", "down"]
+
+MIRROR: Mapping[str, Turn] = {
+    "left": "right",
+    "right": "left",
+    "around": "around",
+    "up": "down",
+    "down": "up",
+}
+"""What a turn is on the way back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,28 +39,18 @@ no notion of style. Whoever names many likely objects in sentences of motion sti
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 from egost.tasks.judging.judge import BEST, JudgeFailure, Judgement, RouteItem, judge_empty
-from egost.tasks.judging.route_text import Event, Landmark, Route, Turn, read_route
+from egost.tasks.judging.route_text import MIRROR, Event, Landmark, Route, Turn, read_route
 from egost.tasks.judging.route_words import COLOURS, PATTERNS
 
 NAME = "offline-rubric-3"
 
 FREE = 10
 """Landmarks that a prediction may name beyond three times those of the reference."""
-
-
-_MIRROR: Mapping[Turn, Turn] = {
-    "left": "right",
-    "right": "left",
-    "around": "around",
-    "up": "down",
-    "down": "up",
-}
-"""What a turn is on the way back."""
 
 
 class OfflineRubric:
@@ -157,7 +147,7 @@ def _direction(
     if not reference:
         return 1 / (1 + len(prediction))
     if reference == prediction:
-        if way_back and [_MIRROR[turn] for turn in reversed(reference)] == list(reference):
+        if way_back and [MIRROR[turn] for turn in reversed(reference)] == list(reference):
             return reference.count("around") / len(reference)
         return 1
     row = list(range(len(prediction) + 1))

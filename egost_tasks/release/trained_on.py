@@ -21,10 +21,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from loguru import logger
 
@@ -77,7 +77,7 @@ class TrainedRows:
     sha256: str
     rows: tuple[TrainedRow, ...]
     content: Mapping[str, Any]
-    questions: frozenset[str] = field(default=frozenset())
+    questions: frozenset[str] = frozenset()
 
     @property
     def count(self) -> int:
@@ -110,14 +110,14 @@ _noted_revision: list[str] = []
 
 def note_model(model_args: str | Mapping[str, Any]) -> None:
     """Remember the arguments of the model that the next tasks are for, in lmms-eval's form `NAME=VALUE,...`."""
-    values = (
-        [pair.partition("=")[2] for pair in model_args.split(",")]
+    given: Iterable[tuple[str, Any]] = (
+        ((name, value) for name, _, value in (pair.partition("=") for pair in model_args.split(",")))
         if isinstance(model_args, str)
-        else list(model_args.values())
+        else model_args.items()
     )
-    given = model_args if isinstance(model_args, str) else f"revision={model_args.get('revision') or ''}"
-    _noted_revision[:] = re.findall(r"(?:^|,)revision=([^,]+)", given)
-    _noted[:] = [value.strip() for value in values if isinstance(value, str) and value.strip()]
+    named = [(name, value.strip()) for name, value in given if isinstance(value, str) and value.strip()]
+    _noted[:] = [value for _, value in named]
+    _noted_revision[:] = [value for name, value in named if name == "revision"]
 
 
 def note_served(*names: str) -> None:
@@ -186,9 +186,8 @@ def read_manifest(path: Path) -> TrainedRows:
 def chosen_policy() -> Policy:
     """What `EGOST_TRAINED_ON` asks for. Raises ReleaseError for another word."""
     asked = chosen(TRAINED_ON) or "refuse"
-    for policy in get_args(Policy):
-        if asked == policy:
-            return policy  # type: ignore[no-any-return]
+    if asked in get_args(Policy):
+        return cast(Policy, asked)
     raise ReleaseError(f"{TRAINED_ON} is {asked!r}; expected refuse, leave-out, allow or paper.")
 
 
