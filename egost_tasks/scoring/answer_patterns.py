@@ -15,6 +15,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple
 
 from egost.tasks.sample import LETTERS
+from egost.tasks.scoring.denials import denied_before, denied_behind
 from egost.tasks.scoring.languages import OTHER_LANGUAGES
 
 _LATEX_FONT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit)\s?\{([^{}]{0,200})\}")
@@ -216,14 +217,6 @@ _IS_CORRECT = re.compile(
     r"| best (?:matches|describes|fits|reflects|represents)\b| (?:matches|fits) best\b"
     r"| ?(?:选?项)?(?:是|为)?(?:正确|对的))"
 )
-_DENIED = re.compile(
-    r"(?:\bnot|n't|\bnever|\bcannot|不|没有)\s?(?:(?:really |necessarily )?"
-    r"(?:think|believe|say|agree|sure|certain|know|clear|mean|conclude|tell)\b[^.;,\n]{0,30})?$"
-    r"|\b(?:if|whether|unless|doubt|suppose|assuming|otherwise|nor|neither|either|why)\b[^.;\n]{0,40}$"
-    r"|如果[^.,\n]{0,20}$",
-    re.IGNORECASE,
-)
-_DENIED_BEHIND = re.compile(r"\s?(?:번?(?:이|가)? ?아[니닙]|(?:では|じゃ)(?:ない|ありません)|नहीं|不对|错)")
 _LETTER_BEFORE = re.compile(r"[A-Z]\)?,? (?:or|and) (?:option )?\(?$")
 _REACH = 16_000
 _MOST_LEADS = 1_000
@@ -255,7 +248,7 @@ def last_declaration(text: str, options: Sequence[str]) -> Mark | None:
 
 def _led(text: str, lead: tuple[int, int], weak: bool, options: Sequence[str]) -> Mark | None:
     start, end = lead
-    if _denied(text, start):
+    if denied_before(text, start):
         return None
     denial = _NOT_BUT.match(text, end)
     at = denial.end() if denial else end
@@ -272,7 +265,7 @@ def _led(text: str, lead: tuple[int, int], weak: bool, options: Sequence[str]) -
                 return Mark(named)
         return None
     found = letter_at(text, at, options)
-    if found and _DENIED_BEHIND.match(text, found[1]):
+    if mark.letter and found and denied_behind(text, found[1], would=" would " in text[start:end].lower()):
         return None
     return None if _is_list(text, at) or (weak and not _nothing_more(text, at, options)) else mark
 
@@ -287,7 +280,7 @@ def _option_chosen(text: str, start: int, end: int, options: Sequence[str]) -> s
 
 
 def _claimed(text: str, start: int, letter: str) -> Mark | None:
-    if _denied(text, start):
+    if denied_before(text, start):
         return None
     return Mark(None if _LETTER_BEFORE.search(text[max(0, start - 20) : start]) else letter)
 
@@ -300,10 +293,6 @@ def _is_list(text: str, position: int) -> bool:
     following = chr(ord(letter.group().upper()) + 1)
     rest = text[position + letter.end() : position + letter.end() + 600]
     return bool(re.match(rf"[.):][^\n]*(?:\n[\W_]*(?:Option )?|[\s,;]\(?){following}[.):](?:\s|$)", rest))
-
-
-def _denied(text: str, position: int) -> bool:
-    return bool(_DENIED.search(text[max(0, position - 80) : position]))
 
 
 def _nothing_more(text: str, position: int, options: Sequence[str]) -> bool:
