@@ -45,6 +45,7 @@ SLOW_NAMES = {
     "executable": "starts Python",
     "SIGINT": "interrupts a process",
     "SIGKILL": "kills a process",
+    "SIGSTOP": "holds processes up",
     "killpg": "kills a process",
     "send_signal": "interrupts a process",
 }

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from video_files import numbers, write_video
 
 from egost.tasks.clips import clips, decode_process
 from egost.tasks.clips.clips import build_clips, get_clip
-from egost.tasks.clips.decode_process import DecodePool
+from egost.tasks.clips.decode_process import DecodePool, DecodeProcess
 from egost.tasks.clips.decode_worker import DecodeRequest
 from egost.tasks.clips.decoders import Decoder
 from egost.tasks.clips.protocols import Protocol
@@ -184,7 +185,7 @@ def test_a_child_that_hangs_does_not_outlive_a_killed_parent(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "pipe.mp4")
     code = (
         "import os, signal, sys, threading, time; from pathlib import Path\n"
-        "from egost.tasks.clips.decode_process import DecodePool\n"
+        "from egost.tasks.clips.decode_process import DecodePool, DecodeProcess\n"
         "from egost.tasks.clips.decode_worker import DecodeRequest\n"
         "pool, pipe = DecodePool(), Path(sys.argv[1])\n"
         "request = DecodeRequest(pipe, '', 'uniform8', 'pyav', pipe.parent, 0.4, 4096)\n"
@@ -198,3 +199,29 @@ def test_a_child_that_hangs_does_not_outlive_a_killed_parent(tmp_path: Path) -> 
     pid = int(run.stdout)
     assert is_running(pid)
     assert ended(pid, within=20)
+
+
+def test_the_machines_other_work_takes_no_time_from_a_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """24 sound clips whose children stand still for longer than the limit, as on a machine with other work."""
+    limit = 0.6
+    monkeypatch.setenv("EGOST_DECODE_TIMEOUT", str(limit))
+    sources = [
+        write_video(tmp_path / f"{n}.{suffix}", 9 + n, gop=1 + n)
+        for n in range(12)
+        for suffix in ("mp4", "mkv")
+    ]
+    write_clip = DecodeProcess.write_clip
+
+    def held_up(child: DecodeProcess, request: DecodeRequest) -> None:
+        os.kill(child.pid, signal.SIGSTOP)
+        threading.Timer(1.5 * limit, os.kill, [child.pid, signal.SIGCONT]).start()
+        write_clip(child, request)
+
+    monkeypatch.setattr(DecodeProcess, "write_clip", held_up)
+    start = time.monotonic()
+    build_clips(sources, UNIFORM, workers=8)
+    assert time.monotonic() - start > len(sources) / 8 * limit
+    for n, source in enumerate(sources):
+        assert get_clip(source, UNIFORM).manifest.n_frames == 9 + n // 2
