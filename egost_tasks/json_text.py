@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ MAX_BYTES = 256 << 20
 """Bytes of one file or line. A file of 5,000 questions is 5 MB; a results file with 5,000 samples is 30 MB."""
 
 _STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_HALF_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF_SURROGATE = re.compile(
+    r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]", re.DOTALL
+)
 
 Pairs = Callable[[list[tuple[str, Any]]], Any]
 
@@ -31,7 +35,8 @@ def parse_json(text: str | bytes, *, max_bytes: int = MAX_BYTES, pairs: Pairs | 
 
     Raises:
         ValueError: it is longer than `max_bytes`, no UTF-8, no JSON, nested deeper than MAX_DEPTH, or it holds
-            half a surrogate pair or an integer of thousands of digits. The message says which.
+            half a surrogate pair or an integer of thousands of digits. The message says which and, in an object,
+            under which of its keys.
     """
     if len(text) > max_bytes:
         raise ValueError(f"it has {len(text):,} bytes; egost reads {max_bytes:,} at most")
@@ -41,22 +46,30 @@ def parse_json(text: str | bytes, *, max_bytes: int = MAX_BYTES, pairs: Pairs | 
         raise ValueError(
             f"it is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
         ) from error
-    if (depth := _depth(decoded)) > MAX_DEPTH:
-        raise ValueError(f"lists and objects are nested {depth:,} deep; egost reads {MAX_DEPTH} at most")
+    depth, deepest = _depth(decoded)
+    if depth > MAX_DEPTH:
+        where = _under(decoded, deepest)
+        raise ValueError(
+            f"lists and objects are nested {depth:,} deep{where}; egost reads {MAX_DEPTH} at most"
+        )
     try:
         value = json.loads(decoded, object_pairs_hook=pairs)
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON: {error}") from error
+        raise ValueError(f"it is not JSON: {error}{_under(decoded, error.pos)}") from error
     except ValueError as error:
         if "integer string conversion" in str(error):
-            raise ValueError("it holds an integer of more digits than Python reads") from error
+            digits = re.search(f"[0-9]{{{sys.get_int_max_str_digits() + 1}}}", decoded)
+            where = _under(decoded, digits.start()) if digits else ""
+            raise ValueError(f"it holds an integer of more digits than Python reads{where}") from error
         raise
-    if _HALF_SURROGATE.search(decoded):
+    if _SURROGATE.search(decoded):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
+            half = _HALF_SURROGATE.search(decoded)
+            where = _under(decoded, half.start()) if half else ""
             raise ValueError(
-                "it holds half a surrogate pair (\\ud800 to \\udfff), which is no character"
+                f"it holds half a surrogate pair (\\ud800 to \\udfff){where}, which is no character"
             ) from error
     return value
 
@@ -68,16 +81,35 @@ def read_json(path: Path, *, max_bytes: int = MAX_BYTES, pairs: Pairs | None = N
     return parse_json(path.read_bytes(), max_bytes=max_bytes, pairs=pairs)
 
 
-def _depth(text: str) -> int:
-    """How deep brackets are nested, those within strings left out. Counted only where it could be too deep."""
+def _depth(text: str) -> tuple[int, int]:
+    """How deep brackets are nested, those within strings left out, and where that is.
+
+    Counted only where it could be too deep.
+    """
     if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return 0
-    depth = deepest = 0
+        return 0, 0
+    depth = deepest = where = 0
     for found in _STRINGS_AND_BRACKETS.finditer(text):
         bracket = found[0]
         if bracket in "[{":
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > deepest:
+                deepest, where = depth, found.start()
         elif bracket in "]}":
             depth -= 1
-    return deepest
+    return deepest, where
+
+
+def _under(text: str, position: int) -> str:
+    """Under which key of an object's own a position is, for messages: in a question file, of which question."""
+    depth, key = 0, ""
+    for found in _STRINGS_AND_BRACKETS.finditer(text):
+        if found.start() > position:
+            break
+        if found[0] in "[{":
+            depth += 1
+        elif found[0] in "]}":
+            depth -= 1
+        elif depth == 1 and re.match(r"\s*:", text[found.end() : found.end() + 9]):
+            key = found[0]
+    return f" under the key {key[1:-1][:80]!r}" if key and text.lstrip().startswith("{") else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from egost.tasks.errors import ReleaseError
+from egost.tasks.json_text import read_json
 from egost.tasks.mini_world.question_files import question_files
 from egost.tasks.mini_world.raycast import render, write_film
 from egost.tasks.mini_world.steps import ClipTruth, truth_from_json
@@ -79,7 +79,7 @@ def read_truths(root: Path) -> dict[str, ClipTruth]:
     try:
         truths = [truth_from_json(entry) for entry in manifest["walks"]]
     except (KeyError, TypeError, AttributeError) as error:
-        raise broken_mini_manifest(root, error) from error
+        raise broken_mini_manifest(root / MINI_MANIFEST, error) from error
     return {truth.clip: truth for truth in truths}
 
 
@@ -92,7 +92,10 @@ def _check_folder(root: Path, wanted: dict[str, Any]) -> None:
     if (root / MINI_MANIFEST).is_file():
         found = read_mini_manifest(root)["made_with"]
     elif (root / _STARTED).is_file():
-        found = json.loads((root / _STARTED).read_text(encoding="utf-8"))
+        try:
+            found = read_json(root / _STARTED)
+        except (OSError, ValueError) as error:
+            raise broken_mini_manifest(root / _STARTED, error) from error
     elif others := sorted(path.name for path in root.iterdir() if path.name != _LOCK):
         raise ReleaseError(
             f"{root} is not empty and holds no mini release (for example {others[0]}). Name an empty folder."
@@ -107,8 +110,10 @@ def _check_folder(root: Path, wanted: dict[str, Any]) -> None:
         )
 
 
-def _arguments(made: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(made.items()))
+def _arguments(made: Any) -> str:
+    if not isinstance(made, dict):
+        return f"{made!r:.80}"
+    return ", ".join(f"{name} {value!s:.20}" for name, value in sorted(made.items()))
 
 
 def _is_complete(root: Path, wanted: dict[str, Any], truths: Sequence[ClipTruth]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from egost.tasks.cache import cache_root, write_whole
 from egost.tasks.errors import CacheError, ReleaseError, download_command
+from egost.tasks.json_text import read_json
 
 QUESTIONS_REPO = "openinterx/Ego-ST-bench"
 QUESTIONS_REVISION = "54971f7"
@@ -98,10 +99,13 @@ def _read_record(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record: dict[str, Any] = read_json(path)
+        texts = [*record["roots"], record["revision"], record["clips_revision"]]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("roots and revisions are not all texts")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReleaseError(
-            f"{path} is no readable JSON ({error}). Delete it and run: {download_command()}"
+            f"{path} is no record of a download ({error!r:.200}). Delete it and run: {download_command()}"
         ) from error
     return record
 

@@ -15,8 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from loguru import logger
+
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import ReleaseError, download_command
+from egost.tasks.json_text import read_json
 from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 
 PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
@@ -144,9 +147,9 @@ def is_question_file(name: str) -> bool:
 def read_questions(files: Mapping[str, Path]) -> tuple[list[Sample], list[Excluded]]:
     """All samples of the given question files (by name), and the entries that were left out.
 
-    Left out and counted: a multiple-choice entry without options, as in the reference code, and a route
-    without a reference description.
-    Raises ReleaseError for a broken JSON, an id that occurs twice in a file, a missing field, an answer
+    Left out and counted: a multiple-choice entry without options, as in the reference code, with one option, or
+    with an option that is blank or repeated; and a route without a reference description.
+    Raises ReleaseError for a broken JSON, an id that is blank or occurs twice in a file, a missing field, an answer
     that cannot be read with certainty, or a right option that is not among the options.
     """
     samples: list[Sample] = []
@@ -158,7 +161,7 @@ def read_questions(files: Mapping[str, Path]) -> tuple[list[Sample], list[Exclud
         part, way, task = _PLACES[name]
         for key, value in _read_object(path).items():
             read = _route if task == "route" else _choice
-            item = read(f"{name}, id {key}", value, key, part, task, way)
+            item = read(f"{name}, id {_id(path, key)}", value, key, part, task, way)
             if isinstance(item, Excluded):
                 excluded.append(item)
             elif isinstance(item, _Entry):
@@ -174,12 +177,12 @@ def _read_object(path: Path) -> dict[str, Any]:
         if len(seen) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise ReleaseError(f"{path}: the key '{twice}' occurs twice in one object. Repair the file.")
+            raise ReleaseError(f"{path}: the key {twice!r:.80} occurs twice in one object. Repair the file.")
         return seen
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        content = read_json(path, pairs=unique)
+    except (OSError, ValueError) as error:
         raise ReleaseError(
             f"{path} is no readable JSON ({error}). Delete it and run: {download_command()}"
         ) from error
@@ -190,10 +193,19 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def _id(path: Path, key: str) -> str:
+    """The key of an entry as messages name it."""
+    if _blank(key) or _CONTROL.search(key):
+        raise ReleaseError(
+            f"{path}: the id {key!r:.80} is blank or holds control characters. Repair the file."
+        )
+    return key if len(key) <= 80 else f"{key:.80}..."
+
+
 def _route(where: str, value: Any, key: str, part: int, task: TaskKind, way: Way) -> Sample | Excluded:
     fields = _fields(where, value)
     answer = _text(where, fields, f"{way}_answer", may_be_empty=True)
-    if not answer:
+    if _blank(answer):
         return Excluded(where, "empty_reference")
     question = _text(where, fields, "question")
     return Sample(
@@ -205,20 +217,22 @@ def _choice(where: str, value: Any, key: str, part: int, task: TaskKind, way: Wa
     outer = _fields(where, value)
     inner = outer.get(f"{way}_mcq")
     if not isinstance(inner, dict):
-        raise ReleaseError(f"{where}: expected an object in '{way}_mcq', found the keys {sorted(outer)}.")
+        raise ReleaseError(f"{where}: expected an object in '{way}_mcq', found {_keys(outer)}.")
     options = inner.get("options")
     if options is None or options == []:
         return Excluded(where, "empty_options")
     if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-        raise ReleaseError(f"{where}: expected a list of strings in 'options', found {options!r:.80}.")
-    question = _text(where, inner if inner.get("question") else outer, "question")
+        raise ReleaseError(f"{where}: expected a list of strings in 'options', found {_shown(options)}.")
+    question = _text(where, outer if inner.get("question") in (None, "") else inner, "question")
     answers = tuple(fields[name] for fields in (inner, outer) for name in ANSWER_KEYS if name in fields)
     if not answers:
         raise ReleaseError(
-            f"{where}: no field holds the right option. Found the keys {sorted(outer)} and, in '{way}_mcq', "
-            f"{sorted(inner)}; expected one of {', '.join(ANSWER_KEYS)}."
+            f"{where}: no field holds the right option. Found {_keys(outer)} and, in '{way}_mcq', "
+            f"{_keys(inner)}; expected one of {', '.join(ANSWER_KEYS)}."
         )
     clip, texts = _clip(where, outer), _option_texts(where, options)
+    if reason := _unfair(texts):
+        return Excluded(where, reason)
     sample = Sample(sample_id(part, task, way, key), task, way, part, clip, question, texts, "")
     return _Entry(where, sample, answers)
 
@@ -229,10 +243,19 @@ def _option_texts(where: str, options: list[str]) -> tuple[str, ...]:
         match = _LETTERED.fullmatch(option)
         if match is None or match[1] != letter or len(options) > len(LETTERS):
             raise ReleaseError(
-                f"{where}: expected an option that begins with '{letter}.', found {option!r:.80}."
+                f"{where}: expected an option that begins with '{letter}.', found {_shown(option)}."
             )
         texts.append(match[2].strip())
     return tuple(texts)
+
+
+def _unfair(options: tuple[str, ...]) -> str | None:
+    """Why nothing can be learnt from the choice among some options, or None."""
+    if len(options) == 1:
+        return "one_option"
+    if any(_blank(option) for option in options):
+        return "blank_option"
+    return "repeated_options" if len({_plain(option) for option in options}) < len(options) else None
 
 
 def _resolve(entries: list[_Entry]) -> list[Sample]:
@@ -243,7 +266,7 @@ def _resolve(entries: list[_Entry]) -> list[Sample]:
         if len(letters) > 1:
             raise ReleaseError(
                 f"{entry.where}: the fields for the right option disagree: {', '.join(sorted(letters))} "
-                f"from {entry.answers!r:.120}."
+                f"from {_shown(entry.answers)}."
             )
         samples.append(replace(entry.sample, answer=letters.pop()))
     return samples
@@ -251,18 +274,19 @@ def _resolve(entries: list[_Entry]) -> list[Sample]:
 
 def _letter(entry: _Entry, answer: Any, base: int | None) -> str:
     options, letters = entry.sample.options, entry.sample.letters
-    if (index := _index(answer)) is not None and str(answer) not in options:
+    if _is_index(entry, answer):
         if base is None:
             raise ReleaseError(
-                f"{entry.where}: the right option is the index {index}, and nothing in the release shows whether "
-                "its indices begin at 0 or at 1."
+                f"{entry.where}: the right option is the index {_shown(answer)}, and nothing in the release shows "
+                "whether its indices begin at 0 or at 1."
             )
-        if not 0 <= index - base < len(options):
+        place = int(answer) - base
+        if not 0 <= place < len(options):
             raise _outside(entry, answer)
-        return letters[index - base]
-    if not isinstance(answer, str) or not answer.strip():
+        return letters[place]
+    if not isinstance(answer, str) or _blank(answer):
         raise ReleaseError(
-            f"{entry.where}: the right option is {answer!r:.80}; expected a letter, an index or an option's text."
+            f"{entry.where}: the right option is {_shown(answer)}; expected a letter, an index or an option's text."
         )
     same_text = [i for i, option in enumerate(options) if _plain(option) == _plain(answer)]
     if len(same_text) == 1:
@@ -277,7 +301,7 @@ def _letter(entry: _Entry, answer: Any, base: int | None) -> str:
         raise _outside(entry, answer)
     if text is not None and _plain(text) != _plain(options[letters.index(letter)]):
         raise ReleaseError(
-            f"{entry.where}: the right option is {answer!r:.80}, but option {letter} reads "
+            f"{entry.where}: the right option is {_shown(answer)}, but option {letter} reads "
             f"{options[letters.index(letter)]!r:.80}."
         )
     return letter
@@ -285,31 +309,69 @@ def _letter(entry: _Entry, answer: Any, base: int | None) -> str:
 
 def _outside(entry: _Entry, answer: Any) -> ReleaseError:
     return ReleaseError(
-        f"{entry.where}: the right option {answer!r:.80} is not among the options "
-        f"{', '.join(entry.sample.letters)}: {list(entry.sample.options)!r:.200}."
+        f"{entry.where}: the right option {_shown(answer)} is not among the options "
+        f"{', '.join(entry.sample.letters)}: {_shown(entry.sample.options)}."
     )
 
 
-def _index(answer: Any) -> int | None:
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        return answer
-    if isinstance(answer, str) and re.fullmatch(r"\s*\d{1,2}\s*", answer):
-        return int(answer)
-    return None
+def _is_index(entry: _Entry, answer: Any) -> bool:
+    if isinstance(answer, bool) or str(answer) in entry.sample.options:
+        return False
+    return isinstance(answer, int) or (
+        isinstance(answer, str) and bool(re.fullmatch(r"\s*\d{1,2}\s*", answer))
+    )
 
 
 def _index_base(entries: list[_Entry]) -> int | None:
-    """0 or 1 for a release whose answers are indices; None when its values do not show which."""
-    found = [(i, len(e.sample.options)) for e in entries for a in e.answers if (i := _index(a)) is not None]
-    has_zero = any(index == 0 for index, _ in found)
-    has_count = any(index == count for index, count in found)
-    if has_zero == has_count:
+    """0 or 1 for a release whose answers are indices; None when its values do not show which.
+
+    Raises ReleaseError where only some of its answers are indices: whoever wrote those meant something else by them.
+    """
+    found = [(e, a) for e in entries for a in e.answers if _is_index(e, a)]
+    if not found:
         return None
-    return 0 if has_zero else 1
+    others = [e for e in entries if not all(_is_index(e, a) for a in e.answers)]
+    if others:
+        entry, answer = found[0]
+        raise ReleaseError(
+            f"{entry.where}: the right option is the index {_shown(answer)}, where {others[0].where} has "
+            f"{_shown(others[0].answers[0])}. Nothing shows whether the index begins at 0 or at 1. Repair the file."
+        )
+    zero = next((e.where for e, a in found if int(a) == 0), None)
+    last = next((e.where for e, a in found if int(a) == len(e.sample.options)), None)
+    if bool(zero) == bool(last):
+        return None
+    base = 0 if zero else 1
+    logger.warning(
+        f"egost: the right options of this release are indices from {base} on, as {zero or last} shows"
+    )
+    return base
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip().rstrip(".").casefold()
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return " ".join(text.split()).rstrip(".").casefold()
+
+
+_LOOKS_BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and a sign that are drawn as nothing: the fillers of Hangul and the empty pattern of Braille."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def _blank(text: str) -> bool:
+    """Whether a reader sees nothing: blanks, marks without a letter, controls and characters of no width."""
+    return not any(unicodedata.category(c)[0] in "LNPS" and c not in _LOOKS_BLANK for c in text)
+
+
+def _shown(value: Any) -> str:
+    """A value as messages show it."""
+    return f"{value!r:.80}"
+
+
+def _keys(fields: Mapping[str, Any]) -> str:
+    return f"the keys {sorted(fields)!r:.300}"
 
 
 def _fields(where: str, value: Any) -> dict[str, Any]:
@@ -320,12 +382,15 @@ def _fields(where: str, value: Any) -> dict[str, Any]:
 
 def _text(where: str, fields: dict[str, Any], name: str, *, may_be_empty: bool = False) -> str:
     text = fields.get(name)
-    if not isinstance(text, str) or not (text.strip() or may_be_empty):
-        raise ReleaseError(
-            f"{where}: expected a text in '{name}', found {text!r:.80} (keys: {sorted(fields)})."
-        )
+    if not isinstance(text, str) or (_blank(text) and not may_be_empty):
+        raise ReleaseError(f"{where}: expected a text in '{name}', found {_shown(text)} ({_keys(fields)}).")
     return text.strip()
 
 
 def _clip(where: str, fields: dict[str, Any]) -> str:
-    return Path(_text(where, fields, "video")).name
+    name = Path(_text(where, fields, "video")).name
+    if _blank(name) or name == ".." or _CONTROL.search(name):
+        raise ReleaseError(
+            f"{where}: expected the name of a file in 'video', found {_shown(fields['video'])}."
+        )
+    return name

@@ -7,7 +7,6 @@ has the same layout, so that one loader reads both.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError, download_command
+from egost.tasks.json_text import read_json
 from egost.tasks.release.archives import ARCHIVE_SUFFIXES, unpack
 from egost.tasks.release.hub import cached_snapshots, recorded_revision
 from egost.tasks.release.layout import (
@@ -260,7 +260,7 @@ def read_mini_manifest(root: Path) -> dict[str, Any]:
     Raises ReleaseError when it is missing or cannot be understood.
     """
     try:
-        manifest: dict[str, Any] = json.loads((root / MINI_MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = read_json(root / MINI_MANIFEST)
         if not {"generator", "seed", "split", "clips"} <= manifest["made_with"].keys():
             raise KeyError("made_with")
     except FileNotFoundError as error:
@@ -268,13 +268,13 @@ def read_mini_manifest(root: Path) -> dict[str, Any]:
             f"there is no mini world in {root} ({MINI_MANIFEST} is missing). Run: egost data mini"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise broken_mini_manifest(root, error) from error
+        raise broken_mini_manifest(root / MINI_MANIFEST, error) from error
     return manifest
 
 
-def broken_mini_manifest(root: Path, error: Exception) -> ReleaseError:
+def broken_mini_manifest(path: Path, error: Exception) -> ReleaseError:
     """What is said of a manifest that cannot be understood."""
     return ReleaseError(
-        f"{root / MINI_MANIFEST} is no manifest of a mini release ({type(error).__name__}: {error}). "
+        f"{path} is no manifest of a mini release ({type(error).__name__}: {error}). "
         "Delete the folder and run: egost data mini"
     )

@@ -32,6 +32,7 @@ from egost.tasks.as_published import chosen
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError
 from egost.tasks.file_hashes import source_sha256
+from egost.tasks.json_text import parse_json, read_json
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
 
@@ -162,7 +163,7 @@ def read_manifest(path: Path) -> TrainedRows:
     """The rows that a manifest lists. Raises ReleaseError where it cannot be read, or is of another form."""
     try:
         content = path.read_bytes()
-        manifest = json.loads(content)
+        manifest = parse_json(content)
         world, revision = manifest["world"], manifest["release_revision"]
         rows = tuple(
             TrainedRow(
@@ -279,7 +280,7 @@ def _records(value: str, seen: frozenset[str] = frozenset()) -> Iterator[Trained
         yield from _published(value)
     if folder and (folder / _LORA).is_file():
         try:
-            base = json.loads((folder / _LORA).read_text(encoding="utf-8"))["base_model_name_or_path"]
+            base = read_json(folder / _LORA)["base_model_name_or_path"]
         except (OSError, ValueError, KeyError, TypeError):
             return
         yield from _records(str(base), seen)
