@@ -8,20 +8,22 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import cache_root, write_whole
 from egost.tasks.errors import ClipError, download_command
 
 _known: dict[tuple[Path, tuple[int, int]], str] = {}
 
 
-def source_sha256(source: Path, folder: Path) -> str:
+def source_sha256(source: Path, folder: Path | None = None) -> str:
     """SHA-256 of a clip's bytes, read only where path, size or time of change are new to `folder`.
 
-    source: an absolute path. Raises ClipError (`missing`, `empty`, `unreadable`).
+    source: an absolute path. folder: by default in the cache folder.
+    Raises ClipError (`missing`, `empty`, `unreadable`).
     """
     state = _state(source)
     if known := _known.get((source, state)):
         return known
+    folder = folder or cache_root() / "clips" / "sources"
     memo = folder / f"{hashlib.sha256(str(source).encode()).hexdigest()[:32]}.json"
     sha256 = _remembered(memo, state)
     if not sha256:

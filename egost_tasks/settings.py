@@ -115,6 +115,12 @@ SETTINGS: tuple[Setting, ...] = (
         "How much memory the child process that decodes may take.",
     ),
     Setting(
+        "EGOST_UNPACK_LIMIT",
+        "GiB",
+        "20 times an archive's own size, 200 GiB at most",
+        "How much the clips of one archive of the release may take when they are unpacked.",
+    ),
+    Setting(
         "EGOST_JUDGE_CONCURRENCY",
         "a whole number from 1 on",
         "32",

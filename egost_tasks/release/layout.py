@@ -195,7 +195,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _id(path: Path, key: str) -> str:
     """The key of an entry as messages name it."""
-    if _blank(key) or _CONTROL.search(key):
+    if _blank(key) or CONTROL.search(key):
         raise ReleaseError(
             f"{path}: the id {key!r:.80} is blank or holds control characters. Repair the file."
         )
@@ -357,7 +357,8 @@ def _plain(text: str) -> str:
 _LOOKS_BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 """Letters and a sign that are drawn as nothing: the fillers of Hangul and the empty pattern of Braille."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What no id and no file name may hold: controls, changes of direction, and bytes that are no UTF-8."""
 
 
 def _blank(text: str) -> bool:
@@ -389,7 +390,7 @@ def _text(where: str, fields: dict[str, Any], name: str, *, may_be_empty: bool =
 
 def _clip(where: str, fields: dict[str, Any]) -> str:
     name = Path(_text(where, fields, "video")).name
-    if _blank(name) or name == ".." or _CONTROL.search(name):
+    if _blank(name) or name == ".." or CONTROL.search(name):
         raise ReleaseError(
             f"{where}: expected the name of a file in 'video', found {_shown(fields['video'])}."
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Any
 
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError, download_command
+from egost.tasks.file_hashes import source_sha256
 from egost.tasks.json_text import read_json
-from egost.tasks.release.archives import ARCHIVE_SUFFIXES, unpack
+from egost.tasks.release.archives import ARCHIVE_SUFFIXES, MAX_NESTED, SPLIT_SUFFIXES, split, unpack
 from egost.tasks.release.hub import cached_snapshots, recorded_revision
 from egost.tasks.release.layout import (
     PART_FOLDERS,
@@ -108,27 +109,16 @@ class Release:
         """Path of each video by its part folder (None where it lies in none) and `clip_key`.
 
         Unpacks the archives that were not unpacked yet; a member whose own path names no part folder lies in the
-        one that the archive lies in. Raises ReleaseError for two different files of
-        one name in one place, and for an archive that cannot be unpacked.
+        one that the archive lies in. A loose file counts before the same one in an archive. Raises ReleaseError for two
+        different files of one name in one place, and for an archive that cannot be unpacked.
         """
-        places: list[tuple[str | None, Path]] = []
-        for root in self.roots:
-            places += [(_part_folder(path.relative_to(root)), path) for path in _walk(root, VIDEO_SUFFIXES)]
-            for archive in _walk(root, ARCHIVE_SUFFIXES):
-                folder = unpack(archive, cache_root() / "unpacked")
-                own_part = _part_folder(archive.relative_to(root))
-                places += [
-                    (_part_folder(path.relative_to(folder)) or own_part, path)
-                    for path in _walk(folder, VIDEO_SUFFIXES)
-                ]
         found: dict[tuple[str | None, str], Path] = {}
-        for place, path in places:
-            key = (place, clip_key(path.name))
-            if key in found and not found[key].samefile(path):
+        for place, path in (video for root in self.roots for video in _videos(root, None)):
+            first = found.setdefault((place, clip_key(path.name)), path)
+            if not _same(first, path):
                 raise ReleaseError(
-                    f"clip {path.name} exists twice, as {found[key]} and {path}: remove one of them."
+                    f"clip {path.name} exists twice with other contents, as {first} and {path}: remove one of them."
                 )
-            found[key] = path
         return found
 
     def clip_path(self, sample: Sample) -> Path:
@@ -199,6 +189,33 @@ def _walk(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
         # A link whose target is gone is no file: the hub's cache is made of links.
         found += [path for path in paths if path.is_file()]
     return found
+
+
+def _videos(root: Path, part: str | None, nested: int = 0) -> Iterator[tuple[str | None, Path]]:
+    """The videos under a folder, loose ones first, then those in archives, each with its part folder.
+
+    part: of what names none. nested: in how many archives the folder lies.
+    """
+    for path in _walk(root, VIDEO_SUFFIXES):
+        yield _part_folder(path.relative_to(root)) or part, path
+    for path in _walk(root, SPLIT_SUFFIXES):
+        if not path.with_suffix("").exists():
+            raise split(path)
+    for archive in _walk(root, ARCHIVE_SUFFIXES):
+        if nested > MAX_NESTED:
+            raise ReleaseError(
+                f"{archive} lies in {nested} other archives. Unpack those, and move them away."
+            )
+        own_part = _part_folder(archive.relative_to(root)) or part
+        yield from _videos(unpack(archive, cache_root() / "unpacked"), own_part, nested + 1)
+
+
+def _same(a: Path, b: Path) -> bool:
+    """Whether two files have the same bytes."""
+    size = a.stat().st_size
+    if a.samefile(b) or size != b.stat().st_size:
+        return a.samefile(b)
+    return not size or source_sha256(a.absolute()) == source_sha256(b.absolute())
 
 
 def _part_folder(path: Path) -> str | None:

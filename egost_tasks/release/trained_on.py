@@ -29,7 +29,6 @@ from typing import Any, Literal, cast, get_args
 from loguru import logger
 
 from egost.tasks.as_published import chosen
-from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError
 from egost.tasks.file_hashes import source_sha256
 from egost.tasks.json_text import parse_json, read_json
@@ -325,7 +324,7 @@ def _folder(value: str) -> Path | None:
 
 def _clip_sha256(release: Release, sample: Sample) -> str | None:
     try:
-        return source_sha256(release.clip_path(sample).absolute(), cache_root() / "clips" / "sources")
+        return source_sha256(release.clip_path(sample).absolute())
     except ClipError:
         # Without a clip there is nothing that could have been seen in training.
         return None
