@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from egost.tasks.errors import CacheError
+
+_WHY = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full. Free some space"),
+    errno.EFBIG: "it is longer than this process may write (ulimit -f). Raise the limit",
+    errno.EROFS: "the disk is read-only. Name a place on another disk",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM), "this user may not write there. Name another place, or allow it"
+    ),
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EEXIST), "a file is in the place of its folder. Name another place"
+    ),
+    errno.EISDIR: "a folder of this name is in its place. Name another place",
+    errno.ENAMETOOLONG: "its name is too long. Name a shorter one",
+}
+
+
+def not_written(path: Path | str, error: OSError) -> CacheError:
+    """What stopped a file or a folder from being written, and what to do."""
+    why = _WHY.get(error.errno or 0, f"{error.strerror or error}. Name another place")
+    return CacheError(f"{path} cannot be written: {why}, then run the same command again.")
 
 
 def cache_root() -> Path:
@@ -20,17 +43,20 @@ def cache_root() -> Path:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under a temporary name and rename it, so that no reader ever sees half of it.
 
-    Makes the folder. The umask decides who may read the file. A failure leaves nothing behind. Raises OSError.
+    Makes the folder. The umask decides who may read the file. A failure leaves nothing behind. Raises CacheError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Not `tempfile`, whose files only their owner may read: a cache may be shared.
         with part.open("xb") as file:
             file.write(content)
         part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            raise not_written(path, error) from error
         raise
 
 

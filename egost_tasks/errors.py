@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -15,8 +16,37 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+LONGEST_MESSAGE = 2_000
+"""Characters. A longer message repeats what somebody else wrote, a million names of columns for example."""
+
+_FOR_NO_TERMINAL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """A text as a terminal may show it: what would move the cursor or turn the line round is written as `\\u001b`.
+
+    A tab and a line feed stay.
+    """
+    return _FOR_NO_TERMINAL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """A text as `visible` on one line."""
+    return visible(text).replace("\n", "\\u000a").replace("\t", "\\u0009")
+
+
 class EgostError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of every error that this project raises on purpose; its text is `visible` and not beyond LONGEST_MESSAGE."""
+
+    def __str__(self) -> str:
+        text = visible(super().__str__())
+        if len(text) <= LONGEST_MESSAGE:
+            return text
+        end = LONGEST_MESSAGE // 4
+        start = LONGEST_MESSAGE - end - 40
+        return f"{text[:start]} [... {len(text) - start - end:,} characters ...] {text[-end:]}"
 
 
 class ReleaseError(EgostError):
@@ -36,7 +66,7 @@ class ClipError(EgostError):
 
 
 class CacheError(EgostError):
-    """The cache folder cannot be written (full, read-only, not a folder)."""
+    """A file or folder, for example of the cache, cannot be written (disk full, read-only, not a folder)."""
 
 
 class SettingError(EgostError):

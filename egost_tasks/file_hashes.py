@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from egost.tasks.cache import cache_root, write_whole
-from egost.tasks.errors import ClipError, download_command
+from egost.tasks.errors import CacheError, ClipError, download_command
 
 _known: dict[tuple[Path, tuple[int, int]], str] = {}
 
@@ -29,7 +29,7 @@ def source_sha256(source: Path, folder: Path | None = None) -> str:
     if not sha256:
         sha256 = _read(source)
         # The memo saves time and nothing else, so a cache that only can be read from does without it.
-        with suppress(OSError):
+        with suppress(CacheError):
             memory = {"source": str(source), "state": state, "sha256": sha256}
             write_whole(memo, json.dumps(memory).encode())
     _known[source, state] = sha256

@@ -9,11 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from egost.tasks.cache import write_whole
+from egost.tasks.json_text import MAX_BYTES, parse_json
 
 
 def lines_of(path: Path) -> list[str]:
@@ -21,6 +22,20 @@ def lines_of(path: Path) -> list[str]:
     # Not `read_text`: it would turn a lone carriage return into an end of a line.
     lines = path.read_bytes().decode().split("\n")
     return lines[:-1] if not lines[-1] else lines
+
+
+def json_lines(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, Any]]:
+    """The number of each line, from 1, and its value; blank lines are left out.
+
+    max_bytes: of a line. Raises OSError, and ValueError with the line's number.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    yield number, parse_json(line, max_bytes=max_bytes)
+                except ValueError as error:
+                    raise ValueError(f"line {number}: {error}") from error
 
 
 def write_json_lines(path: Path, values: Iterable[Any]) -> None:

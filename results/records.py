@@ -7,21 +7,81 @@ Intervals, comparisons, the leaderboard, the gate and the report are computed fr
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, NotRequired
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter
+from typing_extensions import TypedDict
 
 from egost.results.run_header import RunError
 from egost.tasks.clips.manifest import ClipManifest
+from egost.tasks.errors import EgostError
+from egost.tasks.json_text import shown, typed_json
 from egost.tasks.judging.judge import JudgeFailure, Judgement
-from egost.tasks.sample import Sample, World
+from egost.tasks.sample import LETTERS, Sample, World
 from egost.tasks.scoring.choices import Choice
 from egost.tasks.scoring.generation_notes import Generation
 from egost.tasks.task_names import TaskName
-from egost.tasks.text_files import lines_of
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+
+_Text = Annotated[str, Field(min_length=1)]
+_Percent = Annotated[float, Field(ge=0, le=100)]
+_Compat = Annotated[float, Field(ge=0, le=1e9)]
+"""The public code's reading of a judge's reply knows no upper limit; this one lets a mean be a number."""
+
+_Verdict = Annotated[
+    Annotated[JudgeFailure, Tag("failed")] | Annotated[Judgement, Tag("judged")],
+    Discriminator(lambda saved: "failed" if isinstance(saved, dict) and "reason" in saved else "judged"),
+]
+
+
+class _Scored(TypedDict):
+    """What our scorers note of a sample."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]  # not a field: how pydantic reads the others
+
+    sample_id: Annotated[str, Field(pattern=r"^Part[1-9]/[a-z]+_[a-z]+/.")]
+    clip: _Text
+    clip_id: NotRequired[_Text]
+    question: NotRequired[str]
+    options: NotRequired[Annotated[tuple[str, ...], Field(max_length=len(LETTERS))]]
+    score: NotRequired[_Percent]
+    unscored: _Text | None
+    choice: Choice | None
+    judgement: _Verdict | None
+    frames: NotRequired[ClipManifest]
+    clip_error: NotRequired[str | None]
+    generation: Generation | None
+
+
+class _Row(TypedDict):
+    """A line of lmms-eval's samples file, as far as it is read; the last ones count where a run is scored again."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]  # see `_Scored`
+
+    target: str
+    input: str
+    filtered_resps: str | Annotated[list[str], Field(min_length=1)]
+    percent: _Scored
+    compat: _Compat | None
+    spatiotemporal: NotRequired[_Percent | None]
+    direction: NotRequired[_Compat | None]
+    landmark: NotRequired[_Compat | None]
+    semantic: NotRequired[_Compat | None]
+    empty: NotRequired[_Percent | None]
+    invalid: NotRequired[_Percent | None]
+    n_scored: NotRequired[str | None]
+    n_unscored: NotRequired[str | None]
+    judge_failed: NotRequired[str | None]
+
+
+_ROW = TypeAdapter(_Row)
+
+MOST_OF_A_SAMPLE = 16 << 20
+"""Bytes of a line. A response of 30,000 tokens has 150,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +125,13 @@ def read_samples(path: Path, task: TaskName, asked: int | None) -> list[SampleRe
     """
     records: list[SampleRecord] = []
     seen: set[str] = set()
-    for number, row in _rows(path):
+    for number, line in _lines(path):
         try:
-            record = _record(task, row)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            record = _record(task, typed_json(line, _ROW, max_bytes=MOST_OF_A_SAMPLE))
+        except (ValueError, EgostError) as error:
             raise RunError(
-                f"{path}, line {number}: the sample cannot be read ({type(error).__name__}: {error}). It was written "
-                "by another version, or was changed: evaluate again, or leave this run out."
+                f"{path}, line {number}: the sample cannot be read ({error}). The file was cut, changed, or "
+                "written by another version: evaluate again, or leave this run out."
             ) from error
         if record.sample.id in seen:
             raise RunError(f"{path}, line {number}: sample {record.sample.id} is there twice.")
@@ -85,74 +145,59 @@ def read_samples(path: Path, task: TaskName, asked: int | None) -> list[SampleRe
     return records
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines_of(path), 1):
-        try:
-            yield number, json.loads(line)
-        except ValueError as error:
-            raise RunError(
-                f"{path}, line {number}: no whole JSON ({error}). The file was cut; evaluate again."
-            ) from error
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as file:
+            yield from enumerate(file, 1)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error}).") from error
 
 
-def _record(task: TaskName, row: dict[str, Any]) -> SampleRecord:
-    scored = row["percent"]
-    response = row["filtered_resps"]
-    return SampleRecord(
+def _record(task: TaskName, row: _Row) -> SampleRecord:
+    scored, response = row["percent"], row["filtered_resps"]
+    record = SampleRecord(
         task=task.name,
         world=task.world,
         sample=_sample(task, scored, row["target"]),
         prompt=row["input"],
         response=response if isinstance(response, str) else response[0],
-        percent=_percent(scored.get("score")),
-        compat=_number(row["compat"]),
+        percent=scored.get("score"),
+        compat=row["compat"],
         unscored=scored["unscored"],
-        choice=Choice(**scored["choice"]) if scored["choice"] else None,
-        judgement=_judgement(scored["judgement"]),
-        frames=_frames(scored["frames"]) if "frames" in scored else None,
+        choice=scored["choice"],
+        judgement=scored["judgement"],
+        frames=scored.get("frames"),
         clip_error=scored.get("clip_error"),
-        generation=Generation(**scored["generation"]) if scored["generation"] else None,
+        generation=scored["generation"],
     )
+    _check(record)
+    return record
 
 
-def _sample(task: TaskName, saved: dict[str, Any], target: str) -> Sample:
+def _sample(task: TaskName, saved: _Scored, target: str) -> Sample:
     [(kind, way)] = task.tasks
+    part, of_task, _ = saved["sample_id"].split("/", 2)
+    if of_task != f"{kind}_{way}":
+        raise ValueError(f"sample_id: {shown(saved['sample_id'])} is of another task")
     return Sample(
         id=saved["sample_id"],
         task=kind,
         way=way,
-        part=int(saved["sample_id"].split("/")[0].removeprefix("Part")),
+        part=int(part.removeprefix("Part")),
         clip=saved["clip"],
         question=saved.get("question", ""),
-        options=tuple(saved.get("options", ())),
+        options=saved.get("options", ()),
         answer=target,
     )
 
 
-def _percent(value: Any) -> float | None:
-    number = _number(value)
-    if number is not None and not 0 <= number <= 100:
-        raise ValueError(f"a score is {value!r}, not a number from 0 to 100")
-    return number
-
-
-def _number(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"a score is {value!r}, not a number")
-    return float(value)
-
-
-def _judgement(saved: dict[str, Any] | None) -> Judgement | JudgeFailure | None:
-    if saved is None:
-        return None
-    if "reason" in saved:
-        return JudgeFailure(**saved)
-    return Judgement(**{**saved, "repeats": tuple(tuple(scores) for scores in saved["repeats"])})
-
-
-def _frames(saved: dict[str, Any]) -> ClipManifest:
-    return ClipManifest(
-        **{**saved, "indices": tuple(saved["indices"]), "timestamps": tuple(saved["timestamps"])}
-    )
+def _check(record: SampleRecord) -> None:
+    """Raises ValueError where two fields of a sample contradict each other, so that one of them was changed."""
+    sample, letter = record.sample, record.choice and record.choice.letter
+    if (record.percent is None) == (record.unscored is None):
+        found = "neither a score nor" if record.unscored is None else "a score and"
+        raise ValueError(f"percent: there is {found} a reason why there is none")
+    if letter is not None and letter not in tuple(sample.letters or LETTERS):
+        raise ValueError(f"choice.letter: {shown(letter)} is none of {sample.letters or LETTERS}")
+    if record.frames is not None and record.frames.source != sample.clip:
+        raise ValueError(f"frames.source: {shown(record.frames.source)} is not the clip {shown(sample.clip)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import statistics
@@ -45,10 +46,9 @@ def rejudge(run: Run, judge: Judge) -> Path:
     routes = [name for name, task in run.header.tasks.items() if "route" in task.name.kinds]
     if not routes:
         raise RunError(f"{run.results_file} has no route task: there is nothing for a judge to do.")
-    results = json.loads(json.dumps(run.results))
-    rows = {task: run.samples(task) for task in run.results["configs"]}
+    by_task, results, rows = _content(run)
     for task in routes:
-        records = [record for record in run.records if record.task == task]
+        records = by_task[task]
         responses = [_response(record) for record in records]
         scores = score_route([record.sample for record in records], responses, judge)
         rows[task] = [_with_score(row, score) for row, score in zip(rows[task], scores, strict=True)]
@@ -68,11 +68,10 @@ def rescore(run: Run) -> tuple[Path, tuple[str, ...]]:
     before = {task.version for task in run.header.tasks.values()}
     if before == {TASK_VERSION}:
         raise RunError(f"{run.results_file} is of task version {TASK_VERSION} already: nothing would change.")
-    results = json.loads(json.dumps(run.results))
-    rows = {task: run.samples(task) for task in run.results["configs"]}
+    by_task, results, rows = _content(run)
     moved: list[str] = []
     for task, header in run.header.tasks.items():
-        records = [record for record in run.records if record.task == task]
+        records = by_task[task]
         if "route" in header.name.kinds:
             scores = [_reread_route(record) for record in records]
             rows[task] = [
@@ -92,6 +91,18 @@ def rescore(run: Run) -> tuple[Path, tuple[str, ...]]:
     }
     results["rescored_from"] = {"file": run.results_file.name, "version": ", ".join(sorted(map(str, before)))}
     return _write(run, results, rows, "rescored"), tuple(moved)
+
+
+def _content(
+    run: Run,
+) -> tuple[dict[str, list[SampleRecord]], dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The samples of each task of ours, typed; a copy of the results; and the rows of every task as they are."""
+    records = {task: [r for r in run.records if r.task == task] for task in run.header.tasks}
+    if empty := [task for task, found in records.items() if not found]:
+        raise RunError(
+            f"{run.results_file} has no sample of {', '.join(empty)}: there is nothing to score again."
+        )
+    return records, copy.deepcopy(run.results), {task: run.samples(task) for task in run.results["configs"]}
 
 
 def _write(run: Run, results: dict[str, Any], rows: dict[str, list[dict[str, Any]]], how: str) -> Path:

@@ -8,7 +8,6 @@ run.dataframe()                 # its samples, one row each
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -17,14 +16,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from egost.results.records import SampleRecord, read_samples
+from egost.results.records import MOST_OF_A_SAMPLE, SampleRecord, read_samples
 from egost.results.run_header import RunError, RunHeader, TrainedOn, read_header
+from egost.tasks.json_text import read_json, shown
 from egost.tasks.judging.judge import Judgement
 from egost.tasks.task_names import parse_task_name
-from egost.tasks.text_files import lines_of
+from egost.tasks.text_files import json_lines
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_MOST_OF_A_RUN = 64 << 20
+"""Bytes of a results file. One with all tasks has 60,000."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,12 @@ class Run:
         )
 
     def samples(self, task: str) -> list[dict[str, Any]]:
-        """The samples of a task, as lmms-eval wrote them. Raises RunError when they were not saved."""
-        return [json.loads(line) for line in lines_of(self.samples_file(task))]
+        """The samples of a task, as lmms-eval wrote them. Raises RunError when they were not saved, or are damaged."""
+        path = self.samples_file(task)
+        try:
+            return [row for _, row in json_lines(path, MOST_OF_A_SAMPLE)]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}, {error}. The file was cut or changed; evaluate again.") from error
 
     @property
     def figures(self) -> list[TaskResult]:
@@ -169,13 +177,45 @@ def read_run(path: Path) -> Run:
         )
     newest = files[-1]
     try:
-        results = json.loads(newest.read_text(encoding="utf-8"))
-        if not isinstance(results["results"], dict) or not isinstance(results["configs"], dict):
-            raise TypeError("'results' and 'configs' are no objects")
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{newest} is no results file of lmms-eval ({error!r}).") from error
+        results = read_json(newest, max_bytes=_MOST_OF_A_RUN)
+        _check(results)
+    except (OSError, TypeError, ValueError) as error:
+        raise RunError(f"{newest} cannot be read: it is no results file of lmms-eval ({error}).") from error
     stamp = newest.name.removesuffix("_results.json")
     return Run(newest, tuple(sorted(newest.parent.glob(f"{stamp}_samples_*.jsonl"))), results)
+
+
+def _check(results: Any) -> None:
+    """Raises TypeError or ValueError unless there are figures of tasks, and those of ours are numbers, or none."""
+    if not isinstance(results, dict):
+        raise TypeError(f"it holds {shown(results)}")
+    for part in ("results", "configs"):
+        if not isinstance(results.get(part), dict):
+            raise TypeError(f"{part}: expected an object, found {shown(results.get(part))}")
+    if not isinstance(results.get("groups", {}), dict):
+        raise TypeError(f"groups: expected an object, found {shown(results['groups'])}")
+    for part in ("results", "groups"):
+        for name, row in results.get(part, {}).items():
+            if parse_task_name(name):
+                _check_figures(f"{part}.{name}", row)
+
+
+def _check_figures(name: str, row: Any) -> None:
+    if not isinstance(row, dict):
+        raise TypeError(f"{name}: expected an object, found {shown(row)}")
+    for key, value in row.items():
+        metric, comma, _ = key.partition(",")
+        if not comma or "_stderr" in metric or value is None:
+            continue
+        known = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not known or not (math.isnan(value) or 0 <= value <= _MOST.get(metric, 2**53)):
+            raise ValueError(f"{name}.{key}: expected a number, found {shown(value)}")
+        if metric.startswith("n_") and not isinstance(value, int):
+            raise ValueError(f"{name}.{key}: expected a whole number, found {shown(value)}")
+
+
+_MOST = dict.fromkeys(("percent", "spatiotemporal", "chance", "invalid", "empty", "truncated"), 100)
+"""The highest that a figure can be."""
 
 
 def _task_result(name: str, is_group: bool, row: dict[str, Any], max_unscored_share: float) -> TaskResult:

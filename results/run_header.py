@@ -8,12 +8,17 @@ A field is None (a mapping empty) where the run does not tell: it was made by an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from egost.tasks.errors import EgostError
+from egost.tasks.json_text import Count, shown, wrong_field
 from egost.tasks.sample import World
 from egost.tasks.task_names import TaskName, parse_task_name
 
@@ -24,6 +29,20 @@ Policy = Literal["refuse", "leave-out", "allow", "paper"]
 
 class RunError(EgostError):
     """A saved run is missing or unreadable, or does not allow what was asked of it."""
+
+
+_Amount = Annotated[FiniteFloat, Field(ge=0)]
+
+
+class Noise(TypedDict):
+    """How much repeated judgements differ (see `JudgeNoise`)."""
+
+    samples: Count
+    repeats: Count
+    mean: _Amount
+    sample_sd: _Amount
+    run_sd: _Amount
+    same: _Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +96,7 @@ class TaskHeader:
     judge_model_asked: str | None
     judge_prompt: str | None
     judge_prompt_sha256: str | None
-    judge_noise: Mapping[str, float] | None
+    judge_noise: Noise | None
     max_unscored_share: float
     packages: Mapping[str, str]
     machine: Mapping[str, Any] | None
@@ -142,25 +161,136 @@ class RunHeader:
         return ", ".join(sorted(str(value) for value in values if value))
 
 
+# --- what a results file holds, as far as it is read ---------------------------------------------------
+
+
+def _limit(value: float | None) -> float | None:
+    if value is not None and value != -1 and value <= 0:
+        raise ValueError("expected -1, a share or a number of samples")
+    return value
+
+
+class _Metadata(TypedDict, total=False):
+    world: World | None
+    version: str | FiniteFloat | None
+    release_revision: str | None
+    release_sha256: str | None
+    excluded_entries: dict[str, Count] | None
+    sampling_protocol: str | None
+    prompt: str | None
+    prompt_sha256: str | None
+    as_published: str | None
+    judge: str | None
+    judge_model_asked: str | None
+    judge_prompt: str | None
+    judge_prompt_sha256: str | None
+    judge_noise: Noise | None
+    max_unscored_share: Annotated[float, Field(ge=0, le=1)]
+    packages: dict[str, str] | None
+    machine: dict[str, Any] | None
+    commit: str | None
+    trained_on: Policy
+    trained_on_rows: Count
+    trained_on_overlap: dict[str, Count]
+    trained_on_parts: dict[str, Count] | None
+    trained_on_sha256: list[str] | None
+
+
+class _Config(TypedDict, total=False):
+    metadata: _Metadata | None
+    generation_kwargs: dict[str, Any] | None
+
+
+class _Counts(TypedDict, total=False):
+    effective: Count | None
+    original: Count
+
+
+class _CommandLine(TypedDict, total=False):
+    timezone: str | None
+
+
+class _RunConfig(TypedDict, total=False):
+    model: str | None
+    model_args: str | dict[str, Any] | None
+    gen_kwargs: str | dict[str, Any] | None
+    random_seed: Count | None
+    numpy_seed: Count | None
+    torch_seed: Count | None
+    fewshot_seed: Count | None
+    limit: Annotated[FiniteFloat | None, AfterValidator(_limit)]
+    resolved_cli_args: _CommandLine | None
+
+
+class _Usage(TypedDict, total=False):
+    calls: Count
+    cached: Count
+    retries: Count
+    tokens_in: Count
+    tokens_out: Count
+    usd: _Amount | None
+    wall_s: _Amount
+
+
+_Results = TypedDict(
+    "_Results",
+    {
+        "configs": dict[str, _Config],
+        "n-samples": dict[str, _Counts],
+        "group_subtasks": dict[str, list[str]],
+        "config": _RunConfig,
+        "model_name": str | None,
+        "model_name_sanitized": str | None,
+        "date": str | None,
+        "git_hash": str | None,
+        "rejudged_from": str | None,
+        "judge_usage": _Usage | None,
+        "total_evaluation_time_seconds": str | _Amount | None,
+    },
+    total=False,
+)
+
+
+def _number(seconds: str | float) -> float:
+    found = float(seconds)
+    if not 0 <= found < math.inf:
+        raise ValueError(f"total_evaluation_time_seconds: expected seconds, found {shown(seconds)}")
+    return found
+
+
+_FORM = TypeAdapter(_Results)
+_PARTS = frozenset(_Results.__annotations__)
+
+
 def read_header(file: Path, results: Mapping[str, Any]) -> RunHeader:
     """The header of a results file, whose content is `results`. Raises RunError where it cannot be read."""
     try:
-        return _header(file, results)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        ours = {part: _ours(part, value) for part, value in results.items() if part in _PARTS}
+        return _header(file, _FORM.validate_python(ours, strict=True))
+    except (KeyError, ValueError) as error:
+        why = wrong_field(error) if isinstance(error, ValidationError) else str(error)
         raise RunError(
-            f"{file} does not tell how it was made in a form that can be read ({error!r}): it was written by another "
+            f"{file} does not tell how it was made in a form that can be read ({why}): it was written by another "
             "version, or was changed."
         ) from error
 
 
-def _header(file: Path, results: Mapping[str, Any]) -> RunHeader:
+def _ours(part: str, value: Any) -> Any:
+    """A part of the results, without what it says of other tasks than ours."""
+    if part not in ("configs", "n-samples", "group_subtasks") or not isinstance(value, dict):
+        return value
+    return {name: inner for name, inner in value.items() if parse_task_name(name)}
+
+
+def _header(file: Path, results: _Results) -> RunHeader:
     config = results.get("config", {})
-    ours = {name: found for name in sorted(results["configs"]) if (found := parse_task_name(name))}
-    tasks = {name: found for name, found in ours.items() if not found.is_group}
+    named = {name: found for name in sorted(results["configs"]) if (found := parse_task_name(name))}
+    tasks = {name: found for name, found in named.items() if not found.is_group}
     counts = results.get("n-samples", {})
     given = config.get("model_args")
     kwargs = config.get("gen_kwargs") or {}
     limit = config.get("limit")
+    usage = results.get("judge_usage") or {}
     seconds = results.get("total_evaluation_time_seconds")
     return RunHeader(
         file=file,
@@ -171,49 +301,49 @@ def _header(file: Path, results: Mapping[str, Any]) -> RunHeader:
         groups={
             name: tuple(sorted(members))
             for name, members in sorted(results.get("group_subtasks", {}).items())
-            if parse_task_name(name) and members and tasks.keys() >= set(members)
+            if members and tasks.keys() >= set(members)
         },
-        adapter=_text(config.get("model")),
+        adapter=config.get("model"),
         model_args=str(given),
         arguments=given if isinstance(given, Mapping) else _arguments(str(given or "")),
-        model_name=_text(results.get("model_name")),
-        model_label=_text(results.get("model_name_sanitized")),
+        model_name=results.get("model_name"),
+        model_label=results.get("model_name_sanitized"),
         gen_kwargs=", ".join(f"{name}={value}" for name, value in sorted(kwargs.items()))
         if isinstance(kwargs, Mapping)
         else str(kwargs),
-        seeds={name: config[name] for name in _SEEDS if config.get(name) is not None},
+        seeds={name: seed for name in _SEEDS if isinstance(seed := config.get(name), int)},
         limit=None if limit in (None, -1) else float(limit),
-        date=str(results.get("date") or ""),
+        date=results.get("date") or "",
         timezone=(config.get("resolved_cli_args") or {}).get("timezone"),
-        wall_s=float(seconds) if seconds else None,
+        wall_s=_number(seconds) if seconds else None,
         host_commit=results.get("git_hash") or None,
         rejudged_from=results.get("rejudged_from"),
-        judge_usage=results.get("judge_usage") or {},
+        judge_usage={n: v for n, v in usage.items() if isinstance(v, (int, float))},
     )
 
 
-def _task(name: TaskName, config: Mapping[str, Any], counts: Mapping[str, Any]) -> TaskHeader:
+def _task(name: TaskName, config: _Config, counts: _Counts) -> TaskHeader:
     metadata = config.get("metadata") or {}
     return TaskHeader(
         name=name,
         world=metadata.get("world"),
-        version=_text(metadata.get("version")),
-        release_revision=_text(metadata.get("release_revision")),
-        release_sha256=_text(metadata.get("release_sha256")),
+        version=None if (version := metadata.get("version")) is None else str(version),
+        release_revision=metadata.get("release_revision"),
+        release_sha256=metadata.get("release_sha256"),
         excluded_entries=dict(metadata.get("excluded_entries") or {}),
-        sampling_protocol=_text(metadata.get("sampling_protocol")),
-        prompt=_text(metadata.get("prompt")),
-        prompt_sha256=_text(metadata.get("prompt_sha256")),
-        as_published=_text(metadata.get("as_published")),
-        judge=_text(metadata.get("judge")),
-        judge_model_asked=_text(metadata.get("judge_model_asked")),
-        judge_prompt=_text(metadata.get("judge_prompt")),
-        judge_prompt_sha256=_text(metadata.get("judge_prompt_sha256")),
+        sampling_protocol=metadata.get("sampling_protocol"),
+        prompt=metadata.get("prompt"),
+        prompt_sha256=metadata.get("prompt_sha256"),
+        as_published=metadata.get("as_published"),
+        judge=metadata.get("judge"),
+        judge_model_asked=metadata.get("judge_model_asked"),
+        judge_prompt=metadata.get("judge_prompt"),
+        judge_prompt_sha256=metadata.get("judge_prompt_sha256"),
         judge_noise=metadata.get("judge_noise"),
-        max_unscored_share=float(metadata.get("max_unscored_share", 0.0)),
+        max_unscored_share=metadata.get("max_unscored_share", 0.0),
         packages=dict(metadata.get("packages") or {}),
         machine=metadata.get("machine"),
-        commit=_text(metadata.get("commit")),
+        commit=metadata.get("commit"),
         trained_on=_trained_on(metadata) if "trained_on" in metadata else None,
         generation=dict(config.get("generation_kwargs") or {}),
         asked=counts.get("effective"),
@@ -221,11 +351,11 @@ def _task(name: TaskName, config: Mapping[str, Any], counts: Mapping[str, Any]) 
     )
 
 
-def _trained_on(metadata: Mapping[str, Any]) -> TrainedOn:
+def _trained_on(metadata: _Metadata) -> TrainedOn:
     sha256 = metadata.get("trained_on_sha256")
     return TrainedOn(
         policy=metadata["trained_on"],
-        rows=int(metadata["trained_on_rows"]),
+        rows=metadata["trained_on_rows"],
         overlap=dict(metadata["trained_on_overlap"]),
         parts=metadata.get("trained_on_parts"),
         sha256=None if sha256 is None else tuple(sha256),
@@ -236,7 +366,3 @@ def _arguments(given: str) -> dict[str, str]:
     """`--model_args`, which lmms-eval keeps as it was given, where that is one text."""
     pairs = [pair.partition("=") for pair in given.split(",") if pair]
     return {name: value for name, _, value in pairs}
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from egost.commands.front import Mini, Workers, asked_release, console, says_what_to_do
+from egost.commands.front import Mini, Workers, asked_release, console, marked, says_what_to_do
 
 
 @says_what_to_do
@@ -21,5 +21,5 @@ def build(mini: Mini = False, workers: Workers = None) -> None:
     console.print(f"{good} of {len(paths)} clips are in the cache ({chosen_protocol().name})")
     for path, outcome in zip(paths, outcomes, strict=True):
         if not isinstance(outcome, Clip):
-            console.print(f"[red]{outcome.reason}[/] {path}: {outcome}")
+            console.print(marked(outcome.reason, f"{path}: {outcome}"))
     raise typer.Exit(0 if good == len(paths) else 1)

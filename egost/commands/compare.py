@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from egost.commands.front import console, says_what_to_do
+from egost.commands.front import console, marked, says_what_to_do
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import one_line
 
 if TYPE_CHECKING:
     from egost.results.compare import Comparison, Flip
@@ -48,9 +50,9 @@ def compare(
     a, b = read_run(run_a), read_run(run_b)
     found = compared(a, b, task or (), force=force)
     for name, run in (("A", a), ("B", b)):
-        console.print(f"{name}: {run.results_file}", markup=False)
+        console.print(f"{name}: {run.results_file}")
     for one in found.unlike:
-        console.print(f"[red]unlike[/] {escape(str(one))}")
+        console.print(marked("unlike", str(one)))
     console.print(_table(found))
     if found.alone_a or found.alone_b:
         console.print(
@@ -58,10 +60,9 @@ def compare(
         )
     _print_flips(found, len(found.flips) if show_all else _SHOWN)
     if output is not None:
-        output.write_text(
-            as_json(found) if output.suffix == ".json" else flips_as_csv(found), encoding="utf-8"
-        )
-        console.print(f"written: {output}", markup=False)
+        text = as_json(found) if output.suffix == ".json" else flips_as_csv(found)
+        write_whole(output, text.encode())
+        console.print(f"written: {output}")
 
 
 def _table(found: Comparison) -> Table:
@@ -73,7 +74,7 @@ def _table(found: Comparison) -> Table:
         interval = "not known" if math.isnan(gap.low) else f"{gap.low:+.1f} to {gap.high:+.1f}"
         name = re.sub("^egost_(mini_)?", "", row.name)
         table.add_row(
-            name if len(row.tasks) == 1 else f"[bold]{name}[/]",
+            Text(name, "" if len(row.tasks) == 1 else "bold"),
             *[_number(row.a), _number(row.b), f"{_number(gap.value, '+')} ({interval})"],
             "" if math.isnan(gap.p_value) else "<.001" if gap.p_value < 0.001 else f"{gap.p_value:.3f}",
             *[str(n) for n in (gap.wins, gap.losses, gap.ties, gap.clips)],
@@ -94,11 +95,11 @@ def _print_flips(found: Comparison, limit: int) -> None:
         )
 
 
-def _shown(flip: Flip) -> str:
+def _shown(flip: Flip) -> Text:
     color = "green" if flip.gap > 0 else "red" if flip.gap < 0 else "yellow"
     before, after = ("unscored" if value is None else f"{value:.0f}" for value in (flip.before, flip.after))
-    reason = f" ({escape(flip.unscored)})" if flip.unscored else ""
-    return f"  [{color}]{before} -> {after}[/]{reason} {flip.sample} {flip.clip}"
+    reason = f"({flip.unscored}) " if flip.unscored else ""
+    return marked(f"  {before} -> {after}", one_line(f"{reason}{flip.sample} {flip.clip}"), color)
 
 
 def _number(value: float, sign: str = "") -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from egost.commands.front import Workers, console, says_what_to_do
+from egost.commands.front import Workers, console, marked, says_what_to_do
 
 if TYPE_CHECKING:
     from egost.tasks.construction.calibration import Calibration
@@ -43,7 +44,7 @@ def clips(
     folder = _work_folder(out)
     rows, failures = build_clips(folder, spec, workers=workers)
     for failure in failures:
-        console.print(f"[red]{failure.reason}[/] {failure.clip}: {failure.message}")
+        console.print(marked(failure.reason, f"{failure.clip}: {failure.message}"))
     if rows:
         table = Table("source", "clips", "shortest s", "median s", "longest s", "all min")
         for found in lengths(rows):
@@ -204,7 +205,7 @@ def publish(
         f"{done.revision}: {done.card['questions']} questions, {done.card['clips']} clips in {done.root}",
     )
     for finding in done.findings:
-        console.print(f"[red]published although[/] text gives answers away: {finding}")
+        console.print(marked("published although", f"text gives answers away: {finding}"))
     if done.unlicensed:
         console.print(
             f"no licence is given for {', '.join(done.unlicensed)}: put it into the list of clips before you share "
@@ -240,10 +241,10 @@ def _print_calibration(result: Calibration) -> None:
             name, justify="left" if name in ("without a frame", "of", "") else "right", no_wrap=True
         )
     for cue in result.cues:
-        right, interval, said = "-", "", "too few clips"
+        right, interval, said = "-", "", Text("too few clips")
         if cue.accuracy is not None and cue.low is not None and cue.high is not None:
             right, interval = f"{100 * cue.accuracy:.1f}", f"{100 * cue.low:.1f} to {100 * cue.high:.1f}"
-            said = "[red]gives answers away[/]" if cue.found else "at chance"
+            said = Text("gives answers away", "red") if cue.found else Text("at chance")
         cues.add_row(cue.name, cue.of, str(cue.questions), right, interval, f"{100 * cue.chance:.1f}", said)
     console.print(cues)
     for agreement in result.agreements:
@@ -254,4 +255,4 @@ def _print_calibration(result: Calibration) -> None:
             f"{' and '.join(agreement.annotators)}: {kappa} over {agreement.steps} steps of {agreement.clips} clips",
         )
     for reason, number in result.unjudged.items():
-        console.print(f"[red]not judged[/]: {number} ({reason})")
+        console.print(marked("not judged:", f"{number} ({reason})"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from egost.commands.front import Mini, Workers, asked_release, console, says_what_to_do
+from egost.commands.front import Mini, Workers, asked_release, console, marked, says_what_to_do
 from egost.tasks.errors import download_command
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def verify(mini: Mini = False, workers: Workers = None) -> None:
         raise typer.Exit(1)
     bad, odd = release_check.verify(release, chosen_protocol(), workers)
     for clip in bad:
-        console.print(f"[red]{clip.reason}[/] {clip.path} ({clip.samples} samples): {clip.message}")
+        console.print(marked(clip.reason, f"{clip.path} ({clip.samples} samples): {clip.message}"))
     for one in odd:
-        console.print(f"[yellow]note[/] {one.path}: {one.what}")
+        console.print(marked("note", f"{one.path}: {one.what}", "yellow"))
     console.print(
         f"{found.clips - len(bad)} of {found.clips + len(found.missing_clips)} clips give their 8 frames"
     )
@@ -92,7 +92,7 @@ def _print_status(release: Release, found: Status) -> None:
     console.print(f"{release.world} release, revision {release.revision}, in {roots}")
     console.print(f"question files: {found.question_files} of {len(QUESTION_FILES)}")
     for name in found.missing_question_files:
-        console.print(f"  [red]missing[/] {name}")
+        console.print(marked("  missing", name))
     if found.tasks:
         table = Table("task", "samples", "clips", "chance %")
         for task in found.tasks:
@@ -110,7 +110,7 @@ def _print_status(release: Release, found: Status) -> None:
             f"clips: {found.clips} there, {missing} missing, {found.spare_clips} without a question"
         )
     for name in found.missing_clips[:10]:
-        console.print(f"  [red]missing[/] {name}")
+        console.print(marked("  missing", name))
     if not found.complete:
         how = "egost data mini" if release.world == "mini" else download_command()
         console.print(f"Get what is missing: {how}")

@@ -126,7 +126,7 @@ def _show_controls(found: Controls) -> None:
     }
     for name, value in facts.items():
         if value:
-            console.print(f"{name}: {value}", markup=False)
+            console.print(f"{name}: {value}")
     chance = "" if found.chance is None else f"; a guess gets {found.chance:.1f}"
     console.print(
         f"as asked: {found.score.value:.1f} ({found.score.low:.1f} to {found.score.high:.1f}), "

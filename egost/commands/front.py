@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+import io
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
 
-from egost.tasks.errors import EgostError
+from egost.tasks.cache import not_written
+from egost.tasks.errors import EgostError, visible
 
 if TYPE_CHECKING:
     from egost.tasks.release.release import Release
@@ -17,25 +22,53 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+
+class _Console(Console):
+    """Shows the names that strangers gave as they are: no markup, and nothing that a terminal would act upon."""
+
+    def render(self, *args: Any, **kwargs: Any) -> Iterable[Segment]:
+        for segment in super().render(*args, **kwargs):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
 # Long paths and messages stay on one line, so that they can be copied and searched for.
-console = Console(soft_wrap=True, highlight=False)
+console = _Console(soft_wrap=True, highlight=False, markup=False)
 
 Mini = Annotated[bool, typer.Option("--mini", help="The mini world instead of the official release.")]
 Workers = Annotated[int | None, typer.Option(help="Processes at once; all cores by default.", min=1)]
 
 
 def says_what_to_do(command: Callable[P, R]) -> Callable[P, R]:
-    """An error of ours becomes one message and exit code 2, without a traceback."""
+    """An error of ours, and of a disk, becomes one message and exit code 2, without a traceback."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        for stream in (sys.stdout, sys.stderr):
+            # A console may know ASCII alone, and a name on a disk need be no text.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return command(*args, **kwargs)
-        except EgostError as error:
-            typer.echo(f"egost: {error}", err=True)
+        except BrokenPipeError:
+            raise
+        except (EgostError, OSError) as error:
+            said = (
+                error if isinstance(error, EgostError) else not_written(error.filename or "the output", error)
+            )
+            say(f"egost: {said}", err=True)
             raise typer.Exit(2) from error
 
     return wrapped
+
+
+def say(text: str, *, end: str = "\n", err: bool = False) -> None:
+    """Print a text of several lines as it is, but for what a terminal would act upon."""
+    typer.echo(visible(text) + end, nl=False, err=err)
+
+
+def marked(word: str, rest: str, style: str = "red") -> Text:
+    """A line that begins with a word in a style."""
+    return Text.assemble((word, style), f" {rest}")
 
 
 def asked_release(mini: bool) -> Release:

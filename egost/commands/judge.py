@@ -11,6 +11,7 @@ import typer
 from egost.commands.front import console, says_what_to_do
 from egost.commands.show import write_manifest
 from egost.commands.summary import summary
+from egost.tasks.cache import write_whole
 
 if TYPE_CHECKING:
     from egost.tasks.judging.judge import Judge
@@ -53,7 +54,7 @@ def _check_judge(who: Judge, report: Path | None) -> None:
     found = check(who)
     console.print(render(found))
     if report:
-        report.write_text(json.dumps(to_json(found), indent=2), encoding="utf-8")
+        write_whole(report, json.dumps(to_json(found), indent=2).encode())
     raise typer.Exit(0 if found.passed else 1)
 
 

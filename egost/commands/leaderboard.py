@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from egost.commands.front import says_what_to_do
+from egost.commands.front import say, says_what_to_do
 from egost.tasks.cache import write_whole
 
 
@@ -79,7 +79,7 @@ def leaderboard(
     )
     text = written(board, (form and form.value) or (output and format_of(output)) or "md")
     if output is None:
-        typer.echo(text, nl=False)
+        say(text, end="")
     else:
         write_whole(output, text.encode())
-        typer.echo(f"written: {output}")
+        say(f"written: {output}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from egost.commands.front import console, says_what_to_do
 
@@ -66,7 +67,7 @@ def _print_one(model: KnownModel, known: KnownModels) -> None:
     facts["hf_arguments"] = ", ".join(f"{name}={value}" for name, value in model.hf_arguments.items())
     for name, value in facts.items():
         if value not in (None, "", False):
-            console.print(f"{name}: {value}", markup=False)
+            console.print(f"{name}: {value}")
     if model.engines:
         console.print(f"Next: egost run {model.name} --tasks egost --dry-run")
 
@@ -78,10 +79,10 @@ def _print_all(known: KnownModels) -> None:
     for model in known.models:
         pinned = model.revision[:7] if model.revision else "not pinned"
         table.add_row(
-            model.name if model.engines else f"[dim]{model.name}[/]",
+            model.name if model.engines else Text(model.name, "dim"),
             model.model,
             "" if model.family in ("openai", "gemini") else pinned,
-            ",".join(model.engines) or f"[red]{model.availability}[/]",
+            ",".join(model.engines) or Text(model.availability, "red"),
             model.prompt,
             model.protocol,
             f"{model.memory_gib:.0f}" if model.memory_gib else "",
@@ -92,7 +93,7 @@ def _print_all(known: KnownModels) -> None:
     Console(width=160).print(table)
     for model in known.models:
         if model.note:
-            console.print(f"{model.name}: {model.note}", markup=False)
+            console.print(f"{model.name}: {model.note}")
     console.print(
         f"GiB, GPUs: estimated, in bfloat16, on GPUs of 80 GB. Availability as of {known.checked}.",
     )

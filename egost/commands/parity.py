@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from egost.commands.front import console, says_what_to_do
 from egost.tasks.task_names import named_tasks
@@ -67,19 +67,19 @@ def _table(pair: Parity) -> Table:
             _pair(*[(sha or "unknown")[:8] for sha in q.frames_sha256]),
             _pair(*map(str, q.video_tokens)),
             _pair(*grids),
-            "same" if q.prompt_differs_at is None else f"[red]from {q.prompt_differs_at}[/]",
+            "same" if q.prompt_differs_at is None else Text(f"from {q.prompt_differs_at}", "red"),
             f"{q.first_token.largest:.1e}",
             "same" if q.parting is None else _parting(q.parting),
         )
     return table
 
 
-def _pair(first: str, second: str) -> str:
-    return first if first == second or "unknown" in second else f"[red]{first} / {second}[/]"
+def _pair(first: str, second: str) -> str | Text:
+    return first if first == second or "unknown" in second else Text(f"{first} / {second}", "red")
 
 
-def _parting(parting: Parting) -> str:
-    words = " / ".join("end" if word is None else escape(repr(word)) for word in parting.words)
+def _parting(parting: Parting) -> str | Text:
+    words = " / ".join("end" if word is None else repr(word) for word in parting.words)
     gaps = " / ".join("not among the likeliest" if gap is None else f"{gap:.1e}" for gap in parting.gaps)
     text = f"part at {parting.position}: {words}, gaps {gaps}"
-    return f"{text}, rounding" if parting.explained else f"[red]{text}[/]"
+    return f"{text}, rounding" if parting.explained else Text(text, "red")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egost.commands.front import console, says_what_to_do
+from egost.commands.front import console, marked, says_what_to_do
 
 if TYPE_CHECKING:
     from egost.results.power import Spread
@@ -50,8 +50,11 @@ def power(
         console.print(f"correlation of the two models' scores, assumed: {agreement:g}")
     asked = needed(spread, points, power=power, agreement=agreement)
     console.print(
-        f"[bold]{asked.samples} samples of {asked.clips} clips[/] show a difference of {points:g} points in "
-        f"{100 * power:g} % of comparisons",
+        marked(
+            f"{asked.samples} samples of {asked.clips} clips",
+            f"show a difference of {points:g} points in {100 * power:g} % of comparisons",
+            "bold",
+        )
     )
     if spread.n:
         seen = visible(spread, spread.n, power=power, agreement=agreement)

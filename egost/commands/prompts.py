@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from egost.commands.front import says_what_to_do
+from egost.commands.front import say, says_what_to_do
 
 
 @says_what_to_do
@@ -27,4 +27,4 @@ def import_(
     for prompt in read_authors_prompts(clone):
         path = out / f"{prompt.name}.yaml"
         write_whole(path, yaml.safe_dump(prompt.model_dump(), sort_keys=False, allow_unicode=True).encode())
-        typer.echo(f"written: {path}; use it: EGOST_PROMPT={path}")
+        say(f"written: {path}; use it: EGOST_PROMPT={path}")

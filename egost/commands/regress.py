@@ -75,7 +75,7 @@ def regress(
 
 
 def _say(line: str) -> None:
-    console.print(line, markup=False)
+    console.print(line)
 
 
 def _report(verdict: Verdict, tolerance: float | None, everything: bool) -> Iterator[str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from egost.commands.front import console, says_what_to_do
+from egost.commands.front import console, say, says_what_to_do
+from egost.tasks.errors import one_line
 
 if TYPE_CHECKING:
     from egost.results.intervals import Estimate
@@ -40,13 +40,13 @@ def show(
     if output is not None:
         manifest.write(output)
     if as_json:
-        typer.echo(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
+        say(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
         return
     for name, value in _lines(manifest):
-        console.print(f"{name}: {value}", markup=False)
+        console.print(one_line(f"{name}: {value}"))
     console.print(_tasks(manifest, found))
     if output is not None:
-        console.print(f"written: {output}", markup=False)
+        console.print(f"written: {output}")
 
 
 def write_manifest(run: Run) -> None:
@@ -119,7 +119,7 @@ def _unscored(task: TaskRecord, found: Estimate) -> str:
     bounds = (
         f"; {found.least:.1f} if all were wrong, {found.most:.1f} if right" if found.bounds_matter else ""
     )
-    return escape(reasons + bounds)
+    return reasons + bounds
 
 
 def _answered(one: Mapping[str, Any]) -> str:

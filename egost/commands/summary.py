@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from egost.commands.front import console, says_what_to_do
+from egost.commands.front import console, marked, says_what_to_do
+from egost.tasks.errors import one_line
 
 
 @says_what_to_do
@@ -22,14 +24,14 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
 
     found = read_run(run)
     for name, value in found.settings.items():
-        console.print(f"{name}: {value}", markup=False)
+        console.print(one_line(f"{name}: {value}"))
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("task or group", "percent", "compat", "chance", "Avg.(ST)", "scored", "unscored"):
         table.add_column(name, justify="left" if name.startswith("task") else "right", no_wrap=True)
     for row in found.figures:
         numbers = [row.percent, row.compat, row.chance, row.spatiotemporal]
         table.add_row(
-            f"[bold]{row.name}[/]" if row.is_group else row.name,
+            Text(row.name, "bold" if row.is_group else ""),
             *["" if n is None or math.isnan(n) else f"{n:.1f}" for n in numbers],
             *["" if n is None else str(n) for n in (row.scored, row.unscored)],
         )
@@ -39,7 +41,10 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
         console.print(f"samples: {path}")
     if bad := [row.name for row in found.figures if not row.publishable]:
         console.print(
-            f"[red]Not to be published[/], too many samples are unscored: {', '.join(bad)}. The reasons are in "
-            "the samples; what only the judge failed on can be judged again: egost judge RUN",
+            marked(
+                "Not to be published,",
+                f"too many samples are unscored: {', '.join(bad)}. The reasons are in the samples; what only the judge "
+                "failed on can be judged again: egost judge RUN",
+            )
         )
         raise typer.Exit(1)

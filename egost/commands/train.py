@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 
-from egost.commands.front import console, says_what_to_do
+from egost.commands.front import console, marked, says_what_to_do
 from egost.tasks.sample import TASK_KINDS, World
 from egost.training import TrainingError
 
@@ -100,8 +100,10 @@ def data(
         console.print(str(out / name))
     if len(built.rows) < built.asked:
         console.print(
-            f"[red]{built.asked - len(built.rows)} rows could not be made[/]: the card lists them. What was "
-            "written is kept; run the same again."
+            marked(
+                f"{built.asked - len(built.rows)} rows could not be made:",
+                "the card lists them. What was written is kept; run the same again.",
+            )
         )
         raise typer.Exit(1)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge
 
 from egost.tasks.clips.pixels import Transfer
+from egost.tasks.json_text import Count
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,17 @@ class ClipManifest:
     source: str
     source_sha256: str
     protocol: str
-    n_frames: int
+    n_frames: Count
     counted_by: str
-    expected_frames: int | None
+    expected_frames: Count | None
     complete: bool | None
-    indices: tuple[int, ...]
+    indices: tuple[Count, ...]
     timestamps: tuple[float, ...]
-    duration: float
-    width: int
-    height: int
-    source_width: int
-    source_height: int
+    duration: Annotated[float, Ge(0)]
+    width: Count
+    height: Count
+    source_width: Count
+    source_height: Count
     rotation: int
     pixels_sha256: str
     decoder: str

@@ -113,15 +113,9 @@ class AnnotationStore:
     def save(self, annotation: Annotation) -> None:
         """Write an annotation over the annotator's earlier one of this clip.
 
-        Raises ConstructionError when it cannot be written.
+        Raises CacheError when it cannot be written.
         """
-        path = self._path(annotation.clip, annotation.annotator)
-        try:
-            write_object(path, to_json(annotation))
-        except OSError as error:
-            raise ConstructionError(
-                f"{path} cannot be written: {error}. Free some space and save again."
-            ) from error
+        write_object(self._path(annotation.clip, annotation.annotator), to_json(annotation))
 
     def load(self, clip: str, annotator: str) -> Annotation | None:
         """An annotator's annotation of a clip, None when there is none. Raises ConstructionError for a broken file."""

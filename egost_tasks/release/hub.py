@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from egost.tasks.cache import cache_root, write_whole
-from egost.tasks.errors import CacheError, ReleaseError, download_command
+from egost.tasks.errors import ReleaseError, download_command
 from egost.tasks.json_text import read_json
 
 QUESTIONS_REPO = "openinterx/Ego-ST-bench"
@@ -116,10 +116,4 @@ def _write_record(path: Path, snapshots: Snapshots) -> None:
         "revision": snapshots.revision,
         "clips_revision": snapshots.clips_revision,
     }
-    try:
-        write_whole(path, json.dumps(record, indent=1).encode())
-    except OSError as error:
-        raise CacheError(
-            f"cannot write {path}, which records where the download is: {error}. Free some space, make the folder "
-            "writable, or set EGOST_CACHE to another folder."
-        ) from error
+    write_whole(path, json.dumps(record, indent=1).encode())

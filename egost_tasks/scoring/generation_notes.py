@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from egost.tasks.json_text import Count
 from egost.tasks.sample import Sample, World
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ class Generation:
     settings: Mapping[str, str | int | float | bool | None]
     finish_reason: str | None
     truncated: bool | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    video_tokens: int | None
+    prompt_tokens: Count | None
+    completion_tokens: Count | None
+    video_tokens: Count | None
     journaled: bool
     failure: str | None
     snapshot: str | None = None

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from egost.results.gate.baseline import (
     Baseline,
@@ -33,6 +33,7 @@ from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError
+from egost.tasks.json_text import parse_json, shown, typed_json
 from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.choices import Choice, Found, Invalid
@@ -46,7 +47,7 @@ _Numbers = dict[str, float | None]
 
 
 class _Line(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class _Head(_Line):
@@ -121,7 +122,7 @@ _ANY: TypeAdapter[Any] = TypeAdapter(_AnyLine)
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline. Raises RunError where its figures do not follow from its samples, or it cannot be written.
+    """Write a baseline. Raises RunError where its figures do not follow from its samples, CacheError as `write_whole`.
 
     A file that defines what is right must not hold a fault of the aggregation.
     """
@@ -132,23 +133,23 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
             "were changed."
         )
     lines = [_dumped(line) for line in _lines(baseline)]
-    try:
-        write_whole(path, "".join(f"{line}\n" for line in lines).encode())
-    except OSError as error:
-        raise RunError(f"the baseline {path} cannot be written: {error}.") from error
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def read_baseline(path: Path) -> Baseline:
     """The baseline of a file. Raises RunError where it is cut, edited, of another format or none at all."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise RunError(
             f"there is no baseline {path}. Make it of a run that is right: egost regress RUN --baseline {path} --update"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise RunError(f"the baseline {path} cannot be read ({error}).") from error
-    baseline = _assembled(path, [_parsed(path, number, line) for number, line in _numbered(text)])
+    lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line]
+    if lines:
+        _check_format(path, lines[0][1])
+    baseline = _assembled(path, [_parsed(path, number, line) for number, line in lines])
     if wrong := miscounts(baseline):
         raise _damaged(
             path,
@@ -158,36 +159,28 @@ def read_baseline(path: Path) -> Baseline:
     return baseline
 
 
-def _numbered(text: str) -> Iterator[tuple[int, str]]:
-    # Not `splitlines`, which also parts at signs that a reply may hold.
-    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line)
-
-
 def _damaged(path: Path, what: str) -> RunError:
     return RunError(
         f"the baseline {path} is damaged: {what}. Get it again as it was committed, or write it anew with --update."
     )
 
 
-def _parsed(path: Path, number: int, line: str) -> _Line:
+def _check_format(path: Path, line: bytes) -> None:
     try:
-        content = json.loads(line)
-        if (
-            isinstance(content, dict)
-            and content.get("line") == "baseline"
-            and content.get("format") != FORMAT
-        ):
-            raise RunError(
-                f"the baseline {path} is of format {content.get('format')}, this version reads {FORMAT}. Write it anew "
-                "with --update."
-            )
-        parsed: _Line = _ANY.validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _damaged(path, f"line {number}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        head = parse_json(line)
+    except ValueError as error:
+        raise _damaged(path, f"line 1: {error}") from error
+    if isinstance(head, dict) and head.get("line") == "baseline" and head.get("format") != FORMAT:
+        raise RunError(
+            f"the baseline {path} is of format {shown(head.get('format'))}, this version reads {FORMAT}. Write it "
+            "anew with --update."
+        )
+
+
+def _parsed(path: Path, number: int, line: bytes) -> _Line:
+    try:
+        parsed: _Line = typed_json(line, _ANY)
     except (ValueError, EgostError) as error:
-        if isinstance(error, RunError):
-            raise
         raise _damaged(path, f"line {number}: {error}") from error
     return parsed
 

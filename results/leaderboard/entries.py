@@ -13,6 +13,7 @@ from egost.results.intervals import same_figure
 from egost.results.records import SampleRecord
 from egost.results.run import Run, read_run
 from egost.results.run_header import RunError, TaskHeader, TrainedOn
+from egost.tasks.errors import EgostError
 from egost.tasks.sample import World
 
 _SNAPSHOT = re.compile(
@@ -106,7 +107,7 @@ def find_entries(paths: Sequence[Path]) -> Found:
     for file in files.values():
         try:
             entries.append(read_entry(file))
-        except RunError as error:
+        except EgostError as error:
             unreadable.append(Unreadable(file, str(error)))
     kept = [e for e in entries if not any(_replaces(other, e) for other in entries)]
     return Found(
