@@ -43,10 +43,12 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 _SHORT.maxlevel = 2
 
 
-def parse_json(text: str | bytes, *, max_bytes: int = MAX_BYTES, pairs: Pairs | None = None) -> Any:
+def parse_json(
+    text: str | bytes, *, max_bytes: int = MAX_BYTES, pairs: Pairs | None = None, halves: bool = False
+) -> Any:
     """The value of a JSON text; a byte order mark before it is no part of it.
 
-    `pairs` makes an object of its names and values, as in `json.loads`.
+    `pairs` makes an object of its names and values, as in `json.loads`. halves: half surrogate pairs are let through.
 
     Raises:
         ValueError: it is longer than `max_bytes`, no UTF-8, no JSON, nested deeper than MAX_DEPTH, or it holds
@@ -77,7 +79,7 @@ def parse_json(text: str | bytes, *, max_bytes: int = MAX_BYTES, pairs: Pairs | 
             where = _under(decoded, digits.start()) if digits else ""
             raise ValueError(f"it holds an integer of more digits than Python reads{where}") from error
         raise
-    if _SURROGATE.search(decoded):
+    if not halves and _SURROGATE.search(decoded):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:

@@ -111,7 +111,7 @@ class Failure:
     """Why a model said nothing to one request.
 
     reason: a short stable word that is counted next to the scores (`context_too_long`, `out_of_memory`,
-    `refused`, `timeout`, `no_text`, `server_error`, `unsupported_video`); message: for people.
+    `rate_limited`, `refused`, `timeout`, `no_text`, `server_error`, `unsupported_video`); message: for people.
     """
 
     reason: str

@@ -13,6 +13,7 @@ from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.known_models import EngineName, KnownModel
 from egost.model_adapters.model_names import EMBEDDED
 from egost.tasks.as_published import AS_PUBLISHED, departures
+from egost.tasks.keys import OTHER_KEY, SERVER_KEY, check_arguments, check_url
 from egost.tasks.registration import ONLY_OURS
 
 
@@ -64,6 +65,7 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
     Raises AdapterError where the model cannot be had, or not by this engine, or its checkpoint is needed and is not on
     this disk.
     """
+    check_arguments(options.extra, AdapterError)
     engine = _engine(model, options)
     adapter, arguments = _adapter(model, engine, options.base_url)
     device = None
@@ -132,6 +134,9 @@ def _engine(model: KnownModel, options: RunOptions) -> EngineName:
 
 def _adapter(model: KnownModel, engine: EngineName, base_url: str | None) -> tuple[str, dict[str, str]]:
     url = {} if base_url is None else {"base_url": base_url}
+    for each in (base_url or "").split(";"):
+        if each:
+            check_url(each.strip(), "--base-url", OTHER_KEY if engine == "api" else SERVER_KEY, AdapterError)
     if engine == "api":
         return f"egost_{model.family}", {"model": model.model, **url}
     if engine == "server":

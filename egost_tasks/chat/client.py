@@ -6,16 +6,16 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from typing import Any
 
 import openai
-from openai import AsyncAzureOpenAI, AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncAzureOpenAI, AsyncOpenAI
 
 from egost.tasks.chat.calls import Fault, Faulted, Wording
-from egost.tasks.chat.endpoint import Endpoint, find_key, is_this_machine
-from egost.tasks.chat.reading import Completion, read_completion, redacted
+from egost.tasks.chat.endpoint import Endpoint, find_key
+from egost.tasks.chat.http import Http, retry_after, shown
+from egost.tasks.chat.reading import Completion, read_completion
 from egost.tasks.errors import EgostError
 
 Message = Mapping[str, Any]
@@ -56,8 +56,7 @@ class ChatClient:
 
     def __init__(self, endpoint: Endpoint, role: Role, timeout_s: float) -> None:
         self._endpoint, self._role, self._timeout_s = endpoint, role, timeout_s
-        self._key = find_key(endpoint)
-        self._client = _open_client(endpoint, self._key, timeout_s)
+        self._client = _open_client(endpoint, find_key(endpoint), timeout_s)
         # Here, since the package imports its interfaces when they are first named, and no call may wait for that.
         self._create: Any = self._client.chat.completions.with_raw_response.create
 
@@ -76,14 +75,14 @@ class ChatClient:
     async def call(self, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Completion:
         """The completion of a chat. parameters: of the interface, beyond model and messages.
 
-        Raises Faulted, whose text holds no key; its action is `without` where the server does not know a parameter.
+        Raises Faulted; its action is `without` where the server does not know a parameter.
         """
         try:
             return await asyncio.wait_for(self._send(messages, parameters), self._timeout_s)
         except (TimeoutError, openai.APIError) as error:
             # The exception holds the request with its key: it ends here.
             fault = _fault_of(error, self._endpoint, parameters, self._role.chosen_by)
-        raise Faulted(replace(fault, text=redacted(fault.text, self._key)))
+        raise Faulted(fault)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -92,45 +91,43 @@ class ChatClient:
     async def _send(self, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Completion:
         # The body is read here and not by the client, which takes any body for a completion.
         reply = await self._create(model=self._endpoint.model, messages=messages, **parameters)
-        return read_completion(reply.text, lambda text: redacted(text, self._key))
+        return read_completion(reply.content)
 
 
 def _open_client(endpoint: Endpoint, key: str | None, timeout_s: float) -> AsyncOpenAI:
     """A client without retries of its own, since `Calls` counts them."""
-    # A proxy of the environment leads to the world, never to a server on this machine.
-    direct = DefaultAsyncHttpxClient(trust_env=False) if is_this_machine(endpoint.url) else None
+    common: Any = {
+        "api_key": key or "no-key",
+        "timeout": timeout_s,
+        "max_retries": 0,
+        "http_client": Http(endpoint.url, timeout_s),
+    }
     if endpoint.kind == "azure":
         return AsyncAzureOpenAI(
             azure_endpoint=endpoint.url,
             azure_deployment=endpoint.model,
             api_version=os.environ.get("OPENAI_API_VERSION") or AZURE_API_VERSION,
-            api_key=key,
-            timeout=timeout_s,
-            max_retries=0,
-            http_client=direct,
+            **common,
         )
-    return AsyncOpenAI(
-        base_url=endpoint.url,
-        api_key=key or "no-key",
-        timeout=timeout_s,
-        max_retries=0,
-        http_client=direct,
-    )
+    return AsyncOpenAI(base_url=endpoint.url, **common)
 
 
 def _fault_of(error: Exception, endpoint: Endpoint, sent: Mapping[str, Any], chosen_by: str) -> Fault:
     """What an exception of a call with some parameters means."""
     if isinstance(error, openai.APIStatusError):
         return _fault_of_status(error, endpoint, sent, chosen_by)
+    if isinstance(error.__cause__, Faulted):
+        return error.__cause__.fault
     if isinstance(error, (TimeoutError, openai.APITimeoutError)):
         return Fault("again", "timeout", "no complete reply in time", alive=False)
-    return Fault("again", "connection", f"connection failed: {error.__cause__ or error}", alive=False)
+    why = shown(error.__cause__ or error)
+    return Fault("again", "connection", f"connection failed: {why}", alive=False)
 
 
 def _fault_of_status(
     error: openai.APIStatusError, endpoint: Endpoint, sent: Mapping[str, Any], chosen_by: str
 ) -> Fault:
-    status, said = error.status_code, f"HTTP {error.status_code}: {error.message}"
+    status, said = error.status_code, f"HTTP {error.status_code}: {shown(error.message)}"
     if status == 429 and error.code == "insufficient_quota":
         return Fault("stop", "refused", f"{said}. The account of {endpoint.key_name} has no credit left.")
     if status == 429:
@@ -175,19 +172,3 @@ def _remedy(status: int, endpoint: Endpoint, chosen_by: str) -> str:
             f"be retired. Choose another by {chosen_by}."
         )
     return f"{endpoint.url} does not take the request for {endpoint.model!r}. Choose another by {chosen_by}."
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the headers of a reply ask to wait (`Retry-After` and its kin), None where they do not."""
-    try:
-        if milliseconds := headers.get("retry-after-ms"):
-            return max(0.0, float(milliseconds) / 1000)
-        return max(0.0, float(headers["retry-after"]))
-    except (KeyError, ValueError):
-        pass
-    try:
-        until = parsedate_to_datetime(headers["retry-after"])
-        now = parsedate_to_datetime(headers["date"])
-        return max(0.0, (until - now).total_seconds())
-    except (KeyError, ValueError, TypeError):
-        return None

@@ -11,14 +11,13 @@ third form, and from AZURE_OPENAI_API_KEY for the fourth.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
 from egost.tasks.errors import SettingError
+from egost.tasks.keys import check_url, may_hold_secret, read_key
 
 SERVER_FORMS = "gpt-4o, gpt-SNAPSHOT, openai:MODEL@BASE_URL, azure:DEPLOYMENT@ENDPOINT"
 """How a user names a model behind a server."""
@@ -33,8 +32,7 @@ OPENAI_HOST = "api.openai.com"
 AZURE_KEY, JUDGE_KEY = "AZURE_OPENAI_API_KEY", "EGOST_JUDGE_KEY"
 
 _ELSEWHERE = re.compile(r"(?P<kind>openai|azure):(?P<model>.+?)@(?P<url>https?://.+)")
-_SECRETS = re.compile(r"://.*[@?#]|@.*:.*@")
-"""Where a name can hold a password or key, whether or not the rest of it is a URL."""
+_PASSWORD = re.compile("@.*:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +82,16 @@ def parse_endpoint(name: str) -> Endpoint:
         return Endpoint("openai", PAPER_SNAPSHOT, OPENAI_URL)
     if re.fullmatch(r"gpt-[\w.:-]+", name):
         return Endpoint("openai", name, OPENAI_URL)
-    if _SECRETS.search(name):
-        # Neither the name nor what a parser says of it may be repeated here.
-        own = AZURE_KEY if name.startswith("azure:") else JUDGE_KEY
-        raise SettingError(
-            "The URL of a model carries a user name, password or query. It would be recorded in the results: put "
-            f"the key into {own} instead."
-        )
     found = _ELSEWHERE.fullmatch(name)
+    if found and not _PASSWORD.search(found["model"]):
+        url = found["url"].rstrip("/")
+    else:
+        found, url = None, name.partition("@")[2] or name
+    if found or may_hold_secret(url):
+        own = AZURE_KEY if name.startswith("azure:") else JUDGE_KEY
+        check_url(url, "the name of a model", own, SettingError)
     if found is None:
         raise SettingError(f"No model {name!r}. Forms: {SERVER_FORMS}.")
-    url = found["url"].rstrip("/")
-    try:
-        _ = urlsplit(url).port
-    except ValueError as error:
-        raise SettingError(f"No model {name!r}: {url} is no URL ({error}).") from error
     return Endpoint("azure" if found["kind"] == "azure" else "openai", found["model"], url)
 
 
@@ -107,25 +100,10 @@ def find_key(endpoint: Endpoint) -> str | None:
 
     Raises SettingError when one is needed and not there, or when it cannot be sent in a header.
     """
-    if key := os.environ.get(endpoint.key_name, "").strip():
-        if not (key.isascii() and key.isprintable()):
-            raise SettingError(
-                f"The key in {endpoint.key_name} holds characters that no key has (only printable ASCII can be "
-                "sent): copy it again, without quotes or line breaks."
-            )
-        return key
-    if endpoint.needs_key:
+    key = read_key(endpoint.key_name, SettingError)
+    if key is None and endpoint.needs_key:
         raise SettingError(
             f"{endpoint.label} needs a key: set {endpoint.key_name}. A server of your own is named by "
             "openai:MODEL@BASE_URL."
         )
-    return None
-
-
-def is_this_machine(url: str) -> bool:
-    """Whether a URL leads to a loopback address."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return key

@@ -1,16 +1,67 @@
-"""Reads what a server has replied, strictly: a body that is no completion is a fault, and no key gets through."""
+"""Reads what a server has replied, strictly: a body that is no completion is a fault, and says what is wrong."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from egost.tasks.chat.calls import Fault, Faulted, NoReply
+from egost.tasks.chat.http import shown
+from egost.tasks.json_text import parse_json
 
-_KEY_LIKE = re.compile(r"\bsk-[\w-]{8,}|\bAIza[\w-]{30,}")
+M = TypeVar("M", bound=BaseModel)
+
+MOST_TOKENS = 10**12
+"""Of one reply: a count beyond is none."""
+
+Count = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+"""A number of tokens."""
+
+
+class Said(BaseModel):
+    """A part of a server's reply: what is not asked for is left out, and no type is made of another."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class _Part(Said):
+    text: str | None = None
+
+
+class Message(Said):
+    """What a model says."""
+
+    content: str | list[_Part] | None = None
+    refusal: str | None = None
+
+
+class _Choice(Said):
+    message: Message | None = None
+    finish_reason: str | None = None
+
+
+class _Details(Said):
+    multimodal_tokens: dict[str, Count | None] | None = None
+
+
+class Usage(Said):
+    """What a server counts."""
+
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class ChatBody(Said):
+    """The body of a chat completion, as far as anybody here needs it."""
+
+    choices: list[_Choice]
+    usage: Usage | None = None
+    model: str | None = None
+    system_fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,38 +82,59 @@ class Completion:
     fingerprint: str = ""
 
 
-def read_completion(body: str, clean: Callable[[str], str]) -> Completion:
-    """The completion of an HTTP body. clean: what every text of it passes through.
+def read_body(body: bytes, form: type[M], what: str) -> M:
+    """The content of an HTTP body. what: its kind, for a message: `chat completion`.
 
-    Raises Faulted (`broken_body`) when it is no completion.
+    Raises Faulted (`broken_body`). A body that is no such object at all, as where a proxy speaks for the server, may
+    be another one next time; one with a wrong field, or beyond the limits of `parse_json`, is final.
     """
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict) or not isinstance(content.get("choices"), list):
-        what = "no JSON" if content is None else "no chat completion"
-        raise Faulted(Fault("again", "broken_body", f"the body of the reply is {what}", alive=False))
-    choice = _dict(next(iter(content["choices"]), None))
-    message = _dict(choice.get("message"))
-    usage = _dict(content.get("usage"))
-    return Completion(
-        text=clean(message_text(message.get("content")) or ""),
-        refusal=clean(_text(message.get("refusal"))),
-        finish=_text(choice.get("finish_reason")),
-        snapshot=clean(_text(content.get("model"))),
-        tokens_in=_count(usage.get("prompt_tokens")),
-        tokens_out=_count(usage.get("completion_tokens")),
-        fingerprint=clean(_text(content.get("system_fingerprint"))),
+        content = parse_json(body)
+    except ValueError as error:
+        cut = isinstance(error.__cause__, json.JSONDecodeError)
+        raise _broken(what, shown(error), again=cut) from None
+    try:
+        return form.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = [str(part) for part in first["loc"]]
+        found = shown(json.dumps(first["input"], default=str))[:80]
+        wrong = f"{shown('.'.join(place)) or 'the whole'}: {first['msg']}, found {found}"
+        another = not place or (len(place) == 1 and first["type"] == "missing")
+    raise _broken(what, wrong, again=another)
+
+
+def _broken(what: str, why: str, *, again: bool) -> Faulted:
+    return Faulted(
+        Fault(
+            "again" if again else "unscored",
+            "broken_body",
+            f"the body of the reply is no {what}: {why}",
+            alive=not again,
+        )
     )
 
 
-def message_text(content: object) -> str | None:
+def read_completion(body: bytes) -> Completion:
+    """The completion of an HTTP body. Raises Faulted (`broken_body`) when it is none."""
+    content = read_body(body, ChatBody, "chat completion")
+    choice = next(iter(content.choices), _Choice())
+    message, usage = choice.message or Message(), content.usage or Usage()
+    return Completion(
+        text=message_text(message) or "",
+        refusal=message.refusal or "",
+        finish=choice.finish_reason or "",
+        snapshot=content.model or "",
+        tokens_in=usage.prompt_tokens or 0,
+        tokens_out=usage.completion_tokens or 0,
+        fingerprint=content.system_fingerprint or "",
+    )
+
+
+def message_text(message: Message | None) -> str | None:
     """The text of a message: a string, or the text parts of a list of parts; None where it has neither."""
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        return encodable("".join(part for part in parts if isinstance(part, str)))
-    return encodable(content) if isinstance(content, str) else None
+    content = message.content if message else None
+    return "".join(part.text or "" for part in content) if isinstance(content, list) else content
 
 
 def whole_text(completion: Completion) -> str:
@@ -80,34 +152,9 @@ def json_object(completion: Completion) -> dict[str, Any]:
     """The JSON object that a completion is. Raises NoReply, also with `no_object`."""
     text = whole_text(completion)
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = parse_json(text)
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise NoReply("no_object", text)
     return found
-
-
-def encodable(text: str) -> str:
-    """The text with `?` for half a surrogate pair, which a tokenizer can leave at an end and which has no UTF-8."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def redacted(text: str, key: str | None) -> str:
-    """The text, fit to be written down: without the key, and without anything like one of OpenAI's or Google's."""
-    text = encodable(text)
-    if key and len(key) >= 8:
-        text = text.replace(key, "[key]")
-    return _KEY_LIKE.sub("[key]", text)
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return encodable(value) if isinstance(value, str) else ""
-
-
-def _count(value: object) -> int:
-    return value if type(value) is int and value > 0 else 0

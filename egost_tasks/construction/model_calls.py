@@ -21,7 +21,8 @@ import yaml
 from egost.tasks.chat.calls import NoReply, Pacing
 from egost.tasks.chat.client import Message, Role
 from egost.tasks.chat.endpoint import SERVER_FORMS, Endpoint, find_key, parse_endpoint
-from egost.tasks.chat.reading import Completion, encodable, json_object
+from egost.tasks.chat.http import encodable
+from egost.tasks.chat.reading import Completion, json_object
 from egost.tasks.chat.reply_store import Body, ReplyStore
 from egost.tasks.chat.structured import SEED, Answered, Question, ask_all, object_form, reply_store
 from egost.tasks.construction.annotations import DIRECTIONS, LONGEST_TEXT, Annotation

@@ -16,6 +16,7 @@ from egost.tasks.chat.endpoint import SERVER_FORMS
 from egost.tasks.errors import SettingError
 from egost.tasks.judging.judge import Judge, JudgeError
 from egost.tasks.judging.rubric import OfflineRubric
+from egost.tasks.keys import may_hold_secret
 from egost.tasks.sample import World
 
 JUDGES: dict[str, Callable[[], Judge]] = {"offline": OfflineRubric}
@@ -49,7 +50,7 @@ def get_judge(spec: str, repeats: int | None = None) -> Judge:
     if spec in JUDGES:
         return JUDGES[spec]()
     if not spec.startswith(("gpt-", "openai:", "azure:")):
-        named = "of that form" if "@" in spec else repr(spec)
+        named = "of that form" if may_hold_secret(spec) else repr(spec)
         raise JudgeError(
             f"No judge {named}. EGOST_JUDGE or --judge is one of: {', '.join(sorted(JUDGES))}, {SERVER_FORMS}."
         )

@@ -21,7 +21,8 @@ import yaml
 
 from egost.tasks.chat.calls import NoReply
 from egost.tasks.chat.client import Message
-from egost.tasks.chat.reading import Completion, encodable, whole_text
+from egost.tasks.chat.http import encodable
+from egost.tasks.chat.reading import Completion, whole_text
 from egost.tasks.chat.structured import object_form
 from egost.tasks.judging.judge import BEST, RouteItem
 from egost.tasks.prompts import VersionedPrompt

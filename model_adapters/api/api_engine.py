@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from loguru import logger
 from PIL import Image
@@ -66,9 +65,6 @@ def _wrong_size(protocol: str, sampling: str) -> AdapterError:
     )
 
 
-OTHER_KEY = "EGOST_API_KEY"
-"""Environment variable with the key of any other server; the makers' own keys are sent to the makers alone."""
-
 DEFAULT_PACING = Pacing(concurrency=16, timeout_s=300.0)
 """Fewer calls at once than for the judge, since each carries 8 images; more time, since a model may reason."""
 
@@ -100,7 +96,7 @@ class Api(Protocol):
     hidden_tokens: int
 
     async def call(self, ask: Ask) -> Called:
-        """Ask once. Raises Faulted, whose text holds no key."""
+        """Ask once. Raises Faulted."""
         ...
 
     async def close(self) -> None:
@@ -204,24 +200,6 @@ def pacing_of(concurrency: int, timeout_s: float) -> Pacing:
             "call at once and more than 0 seconds. Fix --model_args."
         )
     return replace(DEFAULT_PACING, concurrency=concurrency, timeout_s=timeout_s)
-
-
-def check_url(url: str, key_name: str) -> None:
-    """Raises AdapterError for a text that is no URL of a server, or a URL with a secret in it: the URL is recorded."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise AdapterError(
-            "the URL in --model_args cannot be read; expected http(s)://HOST[:PORT]/PATH."
-        ) from error
-    if "@" in url or "?" in url or "#" in url:
-        raise AdapterError(
-            "the URL in --model_args carries a user name, password or query. It would be recorded in the results: "
-            f"put the key into {key_name} instead."
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise AdapterError(f"'{url}' is no URL of a server; expected http(s)://HOST[:PORT]/PATH.")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,21 +13,19 @@ import httpx
 from egost.model_adapters.api.api_engine import (
     DEFAULT_PACING,
     FRAME_SETTINGS,
-    OTHER_KEY,
     ApiEngine,
     Called,
     Spending,
     bare_failure,
     check_chosen_protocol,
-    check_url,
     pacing_of,
     png_frames,
 )
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.tasks.chat.calls import Fault, Faulted, Wording
-from egost.tasks.chat.client import retry_after
-from egost.tasks.chat.endpoint import is_this_machine
-from egost.tasks.chat.reading import redacted
+from egost.tasks.chat.http import Http, retry_after, shown
+from egost.tasks.chat.reading import MOST_TOKENS
+from egost.tasks.keys import OTHER_KEY, check_url, read_key
 
 if TYPE_CHECKING:
     from google.genai import errors, types
@@ -53,7 +50,7 @@ MOST_STOPS = 5
 _PLAIN = re.compile(r"gemini-(1\.|2\.0)(?!.*thinking)")
 _NUMBERED = re.compile(r"-(\d{3}|\d{2}-\d{2}|\d{2}-\d{4})$")
 
-_BODY_ERRORS = (ValueError, TypeError, AttributeError, LookupError)
+_BODY_ERRORS = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 """What the client raises, according to where it stumbles, on a body that is not what it expects."""
 
 
@@ -106,7 +103,7 @@ def open_gemini(
     thoughts = thinking_room if free else thinking_budget or 0
     settings = GeminiSettings(thinking_budget, thinking_level, 0 if plain else thoughts)
     url = (base_url or GEMINI_URL).rstrip("/")
-    check_url(url, OTHER_KEY)
+    check_url(url, "--model_args", OTHER_KEY, AdapterError)
     key_name, key = _key(model, url)
     numbered = _NUMBERED.search(model)
     asked_with = {
@@ -143,7 +140,7 @@ class _GeminiApi:
         from google.genai import types
 
         self._settings, self._timeout_s = settings, timeout_s
-        self._place, self._key = place, key
+        self._place = place
         self.hidden_tokens = settings.thoughts
         self.wording = Wording(
             url=place.url,
@@ -152,9 +149,8 @@ class _GeminiApi:
             remedy="Choose another by model= in --model_args.",
             stopped=AdapterError,
         )
-        # A client of our own, since the default one calls again by itself. A proxy of the environment leads to
-        # the world, never to a server on this machine.
-        self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=not is_this_machine(place.url))
+        # A client of our own, also since the default one calls again by itself.
+        self._http = Http(place.url, timeout_s)
         self._client = genai.Client(
             vertexai=False,
             api_key=key or "no-key",
@@ -174,14 +170,15 @@ class _GeminiApi:
                 ),
                 self._timeout_s,
             )
+            called = read_reply(response)
         except (TimeoutError, errors.APIError, httpx.HTTPError, *_BODY_ERRORS) as error:
             # The exception holds the request with its key: it ends here.
             fault = gemini_fault(error, self._place)
         else:
-            if called := read_reply(response, lambda text: redacted(text, self._key)):
+            if called:
                 return called
             fault = EMPTY_BODY
-        raise Faulted(replace(fault, text=redacted(fault.text, self._key)))
+        raise Faulted(fault)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -233,13 +230,9 @@ def _key(model: str, url: str) -> tuple[str, str | None]:
     """The environment variable that holds the key for a URL, and the key; None where the server may want none."""
     names = KEYS if url == GEMINI_URL else (OTHER_KEY,)
     name = next((name for name in names if os.environ.get(name, "").strip()), names[0])
-    key = os.environ.get(name, "").strip() or None
+    key = read_key(name, AdapterError)
     if key is None and url == GEMINI_URL:
         raise AdapterError(f"'{model}' needs a key: set {' or '.join(KEYS)}.")
-    if key and not (key.isascii() and key.isprintable()):
-        raise AdapterError(
-            f"the key in {name} holds characters that no key has (only printable ASCII can be sent): copy it again."
-        )
     return name, key
 
 
@@ -281,16 +274,16 @@ def gemini_fault(error: Exception, place: Place) -> Fault:
         return Fault("again", "timeout", "no complete reply in time", alive=False)
     if isinstance(error, httpx.HTTPError):
         return Fault(
-            "again", "connection", f"connection failed: {error or type(error).__name__}", alive=False
+            "again", "connection", f"connection failed: {shown(error) or type(error).__name__}", alive=False
         )
     # Neither the client's JSON errors nor pydantic's say more than this, and they repeat the body.
     return Fault("again", "broken_body", "the body of the reply is no reply of Gemini's", alive=False)
 
 
-def read_reply(response: types.GenerateContentResponse, clean: Callable[[str], str]) -> Called | None:
+def read_reply(response: types.GenerateContentResponse) -> Called | None:
     """What a response brought; None where it holds neither a candidate nor a reason why not.
 
-    clean: what its texts pass through.
+    Raises ValueError where it counts tokens that cannot be.
     """
     candidate = next(iter(response.candidates or ()), None)
     feedback = response.prompt_feedback
@@ -301,14 +294,16 @@ def read_reply(response: types.GenerateContentResponse, clean: Callable[[str], s
     tokens_out = ((usage and usage.candidates_token_count) or 0) + (
         (usage and usage.thoughts_token_count) or 0
     )
-    snapshot = clean(response.model_version or "")
+    if not (0 <= tokens_in <= MOST_TOKENS and 0 <= tokens_out <= MOST_TOKENS):
+        raise ValueError(f"it counts {tokens_in} tokens in and {tokens_out} out")
+    snapshot = response.model_version or ""
     outcome: Reply | Failure | None
     if candidate is None:
         outcome = Failure("refused", f"the prompt was blocked: {_blocked(feedback)}")
     else:
         finish = candidate.finish_reason.value if candidate.finish_reason else ""
         parts = (candidate.content and candidate.content.parts) or ()
-        text = clean("".join(part.text for part in parts if part.text and not part.thought))
+        text = "".join(part.text for part in parts if part.text and not part.thought)
         refusal = f"the reply was blocked: {finish} {candidate.finish_message or ''}".strip()
         outcome = bare_failure(text, _FINISHED.get(finish, finish), refusal if finish in _BLOCKED else "")
         if outcome is None:
@@ -340,7 +335,7 @@ def _image_tokens(usage: types.GenerateContentResponseUsageMetadata | None) -> i
 
 def _fault_of_status(error: errors.APIError, place: Place) -> Fault:
     status, message = error.code, str(error.message or "")
-    said = f"HTTP {status} {error.status or ''}: {message}"
+    said = f"HTTP {status} {shown(error.status or '')}: {shown(message)}"
     details = str(error.details)
     if status == 401 or "API_KEY_INVALID" in details or "API key not valid" in message:
         return Fault(

@@ -12,13 +12,11 @@ from typing import Any, Literal, cast, get_args
 from egost.model_adapters.api.api_engine import (
     DEFAULT_PACING,
     FRAME_SETTINGS,
-    OTHER_KEY,
     ApiEngine,
     Called,
     Spending,
     bare_failure,
     check_chosen_protocol,
-    check_url,
     pacing_of,
     png_frames,
 )
@@ -28,6 +26,7 @@ from egost.tasks.chat.client import ChatClient, Role
 from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, find_key
 from egost.tasks.chat.reading import Completion
 from egost.tasks.errors import SettingError
+from egost.tasks.keys import OTHER_KEY, check_url
 
 Detail = Literal["low", "high", "auto"]
 
@@ -230,7 +229,7 @@ def _endpoint(model: str, base_url: str | None, azure_endpoint: str | None) -> E
     if base_url and azure_endpoint:
         raise AdapterError("base_url and azure_endpoint name two servers; give one of them in --model_args.")
     url = (azure_endpoint or base_url or OPENAI_URL).rstrip("/")
-    check_url(url, "AZURE_OPENAI_API_KEY" if azure_endpoint else OTHER_KEY)
+    check_url(url, "--model_args", "AZURE_OPENAI_API_KEY" if azure_endpoint else OTHER_KEY, AdapterError)
     return Endpoint("azure" if azure_endpoint else "openai", model, url, other_key=OTHER_KEY)
 
 

@@ -36,6 +36,7 @@ from egost.model_adapters.server.server_engine import AT_ONCE
 from egost.model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
 from egost.tasks.cache import cache_root
 from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, N_FRAMES
+from egost.tasks.keys import check_arguments
 from egost.tasks.prompts import DEFAULT as DEFAULT_PROMPT
 
 ANY_HOST = "0.0.0.0"
@@ -70,7 +71,7 @@ _OURS = re.findall(
 
 # The probabilities that tokens are drawn with, which weight the loss; and the recipe's limit of pixels.
 _FOR_ROLLOUTS = ("--logprobs-mode", "processed_logprobs", "--trust-request-mm-kwargs")
-_SECRETS = ("--api-key", "--hf-token")
+_SECRETS = ("--api-k", "--hf-t")
 _LORA = ("--enable-lora", "--lora-modules", "--default-mm-loras")
 
 
@@ -284,8 +285,10 @@ def _needed(known: KnownModel | None, checkpoint: Checkpoint | None) -> int:
 
 
 def _checked(extra: Sequence[str], ours: Sequence[str]) -> tuple[str, ...]:
+    check_arguments(extra, AdapterError)
     given = {name for name, _ in _arguments(extra)}
-    if given & set(_SECRETS):
+    # argparse takes a name's beginning for it.
+    if any(name.startswith(_SECRETS) for name in given):
         raise AdapterError(
             "a key on a command line can be read by everyone on the machine. Set VLLM_API_KEY for the server and "
             "EGOST_SERVER_API_KEY for the evaluation; HF_TOKEN for the hub."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,20 @@ from tenacity.wait import wait_random_exponential
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, EngineIdentity, SampledGroup
 from egost.model_adapters.families import FAMILIES, Family
-from egost.tasks.chat.calls import Fault, Faulted, NoReply
-from egost.tasks.chat.reading import message_text
+from egost.model_adapters.server.server_replies import (
+    Completion,
+    Models,
+    Version,
+    Weights,
+    again,
+    read_completion,
+    read_group,
+)
+from egost.tasks.chat.calls import Fault, Faulted, NoReply, Pacing
+from egost.tasks.chat.http import Http, retry_after, shown
+from egost.tasks.chat.reading import Said, read_body
+from egost.tasks.json_text import parse_json
+from egost.tasks.keys import SERVER_KEY, check_url, read_key
 
 _MARK = "egost?"
 
@@ -121,9 +135,7 @@ def _model_type(root: str) -> str | None:
 
 
 T = TypeVar("T")
-
-KEY = "EGOST_SERVER_API_KEY"
-"""Environment variable with the key of a server that wants one (`vllm serve --api-key`)."""
+M = TypeVar("M", bound=Said)
 
 TRIES = 4
 """Of one request on one server that is busy or in trouble, before another server is asked."""
@@ -131,18 +143,6 @@ TRIES = 4
 _CONNECT_S = 10.0
 _ASK_ABOUT_S = 30.0
 _LONGEST_WAIT_S = 20.0
-_SHOWN = 400
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One reply as the server gave it; text is None where it gave none. Tokens as in `Reply`."""
-
-    text: str | None
-    finish_reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    video_tokens: int | None
 
 
 class ServerApi:
@@ -155,18 +155,14 @@ class ServerApi:
     def __init__(self, url: str, timeout_s: float, first_wait_s: float = 1.0) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         self._timeout_s, self._first_wait_s = timeout_s, first_wait_s
-        key = os.environ.get(KEY)
-        try:
-            self._client = httpx.AsyncClient(
-                base_url=self.url,
-                headers={"Authorization": f"Bearer {key}"} if key else {},
-                timeout=httpx.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-            )
-        except httpx.InvalidURL as error:
-            raise AdapterError(
-                f"'{url}' is no URL of a server ({error}). Expected base_url=http://HOST:PORT."
-            ) from None
+        check_url(self.url, "base_url", SERVER_KEY, AdapterError)
+        key = read_key(SERVER_KEY, AdapterError)
+        self._client = Http(
+            self.url,
+            httpx.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
+            {"Authorization": f"Bearer {key}"} if key else {},
+        )
+        self._paused_until = 0.0
 
     async def served(self, wanted: str | None) -> ServedModel:
         """The model that the server serves. wanted: its name; None takes the first that the server names.
@@ -174,13 +170,8 @@ class ServerApi:
         Raises NoReply where the server is not up, AdapterError where it is none of this interface, wants another
         key or does not serve the wanted model.
         """
-        cards = await self._get("/v1/models")
-        try:
-            names = [card["id"] for card in cards["data"]]
-            roots = {card["id"]: card.get("root") or card["id"] for card in cards["data"]}
-            parent_of = {card["id"]: card["parent"] for card in cards["data"] if card.get("parent")}
-        except (KeyError, TypeError):
-            raise self._no_such_interface("/v1/models holds no list of models") from None
+        cards = {card.id: card for card in (await self._get("/v1/models", Models)).data}
+        names = list(cards)
         own = own_names(names)
         if not own or (wanted is not None and wanted not in own):
             raise AdapterError(
@@ -189,16 +180,15 @@ class ServerApi:
             )
         name = wanted or own[0]
         version = await self._version()
-        parents = (parent_of[name], roots.get(parent_of[name], "")) if name in parent_of else ()
-        return ServedModel(
-            name, roots[name], version, advertised_settings(names), tuple(filter(None, parents))
-        )
+        root, parent = cards[name].root or name, cards[name].parent
+        parents = (parent, cards[parent].root if parent in cards else "") if parent else ()
+        return ServedModel(name, root, version, advertised_settings(names), tuple(filter(None, parents)))
 
     async def healthy(self) -> bool:
         """Whether the server is up and its engine alive (vLLM answers 503 where the engine died)."""
         try:
             response = await self._client.get("/health", timeout=_CONNECT_S)
-        except httpx.HTTPError:
+        except (httpx.HTTPError, Faulted):
             return False
         # A server of another make may have no such page, and be up all the same.
         return response.status_code < 500
@@ -211,14 +201,14 @@ class ServerApi:
         (`too_long`, `refused`) where this request gets none however often it is made, and AdapterError where no request
         can work (key, name of the model, no such interface).
         """
-        return await self._completed(body, _read_completion)
+        return await self._completed(body, read_completion)
 
     async def sample(self, body: Mapping[str, Any]) -> SampledGroup:
         """The completions of one chat-completions request that asks for token ids and log-probabilities.
 
         Asked again, and raises, as `complete`.
         """
-        return await self._completed(body, _read_group)
+        return await self._completed(body, read_group)
 
     async def take_weights(self, checkpoint: Path, name: str) -> None:
         """Let the server go on with the weights of a checkpoint's folder, and forget what the old ones made.
@@ -248,9 +238,9 @@ class ServerApi:
 
     async def weights(self) -> str:
         """The name that `take_weights` gave the weights that the server holds. Raises as `served`."""
-        return str((await self._get("/weight_info"))["weight_version"])
+        return (await self._get("/weight_info", Weights)).weight_version
 
-    async def _completed(self, body: Mapping[str, Any], read: Callable[[httpx.Response], T]) -> T:
+    async def _completed(self, body: Mapping[str, Any], read: Callable[[bytes], T]) -> T:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(TRIES),
             wait=wait_random_exponential(self._first_wait_s, _LONGEST_WAIT_S, min=self._first_wait_s / 2),
@@ -260,7 +250,8 @@ class ServerApi:
         try:
             async for attempt in retrying:
                 with attempt:
-                    return read(await self._post("/v1/chat/completions", body))
+                    await asyncio.sleep(self._paused_until - time.monotonic())
+                    return read((await self._post("/v1/chat/completions", body)).content)
         except Faulted as last:
             if _is_worth_another_try(last):
                 raise NoReply(last.fault.reason, last.fault.text) from None
@@ -273,21 +264,22 @@ class ServerApi:
 
     async def _version(self) -> str | None:
         try:
-            version = (await self._get("/version"))["version"]
-        except (AdapterError, NoReply, KeyError, TypeError):
+            return (await self._get("/version", Version)).version
+        except (AdapterError, NoReply):
             return None
-        return str(version)
 
-    async def _get(self, path: str) -> Any:
-        response = await self._sent("GET", path, timeout=_ASK_ABOUT_S)
-        if response.status_code in (401, 403):
-            raise self._wrong_key(response)
-        if response.status_code >= 500:
-            raise NoReply("server_error", _said(response))
+    async def _get(self, path: str, form: type[M]) -> M:
         try:
-            return response.raise_for_status().json()
-        except (httpx.HTTPStatusError, ValueError):
-            raise self._no_such_interface(f"{path} says: {_said(response)}") from None
+            response = await self._sent("GET", path, timeout=_ASK_ABOUT_S)
+            if response.status_code in (401, 403):
+                raise self._wrong_key(response)
+            if response.status_code >= 500:
+                raise NoReply("server_error", _said(response))
+            if response.status_code != 200:
+                raise self._no_such_interface(f"{path} says: {_said(response)}")
+            return read_body(response.content, form, f"answer to {path}")
+        except Faulted as error:
+            raise self._no_such_interface(f"{path}: {error}") from None
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
         response = await self._sent("POST", path, json=body)
@@ -301,11 +293,20 @@ class ServerApi:
                 "without a chat template"
             )
         if status in (408, 429) or status >= 500:
-            raise _again("rate_limited" if status == 429 else "server_error", _said(response))
+            self._pause(response)
+            raise again("rate_limited" if status == 429 else "server_error", _said(response))
         if status >= 300:
             reason = "too_long" if status == 413 else "refused"
             raise Faulted(Fault("unscored", reason, f"HTTP {status}: {_message(response)}"))
         return response
+
+    def _pause(self, response: httpx.Response) -> None:
+        """Ask for no reply as long as the server wants it. Raises NoReply where that is too long."""
+        seconds = retry_after(response.headers) or 0.0
+        if seconds > Pacing().longest_pause_s:
+            reason = "rate_limited" if response.status_code == 429 else "server_error"
+            raise NoReply(reason, f"{self.url} asks to wait {seconds:.0f} s: {_said(response)}")
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
     async def _sent(self, method: str, path: str, **sending: Any) -> httpx.Response:
         try:
@@ -314,17 +315,17 @@ class ServerApi:
             raise NoReply("connection", f"{self.url} takes no connection") from None
         except httpx.TimeoutException:
             raise NoReply("timeout", f"{self.url} gave no reply within {self._timeout_s:g} s") from None
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise AdapterError(
-                f"'{self.url}' is no URL of a server ({error}). Expected base_url=http://HOST:PORT."
-            ) from None
         except httpx.HTTPError as error:
-            raise NoReply("connection", f"the line to {self.url} broke ({error!r})") from None
+            raise NoReply("connection", f"the line to {self.url} broke ({shown(repr(error))})") from None
+        except Faulted as error:
+            if error.fault.action == "stop":
+                raise AdapterError(error.fault.text) from None
+            raise
 
     def _wrong_key(self, response: httpx.Response) -> AdapterError:
-        found = "the key that it holds is not taken" if os.environ.get(KEY) else "it is not set"
+        found = "the key that it holds is not taken" if os.environ.get(SERVER_KEY) else "it is not set"
         return AdapterError(
-            f"{self.url} wants a key (HTTP {response.status_code}). It is read from {KEY}: {found}."
+            f"{self.url} wants a key (HTTP {response.status_code}). It is read from {SERVER_KEY}: {found}."
         )
 
     def _no_such_interface(self, found: str) -> AdapterError:
@@ -334,59 +335,17 @@ class ServerApi:
         )
 
 
-def _read_completion(response: httpx.Response) -> Completion:
-    """Raises Faulted for a body that holds no reply: a proxy's page, a cut or an aborted reply."""
-    try:
-        body = response.json()
-        [choice] = body["choices"]
-        content, finish_reason = choice["message"]["content"], choice["finish_reason"]
-        usage = body.get("usage") or {}
-        details = usage.get("prompt_tokens_details") or {}
-        by_kind = details.get("multimodal_tokens")
-        # A family without a video input has the 8 frames counted as images.
-        video_tokens = None if by_kind is None else by_kind.get("video", 0) + by_kind.get("image", 0)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise _again("broken_body", f"no reply, but: {_said(response)}") from None
-    text = message_text(content)
-    if (text is None and content is not None) or finish_reason in ("abort", "error"):
-        raise _again("broken_body", f"the reply was broken off ({finish_reason}): {_said(response)}")
-    return Completion(
-        text, str(finish_reason), usage.get("prompt_tokens"), usage.get("completion_tokens"), video_tokens
-    )
-
-
-def _read_group(response: httpx.Response) -> SampledGroup:
-    """Raises Faulted as `_read_completion`."""
-    try:
-        body = response.json()
-        return SampledGroup(
-            prompt_ids=tuple(body["prompt_token_ids"]),
-            completion_ids=tuple(tuple(choice["token_ids"]) for choice in body["choices"]),
-            log_probabilities=tuple(
-                tuple(token["logprob"] for token in choice["logprobs"]["content"])
-                for choice in body["choices"]
-            ),
-        )
-    except (ValueError, KeyError, TypeError):
-        raise _again("broken_body", f"no completions with their tokens, but: {_said(response)}") from None
-
-
-def _again(reason: str, text: str) -> Faulted:
-    """The server answers, but not with a reply: it may do so a little later."""
-    return Faulted(Fault("again", reason, text))
-
-
 def _is_worth_another_try(error: BaseException) -> bool:
     return isinstance(error, Faulted) and error.fault.action == "again"
 
 
 def _message(response: httpx.Response) -> str:
     try:
-        return str(response.json()["error"]["message"])[:_SHOWN]
+        return shown(parse_json(response.content)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return _said(response)
 
 
 def _said(response: httpx.Response) -> str:
-    kind = response.headers.get("content-type", "no type")
-    return f"HTTP {response.status_code} ({kind}): {response.text[:_SHOWN]}"
+    kind = shown(response.headers["content-type"])
+    return f"HTTP {response.status_code} ({kind}): {shown(response.text)}"

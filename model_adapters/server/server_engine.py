@@ -353,7 +353,9 @@ def _reason(error: NoReply | Faulted) -> str:
     if _MEMORY.search(str(error)):
         return "out_of_memory"
     if isinstance(error, NoReply):
-        return "timeout" if error.reason == "timeout" else "server_error"
+        return error.reason if error.reason in ("timeout", "rate_limited") else "server_error"
+    if error.fault.reason == "broken_body":
+        return "server_error"
     if error.fault.reason == "too_long" or _TOO_LONG.search(str(error)):
         return "context_too_long"
     return "unsupported_video" if _OF_VIDEO.search(str(error)) else "refused"

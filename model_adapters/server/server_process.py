@@ -18,6 +18,8 @@ from pathlib import Path
 import httpx
 
 from egost.model_adapters.engine import AdapterError
+from egost.tasks.chat.http import is_this_machine
+from egost.tasks.keys import redacted
 
 _SHOWN_LINES = 12
 _SAY_EVERY_S = 15.0
@@ -108,7 +110,8 @@ class ServerProcess:
             if self._process.poll() is not None:
                 raise self._ended("before it was healthy")
             with suppress(httpx.HTTPError):
-                if httpx.get(f"{self._url}/health", timeout=5).status_code == 200:
+                by_proxy = not is_this_machine(self._url)
+                if httpx.get(f"{self._url}/health", timeout=5, trust_env=by_proxy).status_code == 200:
                     return time.monotonic() - start
             now = time.monotonic()
             if now - start > timeout_s:
@@ -146,7 +149,7 @@ class ServerProcess:
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._log.open("w", encoding="utf-8") as log:
-            for line in self._process.stdout:
+            for line in map(redacted, self._process.stdout):
                 log.write(line)
                 log.flush()
                 shown = _PREFIX.sub("", _PREFIX.sub("", line.rstrip()))

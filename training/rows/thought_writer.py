@@ -20,7 +20,7 @@ from egost.tasks.cache import cache_root
 from egost.tasks.chat.calls import NoReply, Pacing, chosen_pacing
 from egost.tasks.chat.client import Role
 from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, parse_endpoint
-from egost.tasks.chat.reading import Completion, whole_text
+from egost.tasks.chat.reading import Completion, json_object, whole_text
 from egost.tasks.chat.reply_store import Body
 from egost.tasks.chat.structured import (
     MAX_TOKENS,
@@ -125,10 +125,10 @@ def _read(sample: Sample, completion: Completion) -> str:
     reply = whole_text(completion)
     if not reply.strip():
         raise NoReply("empty_reply", reply)
-    try:
-        text = json.loads(reply)["think"]
-    except (ValueError, KeyError, TypeError):
-        raise NoReply("no_object", reply) from None
+    found = json_object(completion)
+    if "think" not in found:
+        raise NoReply("no_object", reply)
+    text = found["think"]
     if not isinstance(text, str) or not text.strip():
         raise NoReply("empty_reply", reply)
     if "<" in text:

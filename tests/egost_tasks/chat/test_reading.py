@@ -7,18 +7,12 @@ import json
 import pytest
 
 from egost.tasks.chat.calls import Faulted
-from egost.tasks.chat.reading import Completion, read_completion, redacted
+from egost.tasks.chat.reading import Completion, read_completion
+from egost.tasks.keys import redacted
 
 
 def test_what_looks_like_a_key_is_taken_out_too() -> None:
-    assert redacted("Incorrect API key: sk-proj-abc123-DEF_456.", "another") == "Incorrect API key: [key]."
-
-
-def test_a_completion_can_be_written_down() -> None:
-    half = "\ud83d"
-    message = {"content": f"no {half}", "refusal": half}
-    body = {"model": f"m{half}", "choices": [{"message": message, "finish_reason": half}]}
-    assert read_completion(json.dumps(body), str) == Completion("no ?", "?", "?", "m?", 0, 0)
+    assert redacted("Incorrect API key: sk-proj-abc123-DEF_456.") == "Incorrect API key: [key]."
 
 
 @pytest.mark.parametrize(
@@ -26,10 +20,9 @@ def test_a_completion_can_be_written_down() -> None:
 )
 def test_a_body_that_is_no_completion_is_broken(body: str) -> None:
     with pytest.raises(Faulted, match="the body of the reply is no"):
-        read_completion(body, str)
+        read_completion(body.encode())
 
 
-@pytest.mark.parametrize("choices", [[], [None], [{}], [{"message": None}], [{"message": {"content": 5}}]])
+@pytest.mark.parametrize("choices", [[], [{}], [{"message": None}], [{"message": {"content": None}}]])
 def test_a_completion_without_a_text_is_empty(choices: list[object]) -> None:
-    completion = read_completion(json.dumps({"choices": choices, "usage": {"prompt_tokens": "x"}}), str)
-    assert completion == Completion("", "", "", "", 0, 0)
+    assert read_completion(json.dumps({"choices": choices}).encode()) == Completion("", "", "", "", 0, 0)

@@ -1,0 +1,174 @@
+"""The one way to a server: what it says comes in within a limit and without keys, and keys go to nobody else.
+
+client = Http("http://127.0.0.1:8000", timeout=600.0)     # an httpx.AsyncClient, for the makers' packages as well
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from egost.tasks.chat.calls import Fault, Faulted
+from egost.tasks.json_text import parse_json
+from egost.tasks.keys import redacted
+
+MOST_REPLY_BYTES = 32 << 20
+"""Bytes of one reply that are read. 64 completions of 2,048 tokens with their probabilities take about 26 MB."""
+
+_LONGEST_SHOWN = 400
+_YEAR_S = 365 * 86_400.0
+
+# It logs each request with the words of the status line, which are the server's.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class Http(httpx.AsyncClient):
+    """A client of one server.
+
+    The body, the headers and the words of the status of a reply are read whole, up to `MOST_REPLY_BYTES`, and handed on
+    as `redacted` leaves them; in texts of JSON, half a surrogate pair becomes `?`. A reply that leads elsewhere is not
+    followed, since the key and the question would go along. A proxy of the environment leads to the world, so a server
+    on this machine is asked without one.
+
+    url: of the server. timeout: seconds, see httpx. `send` raises Faulted for a reply that is too long, packed or that
+    leads elsewhere.
+    """
+
+    def __init__(
+        self, url: str, timeout: httpx.Timeout | float, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(
+            base_url=url,
+            timeout=timeout,
+            trust_env=not is_this_machine(url),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            # What is packed small may be huge when it is unpacked.
+            headers={**(headers or {}), "Accept-Encoding": "identity"},
+        )
+
+    async def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
+        try:
+            response = await super().send(request, **{**how, "stream": True, "follow_redirects": False})
+            try:
+                body = await _body(response)
+            finally:
+                await response.aclose()
+        except httpx.HTTPError as error:
+            # It repeats what breaks the protocol.
+            error.args = (redacted(str(error)),)
+            raise
+        headers = {name: redacted(value) for name, value in response.headers.items()}
+        if response.has_redirect_location:
+            there, here = shown(headers["location"]), f"{request.url.scheme}://{request.url.netloc.decode()}"
+            why = (
+                f"{here} leads on to {there}, and keys go nowhere else. Name that URL if it is the right one."
+            )
+            raise Faulted(Fault("stop", "refused", why))
+        for name in ("content-length", "transfer-encoding"):
+            headers.pop(name, None)
+        # Bodies are UTF-8, whatever they say of themselves.
+        headers["content-type"] = headers.get("content-type", "no type").partition(";")[0]
+        return httpx.Response(
+            response.status_code,
+            headers=headers,
+            content=_cleaned(body),
+            request=request,
+            extensions={"reason_phrase": redacted(response.reason_phrase).encode("ascii", "replace")},
+        )
+
+
+async def _body(response: httpx.Response) -> bytes:
+    packed = response.headers.get("content-encoding", "identity")
+    if packed.strip().lower() != "identity":
+        raise _unread(f"it is packed ({shown(redacted(packed))}), although it was asked for as it is")
+    body = bytearray()
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > MOST_REPLY_BYTES:
+            raise _unread(f"it is longer than {MOST_REPLY_BYTES:,} bytes")
+    return bytes(body)
+
+
+def _unread(why: str) -> Faulted:
+    return Faulted(Fault("unscored", "broken_body", f"the body of the reply was not read: {why}"))
+
+
+def _cleaned(body: bytes) -> bytes:
+    try:
+        content = parse_json(body, halves=True)
+    except ValueError:
+        # As bytes, so that what is no UTF-8 stays so. UTF-16 and 32 hide texts between zeros.
+        return redacted(body.replace(b"\0", b"").decode("latin-1")).encode("latin-1")
+    return json.dumps(_clean(content)).encode()
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return redacted(encodable(value))
+    if isinstance(value, list):
+        return [_clean(part) for part in value]
+    if isinstance(value, dict):
+        return {_clean(name): _clean(part) for name, part in value.items()}
+    return value
+
+
+def encodable(text: str) -> str:
+    """The text with `?` for half a surrogate pair, which a tokenizer can leave at an end and which has no UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def shown(text: object) -> str:
+    """The beginning of what a server said, as one line for a message, without what a terminal would act upon."""
+    line = " ".join(str(text)[:_LONGEST_SHOWN].split())
+    return "".join(character for character in line if character.isprintable())
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether a URL leads to a loopback address."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        try:
+            # The short forms that a system takes, such as 127.1.
+            address = IPv4Address(socket.inet_aton(host))
+        except OSError:
+            return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_unspecified
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the headers of a reply ask to wait (`Retry-After` and its kin), None where they do not.
+
+    A date counts from the server's own, where it gives one. Never negative, and at most `_YEAR_S`.
+    """
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            seconds = float(milliseconds) / 1000
+        else:
+            seconds = _seconds(headers["retry-after"], headers.get("date"))
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+    return None if math.isnan(seconds) else min(max(0.0, seconds), _YEAR_S)
+
+
+def _seconds(said: str, date: str | None) -> float:
+    try:
+        return float(said)
+    except ValueError:
+        now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+        return (parsedate_to_datetime(said) - now).total_seconds()
