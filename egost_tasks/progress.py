@@ -11,6 +11,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from egost.tasks.end_with_parent import end_when
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -48,14 +50,14 @@ def in_processes(
     """Call `work` on each thing in other processes, and `take` on each result in this one, as it comes.
 
     One worker is this process itself. What `work` or `take` raises, or an interrupt, ends the others too; those that
-    have begun may finish.
+    have begun may finish. Where this process is killed, they end with it.
     """
     if workers <= 1:
         for thing in things:
             take(work(thing))
         return
     # Not fork: a caller may have threads (torch, PyAV), which a forked child would wait for in vain.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
         futures = [pool.submit(work, thing) for thing in things]
         try:
             for future in as_completed(futures):
@@ -63,3 +65,8 @@ def in_processes(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        end_when(parent.join)

@@ -80,7 +80,8 @@ class DecodeProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _COMMAND, str(theirs.fileno()), str(memory), *sys.path],
                 pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
+                # Nothing is written there: it closes with this process, and the child ends.
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
@@ -153,7 +154,7 @@ class DecodeProcess:
         """End the child at once; a thread that waits for it gets DecodingStopped."""
         self.stopped = True
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 class DecodePool:

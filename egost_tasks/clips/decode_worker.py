@@ -5,7 +5,6 @@ Started by `decode_process`: takes requests from its connection until that is cl
 
 from __future__ import annotations
 
-import math
 import resource
 import signal
 import sys
@@ -20,6 +19,7 @@ from egost.tasks.clips.decoders import DecodedClip, Decoder, decode_clip, decode
 from egost.tasks.clips.lossless import pixels_sha256, write_lossless
 from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.end_with_parent import end_when
 from egost.tasks.errors import ClipError
 
 CLIP_FILE = "clip.mp4"
@@ -122,11 +122,9 @@ def _serve(connection: Connection) -> None:
             request = connection.recv()
         except EOFError:
             return
-        # CPU time ends the child by SIGPROF. The parent watches the clock; the alarm is for a parent that was killed.
+        # CPU time ends the child by SIGPROF; the parent watches the clock.
         signal.setitimer(signal.ITIMER_PROF, request.limit)
-        signal.alarm(math.ceil(WALL_SHARE * request.limit) + 2)
         reply = _answer(request)
-        signal.alarm(0)
         signal.setitimer(signal.ITIMER_PROF, 0)
         connection.send(reply)
 
@@ -138,4 +136,5 @@ def main() -> None:
     if allowed != resource.RLIM_INFINITY:
         limit = min(limit, allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    end_when(sys.stdin.buffer.read)
     _serve(Connection(int(sys.argv[1])))

@@ -178,7 +178,7 @@ def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
         "print(clips._pool._idle[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     run = subprocess.run([sys.executable, "-c", code, str(source)], capture_output=True, text=True, cwd=ROOT)
-    assert ended(int(run.stdout), within=60)
+    assert ended(int(run.stdout), within=5)
 
 
 def test_a_child_that_hangs_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
@@ -196,9 +196,7 @@ def test_a_child_that_hangs_does_not_outlive_a_killed_parent(tmp_path: Path) -> 
     run = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "pipe.mp4")], capture_output=True, text=True, cwd=ROOT
     )
-    pid = int(run.stdout)
-    assert is_running(pid)
-    assert ended(pid, within=20)
+    assert ended(int(run.stdout), within=5)
 
 
 def test_the_machines_other_work_takes_no_time_from_a_clip(

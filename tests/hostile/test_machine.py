@@ -1,0 +1,91 @@
+"""What the machine does to a command: here, the children of one that is killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lmms_eval_command import environment
+from places import ROOT
+from video_files import write_video
+
+from egost.tasks.release.layout import question_files, write_question_files
+from egost.tasks.sample import Sample
+
+WITHIN = 5.0
+"""Seconds after which no child of a killed parent is left."""
+
+
+def descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child} | descendants(child)
+    return found
+
+
+def running(pids: set[int]) -> set[int]:
+    def runs(pid: int) -> bool:
+        try:
+            return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+        except FileNotFoundError:
+            return False
+
+    return {pid for pid in pids if runs(pid)}
+
+
+def official_release(root: Path) -> Path:
+    """A release whose clips take seconds to decode, all together."""
+    samples = []
+    (root / "part1").mkdir(parents=True)
+    write_video(root / "part1" / "0.mp4", 9, size=(1280, 720), preset="ultrafast", gop=250)
+    for number in range(40):
+        (root / "part1" / f"{number}.mp4").write_bytes(
+            (root / "part1" / "0.mp4").read_bytes() + bytes(number)
+        )
+        name = f"Part1/route_forward/{number}"
+        samples.append(Sample(name, "route", "forward", 1, f"{number}.mp4", "How?", (), "Turn left."))
+    write_question_files(root, question_files(samples))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        (["data", "mini", "--clips", "40", "--workers", "2"], "mini"),
+        (["clips", "build", "--workers", "2"], "clips"),
+    ],
+)
+def test_children_end_with_a_killed_command(
+    tmp_path: Path, attacked: Callable[..., None], arguments: list[str], made: str
+) -> None:
+    cache = tmp_path / "cache"
+    settings = {} if made == "mini" else {"EGOST_DATA": str(official_release(tmp_path / "release"))}
+    command = subprocess.Popen(
+        [sys.executable, "-c", "from egost.main import app; app()", *arguments],
+        env=environment(cache, PYTHONPATH=str(ROOT), **settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        # Until two children are at work, and one thing is made.
+        while command.poll() is None and not (
+            len(children := descendants(command.pid)) >= 2 and list((cache / made).rglob("*.mp4"))
+        ):
+            time.sleep(0.02)
+    finally:
+        command.send_signal(signal.SIGKILL)
+        command.wait()
+
+    def gone() -> bool:
+        end = time.monotonic() + WITHIN
+        while (left := running(children)) and time.monotonic() < end:
+            time.sleep(0.05)
+        return len(children) >= 2 and not left
+
+    attacked(gone, right=bool)
