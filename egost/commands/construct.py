@@ -88,7 +88,7 @@ def _serve_annotation(folder: WorkFolder, annotator: str, port: int) -> None:
     from egost.tasks.construction.annotation_page import serve_annotation
 
     def announce(address: str) -> None:
-        console.print(f"annotate as {annotator}: {address}")
+        console.print(f"annotate as {annotator}: {address}", soft_wrap=True)
         console.print(f"each change is saved in {folder.annotations.folder}; Ctrl+C ends")
 
     serve_annotation(folder, annotator, port, announce)
@@ -177,7 +177,7 @@ def review(out: Out, port: PagePort = 0) -> None:
     folder = _work_folder(out)
 
     def announce(address: str) -> None:
-        console.print(f"review: {address}")
+        console.print(f"review: {address}", soft_wrap=True)
         console.print(
             f"each decision is saved in {folder.review}; Ctrl+C ends, then: egost construct calibrate {out}",
         )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from egost.tasks.chat.calls import Fault, Faulted, NoReply
 from egost.tasks.chat.http import shown
-from egost.tasks.json_text import parse_json
+from egost.tasks.json_text import parse_json, wrong_field
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -96,11 +96,9 @@ def read_body(body: bytes, form: type[M], what: str) -> M:
     try:
         return form.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        place = [str(part) for part in first["loc"]]
-        found = shown(json.dumps(first["input"], default=str))[:80]
-        wrong = f"{shown('.'.join(place)) or 'the whole'}: {first['msg']}, found {found}"
-        another = not place or (len(place) == 1 and first["type"] == "missing")
+        first = error.errors(include_url=False, include_input=False)[0]
+        another = not first["loc"] or (len(first["loc"]) == 1 and first["type"] == "missing")
+        wrong = shown(wrong_field(error))
     raise _broken(what, wrong, again=another)
 
 

@@ -1,4 +1,4 @@
-"""A web server for the person at this machine: it listens on 127.0.0.1 and refuses requests from other sites' pages.
+"""A web server for the person at this machine: it listens on 127.0.0.1 and refuses requests of others.
 
     serve_page("annotate", routes, port=0, announce=print)
 
@@ -6,22 +6,30 @@ A page of another site that is open in the same browser can send requests to 127
 to 127.0.0.1 it could also read the answers. So each request must name this server in `Host`, and the browser must say
 that the request comes from this server's own page. A request that changes something must be JSON, which browsers let
 no other site send without asking this server first.
+
+Other users and processes of this machine can connect, too. So each request must carry the token of the page's address,
+which is drawn anew at each start and is known only to who sees the terminal: `?token=...`.
 """
 
 from __future__ import annotations
 
-import json
+import hmac
+import logging
+import os
+import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from fractions import Fraction
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder
 from egost.tasks.errors import ConstructionError, EgostError
+from egost.tasks.json_text import parse_json
 
 HOST = "127.0.0.1"
 
@@ -39,6 +47,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_TOKEN_BYTES = 18
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -52,8 +61,11 @@ def serve_page(
     """
     with local_socket(port) as listening:
         found: int = listening.getsockname()[1]
-        announce(f"http://{HOST}:{found}/")
-        app = guarded_app([*page_routes(name), *routes], found)
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        app = guarded_app([*page_routes(name, token), *routes], found, token)
+        # What is no HTTP, such as the beginning of a TLS connection, is answered with status 400 and is no news.
+        logging.getLogger("aiohttp.server").addFilter(_is_news)
+        announce(f"http://{HOST}:{found}/?token={token}")
         web.run_app(app, sock=listening, print=None, access_log=None, shutdown_timeout=2)
 
 
@@ -67,14 +79,26 @@ def local_socket(port: int) -> socket.socket:
         ) from error
 
 
-def guarded_app(routes: Iterable[web.AbstractRouteDef], port: int) -> web.Application:
-    """An application that checks each request and answers each error as JSON: `{"error": MESSAGE}`."""
+def guarded_app(routes: Iterable[web.AbstractRouteDef], port: int, token: str) -> web.Application:
+    """An application that checks each request and answers each error as JSON: `{"error": MESSAGE}`.
+
+    A person who opens the page without its token is told so in plain text.
+    """
     own = (f"{HOST}:{port}", f"localhost:{port}")
 
     @web.middleware
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             _refuse_strangers(request, own)
+            if not hmac.compare_digest(
+                request.query.get("token", "").encode(errors="replace"), token.encode()
+            ):
+                text = (
+                    "open the whole address that egost printed when it started, with ?token=... at its end."
+                )
+                if request.path == "/":
+                    return web.Response(status=403, text=f"This page needs its token: {text}")
+                raise web.HTTPForbidden(text=f"the request has no token, or an old one: {text}")
             return await handler(request)
         except web.HTTPException as error:
             return error_reply(error.status, error.text or error.reason)
@@ -89,6 +113,11 @@ def guarded_app(routes: Iterable[web.AbstractRouteDef], port: int) -> web.Applic
     app.on_response_prepare.append(add_headers)
     app.add_routes(routes)
     return app
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, http_exceptions.HttpProcessingError)
 
 
 def _refuse_strangers(request: web.Request, own: tuple[str, ...]) -> None:
@@ -111,8 +140,8 @@ def error_reply(status: int, message: str, **more: Any) -> web.Response:
 async def read_json(request: web.Request) -> dict[str, Any]:
     """The object in a request; anything else is answered with status 400."""
     try:
-        content = json.loads(await request.read())
-    except (ValueError, RecursionError) as error:
+        content = parse_json(await request.read())
+    except (ValueError, web.RequestPayloadError) as error:
         raise web.HTTPBadRequest(text=f"the request is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise web.HTTPBadRequest(text="the request is not a JSON object.")
@@ -124,6 +153,8 @@ def clip_route(folder: WorkFolder) -> web.RouteDef:
 
     async def reply(request: web.Request) -> web.StreamResponse:
         path = folder.clip_folder / asked_clip(folder, request).clip
+        if Path(os.path.realpath(path)).parent != folder.clip_folder.resolve():
+            raise web.HTTPForbidden(text=f"{path} leads out of its folder. Put the clip itself there.")
         if not path.is_file():
             raise web.HTTPNotFound(text=f"{path} is missing. Run: egost construct clips")
         return web.FileResponse(path)
@@ -145,8 +176,11 @@ def asked_clip(folder: WorkFolder, request: web.Request) -> ClipRow:
     return row
 
 
-def page_routes(name: str) -> list[web.RouteDef]:
-    """A page of `pages/` at `/`, with its own style and script and those that all pages share."""
+def page_routes(name: str, token: str) -> list[web.RouteDef]:
+    """A page of `pages/` at `/`, with its own style and script and those that all pages share.
+
+    token: carried by the addresses within the page.
+    """
     folder = files("egost.tasks.construction") / "pages"
 
     def read(file: str) -> str:
@@ -161,6 +195,6 @@ def page_routes(name: str) -> list[web.RouteDef]:
     pages = Environment(
         loader=FunctionLoader(read), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    page = pages.get_template(f"{name}.html").render(name=name)
+    page = pages.get_template(f"{name}.html").render(name=name, token=token)
     parts = [(f"{part}.{kind}", kind) for part in ("page", name) for kind in ("css", "js")]
     return [route("/", page, "html"), *(route(f"/{file}", read(file), kind) for file, kind in parts)]

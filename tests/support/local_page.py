@@ -10,10 +10,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
+
+
+def asking(address: str) -> httpx.Client:
+    """A client of a page that has its token."""
+    origin, _, token = address.partition("?token=")
+    return httpx.Client(base_url=origin, params={"token": token}, trust_env=False)
+
 
 @contextmanager
 def served_page(*arguments: str, announced: str) -> Iterator[str]:
-    """The address that `egost construct ARGUMENTS` announces; Ctrl-C ends it, with 0.
+    """The address with its token that `egost construct ARGUMENTS` announces; Ctrl-C ends it, with 0.
 
     announced: what stands before the address in its first line.
     """
@@ -27,7 +35,7 @@ def served_page(*arguments: str, announced: str) -> Iterator[str]:
     assert server.stdout
     try:
         said = server.stdout.readline()
-        found = re.fullmatch(rf"{announced}: (http://127\.0\.0\.1:\d+)/\n", said)
+        found = re.fullmatch(rf"{announced}: (http://127\.0\.0\.1:\d+/\?token=[\w-]{{24}})\n", said)
         assert found, said
         yield found[1]
     finally:

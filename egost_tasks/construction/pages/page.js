@@ -5,6 +5,8 @@
 const ARROWS = { left: "←", right: "→", around: "↺", up: "↑", down: "↓", straight: "·" };
 const NEAR_S = 0.25;
 
+const TOKEN = new URLSearchParams(location.search).get("token");
+
 const at = (id) => document.getElementById(id);
 const video = at("video");
 let shown; // the clip in the player: its file name, duration_s and frames_a_second
@@ -12,13 +14,15 @@ let backward; // { from, began } while the clip plays backward
 
 // ---- The server
 
+const withToken = (path) => `${path}?token=${encodeURIComponent(TOKEN)}`;
+
 async function ask(path, body) {
   const options = body && {
     method: "PUT",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   };
-  const reply = await fetch(path, options);
+  const reply = await fetch(withToken(path), options);
   const content = await reply.json();
   if (!reply.ok) throw Object.assign(new Error(content.error), { refused: true, problems: content.problems });
   return content;
@@ -149,7 +153,7 @@ video.addEventListener("error", () => { at("broken").textContent = "The browser 
 function showClip(clip) {
   shown = clip;
   at("seek").max = clip.duration_s;
-  video.src = `/clips/${encodeURIComponent(clip.clip)}`;
+  video.src = withToken(`/clips/${encodeURIComponent(clip.clip)}`);
 }
 
 function drawTicks(steps) {
