@@ -93,11 +93,13 @@ def read_body(body: bytes, form: type[M], what: str) -> M:
     except ValueError as error:
         cut = isinstance(error.__cause__, json.JSONDecodeError)
         raise _broken(what, shown(error), again=cut) from None
+    if not isinstance(content, dict):
+        raise _broken(what, "it is no JSON object", again=True)
     try:
         return form.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        another = not first["loc"] or (len(first["loc"]) == 1 and first["type"] == "missing")
+        another = len(first["loc"]) == 1 and first["type"] == "missing"
         wrong = shown(wrong_field(error))
     raise _broken(what, wrong, again=another)
 
