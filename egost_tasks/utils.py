@@ -10,6 +10,7 @@ An error that a user can fix leaves here as `SystemExit` with its one message, s
 from __future__ import annotations
 
 import functools
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,9 +23,9 @@ from egost.tasks import provenance
 from egost.tasks.as_published import published_generation
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import chosen_protocol
-from egost.tasks.errors import CacheError, ClipError, EgostError, SettingError, exits_with_message
+from egost.tasks.errors import CacheError, ClipError, SettingError, exits_with_message
 from egost.tasks.judging.choose import chosen_judge, cost_increments
-from egost.tasks.judging.judge import JudgeStopped
+from egost.tasks.judging.judge import JudgeStopped, RouteItem
 from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt
 from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import without_trained_on
@@ -79,23 +80,13 @@ def doc_to_text(doc: dict[str, Any], kwargs: dict[str, Any]) -> str:
     """The question in the wording of the prompt that `lmms_eval_specific_kwargs` names."""
     sample = _sample(doc)
     if sample.task == "route":
-        _asked[doc["world"], sample.way].append(sample)
+        _asked[doc["world"], sample.way].setdefault(sample.id, sample)
     return _prompt(kwargs).render(sample)
 
 
-@exits_with_message
-def doc_to_messages(doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any]) -> list[dict[str, Any]]:
-    """The route question as one chat message: the clip as a video, then the text.
-
-    lmms-eval would make the same of `doc_to_visual` and `doc_to_text`; but `doc_to_text` is to be called
-    once for each request only, see `StartJudging`.
-    """
-    video = [{"type": "video", "url": path} for path in doc_to_visual(doc)]
-    text = _prompt(lmms_eval_specific_kwargs).render(_sample(doc))
-    return [{"role": "user", "content": [*video, {"type": "text", "text": text}]}]
-
-
-_asked: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
+_asked: defaultdict[tuple[str, str], dict[str, Sample]] = defaultdict(dict)
+_unjudged: dict[tuple[str, str], list[RouteItem]] = {}
+_starting = threading.Lock()
 
 
 class MarkMissing(Filter):  # type: ignore[misc]
@@ -109,30 +100,27 @@ class MarkMissing(Filter):  # type: ignore[misc]
 
 
 class StartJudging(Filter):  # type: ignore[misc]
-    """A filter of lmms-eval that starts to judge all routes of a task as soon as the model is done.
+    """A filter of lmms-eval by which all routes of a task are judged at once, as soon as one is to be scored.
 
     `process_results` sees one sample at a time, from 4 threads; a filter sees all responses at once, but
-    without their samples. lmms-eval calls `doc_to_text` once for the first sample when it loads the task and
-    then for the requests in their order, so the samples asked about are theirs when the numbers agree. Where
-    they do not (cached requests), only the head start is lost; `process_route` asks for its own pair.
+    without their samples. lmms-eval calls `doc_to_text` for the first sample when it loads the task, then for the
+    requests in their order, and a chat model again later. So the samples asked about are theirs when the numbers
+    agree. Where they do not, only the head start is lost; `process_route` asks for its own pair. Nothing is judged
+    where nothing is scored (`--predict_only`).
     """
 
     def __init__(self, world: World, way: Way) -> None:
         self.key = (world, way)
 
     def apply(self, resps: list[list[str]], docs: object) -> list[list[str]]:
-        asked = _asked.pop(self.key, [])
-        if len(asked) not in (len(resps), len(resps) + 1):
-            return resps
-        samples = asked[-len(resps) :]
-        try:
+        asked = [*_asked.pop(self.key, {}).values()]
+        if len(asked) in (len(resps), len(resps) + 1):
+            samples = asked[-len(resps) :]
             responses = [
                 Response.read(r[0].strip(), _clip({"world": self.key[0], **s.to_doc()}))
                 for r, s in zip(resps, samples, strict=True)
             ]
-            chosen_judge(self.key[0]).start(route_items(samples, responses))
-        except EgostError as error:
-            _say_once(f"egost: {error}")
+            _unjudged[self.key] = route_items(samples, responses)
         return resps
 
 
@@ -150,6 +138,8 @@ def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]
     sample, clip = _sample(doc), _clip(doc)
     judge = chosen_judge(doc["world"])
     try:
+        with _starting:
+            judge.start(_unjudged.pop((doc["world"], sample.way), ()))
         [score] = score_route([sample], [Response.read(results[0], clip)], judge)
     except (JudgeStopped, CacheError) as error:
         # The responses took hours and lmms-eval has not saved them yet: the run goes on, without a score.

@@ -51,9 +51,13 @@ class GenerationArguments:
         ours can honour, or for a value of a wrong kind: none is dropped in silence.
         """
         given = {name: value for name, value in gen_kwargs.items() if value is not None}
-        if unknown := set(given) - _KNOWN or given.get("num_beams", 1) != 1:
+        refused = {name: value for name, value in given.items() if name not in _KNOWN}
+        if given.get("num_beams", 1) != 1:
+            refused["num_beams"] = given["num_beams"]
+        if refused:
+            listed = ", ".join(f"{name}={value}" for name, value in sorted(refused.items()))
             raise AdapterError(
-                f"no adapter of ours can honour all of the generation arguments {given} ({unknown}); expected "
+                f"no adapter of ours can honour the generation argument {listed}; expected "
                 f"{', '.join(sorted(_KNOWN))}, and one beam. Fix --gen_kwargs."
             )
         until = given.get("until", ())

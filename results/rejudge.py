@@ -13,14 +13,21 @@ from typing import Any
 
 from egost.results.records import SampleRecord
 from egost.results.run import Run
-from egost.results.run_header import RunError
+from egost.results.run_header import RunError, TaskHeader
 from egost.tasks.cache import write_whole
+from egost.tasks.clips.clips import Clip, build_clips
+from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.errors import ClipError
 from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement, judge_noise
 from egost.tasks.provenance import TASK_VERSION, judge_metadata
+from egost.tasks.release.release import open_release
+from egost.tasks.release.trained_on import note_model, trained_among
 from egost.tasks.response_text import newer_marks
+from egost.tasks.sample import Sample
 from egost.tasks.scoring.scores import (
     Response,
     Score,
+    as_metrics,
     count_with_reason,
     count_without_reason,
     judged_metrics,
@@ -32,7 +39,10 @@ from egost.tasks.scoring.scores import (
 from egost.tasks.task_names import parse_task_name
 from egost.tasks.text_files import write_json_lines
 
-_MEANS = ("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty", "invalid")
+_MEANS = (
+    *("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty", "invalid"),
+    *("chance", "truncated"),
+)
 _GROUP_MEANS = ("percent", "compat", "spatiotemporal")
 
 
@@ -40,9 +50,12 @@ def rejudge(run: Run, judge: Judge) -> Path:
     """Judge the routes of a run again; write new results and samples into the run's folder, return the results file.
 
     Samples that had no response (a clip that did not decode, a failed generation) stay unscored; other
-    tasks are copied as they are, and group means are computed anew.
+    tasks are copied as they are, and group means are computed anew. Of a run with `--predict_only`, all tasks are
+    scored, with the questions of the release on this machine.
     Raises RunError when the run has no route task, or its samples cannot be read.
     """
+    if run.predict_only:
+        return _score_responses(run, judge)
     routes = [name for name, task in run.header.tasks.items() if "route" in task.name.kinds]
     if not routes:
         raise RunError(f"{run.results_file} has no route task: there is nothing for a judge to do.")
@@ -56,6 +69,74 @@ def rejudge(run: Run, judge: Judge) -> Path:
     results["judge_usage"] = asdict(judge.usage) if judge.usage else None
     results["rejudged_from"] = run.results_file.name
     return _write(run, results, rows, "judged")
+
+
+def _score_responses(run: Run, judge: Judge) -> Path:
+    results = copy.deepcopy(run.results)
+    rows = {task: run.samples(task) for task in results["configs"]}
+    for task, header in run.header.tasks.items():
+        samples, clips = _asked(run, header, rows[task])
+        responses = [
+            Response.read(text if isinstance(text := row["filtered_resps"], str) else text[0], clip)
+            for row, clip in zip(rows[task], clips, strict=True)
+        ]
+        is_route = "route" in header.name.kinds
+        scores = (
+            score_route(samples, responses, judge)
+            if is_route
+            else [score_choice(*pair) for pair in zip(samples, responses, strict=True)]
+        )
+        rows[task] = [
+            {**{key: value for key, value in row.items() if key != "bypass"}, **as_metrics(*scored, None)}
+            for row, *scored in zip(rows[task], samples, scores, clips, strict=True)
+        ]
+        figures, config = results["results"][task], results["configs"][task]
+        results["results"][task] = {n: v for n, v in figures.items() if not n.startswith("bypass")}
+        config["metric_list"] = [
+            {"metric": name} for name in as_metrics(samples[0], scores[0], clips[0], None)
+        ]
+        if is_route:
+            _set_figures(results, task, rows[task], scores, judge)
+        else:
+            _set_means(results["results"][task], rows[task])
+    for group, tasks in results["group_subtasks"].items():
+        # Avg.(ST) is of the groups with all four of its tasks.
+        means = _GROUP_MEANS if len(tasks) in (4, 8) else ("percent", "compat")
+        for place in (results["results"], results.get("groups", {})):
+            if tasks and group in place:
+                place[group].update(dict.fromkeys((f"{metric},none" for metric in means), None))
+    results["rejudged_from"] = run.results_file.name
+    results["judge_usage"] = asdict(judge.usage) if judge.usage else None
+    return _write(run, results, rows, "judged")
+
+
+def _asked(
+    run: Run, header: TaskHeader, rows: list[dict[str, Any]]
+) -> tuple[list[Sample], list[Clip | ClipError]]:
+    """The samples that the rows of a run without scores are of, by their places in the release, and their clips."""
+    [(kind, way)] = header.name.tasks
+    release = open_release(header.name.world)
+    samples = release.samples(kind, way)
+    if header.trained_on and header.trained_on.leaves_out:
+        note_model(run.header.arguments)
+        trained = trained_among(release, samples, header.trained_on.policy)
+        samples = [sample for sample in samples if sample.id not in trained]
+    try:
+        found = [samples[row["doc_id"]] for row in rows]
+        same = bool(rows) and [row["target"] for row in rows] == [sample.answer for sample in found]
+    except (KeyError, TypeError, IndexError) as error:
+        raise RunError(
+            f"{run.samples_file(header.name.name)} cannot be read ({error!r}). Evaluate again."
+        ) from error
+    if not same or (release.index.files_sha256, len(samples)) != (header.release_sha256, header.available):
+        raise RunError(
+            f"{run.results_file} asked other questions than the release on this machine holds ({release.revision}; the "
+            f"run's is {header.release_revision}). Get that release, then judge again."
+        )
+    clips = build_clips(
+        [release.clip_path(sample) for sample in found], parse_protocol(str(header.sampling_protocol))
+    )
+    return found, list(clips)
 
 
 def rescore(run: Run) -> tuple[Path, tuple[str, ...]]:

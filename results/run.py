@@ -84,6 +84,7 @@ class Run:
         header = self.header
         if not header.tasks:
             raise RunError(f"{self.results_file} has no task of Ego-ST Bench.")
+        self._refuse_unscored()
         releases = {(task.release_revision, task.release_sha256) for task in header.tasks.values()}
         releases.discard((None, None))
         if len(releases) > 1:
@@ -129,6 +130,7 @@ class Run:
         ours = [name for name in self.results["results"] if parse_task_name(name)]
         if not ours:
             raise RunError(f"{self.results_file} has no task of Ego-ST Bench.")
+        self._refuse_unscored()
         rows = [self._figure(name, name in groups) for name in ours]
         return sorted(rows, key=lambda row: not row.is_group)
 
@@ -144,6 +146,18 @@ class Run:
         if header.limit is not None:
             settings["limit"] = f"{header.limit} (a part of the samples: for trying only)"
         return {name: value for name, value in settings.items() if value}
+
+    @property
+    def predict_only(self) -> bool:
+        """Whether it holds responses alone, since lmms-eval was told not to score them."""
+        return any("bypass,none" in self.results["results"].get(task, {}) for task in self.header.tasks)
+
+    def _refuse_unscored(self) -> None:
+        if self.predict_only:
+            raise RunError(
+                f"{self.results_file} was run with --predict_only: it holds responses and no scores. Score them: "
+                f"egost judge {self.results_file}"
+            )
 
     def _figure(self, name: str, is_group: bool) -> TaskResult:
         task = self.header.tasks.get(name)

@@ -198,8 +198,7 @@ def without_trained_on(release: Release, samples: Sequence[Sample]) -> list[Samp
     leaving it out would leave no sample.
     """
     policy = chosen_policy()
-    manifests = _left_out_by(policy)
-    trained = {s.id: manifest for manifest in manifests for s in manifest.among(release, samples)}
+    trained = trained_among(release, samples, policy)
     if not trained or policy == "allow":
         return list(samples)
     task = f"{samples[0].task}_{samples[0].way}"
@@ -217,6 +216,11 @@ def without_trained_on(release: Release, samples: Sequence[Sample]) -> list[Samp
             f"{TRAINED_ON}={policy} leaves none. Leave the task out, or evaluate it on another release."
         )
     return kept
+
+
+def trained_among(release: Release, samples: Sequence[Sample], policy: Policy) -> dict[str, TrainedRows]:
+    """The ids of the samples that a policy looks at, with the record that lists each."""
+    return {s.id: record for record in _left_out_by(policy) for s in record.among(release, samples)}
 
 
 def overlap_metadata(release: Release) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def docs(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     from datasets import Dataset, NamedSplit
 
     monkeypatch.setenv("EGOST_MINI_DATA", str(world))
-    monkeypatch.setattr(utils, "_asked", defaultdict(list))
+    monkeypatch.setattr(utils, "_asked", defaultdict(dict))
+    monkeypatch.setattr(utils, "_unjudged", {})
     placeholder = Dataset.from_list([{"placeholder": True}], split=NamedSplit("route_reverse"))
     return list(utils.mini_docs(placeholder))
 
@@ -44,13 +45,6 @@ def test_the_docs_of_a_task(docs: list[dict[str, Any]]) -> None:
     }
 
 
-def test_a_chat_message_is_the_clip_and_the_text(docs: list[dict[str, Any]]) -> None:
-    [message] = utils.doc_to_messages(docs[0], KWARGS)
-    video, text = message["content"]
-    assert [video["url"]] == utils.doc_to_visual(docs[0]) and video["type"] == "video"
-    assert text["text"] == utils.doc_to_text(docs[0], KWARGS)
-
-
 def test_all_routes_are_under_way_before_the_first_is_asked_for(
     docs: list[dict[str, Any]], server: JudgeServer
 ) -> None:
@@ -58,9 +52,10 @@ def test_all_routes_are_under_way_before_the_first_is_asked_for(
     for doc in docs:
         utils.doc_to_text(doc, KWARGS)
     for doc in reversed(docs):
-        utils.doc_to_messages(doc, KWARGS)
+        utils.doc_to_text(doc, KWARGS)  # a chat model asks for it again, in any order
     replies = [f"Turn left at panel {number}." for number in range(4)]
     utils.StartJudging("mini", "reverse").apply([[reply] for reply in replies], None)
+    assert not server.asks, "nothing is judged before something is scored"
     first = utils.process_route(docs[0], [replies[0]])
     assert server.most_at_once == 4 and first["percent"]["judgement"]
     for doc, reply in zip(docs[1:], replies[1:], strict=True):
