@@ -1,10 +1,11 @@
 """The one place that reaches into lmms-eval, so that its plain command finds our tasks and checks the judge early.
 
 lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.models` before it indexes tasks, so
-`register` uses that moment for three changes:
+`register` uses that moment for these changes:
 
 - Every `TaskManager` made afterwards gets this folder in its `include_path`, a public argument. With `EGOST_ONLY=1` it
   also gets `include_defaults=False`, public too: indexing lmms-eval's own 1,985 tasks takes seconds of each start.
+- `ResponseCache.create`, public, is called for `--use_cache` alone, with the tasks, before anything is asked.
 - `TaskManager.match_tasks` is called before the model is loaded, while the tasks are read after it. So this is where a
   missing judge is noticed in time.
 - `lmms.create_from_arg_string`, public, is called with the model's arguments before the tasks are read, whether these
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ def register() -> list[Any]:
     exception here would also switch off the plugins that lmms-eval loads after this one.
     """
     from lmms_eval.api.model import lmms
+    from lmms_eval.caching.response_cache import ResponseCache
     from lmms_eval.tasks import TaskManager
     from loguru import logger
 
@@ -53,6 +56,7 @@ def register() -> list[Any]:
     if not hasattr(TaskManager.__init__, "_egost"):
         TaskManager.__init__ = _with_our_folder(TaskManager.__init__)
         TaskManager.match_tasks = _with_a_judge(TaskManager.match_tasks)
+        ResponseCache.create = classmethod(_not_of_ours(ResponseCache.create.__func__))
         lmms.create_from_arg_string = classmethod(_noting(lmms.create_from_arg_string.__func__))
     return []
 
@@ -88,6 +92,33 @@ def _with_a_judge(match_tasks: Any) -> Any:
         return matched
 
     return wrapped
+
+
+def _not_of_ours(create: Any) -> Any:
+    @functools.wraps(create)
+    def wrapped(cls: Any, cache_root: str, **kwargs: Any) -> Any:
+        if any(_asks_ours(task) for task in _single_tasks(kwargs.get("task_dict") or {})):
+            raise SystemExit(
+                "egost: --use_cache would keep a failed request as an answer for good, and lose how each response was "
+                "made. Leave it out: our adapters keep every response in the journal, and lmms-eval's own do with "
+                "--model egost_journal --model_args adapter=NAME,..."
+            )
+        return create(cls, cache_root, **kwargs)
+
+    return wrapped
+
+
+def _single_tasks(task_dict: Mapping[Any, Any]) -> Iterator[Any]:
+    for value in task_dict.values():
+        if isinstance(value, Mapping):
+            yield from _single_tasks(value)
+        else:
+            yield value
+
+
+def _asks_ours(task: Any) -> bool:
+    """Whether a task of lmms-eval asks samples of ours, whatever its name."""
+    return isinstance(task.config.metadata, dict) and "release_sha256" in task.config.metadata
 
 
 def _noting(create: Any) -> Any:

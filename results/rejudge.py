@@ -86,15 +86,17 @@ def _score_responses(run: Run, judge: Judge) -> Path:
             if is_route
             else [score_choice(*pair) for pair in zip(samples, responses, strict=True)]
         )
+        metrics = [
+            as_metrics(sample, score, clip, None)
+            for sample, score, clip in zip(samples, scores, clips, strict=True)
+        ]
         rows[task] = [
-            {**{key: value for key, value in row.items() if key != "bypass"}, **as_metrics(*scored, None)}
-            for row, *scored in zip(rows[task], samples, scores, clips, strict=True)
+            {**{key: value for key, value in row.items() if key != "bypass"}, **metric}
+            for row, metric in zip(rows[task], metrics, strict=True)
         ]
         figures, config = results["results"][task], results["configs"][task]
         results["results"][task] = {n: v for n, v in figures.items() if not n.startswith("bypass")}
-        config["metric_list"] = [
-            {"metric": name} for name in as_metrics(samples[0], scores[0], clips[0], None)
-        ]
+        config["metric_list"] = [{"metric": name} for name in metrics[0]]
         if is_route:
             _set_figures(results, task, rows[task], scores, judge)
         else:

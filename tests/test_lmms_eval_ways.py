@@ -86,3 +86,15 @@ def test_a_refused_generation_argument_is_named_with_its_value() -> None:
         GenerationArguments.read({"max_new_tokens": 8, "num_beams": 4}, seed=0)
     with pytest.raises(AdapterError, match=r"argument best_of=3, penalty=0\.5; expected"):
         GenerationArguments.read({"max_new_tokens": 8, "best_of": 3, "penalty": 0.5, "num_beams": 1}, seed=0)
+
+
+def test_the_hosts_cache_is_refused_in_one_sentence(cache: Path, tmp_path: Path) -> None:
+    done = lmms_eval(
+        *("--tasks", "egost_mini_mcq", *MODEL, "--output_path", "run", "--use_cache", "responses"),
+        cwd=tmp_path,
+        cache=cache,
+        EGOST_ONLY="1",
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+    assert "egost: --use_cache would keep a failed request" in done.stderr
+    assert "--model egost_journal" in done.stderr and not (tmp_path / "responses").exists()
