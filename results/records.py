@@ -179,6 +179,8 @@ def _sample(task: TaskName, saved: _Scored, target: str) -> Sample:
     part, of_task, _ = saved["sample_id"].split("/", 2)
     if of_task != f"{kind}_{way}":
         raise ValueError(f"sample_id: {shown(saved['sample_id'])} is of another task")
+    if "options" in saved and bool(saved["options"]) == (kind == "route"):
+        raise ValueError(f"options: found {len(saved['options'])} of a {kind} question")
     return Sample(
         id=saved["sample_id"],
         task=kind,
@@ -196,7 +198,9 @@ def _check(record: SampleRecord) -> None:
     sample, letter = record.sample, record.choice and record.choice.letter
     if (record.percent is None) == (record.unscored is None):
         found = "neither a score nor" if record.unscored is None else "a score and"
-        raise ValueError(f"percent: there is {found} a reason why there is none")
+        raise ValueError(f"percent.unscored: there is {found} a reason why there is none")
+    if sample.options and sample.answer not in tuple(sample.letters):
+        raise ValueError(f"target: {shown(sample.answer)} is none of the options' letters {sample.letters}")
     if letter is not None and letter not in tuple(sample.letters or LETTERS):
         raise ValueError(f"choice.letter: {shown(letter)} is none of {sample.letters or LETTERS}")
     if record.frames is not None and record.frames.source != sample.clip:

@@ -219,7 +219,7 @@ def _check_figures(name: str, row: Any) -> None:
         raise TypeError(f"{name}: expected an object, found {shown(row)}")
     for key, value in row.items():
         metric, comma, _ = key.partition(",")
-        if not comma or "_stderr" in metric or value is None:
+        if not comma or "_stderr" in metric or (value is None and metric not in ("percent", "compat")):
             continue
         known = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not known or not (math.isnan(value) or 0 <= value <= _MOST.get(metric, 2**53)):

@@ -1,0 +1,452 @@
+"""Runs of strangers: each field of each file with each value that it cannot have, and damaged files.
+
+What must come is worked out by hand: for each field the kind of its values, for each kind those that it has.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attacks import CONTROL, Attack, drawn
+from places import ROOT
+from typer.testing import CliRunner
+
+from egost.main import app
+from egost.results.leaderboard.entries import find_entries
+from egost.results.run import Run, read_run
+from egost.results.run_manifest import run_manifest
+
+SAVED = ROOT / "tests" / "saved" / "mini_run"
+STAMP = "20261130_053634"
+CHOICE, ROUTE = "egost_mini_direction_forward", "egost_mini_route_reverse"
+Change = Callable[[Path], object]
+
+WRONG: dict[str, Any] = {
+    "null": None,
+    "true": True,
+    "seven": 7,
+    "minus": -7,
+    "half": 7.5,
+    "nan": math.nan,
+    "infinity": math.inf,
+    "huge integer": 10**300,
+    "huge float": 1e300,
+    "text": "two",
+    "empty text": "",
+    "list": [],
+    "list of a text": ["a"],
+    "object": {},
+    "object of a number": {"a": 1},
+}
+
+RIGHT = {
+    "text": {"text", "empty text"},
+    "some text": {"text"},
+    "percent": {"seven", "half"},
+    "count": {"seven"},
+    "whole": {"seven", "minus", "huge integer"},
+    "number": {"seven", "half", "minus", "huge float"},
+    "length": {"seven", "half", "huge float", "huge integer"},
+    "flag": {"true"},
+    "texts": {"list", "list of a text"},
+    "counts": {"list"},
+    "settings": {"object", "object of a number"},
+    "object": {"object", "object of a number"},
+    "named counts": {"object", "object of a number"},
+    "named texts": {"object"},
+    "share": set(),
+    "word": set(),
+}
+"""The values of `WRONG` that a field of a kind may hold; `?` behind a kind adds null."""
+
+SAMPLE = {
+    "target": "text",
+    "input": "text",
+    "compat": "percent?",
+    "percent": "word",
+    "percent.sample_id": "word",
+    "percent.clip": "word",
+    "percent.clip_id": "some text",
+    "percent.question": "text",
+    "percent.options": "word",
+    "percent.score": "percent",
+    "percent.unscored": "word?",
+    "percent.generation": "word?",
+    "percent.generation.engine": "text",
+    "percent.generation.model": "text",
+    "percent.generation.revision": "text?",
+    "percent.generation.settings": "settings",
+    "percent.generation.finish_reason": "text?",
+    "percent.generation.truncated": "flag?",
+    "percent.generation.prompt_tokens": "count?",
+    "percent.generation.completion_tokens": "count?",
+    "percent.generation.video_tokens": "count?",
+    "percent.generation.journaled": "flag",
+    "percent.generation.failure": "text?",
+    "percent.generation.snapshot": "text?",
+    "percent.frames": "word",
+    "percent.frames.source": "word",
+    "percent.frames.protocol": "text",
+    "percent.frames.n_frames": "count",
+    "percent.frames.counted_by": "text",
+    "percent.frames.expected_frames": "count?",
+    "percent.frames.complete": "flag?",
+    "percent.frames.indices": "counts",
+    "percent.frames.timestamps": "counts",
+    "percent.frames.duration": "length",
+    "percent.frames.width": "count",
+    "percent.frames.rotation": "whole",
+    "percent.frames.pixels_sha256": "text",
+    "percent.frames.mirrored": "flag",
+    "percent.frames.transfer": "word",
+    "invalid": "percent?",
+    "spatiotemporal": "percent?",
+    "n_scored": "text?",
+    "n_unscored": "text?",
+}
+OF_A_CHOICE = {"percent.choice": "word?", "percent.choice.letter": "word?", "percent.choice.how": "word"}
+OF_A_ROUTE = {
+    "percent.judgement": "word?",
+    "percent.judgement.direction": "word",
+    "percent.judgement.landmark": "word",
+    "percent.judgement.semantic": "word",
+    "percent.judgement.reasons": "text",
+    "percent.judgement.judge": "text",
+    "percent.judgement.empty": "flag",
+    "percent.judgement.repeats": "counts",
+    "judge_failed": "text?",
+}
+METADATA = {
+    "world": "word?",
+    "release_revision": "text?",
+    "release_sha256": "text?",
+    "excluded_entries": "named counts?",
+    "sampling_protocol": "text?",
+    "prompt": "text?",
+    "prompt_sha256": "text?",
+    "as_published": "text?",
+    "judge": "text?",
+    "max_unscored_share": "share",
+    "packages": "named texts?",
+    "machine": "object?",
+    "commit": "text?",
+}
+RESULTS = {
+    "results": "object",
+    "configs": "object",
+    "n-samples": "object",
+    "config": "object",
+    "config.model": "text?",
+    "config.model_args": "text?|object",
+    "config.gen_kwargs": "text?|object",
+    "config.random_seed": "count?",
+    "config.limit": "length?",
+    "date": "text?",
+    "git_hash": "text?",
+    "model_name": "text?",
+    "group_subtasks": "object",
+    f"n-samples.{CHOICE}": "object",
+    f"n-samples.{CHOICE}.effective": "count?",
+    f"configs.{CHOICE}": "object",
+    f"configs.{CHOICE}.metadata": "object?",
+    f"configs.{CHOICE}.generation_kwargs": "object?",
+    f"results.{CHOICE}": "word",
+    f"results.{CHOICE}.percent,none": "percent|nan",
+    f"results.{CHOICE}.compat,none": "number|nan",
+    f"results.{CHOICE}.n_scored,none": "count?",
+    f"results.{CHOICE}.chance,none": "percent?|nan",
+    **{f"configs.{CHOICE}.metadata.{name}": kind for name, kind in METADATA.items()},
+}
+
+
+def may(kind: str, value: str) -> bool:
+    """Whether a field of a kind may hold a value of `WRONG`."""
+    for one in kind.split("|"):
+        allowed = {"nan"} if one == "nan" else RIGHT[one.removesuffix("?")]
+        if value in allowed or (one.endswith("?") and value == "null"):
+            return True
+    return False
+
+
+def put(content: Any, field: str, value: Any) -> None:
+    *parents, last = field.split(".")
+    for name in parents:
+        content = content[name]
+    content[last] = value
+
+
+def rewritten(task: str, change: Callable[[Any], object]) -> Change:
+    """The run with its first sample of a task changed."""
+
+    def make(run: Path) -> None:
+        path = run / f"{STAMP}_samples_{task}.jsonl"
+        first, rest = path.read_text(encoding="utf-8").split("\n", 1)
+        row = json.loads(first)
+        change(row)
+        path.write_text(f"{json.dumps(row)}\n{rest}", encoding="utf-8")
+
+    return make
+
+
+def retold(change: Callable[[Any], object]) -> Change:
+    """The run with another results file."""
+
+    def make(run: Path) -> None:
+        path = run / f"{STAMP}_results.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        change(content)
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+    return make
+
+
+def of_fields(fields: dict[str, str], wrap: Callable[[Callable[[Any], object]], Change]) -> Iterator[Attack]:
+    for field, kind in fields.items():
+        for name, value in WRONG.items():
+            if not may(kind, name):
+                last = re.escape(field.split(".")[-1].split(",")[0])
+                yield Attack(
+                    f"{field}: {name}",
+                    wrap(lambda row, f=field, v=value: put(row, f, copy.deepcopy(v))),
+                    rf"_(samples|results).*{last}",
+                )
+
+
+FIELDS = [
+    *of_fields(SAMPLE | OF_A_CHOICE, lambda change: rewritten(CHOICE, change)),
+    *of_fields(OF_A_ROUTE, lambda change: rewritten(ROUTE, change)),
+    *of_fields(RESULTS, retold),
+]
+
+
+def everything(run: Path) -> Run:
+    """All that the commands read of a run."""
+    found = read_run(run)
+    assert found.header.file and found.settings and found.figures and found.records
+    assert run_manifest(found).tasks and len(found.dataframe()) == len(found.records)
+    return found
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return shutil.copytree(SAVED, tmp_path / "run")
+
+
+@pytest.mark.parametrize("attack", drawn(FIELDS, 120), ids=lambda attack: attack.name)
+def test_a_field_holds_what_it_cannot(run: Path, attack: Attack, attacked: Callable[..., None]) -> None:
+    attack.make(run)
+    attacked(lambda: everything(run), attack.message)
+
+
+def test_the_right_values_are_read(run: Path) -> None:
+    """No table above refuses what lmms-eval writes: 7 is a score, a null is no token count, an unknown word a name."""
+    rewritten(CHOICE, lambda row: put(row, "percent.generation.prompt_tokens", 7))(run)
+    rewritten(ROUTE, lambda row: put(row, "percent.generation.model", "two"))(run)
+    retold(lambda told: put(told, f"configs.{CHOICE}.metadata.commit", None))(run)
+    found = everything(run)
+    assert sum(r.generation.prompt_tokens or 0 for r in found.records if r.generation) == 7
+    assert {"two"} < {r.generation.model for r in found.records if r.generation}
+
+
+def damaged(part: str, content: Callable[[bytes], bytes]) -> Change:
+    def make(run: Path) -> None:
+        path = next(run.glob(f"*{part}"))
+        path.write_bytes(content(path.read_bytes()))
+
+    return make
+
+
+def in_the_way(part: str) -> Change:
+    def make(run: Path) -> None:
+        path = next(run.glob(f"*{part}"))
+        path.unlink()
+        path.mkdir()
+
+    return make
+
+
+LINES = f"_samples_{CHOICE}.jsonl"
+FILES = [
+    Attack("results cut", damaged("_results.json", lambda c: c[: len(c) // 2]), "_results.json"),
+    Attack("results empty", damaged("_results.json", lambda _: b""), "_results.json"),
+    Attack("results a list", damaged("_results.json", lambda _: b"[]"), "_results.json"),
+    Attack("results not UTF-8", damaged("_results.json", lambda c: c[:9] + b"\xff" + c[9:]), "not UTF-8"),
+    Attack("results of brackets", damaged("_results.json", lambda _: b"[" * 100_000), "nested 100,000 deep"),
+    Attack("results of objects", damaged("_results.json", lambda _: b'{"a":' * 100_000), "nested"),
+    Attack(
+        "half a surrogate",
+        damaged("_results.json", lambda c: c.replace(b"{", b'{"x": "\\ud83d",', 1)),
+        "half",
+    ),
+    Attack(
+        "5,000 digits",
+        damaged("_results.json", lambda c: c.replace(b"{", b'{"x": ' + b"9" * 5_000 + b",", 1)),
+        "more digits",
+    ),
+    Attack("results a folder", in_the_way("_results.json"), "did not finish|_results.json"),
+    Attack("samples cut", damaged(LINES, lambda c: c[:-40]), "line 6.*The file was cut"),
+    Attack("samples empty", damaged(LINES, lambda _: b""), "holds 0 samples, the run had 6"),
+    Attack("line doubled", damaged(LINES, lambda c: c + c.split(b"\n")[0] + b"\n"), "is there twice"),
+    Attack("line lost", damaged(LINES, lambda c: c.split(b"\n", 1)[1]), "holds 5 samples, the run had 6"),
+    Attack("line a number", damaged(LINES, lambda c: b"7\n" + c), "line 1.*found 7"),
+    Attack("line blank", damaged(LINES, lambda c: b"\n" + c), "line 1"),
+    Attack("line of brackets", damaged(LINES, lambda c: b"[" * 100_000 + b"\n" + c), "line 1.*nested"),
+    Attack("line not UTF-8", damaged(LINES, lambda c: b'{"a": "\xff"}\n' + c), "line 1.*not UTF-8"),
+    Attack("line of half a surrogate", damaged(LINES, lambda c: b'{"a": "\\udc00"}\n' + c), "line 1.*half"),
+    Attack(
+        "line of digits", damaged(LINES, lambda c: b'{"a": ' + b"9" * 5_000 + b"}\n" + c), "line 1.*digits"
+    ),
+    Attack("samples a folder", in_the_way(LINES), "_samples_.*cannot be read"),
+    Attack(
+        "a response of 17 MB",
+        rewritten(CHOICE, lambda row: row.update(filtered_resps="B" * (17 << 20))),
+        "egost reads 16,777,216 at most",
+    ),
+    Attack(
+        "other task",
+        rewritten(CHOICE, lambda r: put(r, "percent.sample_id", "Part1/route_reverse/1")),
+        "another",
+    ),
+    Attack(
+        "score and a reason",
+        rewritten(CHOICE, lambda r: put(r, "percent.unscored", "judge_failed")),
+        "a score and a reason",
+    ),
+    Attack(
+        "no score, no reason", rewritten(CHOICE, lambda r: r["percent"].pop("score")), "neither a score nor"
+    ),
+    *[
+        Attack(
+            f"without {field}",
+            rewritten(CHOICE, lambda r, f=field: r["percent"].pop(f)),
+            f"{field}: field req",
+        )
+        for field in ("sample_id", "clip", "unscored", "choice", "judgement", "generation")
+    ],
+    *[
+        Attack(f"without {field}", rewritten(CHOICE, lambda r, f=field: r.pop(f)), f"{field}: field req")
+        for field in ("target", "input", "filtered_resps", "percent", "compat")
+    ],
+    *[
+        Attack(
+            f"response {name}",
+            rewritten(CHOICE, lambda r, v=value: r.update(filtered_resps=v)),
+            "filtered_resps",
+        )
+        for name, value in {**WRONG, "list of numbers": [1]}.items()
+        if name not in ("text", "empty text", "list of a text")
+    ],
+    Attack("no figures", retold(lambda told: told.update(results={"a": 1})), "has no task of Ego-ST Bench"),
+    Attack("no tasks", retold(lambda told: told.update(configs={})), "has no task of Ego-ST Bench"),
+    Attack(
+        "a sample more", retold(lambda told: put(told, f"n-samples.{CHOICE}.effective", 7)), "the run had 7"
+    ),
+    *[
+        Attack(
+            f"another {field}",
+            retold(lambda told, f=field: put(told, f"configs.{CHOICE}.metadata.{f}", "two")),
+            "mixes tasks of 2 releases",
+        )
+        for field in ("release_revision", "release_sha256")
+    ],
+    Attack("without counts", retold(lambda told: told.pop("n-samples"))),
+    Attack("another task's figures", retold(lambda told: told["results"].update(arc={"acc,none": "high"}))),
+    Attack("another task's config", retold(lambda told: told["configs"].update(arc=["a"]))),
+]
+
+
+@pytest.mark.parametrize("attack", FILES, ids=lambda attack: attack.name)
+def test_a_file_is_damaged(run: Path, attack: Attack, attacked: Callable[..., None]) -> None:
+    attack.make(run)
+    attacked(lambda: everything(run), attack.message)
+
+
+COMMANDS = [
+    ("summary", "{run}"),
+    ("show", "{run}"),
+    ("report", "{run}", "-o", "{out}"),
+    ("leaderboard", "{run}", "--world", "mini", "--table", "1"),
+    ("compare", "{run}", "{good}"),
+    ("regress", "{run}", "--baseline", "{out}", "--update"),
+    ("power", "{run}"),
+    ("rescore", "{run}"),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "attack", drawn([a for a in [*FIELDS, *FILES] if a.message], 2), ids=lambda a: a.name
+)
+def test_every_command_says_it(
+    run: Path, tmp_path: Path, attack: Attack, words: tuple[str, ...], attacked: Callable[..., None]
+) -> None:
+    """A command that does not read the samples may show the figures; none ends in a traceback."""
+    attack.make(run)
+    places = {"run": run, "good": SAVED, "out": tmp_path / "out"}
+    done = CliRunner().invoke(app, [word.format(**places) for word in words])
+
+    def says() -> bool:
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return True
+
+    attacked(says)
+    assert not CONTROL.search(done.output)
+    if words[0] in ("report", "compare", "regress"):
+        assert done.exit_code == 2 and done.output.count("egost: ") == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "attack", drawn([a for a in [*FIELDS, *FILES] if a.message], 6), ids=lambda a: a.name
+)
+def test_one_bad_run_is_listed_and_the_others_are_shown(
+    run: Path, tmp_path: Path, attack: Attack, attacked: Callable[..., None]
+) -> None:
+    attack.make(run)
+    shutil.copytree(SAVED, tmp_path / "good")
+    attacked(
+        lambda: find_entries([run, tmp_path / "good"]),
+        right=lambda found: (
+            [one.file.parent.name for one in found.entries] == ["good"]
+            and len(found.unreadable) == 1
+            and re.search(attack.message or "", found.unreadable[0].reason, re.DOTALL) is not None
+        ),
+    )
+
+
+HOSTILE_NAMES = [
+    "\x1b[2Jgone",
+    "a\x7fb",
+    "\x9b31mred",
+    "\u202egnp.exe",
+    "\u2066x",
+    "[red]x[/red]",
+    "[/]",
+    "a\nlimit: none",
+    "a\rb",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=ascii)
+@pytest.mark.parametrize("command", ["summary", "show", "leaderboard", "compare"])
+def test_names_are_shown_and_not_acted_upon(run: Path, command: str, name: str) -> None:
+    retold(
+        lambda told: (put(told, "config.model_args", f"pretrained={name}"), put(told, "config.model", name))
+    )(run)
+    for row in (CHOICE, ROUTE):
+        rewritten(row, lambda r: put(r, "percent.generation.model", name))(run)
+    words = [command, str(run), *((str(SAVED), "--force") if command == "compare" else ())]
+    done = CliRunner().invoke(app, [*words, *(("--world", "mini") if command == "leaderboard" else ())])
+    assert done.exit_code in (0, 1), done.output
+    assert not CONTROL.search(done.output)
+    assert "\nlimit: none" not in done.output
+    if name.startswith("[") and command in ("summary", "show"):
+        assert name in done.output, "markup is text"
