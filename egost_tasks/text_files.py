@@ -38,6 +38,19 @@ def json_lines(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, An
                     raise ValueError(f"line {number}: {error}") from error
 
 
+def csv_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file by the names in its first line. Raises OSError, and ValueError with the line's number."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: byte {error.start}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num + 1}: {error}") from error
+
+
 def write_json_lines(path: Path, values: Iterable[Any]) -> None:
     """Write a file whole, a line for each value. Raises OSError."""
     write_whole(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode())

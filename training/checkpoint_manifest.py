@@ -21,6 +21,7 @@ from typing import Any, Literal
 from egost.model_adapters.checkpoints import Checkpoint, checkpoint_identity
 from egost.tasks.cache import whole_folder, write_whole
 from egost.tasks.errors import ReleaseError
+from egost.tasks.json_text import read_json
 from egost.tasks.release import trained_on
 from egost.tasks.release.trained_on import MANIFEST, TrainedRow
 from egost.tasks.sample import World
@@ -172,7 +173,7 @@ def _write(adapter: Path, base: Path, folder: Path) -> None:
 def _adapter_config(adapter: Path) -> dict[str, Any]:
     path = adapter / "adapter_config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except (OSError, ValueError) as error:
         whole = (adapter / "config.json").is_file()
         raise TrainingError(

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from egost.tasks.construction.spec import SCENES, Scene, read_list
 from egost.tasks.errors import ConstructionError
+from egost.tasks.json_text import shown
 from egost.tasks.judging.route_text import MIRROR as TURNS_BACK
 from egost.tasks.sample import WAYS, Way
 
@@ -209,8 +210,8 @@ def from_json(content: Any, where: str) -> Annotation:
     Raises ConstructionError for any other content.
     """
     try:
-        if content.get("version", _VERSION) != _VERSION:
-            raise ValueError(f"version {content['version']!r}, expected {_VERSION}")
+        if (version := content.get("version", _VERSION)) != _VERSION or isinstance(version, bool):
+            raise ValueError(f"version {shown(version)}, expected {_VERSION}")
         reverse = content.get("reverse")
         return Annotation(
             content["clip"],
@@ -257,16 +258,20 @@ def _from_rows(file: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, 
     for number, row in enumerate(rows, 2):
         where = f"{file}, line {number}"
         if row["way"] not in WAYS:
-            raise ConstructionError(f"{where}: the way is {row['way']!r}; expected {' or '.join(WAYS)}.")
+            raise ConstructionError(f"{where}: the way is {shown(row['way'])}; expected {' or '.join(WAYS)}.")
         try:
             time_s = float(row["time_s"])
         except (TypeError, ValueError) as error:
-            raise ConstructionError(f"{where}: time_s is {row['time_s']!r}; expected seconds.") from error
+            raise ConstructionError(
+                f"{where}: time_s is {shown(row['time_s'])}; expected seconds."
+            ) from error
         clip, annotator, scene = row["clip"], row["annotator"], row["scene"]
         content = {"clip": clip, "annotator": annotator, "scene": scene, "forward": []}
         route = found.setdefault((clip, annotator), content)
         if route["scene"] != scene:
-            raise ConstructionError(f"{where}: {clip} has the scenes {route['scene']} and {scene}.")
+            raise ConstructionError(
+                f"{where}: {clip} has the scenes {shown(route['scene'])} and {shown(scene)}."
+            )
         step = {name: row[name] for name in ("direction", "landmark", "action")}
         route.setdefault(row["way"], []).append(
             {**step, "direction": step["direction"] or "straight", "time_s": time_s}
@@ -280,7 +285,7 @@ def _steps(content: Any) -> Steps:
     found = []
     for fields in content:
         if unknown := sorted(fields.keys() - _FIELDS):
-            raise ValueError(f"a step has the unknown fields {unknown}")
+            raise ValueError(f"a step has the unknown fields {shown(unknown)}")
         found.append(
             Step(
                 fields["direction"],

@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
 from egost.tasks.construction.annotations import MIRROR, Annotation, actions, landmarks, to_json, turns
 from egost.tasks.construction.spec import PART_OF_SCENE, Scene
 from egost.tasks.construction.workfolder import WorkFolder, read_lines, write_lines
 from egost.tasks.errors import ConstructionError
+from egost.tasks.json_text import shown, wrong_field
 from egost.tasks.sample import LETTERS, Sample, TaskKind, Way
 
 CHOICE_TASKS: tuple[TaskKind, ...] = ("direction", "landmark", "action")
@@ -76,6 +79,9 @@ class Option:
     items: Items
 
 
+_DRAFT = TypeAdapter(Draft)
+
+
 def draft_id(task: TaskKind, way: Way, clip: str) -> str:
     """The id of a draft."""
     return f"{task}_{way}/{clip}"
@@ -109,19 +115,16 @@ def drafts_sha256(drafts: Iterable[Draft]) -> str:
 def draft_from_json(row: dict[str, Any], where: str) -> Draft:
     """The draft in a row that `dataclasses.asdict` made. Raises ConstructionError for anything else."""
     try:
-        options = tuple(Option(option["text"], tuple(option["items"])) for option in row["options"])
-        draft = Draft(**{**row, "options": options})
-        texts = [value for name, value in row.items() if name != "options"]
-        texts += [text for option in options for text in (option.text, *option.items)]
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("a field is not a text")
-        if options:
-            _ = draft.right
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ConstructionError(
-            f"{where}: no draft of a question ({type(error).__name__}: {error}). Run: egost construct questions"
-        ) from error
+        draft = _DRAFT.validate_python(row)
+    except ValidationError as error:
+        raise _no_draft(where, wrong_field(error)) from error
+    if draft.options and draft.answer not in tuple(LETTERS[: len(draft.options)]):
+        raise _no_draft(where, f"answer: {shown(draft.answer)} is the letter of no option")
     return draft
+
+
+def _no_draft(where: str, why: str) -> ConstructionError:
+    return ConstructionError(f"{where}: no draft of a question ({why}). Run: egost construct questions")
 
 
 def read_drafts(path: Path) -> list[Draft]:
@@ -197,7 +200,7 @@ def _review(row: Mapping[str, Any], where: str) -> Review:
         return Review(draft, reasons, None)
     if verdict not in get_args(Verdict):
         raise ConstructionError(
-            f"{where}: the verdict is {verdict!r}; expected null, accept, edit or reject."
+            f"{where}: the verdict is {shown(verdict)}; expected null, accept, edit or reject."
         )
     edited = None
     if verdict == "edit":

@@ -7,9 +7,7 @@ card) and name (of the clip; by default made of source, file and start).
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from egost.tasks.errors import ConstructionError
+from egost.tasks.json_text import read_json, shown
+from egost.tasks.text_files import csv_rows
 
 Scene = Literal["outdoor_street", "outdoor_open", "indoor_single", "indoor_multi"]
 """The four kinds of scene, two outdoors and two indoors (paper, section 3.2). The names are this project's own."""
@@ -84,8 +84,8 @@ def read_spec(file: Path) -> list[Cut]:
     for number, row in enumerate(rows, 1):
         try:
             cuts.append(_cut(file.parent, row))
-        except ConstructionError as error:
-            wrong.append(f"clip {number} ({row.get('file')}): {error}")
+        except (ConstructionError, OSError) as error:
+            wrong.append(f"clip {number} ({shown(row.get('file'))}): {error}")
     wrong += _clashes(cuts)
     if wrong:
         raise ConstructionError(f"{file} has {len(wrong)} problems, nothing was cut:{bullets(wrong)}")
@@ -95,15 +95,13 @@ def read_spec(file: Path) -> list[Cut]:
 def read_list(file: Path) -> Any:
     """The rows of a CSV file as dictionaries, or whatever a JSON file holds. Raises ConstructionError."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConstructionError(f"{file} cannot be read ({error}). Name a CSV or JSON file.") from error
-    if file.suffix.lower() == ".csv":
-        return list(csv.DictReader(io.StringIO(text, newline="")))
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ConstructionError(f"{file} is not JSON ({error}); a CSV file must end in .csv.") from error
+        if file.suffix.lower() == ".csv":
+            return csv_rows(file)
+        return read_json(file)
+    except (OSError, ValueError) as error:
+        raise ConstructionError(
+            f"{file} cannot be read ({error}). Name a JSON file, or a CSV file that ends in .csv."
+        ) from error
 
 
 def bullets(problems: Sequence[str]) -> str:
@@ -122,7 +120,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     missing, unknown = set(REQUIRED) - found, found - set(REQUIRED + OPTIONAL)
     if missing or unknown:
         wrong = [f"lacks {sorted(missing)}"] if missing else []
-        wrong += [f"has the unknown {sorted(map(str, unknown))}"] if unknown else []
+        wrong += [f"has the unknown {shown(sorted(map(str, unknown)))}"] if unknown else []
         raise ConstructionError(
             f"{file} {' and '.join(wrong)}. Columns: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}."
         )
@@ -137,7 +135,7 @@ def _cut(folder: Path, row: dict[str, Any]) -> Cut:
         if not given[name]:
             raise ConstructionError(f"no {name} is given.")
     if given["scene"] not in SCENES:
-        raise ConstructionError(f"the scene is {given['scene']!r}; expected one of {', '.join(SCENES)}.")
+        raise ConstructionError(f"the scene is {shown(given['scene'])}; expected one of {', '.join(SCENES)}.")
     path = folder / given["file"]
     if not path.is_file():
         raise ConstructionError(f"missing_file: there is no file {path}.")
@@ -147,7 +145,7 @@ def _cut(folder: Path, row: dict[str, Any]) -> Cut:
         raise ConstructionError(f"reversed_times: it ends at {end_s:g} s and starts at {start_s:g} s.")
     name = given["name"] or _made_name(given["source"], path.stem, start_s)
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ConstructionError(f"the name {name!r} has other characters than letters, digits and ._-")
+        raise ConstructionError(f"the name {shown(name)} has other characters than letters, digits and ._-")
     return Cut(
         f"{name}.mp4", path, given["file"], start_s, end_s, given["source"], given["scene"], given["licence"]
     )
@@ -163,9 +161,11 @@ def _seconds(what: str, text: str) -> float | None:
         return None
     found = _CLOCK.fullmatch(text)
     if found is None:
-        raise ConstructionError(f"its {what} is {text!r}; expected seconds, m:ss or h:mm:ss.")
+        raise ConstructionError(f"its {what} is {shown(text)}; expected seconds, m:ss or h:mm:ss.")
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return 3600 * hours + 60 * minutes + seconds
+    if math.isinf(at := 3600 * hours + 60 * minutes + seconds):
+        raise ConstructionError(f"its {what} is {shown(text)}; no video is that long.")
+    return at
 
 
 def _clashes(cuts: Sequence[Cut]) -> list[str]:

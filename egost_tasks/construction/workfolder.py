@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from egost.tasks.cache import write_whole
 from egost.tasks.chat.reply_store import STORE, stored_bodies
@@ -24,7 +25,8 @@ from egost.tasks.construction.annotations import (
 )
 from egost.tasks.construction.spec import Scene, bullets
 from egost.tasks.errors import ConstructionError
-from egost.tasks.text_files import lines_of, write_json_lines
+from egost.tasks.json_text import Count, read_json, wrong_field
+from egost.tasks.text_files import json_lines, write_json_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +42,21 @@ class ClipRow:
 
     clip: str
     file: str
-    start_s: float
-    end_s: float
+    start_s: FiniteFloat
+    end_s: FiniteFloat
     source: str
     scene: Scene
     licence: str
-    width: int
-    height: int
+    width: Count
+    height: Count
     rate: str
-    frames: int
-    duration_s: float
+    frames: Count
+    duration_s: FiniteFloat
     sha256: str
     made_from: str
+
+
+_CLIP = TypeAdapter(ClipRow)
 
 
 class WorkFolder:
@@ -80,10 +85,10 @@ class WorkFolder:
                 f"{self.root} has no clips ({self.manifest.name} is missing). Run: {again}"
             )
         try:
-            clips = [ClipRow(**row) for row in read_lines(self.manifest)]
-        except TypeError as error:
+            clips = [_CLIP.validate_json(json.dumps(row), strict=True) for row in read_lines(self.manifest)]
+        except ValidationError as error:
             raise ConstructionError(
-                f"{self.manifest} is not a list of cut clips ({error}). Delete it and run: {again}"
+                f"{self.manifest} is not a list of cut clips ({wrong_field(error)}). Delete it and run: {again}"
             ) from error
         return {clip.clip: clip for clip in clips}
 
@@ -140,7 +145,7 @@ class AnnotationStore:
 
 def _read_annotation(path: Path) -> Annotation:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise ConstructionError(f"{path} cannot be read ({error}). Annotate the clip again.") from error
     return from_json(content, str(path))
@@ -201,7 +206,7 @@ def cost_of(folder: Path) -> Cost:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL file. Raises ConstructionError for anything else."""
     try:
-        rows = [json.loads(line) for line in lines_of(path) if line.strip()]
+        rows = [row for _, row in json_lines(path)]
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
     if not all(isinstance(row, dict) for row in rows):
@@ -212,7 +217,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def read_object(path: Path) -> dict[str, Any]:
     """The object of a JSON file. Raises ConstructionError for anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
     if not isinstance(content, dict):

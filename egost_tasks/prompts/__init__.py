@@ -23,6 +23,9 @@ from egost.tasks.as_published import chosen
 from egost.tasks.errors import SettingError
 from egost.tasks.sample import Sample
 
+_LONGEST = 1 << 20
+"""Bytes of a prompt file."""
+
 SHIPPED = ("direct", "think", "bare")
 DEFAULT = "direct"
 
@@ -119,16 +122,23 @@ def load_prompt(name_or_file: Literal["direct", "think", "bare"] | str) -> Promp
     folder = Path(__file__).parent
     path = folder / f"{name_or_file}.yaml" if name_or_file in SHIPPED else Path(name_or_file).expanduser()
     try:
-        return Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        if path.stat().st_size > _LONGEST:
+            raise SettingError(
+                f"prompt file {path} has more than {_LONGEST:,} bytes; no prompt is that long."
+            )
+        prompt = Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        prompt.sha256.isascii()  # half a surrogate pair has no hash
+        return prompt
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(
             f"there is no prompt '{name_or_file}': it is neither one of {', '.join(SHIPPED)} nor a readable file "
             f"({error}). Set EGOST_PROMPT to one of them."
         ) from error
-    except yaml.YAMLError as error:
-        raise SettingError(f"prompt file {path} is no YAML: {error}") from error
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise SettingError(
             f"prompt file {path}: {faults}. Compare it with {folder / 'direct.yaml'}"
         ) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        why = "its lists are nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise SettingError(f"prompt file {path} is no YAML: {why}") from error

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from egost.results.diagnosis.text_only import Subject, release_of
 from egost.results.intervals import Difference, Estimate
@@ -23,6 +23,7 @@ from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
+from egost.tasks.json_text import typed_json
 
 CONTROLS_FILE = "controls.json"
 """Name of the file in a run's folder."""
@@ -173,10 +174,10 @@ def write_controls(
 def read_controls_file(path: Path) -> Controls:
     """What `write_controls` wrote. Raises RunError where it cannot be read."""
     try:
-        return _FILE.validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        return typed_json(path.read_bytes(), _FILE)
+    except (OSError, ValueError) as error:
         raise RunError(
-            f"{path} holds no controls of this version ({str(error).splitlines()[0]}). Run them again (the replies are "
+            f"{path} holds no controls of this version ({error}). Run them again (the replies are "
             "journaled): egost diagnose MODEL"
         ) from error
 

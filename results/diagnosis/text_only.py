@@ -17,13 +17,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from egost.results.intervals import Estimate, estimate
 from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
+from egost.tasks.json_text import typed_json
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import (
     FOLDS,
@@ -237,10 +238,10 @@ def write_text_only(path: Path, found: TextOnly) -> None:
 def read_text_only(path: Path) -> TextOnly:
     """What `write_text_only` wrote. Raises RunError where it cannot be read."""
     try:
-        return _FILE.validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        return typed_json(path.read_bytes(), _FILE)
+    except (OSError, ValueError) as error:
         raise RunError(
-            f"{path} is no text-only baseline of this version ({str(error).splitlines()[0]}). Write it again: egost "
+            f"{path} is no text-only baseline of this version ({error}). Write it again: egost "
             "diagnose RUN --text-only"
         ) from error
 

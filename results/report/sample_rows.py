@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
 from egost.tasks.clips.lossless import Frames
 from egost.tasks.errors import CacheError
+from egost.tasks.json_text import read_json
 from egost.tasks.judging.judge import Judgement
 
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -229,9 +229,7 @@ def _cached_clips(folder: Path) -> dict[str, Path]:
     clips: dict[str, Path] = {}
     for manifest in folder.glob(f"*/*/{MANIFEST_FILE}"):
         try:
-            clips[json.loads(manifest.read_text(encoding="utf-8"))["pixels_sha256"]] = manifest.with_name(
-                CLIP_FILE
-            )
+            clips[read_json(manifest)["pixels_sha256"]] = manifest.with_name(CLIP_FILE)
         except (OSError, ValueError, KeyError, TypeError):
             # A broken entry of the cache is not there, as for the cache itself.
             continue

@@ -18,7 +18,7 @@ import typer
 
 from egost.tasks.cache import write_whole
 from egost.tasks.release.trained_on import note_model
-from egost.tasks.text_files import lines_of
+from egost.tasks.text_files import json_lines
 from egost.training import TrainingError
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def controls_file(folder: Path, name: str, control: Control) -> Path:
 def read_replies(path: Path) -> dict[str, ControlReply]:
     """The replies of a file by their samples' ids. Raises TrainingError."""
     try:
-        lines = lines_of(path)
-        replies = [ControlReply(**json.loads(line)) for line in lines]
+        replies = [ControlReply(**row) for _, row in json_lines(path)]
     except (OSError, ValueError, TypeError) as error:
         raise TrainingError(
             f"{path} holds no replies of a control ({error!r}). Delete it and run the demo again."

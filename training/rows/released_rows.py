@@ -15,10 +15,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from egost.tasks.json_text import shown
 from egost.tasks.sample import LETTERS, Sample, TaskKind, Way, clip_source
 from egost.tasks.scoring.choices import strict_choice
-from egost.tasks.text_files import lines_of
+from egost.tasks.text_files import json_lines
 from egost.training import TrainingError
 from egost.training.rows.training_rows import SUBSETS, read_training_rows
 
@@ -71,12 +73,11 @@ def read_rows(path: Path = RELEASED_ROWS) -> tuple[StR1Row, ...]:
     Raises TrainingError, with the file and the line, for a row that is not of that form.
     """
     try:
-        lines = lines_of(path)
-    except (OSError, UnicodeDecodeError) as error:
+        return tuple(_row(row, i, f"{path}, line {line}") for i, (line, row) in enumerate(json_lines(path)))
+    except (OSError, ValueError) as error:
         raise TrainingError(
-            f"{path}: cannot be read as UTF-8 text ({error}). Give a JSONL file of rows."
+            f"{path}, {error}: the rows cannot be read. Give a JSONL file of rows."
         ) from error
-    return tuple(_row(line, i, f"{path}, line {i + 1}") for i, line in enumerate(lines))
 
 
 def released_subset(size: int) -> tuple[int, ...]:
@@ -116,8 +117,8 @@ def rows_as_samples(named: str) -> list[Sample]:
         return _as_samples(released_subset_rows(int(named)))
     path = rows_file(named)
     try:
-        first = json.loads(path.read_text(encoding="utf-8").partition("\n")[0])
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        _, first = next(json_lines(path), (0, None))
+    except (OSError, ValueError) as error:
         raise TrainingError(
             f"{named} names no training rows ({error}); expected {RELEASED}, a size of {', '.join(map(str, SUBSETS))}, "
             "or a JSONL file of rows."
@@ -139,13 +140,9 @@ def _as_samples(rows: Sequence[StR1Row]) -> list[Sample]:
     ]
 
 
-def _row(line: str, index: int, where: str) -> StR1Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise TrainingError(f"{where}: not JSON ({error}). Each line has to be one object.") from error
+def _row(row: Any, index: int, where: str) -> StR1Row:
     if not isinstance(row, dict) or any(not isinstance(row.get(key), str) for key in _KEYS):
-        found = sorted(row) if isinstance(row, dict) else type(row).__name__
+        found = shown(sorted(row) if isinstance(row, dict) else row)
         raise TrainingError(f"{where}: expected an object with the texts {', '.join(_KEYS)}; found {found}.")
     problem, solution = _PROBLEM.fullmatch(row["problem"]), _SOLUTION.fullmatch(row["solution"])
     if problem is None:

@@ -21,17 +21,21 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.clips import Clip, build_clips
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import ClipError
+from egost.tasks.json_text import shown, wrong_field
 from egost.tasks.release.release import Release
-from egost.tasks.sample import TASK_KINDS, WAYS, Sample
-from egost.tasks.text_files import lines_of
+from egost.tasks.sample import Sample
+from egost.tasks.text_files import json_lines
 from egost.training import TrainingError
 
+_SAMPLE = TypeAdapter(Sample)
 _KEYS = {"sample", "think", "clip_sha256"}
 _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 
@@ -69,12 +73,11 @@ def read_training_rows(path: Path) -> tuple[TrainingRow, ...]:
     not of this form, whose answer is none of its options, or that occurs twice.
     """
     try:
-        lines = lines_of(path)
-    except (OSError, UnicodeDecodeError) as error:
+        rows = tuple(_row(row, f"{path}, line {number}") for number, row in json_lines(path))
+    except (OSError, ValueError) as error:
         raise TrainingError(
-            f"{path}: cannot be read as UTF-8 text ({error}). Give a JSONL file that `egost train data` wrote."
+            f"{path}, {error}: the rows cannot be read. Give a JSONL file that `egost train data` wrote."
         ) from error
-    rows = tuple(_row(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
     if not rows:
         raise TrainingError(f"{path}: holds no row. Give a JSONL file that `egost train data` wrote.")
     seen: set[str] = set()
@@ -90,24 +93,16 @@ def write_training_rows(path: Path, rows: Iterable[TrainingRow]) -> None:
     write_whole(path, "".join(f"{row.to_line()}\n" for row in rows).encode())
 
 
-def _row(line: str, where: str) -> TrainingRow:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise TrainingError(f"{where}: not JSON ({error}). Each line has to be one object.") from error
+def _row(row: Any, where: str) -> TrainingRow:
     if not isinstance(row, dict) or set(row) != _KEYS:
-        found = sorted(row) if isinstance(row, dict) else type(row).__name__
+        found = shown(sorted(row) if isinstance(row, dict) else row)
         raise TrainingError(f"{where}: expected an object with {', '.join(sorted(_KEYS))}; found {found}.")
     if not isinstance(row["think"], str) or not isinstance(row["clip_sha256"], str):
         raise TrainingError(f"{where}: `think` and `clip_sha256` have to be texts.")
     try:
-        sample = Sample.from_doc(row["sample"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise TrainingError(
-            f"{where}: `sample` is no sample ({error!r}); found {row['sample']!r:.200}."
-        ) from error
-    if sample.task not in TASK_KINDS or sample.way not in WAYS:
-        raise TrainingError(f"{where}: sample {sample.id} is of no known task: {sample.task}_{sample.way}.")
+        sample = _SAMPLE.validate_json(json.dumps(row["sample"]), strict=True)
+    except ValidationError as error:
+        raise TrainingError(f"{where}: `sample` is no sample ({wrong_field(error)}).") from error
     if sample.task != "route" and sample.answer not in tuple(sample.letters):
         raise TrainingError(
             f"{where}: the answer of sample {sample.id} is {sample.answer!r}, none of its options' letters "

@@ -33,7 +33,7 @@ def test_the_solution_has_tags_where_there_is_reasoning() -> None:
 @pytest.mark.parametrize(
     ("second", "says"),
     [
-        ("{", "line 2: not JSON"),
+        ("{", "line 2: it is not JSON"),
         ("[]", "line 2: expected an object"),
         (json.dumps({"sample": {}, "think": "", "clip_sha256": ""}), "line 2: `sample` is no sample"),
         (
@@ -42,7 +42,10 @@ def test_the_solution_has_tags_where_there_is_reasoning() -> None:
         ),
         (TrainingRow(CHOICE, "a</think>b", "").to_line(), "holds a tag of its own"),
         (TrainingRow(CHOICE, "", "").to_line(), "occurs twice"),
-        (TrainingRow(replace(CHOICE, way="up"), "", "").to_line(), "no known task: direction_up"),  # type: ignore[arg-type]
+        (
+            TrainingRow(replace(CHOICE, way="up"), "", "").to_line(),
+            "way: input should be 'forward' or 'reverse', found 'up'",
+        ),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, second: str, says: str) -> None:
