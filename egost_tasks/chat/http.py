@@ -28,8 +28,14 @@ MOST_REPLY_BYTES = 32 << 20
 _LONGEST_SHOWN = 400
 _YEAR_S = 365 * 86_400.0
 
+
+def _without_keys(record: logging.LogRecord) -> bool:
+    record.msg, record.args = redacted(record.getMessage()), ()
+    return True
+
+
 # It logs each request with the words of the status line, which are the server's.
-logging.getLogger("httpx").setLevel(logging.WARNING)
+logging.getLogger("httpx").addFilter(_without_keys)
 
 
 class Http(httpx.AsyncClient):
