@@ -39,6 +39,7 @@ _HELP = f"""Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   egost data status       show what is on this machine and what is missing
   egost data verify       decode the clip of every question
   egost clips build       decode all clips into the cache, on all cores
+  egost clips verify      check that no clip of the cache was changed
   egost prompts import CLONE    read the authors' wording from a clone
   egost models            list the known models and the memory they need
   egost run MODEL         print the lmms-eval command and run it; after a
@@ -82,7 +83,7 @@ app = typer.Typer(
 data_app = typer.Typer(
     help="Get, look at and check the release, or write the mini world.", no_args_is_help=True
 )
-clips_app = typer.Typer(help="Decode clips into the cache.", no_args_is_help=True)
+clips_app = typer.Typer(help="Decode clips into the cache, and check it.", no_args_is_help=True)
 prompts_app = typer.Typer(help="Get the authors' wording of the questions.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(prompts_app, name="prompts")
@@ -95,6 +96,7 @@ data_app.command()(data.status)
 data_app.command()(data.verify)
 data_app.command()(data.mini)
 clips_app.command()(clips.build)
+clips_app.command()(clips.verify)
 prompts_app.command("import")(prompts.import_)
 app.command()(models.models)
 app.command()(run.run)

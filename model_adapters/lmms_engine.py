@@ -26,6 +26,7 @@ from lmms_eval.models import get_model, list_available_models
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.model_adapters.registration import CLASSES
+from egost.tasks.errors import CacheError
 from egost.tasks.scoring.scores import GENERATION_FAILED
 
 _TASK, _SPLIT = "egost", "asks"
@@ -66,6 +67,12 @@ class LmmsEngine:
         self.adapter.clean()
 
     def _answer(self, asks: Sequence[Ask]) -> list[Reply | Failure]:
+        try:
+            for ask in asks:
+                if ask.clip:
+                    ask.clip.check()
+        except CacheError as error:
+            return [Failure("unsupported_video", str(error))] * len(asks)
         if (seed := asks[0].arguments.seed) is not None:
             torch.manual_seed(seed)
         failure = None

@@ -1,4 +1,4 @@
-"""`egost clips`: decode clips into the cache."""
+"""`egost clips`: decode clips into the cache, and check it."""
 
 from __future__ import annotations
 
@@ -23,3 +23,17 @@ def build(mini: Mini = False, workers: Workers = None) -> None:
         if not isinstance(outcome, Clip):
             console.print(marked(outcome.reason, f"{path}: {outcome}"))
     raise typer.Exit(0 if good == len(paths) else 1)
+
+
+@says_what_to_do
+def verify(workers: Workers = None) -> None:
+    """Check that every clip of the cache holds the frames that were decoded; those that do not are named."""
+    from egost.tasks.clips.clips import changed_clips, clip_folder
+
+    count, changed = changed_clips(workers)
+    for path, error in changed.items():
+        console.print(marked("changed", f"{path}: {error}"))
+    console.print(
+        f"{count - len(changed)} of {count} clips in {clip_folder()} hold the frames that were decoded"
+    )
+    raise typer.Exit(1 if changed else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import av
 from filelock import FileLock
+from loguru import logger
 
 from egost.tasks.cache import cache_root, whole_folder
 from egost.tasks.clips.decode_process import DecodePool, decode_settings
@@ -45,8 +47,17 @@ class Clip:
                 "again."
             ) from error
 
+    def check(self) -> None:
+        """Raise CacheError where the file was changed, for whoever hands its path over.
+
+        The frames are read at first, and again only when the file's size, times or place on the disk change.
+        """
+        if _sound.get(self.path) != self._state():
+            self.frames()
+
     def frames(self) -> Frames:
         """The frames, uint8 RGB [8, height, width, 3]. Raises CacheError where the file was changed."""
+        state = self._state()
         try:
             frames = read_lossless(self.path)
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -55,15 +66,32 @@ class Clip:
             ) from error
         if pixels_sha256(frames) != self.manifest.pixels_sha256:
             raise CacheError(
-                f"{self.path} was changed after it was written. Delete its folder and run again."
+                f"{self.path} was changed after it was written: it does not hold the frames of "
+                f"{self.manifest.source}. Delete its folder and run again."
             )
+        _sound[self.path] = state
         return frames
+
+    def _state(self) -> tuple[int | str, ...]:
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise CacheError(
+                f"{self.path} cannot be read ({error}). Delete its folder and run again."
+            ) from error
+        times = found.st_mtime_ns, found.st_ctime_ns
+        return self.manifest.pixels_sha256, found.st_ino, found.st_size, *times
 
 
 ClipOutcome = Clip | ClipError
 
+_ENTRY = re.compile(r"[0-9a-f]{40}")
+
 _EVERY_FRAME_LIMIT = 10
 """How much longer a clip may take of which all frames are decoded."""
+
+_sound: dict[Path, tuple[int | str, ...]] = {}
+"""Which files were seen to hold their manifest's frames, in which state."""
 
 _failures: dict[DecodeRequest, ClipError] = {}
 _pool = DecodePool()
@@ -95,9 +123,10 @@ def get_clip(
     """The 8 frames of a clip, decoded at most once for each content of the file, protocol and decoder.
 
     cache: folder of the cache; by default `cache_root()`. The decoder is the one that `EGOST_DECODER`
-    names. `EGOST_DECODE_TIMEOUT` (30 s of CPU) and `EGOST_DECODE_MEMORY` (4096 MiB) limit the child process that
-    decodes. every_frame: decode all frames, which may take ten times as long, so that `complete` of the manifest is
-    known; the 8 frames stay the same. Several threads and processes may call it at once.
+    names. A clip of the cache that was changed is decoded again. `EGOST_DECODE_TIMEOUT` (30 s of CPU) and
+    `EGOST_DECODE_MEMORY` (4096 MiB) limit the child process that decodes. every_frame: decode all frames, which may
+    take ten times as long, so that `complete` of the manifest is known; the 8 frames stay the same. Several threads and
+    processes may call it at once.
 
     Raises ClipError with one of the reasons `missing`, `empty`, `unreadable`, `no_video`, `no_frames`,
     `truncated`, `timeout`, `memory`, `crash`, which this process remembers; CacheError where the cache
@@ -108,8 +137,6 @@ def get_clip(
     folder = clip_folder(cache)
     sha256 = source_sha256(source, folder / "sources")
     entry = cache_entry(folder, f"{sha256} {protocol.name} {settings.decoder} {DECODING_VERSION} {ENCODER}")
-    if clip := _load(entry, source, every_frame):
-        return clip
     request = DecodeRequest(
         source=source,
         source_sha256=sha256,
@@ -120,11 +147,13 @@ def get_clip(
         memory=settings.memory,
         every_frame=every_frame,
     )
+    if clip := _load(request):
+        return clip
     try:
         _raise_again(request)
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.with_name(entry.name + ".lock")):
-            if clip := _load(entry, source, every_frame):
+            if clip := _load(request):
                 return clip
             _raise_again(request)
             return _make(request)
@@ -199,17 +228,24 @@ def _raise_again(request: DecodeRequest) -> None:
         raise ClipError(known.reason, str(known))
 
 
-def _load(entry: Path, source: Path, every_frame: bool) -> Clip | None:
-    """The clip of a cache entry; None where it is not there, where a part of it was deleted, or less was looked at."""
-    path = entry / CLIP_FILE
-    try:
-        manifest = ClipManifest.read(entry / MANIFEST_FILE)
-        if not path.stat().st_size or (every_frame and manifest.complete is None):
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
+def _load(request: DecodeRequest) -> Clip | None:
+    """The clip of a cache entry; None where it is not there or was changed, or where less was looked at."""
+    path = request.folder / CLIP_FILE
+    if not path.exists():
         return None
-    # The same content may lie under several names.
-    return Clip(path, replace(manifest, source=source.name))
+    try:
+        found = Clip.at(path)
+        # The same content may lie under several names.
+        clip = replace(found, manifest=replace(found.manifest, source=request.source.name))
+        clip.check()
+    except CacheError as error:
+        logger.warning(f"egost: {error} It is decoded again now.")
+        return None
+    of = clip.manifest
+    if (of.source_sha256, of.protocol) != (request.source_sha256, request.protocol):
+        logger.warning(f"egost: {path} holds the frames of another clip. It is decoded again now.")
+        return None
+    return None if request.every_frame and of.complete is None else clip
 
 
 def _make(request: DecodeRequest) -> Clip:
@@ -217,5 +253,29 @@ def _make(request: DecodeRequest) -> Clip:
     entry = request.folder
     with whole_folder(entry) as folder:
         _pool.write_clip(replace(request, folder=folder))
-        manifest = ClipManifest.read(folder / MANIFEST_FILE)
-    return Clip(entry / CLIP_FILE, manifest)
+    clip = Clip.at(entry / CLIP_FILE)
+    # The child has compared what it wrote.
+    _sound[clip.path] = clip._state()
+    return clip
+
+
+def changed_clips(workers: int | None = None) -> tuple[int, dict[Path, CacheError]]:
+    """How many clips the cache holds, and which of them were changed or damaged, with what is wrong."""
+    paths = sorted(
+        folder / CLIP_FILE for folder in clip_folder().glob("??/*") if _ENTRY.fullmatch(folder.name)
+    )
+    changed: dict[Path, CacheError] = {}
+
+    def look(path: Path) -> None:
+        try:
+            Clip.at(path).frames()
+        except CacheError as error:
+            changed[path] = error
+
+    with (
+        counted("reading", "clips", len(paths), True) as advance,
+        ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
+    ):
+        for _ in pool.map(look, paths):
+            advance(f"{len(changed)} changed")
+    return len(paths), dict(sorted(changed.items()))

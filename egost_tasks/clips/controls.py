@@ -77,7 +77,9 @@ def altered_clip(clip: Clip, control: FrameControl) -> Clip:
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(entry.with_name(entry.name + ".lock")):
-            if not (entry / MANIFEST_FILE).is_file():
+            try:
+                Clip.at(entry / CLIP_FILE).check()
+            except CacheError:
                 _write(clip, control, entry)
     except (OSError, MemoryError) as error:
         raise CacheError(

@@ -62,8 +62,13 @@ def _encode(frames: Frames, buffer: io.BytesIO) -> None:
 
 
 def read_lossless(path: Path) -> Frames:
-    """All frames of a file, uint8 RGB [N, H, W, 3]. Raises av.FFmpegError or OSError where it cannot be read."""
+    """All frames of a file, uint8 RGB [N, H, W, 3].
+
+    Raises av.FFmpegError, OSError or ValueError where it cannot be read.
+    """
     with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise ValueError("it holds no video")
         return np.stack([cast(Frames, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)])
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from egost.tasks.clips.pixels import Transfer
-from egost.tasks.json_text import Count
+from egost.tasks.json_text import Count, read_json
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ClipManifest:
     @classmethod
     def read(cls, path: Path) -> ClipManifest:
         """The manifest that `write` wrote. Raises OSError, ValueError, KeyError or TypeError on anything else."""
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         return cls(
             **{**values, "indices": tuple(values["indices"]), "timestamps": tuple(values["timestamps"])}
         )

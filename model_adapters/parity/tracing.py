@@ -247,7 +247,10 @@ def video_signature(
 
 
 def _visual(ask: Ask) -> list[str]:
-    return [str(ask.clip.path)] if ask.clip else []
+    if not ask.clip:
+        return []
+    ask.clip.check()
+    return [str(ask.clip.path)]
 
 
 def _trace_of(

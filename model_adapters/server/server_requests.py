@@ -63,7 +63,8 @@ def _sampling(arguments: GenerationArguments) -> dict[str, Any]:
 
 
 def file_part(clip: Clip) -> Part:
-    """A clip by the path of its file, for a server that shares the disk."""
+    """A clip by the path of its file, for a server that shares the disk. Raises CacheError where it was changed."""
+    clip.check()
     return {"type": "video_url", "video_url": {"url": clip.path.resolve().as_uri()}}
 
 
