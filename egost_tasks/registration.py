@@ -8,6 +8,8 @@ lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.mode
 - `ResponseCache.create`, public, is called for `--use_cache` alone, with the tasks, before anything is asked.
 - `TaskManager.match_tasks` is called before the model is loaded, while the tasks are read after it. So this is where a
   missing judge is noticed in time.
+- `TaskManager.load_task_or_group` and `load_config`, public, give the tasks that are evaluated, so that what somebody's
+  YAML changed of ours is noted in them.
 - `lmms.create_from_arg_string`, public, is called with the model's arguments before the tasks are read, whether these
   came from the command line, a YAML or a caller of `simple_evaluate`. They are passed on to `trained_on`.
 """
@@ -56,6 +58,8 @@ def register() -> list[Any]:
     if not hasattr(TaskManager.__init__, "_egost"):
         TaskManager.__init__ = _with_our_folder(TaskManager.__init__)
         TaskManager.match_tasks = _with_a_judge(TaskManager.match_tasks)
+        TaskManager.load_task_or_group = _noting_changes(TaskManager.load_task_or_group)
+        TaskManager.load_config = _noting_changes(TaskManager.load_config)
         ResponseCache.create = classmethod(_not_of_ours(ResponseCache.create.__func__))
         lmms.create_from_arg_string = classmethod(_noting(lmms.create_from_arg_string.__func__))
     return []
@@ -104,6 +108,19 @@ def _not_of_ours(create: Any) -> Any:
                 "--model egost_journal --model_args adapter=NAME,..."
             )
         return create(cls, cache_root, **kwargs)
+
+    return wrapped
+
+
+def _noting_changes(load: Any) -> Any:
+    @functools.wraps(load)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from egost.tasks.own_tasks import note_changes
+
+        loaded = load(*args, **kwargs)
+        for task in _single_tasks(loaded):
+            note_changes(task)
+        return loaded
 
     return wrapped
 

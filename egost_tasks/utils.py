@@ -76,12 +76,15 @@ def doc_to_visual(doc: dict[str, Any]) -> list[str]:
 
 
 @exits_with_message
-def doc_to_text(doc: dict[str, Any], kwargs: dict[str, Any]) -> str:
-    """The question in the wording of the prompt that `lmms_eval_specific_kwargs` names."""
-    sample = _sample(doc)
+def doc_to_text(doc: dict[str, Any], kwargs: dict[str, Any] | None = None) -> str:
+    """The question in the wording of the chosen prompt, between a task's own `pre_prompt` and `post_prompt`, if any.
+
+    kwargs: what a task's `lmms_eval_specific_kwargs` give the model.
+    """
+    sample, own = _sample(doc), kwargs or {}
     if sample.task == "route":
         _asked[doc["world"], sample.way].setdefault(sample.id, sample)
-    return _prompt(kwargs).render(sample)
+    return f"{own.get('pre_prompt', '')}{_prompt(own).render(sample)}{own.get('post_prompt', '')}"
 
 
 _asked: defaultdict[tuple[str, str], dict[str, Sample]] = defaultdict(dict)
@@ -152,7 +155,7 @@ def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]
 
 
 def _prompt(kwargs: dict[str, Any]) -> Prompt:
-    if kwargs["prompt"] != chosen_prompt():
+    if kwargs.get("prompt", chosen_prompt()) != chosen_prompt():
         raise SettingError(
             f"a task's lmms_eval_specific_kwargs ask for the prompt '{kwargs['prompt']}', but the results and the "
             f"length of the replies follow EGOST_PROMPT ('{chosen_prompt()}'). Set EGOST_PROMPT={kwargs['prompt']}"

@@ -24,6 +24,7 @@ _ALIKE = {
     "release": "release_revision",
     "release's files": "release_sha256",
     "frames protocol": "sampling_protocol",
+    "fields of the task's YAML that are others": "overridden",
     "prompt": "prompt",
     "prompt's text": "prompt_sha256",
     "judge": "judge",

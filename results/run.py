@@ -83,7 +83,7 @@ class Run:
         """
         header = self.header
         if not header.tasks:
-            raise RunError(f"{self.results_file} has no task of Ego-ST Bench.")
+            raise self._nothing_of_ours()
         self._refuse_unscored()
         releases = {(task.release_revision, task.release_sha256) for task in header.tasks.values()}
         releases.discard((None, None))
@@ -125,11 +125,16 @@ class Run:
 
     @property
     def figures(self) -> list[TaskResult]:
-        """Figures of our tasks and groups, groups first. Raises RunError when the run has none of them."""
+        """Figures of our tasks and groups, groups first. Raises RunError when there is none, nor one on top."""
         groups = self.results.get("groups", {})
-        ours = [name for name in self.results["results"] if parse_task_name(name)]
-        if not ours:
-            raise RunError(f"{self.results_file} has no task of Ego-ST Bench.")
+        own = self.own_tasks
+        ours = [
+            name
+            for name, row in self.results["results"].items()
+            if parse_task_name(name) and ("percent,none" in row or name not in own)
+        ]
+        if not ours and not own:
+            raise self._nothing_of_ours()
         self._refuse_unscored()
         rows = [self._figure(name, name in groups) for name in ours]
         return sorted(rows, key=lambda row: not row.is_group)
@@ -146,6 +151,25 @@ class Run:
         if header.limit is not None:
             settings["limit"] = f"{header.limit} (a part of the samples: for trying only)"
         return {name: value for name, value in settings.items() if value}
+
+    @property
+    def own_tasks(self) -> dict[str, str]:
+        """What somebody's own YAMLs made of our tasks, for people, by the name of the task: none is comparable."""
+        told = {}
+        for name, config in self.results["configs"].items():
+            metadata = config.get("metadata") if isinstance(config, dict) else None
+            if isinstance(metadata, dict) and (base := metadata.get("based_on")):
+                changed = metadata.get("overridden")
+                fields = ", ".join(map(str, changed)) if isinstance(changed, list) else ""
+                told[name] = f"{base} with its own {fields}" if fields else f"{base} under another name"
+        return told
+
+    def _nothing_of_ours(self) -> RunError:
+        own = "; ".join(f"{name} is {made}" for name, made in self.own_tasks.items())
+        return RunError(
+            f"{self.results_file} has no task of Ego-ST Bench"
+            + (f" that can be compared: {own}." if own else ".")
+        )
 
     @property
     def predict_only(self) -> bool:

@@ -79,7 +79,7 @@ class TaskHeader:
     judge_noise: how much repeated judgements differ. max_unscored_share: above this share of unscored samples the
     figure is not to be published. packages: versions by name. commit: of our code.
     generation: lmms-eval's arguments for a response. asked: samples of the run; available: of the release, as far as
-    lmms-eval counted them.
+    lmms-eval counted them. overridden: the fields of our YAML that somebody's own YAML changed, with commas between.
     """
 
     name: TaskName
@@ -105,6 +105,7 @@ class TaskHeader:
     generation: Mapping[str, Any]
     asked: int | None
     available: int
+    overridden: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ class _Metadata(TypedDict, total=False):
     packages: dict[str, str] | None
     machine: dict[str, Any] | None
     commit: str | None
+    overridden: list[str]
     trained_on: Policy
     trained_on_rows: Count
     trained_on_overlap: dict[str, Count]
@@ -348,6 +350,7 @@ def _task(name: TaskName, config: _Config, counts: _Counts) -> TaskHeader:
         generation=dict(config.get("generation_kwargs") or {}),
         asked=counts.get("effective"),
         available=counts.get("original", 0),
+        overridden=", ".join(metadata.get("overridden", ())) or None,
     )
 
 

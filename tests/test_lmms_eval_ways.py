@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
 import pytest
+from chat_server import serve_chat
 from judge_server import JudgeServer, scores_of, serve_judge
-from lmms_eval_command import lmms_eval
+from lmms_eval_command import lmms_eval, saved
 from typer.testing import CliRunner
 
 from egost.main import app
 from egost.model_adapters.engine import AdapterError, GenerationArguments
+from egost.results.compare import compare
+from egost.results.run import read_run
+from egost.results.run_header import RunError
 from egost.tasks.mini_world import write_mini_release
+from egost.tasks.registration import TASK_FOLDER
 
 REPLY = "B. Walk straight and turn left at the red plain panel."
 MODEL = ["--model", "dummy", "--model_args", f"response={REPLY}"]
@@ -98,3 +105,93 @@ def test_the_hosts_cache_is_refused_in_one_sentence(cache: Path, tmp_path: Path)
     assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
     assert "egost: --use_cache would keep a failed request" in done.stderr
     assert "--model egost_journal" in done.stderr and not (tmp_path / "responses").exists()
+
+
+OWN_WORDS = """
+def doc_to_text(doc, kwargs=None):
+    return "My own words: " + doc["question"]
+"""
+
+
+def own_yaml(folder: Path, name: str, base: str, *lines: str) -> None:
+    """A task of one's own that includes one of ours."""
+    included = TASK_FOLDER / "mini" / f"{base}.yaml"
+    (folder / f"{name}.yaml").write_text("\n".join((f"include: {included}", f"task: {name}", *lines)) + "\n")
+
+
+def test_tasks_on_top_of_ours(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "mine.py").write_text(OWN_WORDS)
+    replaced, plain = "egost_mini_landmark_forward", "egost_mini_landmark_reverse"
+    words = "doc_to_text: !function mine.doc_to_text"
+    own_yaml(own, "my_route", "egost_mini_route_forward", words, "metadata:", "  version: 1.0")
+    own_yaml(own, replaced, replaced, words)
+    own_yaml(
+        own,
+        "my_direction",
+        "egost_mini_direction_forward",
+        *(
+            "lmms_eval_specific_kwargs:",
+            "  default:",
+            '    pre_prompt: "Look. "',
+            '    post_prompt: " Be brief."',
+        ),
+    )
+    tasks = ("my_route", "my_direction", replaced, plain)
+    with serve_chat(script=lambda ask: "ok") as server:
+        done = lmms_eval(
+            *(
+                "--tasks",
+                ",".join(tasks),
+                "--include_path",
+                str(own),
+                "--output_path",
+                "run",
+                "--log_samples",
+            ),
+            *("--model", "async_openai"),
+            *("--model_args", f"model=tiny,base_url={server.url}/v1,api_key=none,nframes=8,num_cpus=2"),
+            cwd=tmp_path,
+            cache=cache,
+            EGOST_ONLY="1",
+        )
+        asked = [ask.text for ask, _ in server.asks]
+    assert done.returncode == 0 and (tmp_path / "run").exists(), done.stdout[-3000:] + done.stderr[-3000:]
+    results, samples = saved(tmp_path / "run")
+    for rows in samples.values():
+        assert len(rows) == 3 and {row["input"] for row in rows} <= set(asked), "what is saved was sent"
+    assert all(row["input"].startswith("My own words: ") for row in samples["my_route"] + samples[replaced])
+    for row in samples["my_direction"]:
+        assert row["input"].startswith("Look. The video was filmed") and row["input"].endswith(" Be brief.")
+
+    told = {task: results["configs"][task]["metadata"] for task in tasks}
+    assert told[plain]["prompt"] == "direct-1" and "overridden" not in told[plain]
+    for task, field in (
+        ("my_route", "doc_to_text"),
+        (replaced, "doc_to_text"),
+        ("my_direction", "lmms_eval_specific_kwargs"),
+    ):
+        sent = b"".join(row["input"].encode() + b"\0" for row in samples[task])
+        assert told[task]["overridden"] == [field] and told[task]["prompt"] == "own"
+        assert told[task]["prompt_sha256"] == hashlib.sha256(sent).hexdigest()
+    assert told["my_route"]["version"] == 1.0 and told["my_route"]["world"] == "mini"
+
+    code, said = egost("summary", tmp_path / "run")
+    assert code == 0, said
+    assert "not comparable my_route: egost_mini_route_forward with its own doc_to_text" in said
+    assert (
+        "not comparable my_direction: egost_mini_direction_forward with its own lmms_eval_specific_kwargs"
+        in said
+    )
+    assert f"not comparable {replaced}: {replaced} with its own doc_to_text" in said
+    run = read_run(tmp_path / "run")
+    headers = {task: dataclasses.replace(h, overridden=None) for task, h in run.header.tasks.items()}
+    assert set(headers) == {replaced, plain}
+    other = read_run(tmp_path / "run")
+    other.__dict__["header"] = dataclasses.replace(run.header, tasks=headers)
+    with pytest.raises(RunError, match=f"that are others of {replaced}: doc_to_text against not told"):
+        compare(run, other)
+    monkeypatch.setenv("EGOST_CACHE", str(cache))
+    code, said = egost("leaderboard", tmp_path / "run", "--world", "mini")
+    assert "a YAML of somebody's own replaced the task" in said, said

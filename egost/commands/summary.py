@@ -36,6 +36,10 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
             *["" if n is None else str(n) for n in (row.scored, row.unscored)],
         )
     console.print(table)
+    for name, made in found.own_tasks.items():
+        percent = found.results["results"].get(name, {}).get("percent,none")
+        figure = f", percent {percent:.1f}" if isinstance(percent, float) else ""
+        console.print(marked("not comparable", one_line(f"{name}: {made}{figure}"), "yellow"))
     console.print(f"results: {found.results_file}")
     for path in found.samples_files:
         console.print(f"samples: {path}")

@@ -64,6 +64,7 @@ def refusals(entry: Entry, task: str, column: Column) -> tuple[str, ...]:
         reason
         for reason in (
             _other_world(entry, column),
+            _overridden(entry, task),
             _other_version(entry, task),
             _other_release(entry, column),
             _missing(entry, task, column),
@@ -164,6 +165,11 @@ def _other_version(entry: Entry, task: str) -> str | None:
         f"made by task version {version}; figures of version {TASK_VERSION} cannot be compared with it. Read its "
         f"responses again: egost rescore {entry.file}"
     )
+
+
+def _overridden(entry: Entry, task: str) -> str | None:
+    changed = entry.headers[task].overridden
+    return changed and f"a YAML of somebody's own replaced the task ({changed})"
 
 
 def _other_release(entry: Entry, column: Column) -> str | None:
