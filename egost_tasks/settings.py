@@ -190,8 +190,9 @@ SETTINGS: tuple[Setting, ...] = (
         "CUDA_VISIBLE_DEVICES", "numbers of GPUs", "all", "Which GPUs a run may use; recorded in the results."
     ),
     Setting(
-        "WORLD_SIZE", "set by accelerate", "1", "The number of training processes, for counting the steps."
+        "WORLD_SIZE", "set by accelerate", "1", "The number of processes that train or evaluate together."
     ),
+    Setting("RANK", "set by accelerate", "0", "Which of these processes it is."),
     Setting(
         "VLLM_CPU_KVCACHE_SPACE",
         "GiB",

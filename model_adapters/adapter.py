@@ -6,6 +6,7 @@ lmms-eval --tasks egost --model egost_server --model_args base_url=http://127.0.
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from contextlib import closing
 from typing import Any, NoReturn
 
 from accelerate import PartialState
+from filelock import FileLock
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import simple_parse_args_string
@@ -52,6 +54,7 @@ class EngineModel(lmms):  # type: ignore[misc]
     def __init__(self, engine: Engine, *, seed: int = 0, fresh: bool = False) -> None:
         super().__init__()
         self._engine, self._seed, self._fresh = engine, seed, fresh
+        self._only_asker: FileLock | None = None
         if isinstance(engine, LmmsEngine):
             # lmms-eval gathers over the ranks by its own adapter's accelerator.
             self._rank, self._world_size = engine.adapter.rank, engine.adapter.world_size
@@ -98,10 +101,25 @@ class EngineModel(lmms):  # type: ignore[misc]
     def replies(self, asked: Sequence[SampleRequest], label: str = "") -> list[GenerationResult]:
         """The replies to requests of our own, in their order, through the journal. label: put before the progress.
 
-        A request that failed comes back as a text that the scorer takes for no reply. Raises AdapterError, CacheError.
+        A request that failed comes back as a text that the scorer takes for no reply. Raises AdapterError, also where
+        another process asks the same model, and CacheError.
         """
         with closing(Journal()) as journal:
-            return _Asking(self._engine, journal, asked, label).all(fresh=self._fresh)
+
+            def claim() -> None:
+                self._only_asker = journal.only_asker(self.identity)
+
+            try:
+                return _Asking(self._engine, journal, asked, label).all(self._fresh, claim)
+            finally:
+                # Of several ranks, others may still ask: they are done when lmms-eval calls `clean`.
+                if os.environ.get("WORLD_SIZE", "1") == "1":
+                    self._release()
+
+    def _release(self) -> None:
+        if self._only_asker:
+            self._only_asker.release()
+            self._only_asker = None
 
     @exits_with_message
     def loglikelihood(self, requests: Sequence[Any]) -> NoReturn:
@@ -116,6 +134,7 @@ class EngineModel(lmms):  # type: ignore[misc]
     def clean(self) -> None:
         """Called by lmms-eval when all requests are answered: give the engine's memory back to the judge."""
         self._engine.close()
+        self._release()
         super().clean()
 
 
@@ -160,12 +179,13 @@ class _Asking:
         clips = len({request.ask.clip.path for request in asked if request.ask.clip})
         self._progress = AskingProgress(len(asked), clips, label)
 
-    def all(self, fresh: bool) -> list[GenerationResult]:
-        """The replies in the order of the requests."""
+    def all(self, fresh: bool, claim: Callable[[], None]) -> list[GenerationResult]:
+        """The replies in the order of the requests. claim: called before the first one is asked."""
         with self._progress:
             self._look_up(fresh)
             missing = [key for key in self._by_clip() if key not in self._outcomes]
             if missing:
+                claim()
                 self._ask(missing)
         return [self._result(*pair) for pair in zip(self._asked, self._keys, strict=True)]
 

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from egost.model_adapters.engine import Ask, EngineIdentity, Reply
-from egost.tasks.cache import cache_root
+from filelock import FileLock, Timeout
+from loguru import logger
+
+from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Reply
+from egost.tasks.cache import cache_root, write_whole
 from egost.tasks.chat.reply_store import ReplyStore
+from egost.tasks.json_text import read_json
 
 JOURNAL_VERSION = 1
 """Raised whenever our code would give a model something else for the same request; part of every key."""
@@ -61,8 +67,8 @@ class Journal:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        folder = folder or cache_root() / "journal"
-        self.store = ReplyStore(folder / "responses.sqlite", synchronous="FULL")
+        self.folder = folder or cache_root() / "journal"
+        self.store = ReplyStore(self.folder / "responses.sqlite", synchronous="FULL")
 
     def get(self, key: str) -> Reply | None:
         """The newest reply to a request, if there is one."""
@@ -83,6 +89,41 @@ class Journal:
             }
         )
 
+    def only_asker(self, identity: EngineIdentity) -> FileLock:
+        """The lock that a process holds while it asks a model, so that no other pays for the same replies.
+
+        Each rank of a run has its own. The system frees it when the process ends, however it ends.
+        Raises AdapterError where another process holds it.
+        """
+        who = hashlib.sha256(json.dumps(identity.as_dict(), sort_keys=True).encode()).hexdigest()[:24]
+        path = self.folder / "asking" / f"{who}-{os.environ.get('RANK', '0')}.lock"
+        lock = FileLock(path, timeout=0, is_singleton=True, thread_local=False)
+        note = path.with_suffix(".json")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            lock.acquire()
+            begun = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T %Z")}
+            write_whole(note, json.dumps(begun).encode())
+        except Timeout as error:
+            raise AdapterError(
+                f"{identity.model} is being asked already, with the same journal ({self.folder}): {_noted(note)}. "
+                "Wait until that run ends, or stop it; the same command then asks for what is missing."
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            logger.warning(
+                f"egost: {path} cannot be locked ({error}): a second run would ask everything again"
+            )
+        return lock
+
     def close(self) -> None:
         """Close the file."""
         self.store.close()
+
+
+def _noted(note: Path) -> str:
+    """Who asks, as it wrote down itself."""
+    try:
+        found = read_json(note)
+        return f"by process {found['process']} on {found['host']}, since {found['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "by a process that has not said which"
