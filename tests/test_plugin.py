@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from demo_runs import DemoHome
-from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
+from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, plain_lmms_eval, saved
 from places import ROOT
 from wheels import empty_environment, install, site_packages
 
@@ -39,7 +39,7 @@ def checkpoint(demo_home: DemoHome) -> Path:
 def whole_run(cache: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """All eight mini tasks, from a folder that has nothing to do with the project; output folder and text."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    done = lmms_eval(
+    done = plain_lmms_eval(
         *["--tasks", "egost_mini", *on_cpu(checkpoint), *FEW_TOKENS, "--output_path", "out", "--log_samples"],
         cwd=elsewhere,
         cache=cache,
@@ -140,7 +140,7 @@ def test_the_wheel_on_a_release_in_the_official_layout(
         "the wheel, not the checkout, must be what is imported"
     )
     (release_folder / "part3_clip" / "31.mp4").write_bytes(b"")
-    done = lmms_eval(
+    done = plain_lmms_eval(
         *["--tasks", "egost_route_reverse", *on_cpu(checkpoint), *FEW_TOKENS],
         *["--output_path", "out", "--log_samples"],
         cwd=tmp_path,
@@ -163,7 +163,7 @@ def test_the_wheel_on_a_release_in_the_official_layout(
 
 def test_the_list_of_tasks_with_and_without_include_path(tmp_path: Path) -> None:
     for more in ([], ["--include_path", str(ROOT / "egost_tasks")]):
-        done = lmms_eval("--tasks", "list", *more, cwd=tmp_path, cache=tmp_path / "cache")
+        done = plain_lmms_eval(*["--tasks", "list", *more], cwd=tmp_path, cache=tmp_path / "cache")
         listed = {
             line.removeprefix(" - ").strip() for line in done.stdout.splitlines() if line.startswith(" - ")
         }
@@ -221,7 +221,7 @@ def test_ctrl_c_in_the_middle_and_again(cache: Path, checkpoint: Path, tmp_path:
     process = subprocess.Popen(
         [*command, "--gen_kwargs", "max_new_tokens=200"],
         cwd=tmp_path,
-        env=environment(own),
+        env=environment(own, EGOST_ONLY="1"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -45,7 +45,7 @@ def test_an_overlap_ends_the_run_and_is_named(
     cache: Path, trained: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     checkpoint, ids = trained
-    done = lmms_eval(*RUN, *on_cpu(checkpoint), cwd=tmp_path, cache=cache, EGOST_ONLY="1")
+    done = lmms_eval(*RUN, *on_cpu(checkpoint), cwd=tmp_path, cache=cache)
     said = " ".join((done.stdout + done.stderr).split())
     assert f"trained on 1 of the 4 samples of direction_forward in the mini release: {ids[0]}" in said
     assert str(checkpoint / "egost_training.json") in said and "EGOST_TRAINED_ON=leave-out" in said
@@ -61,7 +61,7 @@ def test_the_overlap_is_left_out_or_marked(
     if policy == "allow":
         given = f"adapter=qwen2_vl,device_map=cpu,pretrained={checkpoint}"
         adapter = ["--model", "egost_journal", "--device", "cpu", "--model_args", given]
-    done = lmms_eval(*RUN, *adapter, cwd=tmp_path, cache=cache, EGOST_ONLY="1", EGOST_TRAINED_ON=policy)
+    done = lmms_eval(*RUN, *adapter, cwd=tmp_path, cache=cache, EGOST_TRAINED_ON=policy)
     results, samples = saved(tmp_path / "out")
     assert len(samples[TASK]) == scored, done.stderr[-2000:]
     metadata = results["configs"][TASK]["metadata"]

@@ -104,7 +104,6 @@ def test_the_replies_are_those_of_a_chat_adapter_alone(mini: Path, tmp_path: Pat
             cwd=tmp_path,
             cache=tmp_path / "cache",
             EGOST_MINI_DATA=str(mini),
-            EGOST_ONLY="1",
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         _, samples = saved(tmp_path / model)

@@ -61,7 +61,7 @@ def test_kill_9_in_the_middle_and_again(cache: Path, tmp_path: Path) -> None:
     killed = subprocess.Popen(
         [str(COMMAND), *common, *ours, "--output_path", "ours"],
         cwd=tmp_path,
-        env=environment(cache),
+        env=environment(cache, EGOST_ONLY="1"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

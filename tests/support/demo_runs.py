@@ -48,7 +48,7 @@ class DemoHome:
             *("--gen_kwargs", "max_new_tokens=8", "--output_path", str(output), "--log_samples", *arguments),
             cwd=self.folder,
             cache=self.cache,
-            **{"EGOST_ONLY": "1", "OMP_NUM_THREADS": "1", **settings},
+            **settings,
         )
         assert output.is_dir(), done.stdout[-3000:] + done.stderr[-3000:]
         return read_run(output)

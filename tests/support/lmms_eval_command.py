@@ -10,13 +10,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from preloaded import run_preloaded
+
 COMMAND = Path(sys.executable).with_name("lmms-eval")
 
 
 def lmms_eval(
-    *arguments: str, cwd: Path, cache: Path, python: Path | None = None, timeout: float = 600, **settings: str
+    *arguments: str, cwd: Path, cache: Path, timeout: float = 600, **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """`lmms-eval ARGUMENTS` in a folder, with a cache of its own and without a network.
+
+    In a preloaded process, which indexes our tasks alone: 2 s of CPU where a plain start takes 20.
+    """
+    assert all(name.startswith("EGOST_") for name in settings), "a preloaded process has read the others"
+    env = environment(cache, EGOST_ONLY="1", **settings)
+    return run_preloaded("lmms_eval.cli.dispatch:main", arguments, cwd, env, timeout)
+
+
+def plain_lmms_eval(
+    *arguments: str, cwd: Path, cache: Path, python: Path | None = None, timeout: float = 600, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it, for what depends on the start: which tasks are found, what is imported.
 
     python: the interpreter of another environment, whose `lmms-eval` entry point is called.
     """
@@ -49,7 +63,7 @@ def lmms_eval_on_two_ranks(
             *("--main_process_port", "0", "-m", "lmms_eval", *arguments),
         ],
         cwd=cwd,
-        env=environment(cache, ACCELERATE_USE_CPU="1", OMP_NUM_THREADS="1", **settings),
+        env=environment(cache, EGOST_ONLY="1", ACCELERATE_USE_CPU="1", **settings),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -65,7 +79,13 @@ def ranks_of(done: subprocess.CompletedProcess[str]) -> set[int]:
 def environment(cache: Path, **settings: str) -> dict[str, str]:
     """The environment of a stranger: none of our settings but those given, and no network."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EGOST_")}
-    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
+    # One thread, so that a reply does not depend on how many a process has.
+    quiet = {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
     return {**inherited, **quiet, "EGOST_CACHE": str(cache), "HF_HOME": str(cache / "hf"), **settings}
 
 

@@ -25,6 +25,7 @@ SLOW_HELPERS = {
     ("headless_chromium", "chromium_page"): "starts a browser",
     ("lmms_eval_command", "COMMAND"): "starts lmms-eval",
     ("lmms_eval_command", "lmms_eval"): "starts lmms-eval",
+    ("lmms_eval_command", "plain_lmms_eval"): "starts lmms-eval",
     ("lmms_eval_command", "lmms_eval_on_two_ranks"): "starts lmms-eval",
     ("parity_run", "run_parity"): "runs checkpoints",
     ("sft_runs", "PROCESS"): "trains",
@@ -35,6 +36,8 @@ SLOW_HELPERS = {
     ("test_parity", "test_a_checkpoint_of_the_package_by_its_short_name"): "runs checkpoints",
     ("test_parity", "test_a_group_and_names_with_a_space_between"): "runs checkpoints",
     ("test_parity", "test_the_command"): "runs checkpoints",
+    ("test_server_engine", "answers"): "asks servers about many clips",
+    ("test_server_engine", "engine"): "asks servers about many clips",
     ("test_text_only", "shown"): "fits a learning curve",
     ("video_runs", "make_world"): "builds a checkpoint and renders clips for it",
     ("wheels", "build_wheel"): "builds a wheel",
@@ -55,6 +58,8 @@ SLOW_TESTS = {
     "fits a text-only baseline": (
         "test_a_biased_writer_is_caught_by_name",
         "test_a_run_is_measured_from_its_saved_samples",
+        "test_a_floor_that_does_not_fit_is_refused",
+        "test_a_model_that_was_not_trained_is_tested_without_st_r1s_rows_as_in_table_3",
         "test_a_score_that_needs_no_seeing_is_told",
         "test_a_trained_checkpoint_stands_in_table_3_beside_what_text_alone_gets",
         "test_blind_runs_raise_doubts",
@@ -64,6 +69,7 @@ SLOW_TESTS = {
         "test_questions_are_written_and_calibrated",
         "test_the_command_takes_the_released_rows",
         "test_what_diagnose_wrote_stands_beside_the_run",
+        "test_text_alone_stays_at_chance",
         "test_what_the_offline_writer_writes_is_kept_whole",
     ),
     "simulates hundreds of runs": (
@@ -81,6 +87,33 @@ SLOW_TESTS = {
     "judges a thousand routes": (
         "test_a_thousand_judgements_under_all_faults_at_once",
         "test_every_trick_earns_nothing_with_every_reference",
+    ),
+    "waits for a server that does not answer": (
+        "test_a_429_halves_the_calls_at_once_and_they_grow_back",
+        "test_a_dead_endpoint_ends_the_asking_soon",
+        "test_a_server_that_answers_nothing_ends_the_run",
+    ),
+    "imports torch or lmms-eval": (
+        "test_every_function_of_the_paper_exists",
+        "test_model_args_that_cannot_work_end_the_command_with_one_message",
+    ),
+    "runs several commands one after another": (
+        "test_every_command_can_be_typed",
+        "test_walks_come_out_as_they_went_in",
+        "test_what_is_not_ready_is_refused",
+    ),
+    "encodes and decodes many films": (
+        "test_a_clip_that_takes_too_long_ends_its_child_alone",
+        "test_a_webm_that_was_cut_short_is_recognised",
+        "test_any_size_can_be_kept",
+        "test_every_file_of_a_folder_is_held_against_ffmpeg",
+        "test_every_reader_gives_the_written_bytes_back",
+        "test_range_and_matrix_are_the_streams_own",
+        "test_reference_pictures_that_are_never_shown_do_not_count",
+    ),
+    "renders the mini world": (
+        "test_it_has_the_official_layout",
+        "test_the_shown_frames_show_each_landmark_and_the_side_of_each_turn",
     ),
     "decodes or scales large frames": (
         "test_a_clip_that_needs_too_much_memory_has_its_reason",
@@ -126,6 +159,8 @@ def why_slow(item: pytest.Item) -> str | None:
         return why
     if why := why_slow_file(item.path):
         return why
+    if item.path.parent.name == "hostile":
+        return "attacks by the hundred"
     starts = [item.function, *getattr(getattr(item, "callspec", None), "params", {}).values()]
     fixtures = item._fixtureinfo.name2fixturedefs
     starts += [fixtures[name][-1].func for name in item.fixturenames if fixtures.get(name)]

@@ -124,7 +124,6 @@ def test_the_eight_tasks_run_on_it(built: WorkFolder, tmp_path: Path) -> None:
         cache=tmp_path / "cache",
         EGOST_DATA=str(tmp_path / "release"),
         EGOST_JUDGE="offline",
-        EGOST_ONLY="1",
     )
     assert ran.returncode == 0 and (tmp_path / "runs").is_dir(), ran.stdout[-3000:] + ran.stderr[-3000:]
     results, samples = saved(tmp_path / "runs")

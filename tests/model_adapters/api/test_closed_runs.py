@@ -52,7 +52,7 @@ def test_a_killed_run_asks_only_for_the_rest_and_ends_as_an_unbroken_one(mini: P
         run = subprocess.Popen(
             [str(COMMAND), *command],
             cwd=tmp_path,
-            env=environment(tmp_path / "cache", **settings(mini)),
+            env=environment(tmp_path / "cache", EGOST_ONLY="1", **settings(mini)),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from egost_serve import Served, start_serving
-from lmms_eval_command import lmms_eval, saved
+from lmms_eval_command import plain_lmms_eval, saved
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.clips.protocols import N_FRAMES
@@ -53,7 +53,7 @@ def servers(cache: Path) -> Iterator[list[Served]]:
 def _evaluate(servers: list[Served], cache: Path, folder: Path, *more: str) -> dict[str, dict[int, str]]:
     """Replies by task and document of a whole run of the real command."""
     urls = ";".join(served.url for served in servers)
-    done = lmms_eval(
+    done = plain_lmms_eval(
         *["--tasks", ",".join(TASKS), "--model", "egost_server"],
         *["--model_args", ",".join([f"base_url={urls}", *more]), "--gen_kwargs", f"max_new_tokens={TOKENS}"],
         *["--output_path", "out", "--log_samples"],

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmms_eval_command import environment, lmms_eval, saved
+from lmms_eval_command import environment, plain_lmms_eval, saved
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 
@@ -69,7 +69,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(
     outcomes = {}
     for name, cache in (("first", killed), ("second", unbroken)):
         (tmp_path / name).mkdir(exist_ok=True)
-        done = lmms_eval(*arguments(checkpoint), cwd=tmp_path / name, cache=cache, python=PYTHON)
+        done = plain_lmms_eval(*arguments(checkpoint), cwd=tmp_path / name, cache=cache, python=PYTHON)
         assert done.returncode == 0 and (tmp_path / name / "out").is_dir(), (
             done.stdout[-2000:] + done.stderr[-3000:]
         )
