@@ -269,6 +269,7 @@ def _generation(identity: EngineIdentity, outcome: Reply | Failure, journaled: b
         journaled=journaled,
         failure=f"{outcome.reason}: {outcome.message}" if isinstance(outcome, Failure) else None,
         snapshot=reply.snapshot if reply else None,
+        replaced=reply.replaced if reply else 0,
     )
 
 

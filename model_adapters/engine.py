@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from loguru import logger
 
-from egost.tasks.errors import EgostError
+from egost.tasks.errors import EgostError, visible
 
 if TYPE_CHECKING:
     from egost.tasks.clips.clips import Clip
@@ -100,6 +100,7 @@ class Reply:
     prompt_tokens, completion_tokens: of the request; video_tokens: those of the prompt that encode frames,
     as a video or as images. None where the engine does not report them.
     snapshot: the model that an API says has replied, where it says so.
+    replaced: halves of surrogate pairs in the text, which no file can hold; U+FFFD is in their places.
     """
 
     text: str
@@ -108,6 +109,14 @@ class Reply:
     completion_tokens: int | None = None
     video_tokens: int | None = None
     snapshot: str | None = None
+    replaced: int = 0
+
+    def __post_init__(self) -> None:
+        # lmms-eval's writer of samples stops at such a text, and drops all samples behind it.
+        text = self.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if text != self.text:
+            object.__setattr__(self, "replaced", text.count("\ufffd") - self.text.count("\ufffd"))
+            object.__setattr__(self, "text", text)
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,9 @@ class Failure:
 
     reason: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", visible(self.message))
 
     @classmethod
     def of_error(cls, error: Exception, engine: str, asks: Sequence[Ask], logged: set[str]) -> Failure:

@@ -27,6 +27,7 @@ class Generation:
     prompt_tokens, completion_tokens, video_tokens: None where the engine does not say.
     journaled: whether the response came from the journal, so that nothing was asked.
     failure: None, or why there is no response, for people. snapshot: the model that an API says has answered.
+    replaced: halves of surrogate pairs in the response, which have U+FFFD in their places.
     """
 
     engine: str
@@ -41,6 +42,7 @@ class Generation:
     journaled: bool
     failure: str | None
     snapshot: str | None = None
+    replaced: Count = 0
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ SAMPLE = {
     "percent.generation.journaled": "flag",
     "percent.generation.failure": "text?",
     "percent.generation.snapshot": "text?",
+    "percent.generation.replaced": "count",
     "percent.frames": "word",
     "percent.frames.source": "word",
     "percent.frames.protocol": "text",
