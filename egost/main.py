@@ -23,6 +23,7 @@ from egost.commands import (
     serve,
     show,
     summary,
+    tasks,
     tiny,
     train,
 )
@@ -64,7 +65,7 @@ _HELP = f"""Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
   egost train             make rows, fine-tune, train with GRPO, merge
   egost construct         build a benchmark from videos
 
-[bold]Tasks[/] (lmms-eval --tasks list shows them):
+[bold]Tasks[/] (egost tasks, or lmms-eval --tasks list):
   egost_{{route,direction,landmark,action}}_{{forward,reverse}}
   groups egost, egost_st, egost_route, egost_mcq
   on the mini world the same, as egost_mini_... and egost_mini
@@ -99,6 +100,7 @@ clips_app.command()(clips.build)
 clips_app.command()(clips.verify)
 prompts_app.command("import")(prompts.import_)
 app.command()(models.models)
+app.command()(tasks.tasks)
 app.command()(run.run)
 app.command()(parity.parity)
 app.command()(tiny.tiny)

@@ -14,9 +14,8 @@ from typing import Any
 
 from egost.tasks import utils
 from egost.tasks.sample import WAYS, World
-from egost.tasks.task_names import parse_task_name, task_name
+from egost.tasks.task_names import TASK_FOLDER, parse_task_name, task_name
 
-_FOLDER = Path(__file__).resolve().parent
 _OF_THE_NAME = {"task", "task_alias", "tag", "group", "group_alias", "metadata", "lmms_eval_specific_kwargs"}
 _WORDING = {"doc_to_text", "doc_to_messages", "lmms_eval_specific_kwargs", "description"}
 
@@ -28,7 +27,7 @@ def asks_ours(config: Mapping[str, Any]) -> bool:
     """Whether a task's YAML, read in whichever mode, loads our samples."""
     files = (config.get("dataset_kwargs") or {}).get("data_files")
     path = files.get(config.get("test_split")) if isinstance(files, Mapping) else None
-    return path is not None and Path(path).resolve() == _FOLDER / "placeholder.json"
+    return path is not None and Path(path).resolve() == TASK_FOLDER / "placeholder.json"
 
 
 def note_changes(task: Any) -> None:
@@ -45,7 +44,7 @@ def note_changes(task: Any) -> None:
     world: World = "mini" if "mini" in (theirs.get("world"), *_world_of(config.process_docs)) else "official"
     kind, way = config.test_split.split("_")
     base = task_name(world, kind, WAYS[WAYS.index(way)])
-    shipped = load_yaml_config(str(_FOLDER / world / f"{base}.yaml"), mode="full")
+    shipped = load_yaml_config(str(TASK_FOLDER / world / f"{base}.yaml"), mode="full")
     ours = TaskConfig(**shipped)
     changed = [
         field.name

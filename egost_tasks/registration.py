@@ -3,8 +3,9 @@
 lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.models` before it indexes tasks, so
 `register` uses that moment for these changes:
 
-- Every `TaskManager` made afterwards gets this folder in its `include_path`, a public argument. With `EGOST_ONLY=1` it
-  also gets `include_defaults=False`, public too: indexing lmms-eval's own 1,985 tasks takes seconds of each start.
+- Every `TaskManager` made afterwards gets the folder of our YAMLs in its `include_path`, a public argument. With
+  `EGOST_ONLY=1` it also gets `include_defaults=False`, public too: indexing lmms-eval's own 1,985 tasks takes
+  seconds of each start.
 - `ResponseCache.create`, public, is called for `--use_cache` alone, with the tasks, before anything is asked.
 - `TaskManager.match_tasks` is called before the model is loaded, while the tasks are read after it. So this is where a
   missing judge is noticed in time.
@@ -20,7 +21,6 @@ import functools
 import os
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
@@ -28,10 +28,9 @@ from packaging.specifiers import SpecifierSet
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.choose import chosen_judge
 from egost.tasks.release.trained_on import note_model
-from egost.tasks.task_names import parse_task_name
+from egost.tasks.task_names import TASK_FOLDER, parse_task_name
 
 TESTED_LMMS_EVAL = SpecifierSet(">=0.7.3,<0.8")
-TASK_FOLDER = Path(__file__).resolve().parent
 
 ONLY_OURS = "EGOST_ONLY"
 """Set to 1 in the environment: index our tasks alone."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from egost.tasks.errors import SettingError
 from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way, World
+
+TASK_FOLDER = Path(__file__).resolve().parent / "yamls"
+"""The YAMLs of our tasks and groups, by world, and nothing else that lmms-eval would read."""
 
 _PREFIXES: Mapping[World, str] = {"official": "egost", "mini": "egost_mini"}
 
@@ -48,7 +52,7 @@ def task_name(world: World, task: TaskKind, way: Way) -> str:
 
 def parse_task_name(name: str) -> TaskName | None:
     """The task or group of ours that has this name; None for another name."""
-    return _KNOWN.get(name)
+    return TASK_NAMES.get(name)
 
 
 def named_tasks(names: str) -> tuple[World, list[tuple[TaskKind, Way]]]:
@@ -88,4 +92,5 @@ def _known_names() -> dict[str, TaskName]:
     return {name.name: name for name in names}
 
 
-_KNOWN = _known_names()
+TASK_NAMES: Mapping[str, TaskName] = _known_names()
+"""All of our tasks and groups by their names, those of the benchmark first."""

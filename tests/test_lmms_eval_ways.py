@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
@@ -21,7 +22,7 @@ from egost.results.compare import compare
 from egost.results.run import read_run
 from egost.results.run_header import RunError
 from egost.tasks.mini_world import write_mini_release
-from egost.tasks.registration import TASK_FOLDER
+from egost.tasks.task_names import TASK_FOLDER, TASK_NAMES
 
 REPLY = "B. Walk straight and turn left at the red plain panel."
 MODEL = ["--model", "dummy", "--model_args", f"response={REPLY}"]
@@ -195,3 +196,22 @@ def test_tasks_on_top_of_ours(cache: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("EGOST_CACHE", str(cache))
     code, said = egost("leaderboard", tmp_path / "run", "--world", "mini")
     assert "a YAML of somebody's own replaced the task" in said, said
+
+
+def test_ways_without_plugins_find_our_tasks_by_the_printed_folder(cache: Path, tmp_path: Path) -> None:
+    code, said = egost("tasks", "--path")
+    folder = said.strip()
+    assert code == 0 and Path(folder) == TASK_FOLDER
+    assert {line.split()[0] for line in egost("tasks")[1].splitlines()} == set(TASK_NAMES)
+    listed = lmms_eval(
+        "tasks", "list", "--include-path", folder, "--verbosity", "DEBUG", cwd=tmp_path, cache=cache
+    )
+    assert listed.returncode == 0 and set(TASK_NAMES) <= {line.strip() for line in listed.stdout.splitlines()}
+    assert f"in {folder}" not in listed.stderr and "yamls" not in listed.stderr, (
+        "no file of ours is left over"
+    )
+    sizes = lmms_eval(
+        "power", "--tasks", "egost_mini_action_reverse", "--include-path", folder, cwd=tmp_path, cache=cache
+    )
+    assert sizes.returncode == 0, sizes.stdout + sizes.stderr
+    assert re.search(r"egost_mini_action_reverse:\n +Sample size: +n = [1-9]", sizes.stdout), sizes.stdout
