@@ -13,6 +13,7 @@ lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.mode
   YAML changed of ours is noted in them.
 - `lmms.create_from_arg_string`, public, is called with the model's arguments before the tasks are read, whether these
   came from the command line, a YAML or a caller of `simple_evaluate`. They are passed on to `trained_on`.
+- Its log, loguru's, gets a patcher, public too, that takes keys out: lmms-eval logs `HF_TOKEN` as each run starts.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from packaging.specifiers import SpecifierSet
 
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.choose import chosen_judge
+from egost.tasks.keys import redacted
 from egost.tasks.release.trained_on import note_model
 from egost.tasks.task_names import TASK_FOLDER, parse_task_name
 
@@ -54,6 +56,7 @@ def register() -> list[Any]:
             f"not registered. Run: pip install 'lmms-eval{TESTED_LMMS_EVAL}'"
         )
         return []
+    logger.configure(patcher=_without_keys)
     if not hasattr(TaskManager.__init__, "_egost"):
         TaskManager.__init__ = _with_our_folder(TaskManager.__init__)
         TaskManager.match_tasks = _with_a_judge(TaskManager.match_tasks)
@@ -62,6 +65,10 @@ def register() -> list[Any]:
         ResponseCache.create = classmethod(_not_of_ours(ResponseCache.create.__func__))
         lmms.create_from_arg_string = classmethod(_noting(lmms.create_from_arg_string.__func__))
     return []
+
+
+def _without_keys(record: Any) -> None:
+    record["message"] = redacted(record["message"])
 
 
 def _with_our_folder(init: Any) -> Any:

@@ -141,7 +141,7 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     """The object in a request; anything else is answered with status 400."""
     try:
         content = parse_json(await request.read())
-    except (ValueError, web.RequestPayloadError) as error:
+    except (ValueError, web.RequestPayloadError, ConnectionError) as error:
         raise web.HTTPBadRequest(text=f"the request is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise web.HTTPBadRequest(text="the request is not a JSON object.")

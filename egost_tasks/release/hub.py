@@ -15,6 +15,7 @@ from typing import Any
 from egost.tasks.cache import cache_root, write_whole
 from egost.tasks.errors import ReleaseError, download_command
 from egost.tasks.json_text import read_json
+from egost.tasks.keys import redacted
 
 QUESTIONS_REPO = "openinterx/Ego-ST-bench"
 QUESTIONS_REVISION = "54971f7"
@@ -85,8 +86,8 @@ def _snapshot(repo: str, revision: str, to: Path | None) -> tuple[Path, str]:
         ) from error
     except (HTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ReleaseError(
-            f"could not download {repo} at {revision}: {type(error).__name__}: {error}. What has arrived is kept; "
-            "run the same command again to go on. A private mirror: HF_ENDPOINT; a token: HF_TOKEN."
+            f"could not download {repo} at {revision}: {type(error).__name__}: {redacted(str(error))}. What has "
+            "arrived is kept; run the same command again to go on. A private mirror: HF_ENDPOINT; a token: HF_TOKEN."
         ) from error
     return folder, commit
 

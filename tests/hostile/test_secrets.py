@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 from attacks import drawn
+from egost_command import egost, egost_run
 from loguru import logger
 from wire_server import CLIENTS, WireServer, all_said, http, serve_wire
 
@@ -28,6 +30,7 @@ from egost.tasks.chat.http import is_this_machine
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.choose import get_judge
 from egost.tasks.keys import redacted
+from egost.tasks.mini_world import write_mini_release
 from egost.tasks.settings import SETTINGS
 
 CANARIES = {
@@ -374,3 +377,71 @@ def test_a_key_follows_no_redirect(
             return all_said(client, server.url, tmp_path)
 
         attacked(attack, right=lambda found: not elsewhere.heard and "leads on to http" in found)
+
+
+NOT_FATAL = (
+    "content", "refusal", "model", "modelVersion", "fingerprint", "a wrong field", "error 500", "an HTML page",
+    "a header", "the words of the status", "the words of a good status", "a cut body",
+)  # fmt: skip
+RUNS = {
+    "server": ("qwen2-vl-7b", "", {}),
+    "openai": ("gpt-4o", "/v1", {"EGOST_PROTOCOL": "uniform8+224x224"}),
+    "gemini": ("gemini-2.5-flash", "", {"EGOST_PROTOCOL": "uniform8+224x224"}),
+}
+
+
+def shown_by_ps() -> set[str]:
+    """The command lines and titles of all processes, as every user of the machine sees them."""
+    return {
+        path.read_bytes().decode("latin-1") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
+    }
+
+
+@pytest.mark.parametrize("client", RUNS)
+def test_the_real_commands_leave_no_key_anywhere(tmp_path: Path, client: str) -> None:
+    """Evaluation with a judge, judging again, and a report, at a server that repeats its key in each reply."""
+    write_mini_release(tmp_path / "mini", clips=4, seed=5, progress=False)
+    model, path, settings = RUNS[client]
+    number = itertools.count()
+    lines: set[str] = set()
+
+    def wire(good: dict[str, Any]) -> bytes:
+        turn = next(number)
+        lines.update(shown_by_ps())
+        place = NOT_FATAL[turn % len(NOT_FATAL)]
+        # Whoever asks, it may be by either key.
+        keys = CANARIES[SENT[client]], CANARIES["EGOST_JUDGE_KEY"]
+        leaks = [text for key in keys for text in list(WRITINGS.values())[turn % len(WRITINGS)](key)]
+        return PLACES[place](good, " ".join(leaks))
+
+    served = {"data": [{"id": "Qwen/Qwen2-VL-7B-Instruct", "root": "/models/x"}]}
+    with serve_wire(wire=wire, always=True, models=served) as server:
+        with_keys = {
+            **CANARIES,
+            "EGOST_MINI_DATA": str(tmp_path / "mini"),
+            "EGOST_JUDGE": f"openai:m@{server.url}/v1",
+            **settings,
+        }
+        tasks = "egost_mini_route_forward,egost_mini_direction_reverse"
+        command = (model, "--base-url", server.url + path, "--tasks", tasks, "--output", "out")
+        done = [egost_run(*command, cwd=tmp_path, cache=tmp_path / "cache", **with_keys)]
+        server.wire = lambda good: PLACES["error 401"](good, CANARIES[SENT[client]])
+        done.append(egost_run(*command, "--fresh", cwd=tmp_path, cache=tmp_path / "cache", **with_keys))
+    done.append(egost("report", "out", cwd=tmp_path, cache=tmp_path / "cache", **with_keys))
+    said = "".join(run.stdout + run.stderr for run in done)
+    assert done[1].returncode != 0 and "Traceback (most recent call last)" not in done[1].stderr, said[-3000:]
+    assert list((tmp_path / "out").rglob("*_samples_*.jsonl")), said[-3000:]
+    heard = "".join(server.heard)
+    assert CANARIES[SENT[client]] in heard and CANARIES["EGOST_JUDGE_KEY"] in heard, "both keys were sent"
+    assert not any(
+        key in heard for name, key in CANARIES.items() if name not in (SENT[client], "EGOST_JUDGE_KEY")
+    )
+    files = [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
+    for writing, write in WRITINGS.items():
+        for name, key in CANARIES.items():
+            for text in write(key):
+                found = [where.partition(core(writing, text)) for where in (said, *lines, *files)]
+                assert not [(before[-200:], after[:99]) for before, key, after in found if key], (
+                    writing,
+                    name,
+                )

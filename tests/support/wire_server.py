@@ -31,9 +31,13 @@ BAD = "say it badly"
 
 @dataclass
 class WireServer(Scripted):
-    """wire: makes the bytes of a response from the body of a good one. heard: headers of all requests, and the path."""
+    """wire: makes the bytes of a response from the body of a good one, for bad questions or for all (`always`).
+
+    models: what `/v1/models` says, None for one that is called `tiny`. heard: path and headers of all requests.
+    """
 
     wire: Callable[[dict[str, Any]], bytes] = lambda good: http(good)
+    always: bool = False
     models: Any = None
     heard: list[str] = field(default_factory=list)
 
@@ -58,7 +62,7 @@ class _Handler(ScriptedHandler):
         self.of.heard.append(f"{self.path} {self.headers}")
         asked = json.dumps(self.body())
         good = good_body(self.path, "score" if "<candidate-" in asked else "say")
-        self.wfile.write(self.of.wire(good) if BAD in asked else http(good))
+        self.wfile.write(self.of.wire(good) if self.of.always or BAD in asked else http(good))
         self.close_connection = True
 
 
