@@ -246,6 +246,22 @@ def remove_unfinished(output: Path) -> list[Path]:
     return broken
 
 
+class TokenCount(TrainerCallback):  # type: ignore[misc]
+    """Goes on with SFTTrainer's count of tokens in a resumed run: TRL 1.16 keeps it in memory alone.
+
+    The field of the Trainer's state that is for it lies in each checkpoint, and is not used by SFTTrainer.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer._total_train_tokens = state.num_input_tokens_seen
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        state.num_input_tokens_seen = self.trainer._total_train_tokens
+
+
 class NonFiniteSteps(TrainerCallback):  # type: ignore[misc]
     """Leaves out an optimizer step whose gradient has NaN or infinity on any process, so that no weight is ruined.
 

@@ -185,7 +185,7 @@ def make_trainer(
     from datasets import Dataset
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
-    from egost.training.resumable_run import CsvLog, NonFiniteSteps, WholeCheckpoints
+    from egost.training.resumable_run import CsvLog, NonFiniteSteps, TokenCount, WholeCheckpoints
 
     args.model_init_kwargs = model_settings(args, model)
     # The collator turns a row's number into the model's inputs; TRL would tokenise texts, and drop the number.
@@ -205,6 +205,7 @@ def make_trainer(
     plain = trainer.accelerator.unwrap_model(trainer.model)
     check_video_model(plain.get_base_model() if hasattr(plain, "get_base_model") else plain)
     # TRL makes new lists of metrics whenever it logs.
+    trainer.add_callback(TokenCount(trainer))
     trainer.add_callback(NonFiniteSteps(lambda bad: trainer._metrics["train"]["steps/left_out"].append(bad)))
     return trainer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -70,6 +71,9 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Pa
         assert [float(row[name]) for row in broken] == pytest.approx(
             [float(row[name]) for row in whole], rel=1e-6
         ), name
+    tokens = [int(float(row["tokens"])) for row in broken]
+    assert tokens == [int(float(row["tokens"])) for row in whole]
+    assert all(0 < one < later for one, later in itertools.pairwise(tokens)), "it counts from the start"
     same = [
         Qwen2VLForConditionalGeneration.from_pretrained(folder / FINAL)
         for folder in (tmp_path / "unbroken", output)
