@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +65,36 @@ def test_replies_come_in_order_and_the_questions_on_a_clip_go_together() -> None
     changes = sum(a != b for a, b in itertools.pairwise(clips))
     assert changes == 2, "each clip's questions stand together"
     assert len({s.clip for s in samples[: len(samples) // 2]}) == 3, "which they do not in the tasks"
+
+
+def other_run(cache: Path) -> subprocess.Popen[str]:
+    """Another process that asks what `ScriptedEngine` stands for, until it is killed."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from egost.model_adapters.engine import EngineIdentity\n"
+        "from egost.model_adapters.journal import Journal\n"
+        "identity = EngineIdentity('script 1', 'scripted', '1', {'dtype': 'none'})\n"
+        "lock = Journal(Path(sys.argv[1])).only_asker(identity); print('asking', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(cache / "journal")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "asking\n"
+    return process
+
+
+def test_the_second_of_two_runs_asks_nothing(own_cache: Path) -> None:
+    answered = run(ScriptedEngine(), TASKS[0])
+    engine = ScriptedEngine()
+    with other_run(own_cache) as other:
+        with pytest.raises(
+            SystemExit, match=f"scripted is being asked already, .*: by process {other.pid} on"
+        ):
+            run(engine)
+        assert not engine.asked and engine.closed
+        assert run(engine, TASKS[0]) == answered, "what is in the journal needs no asking"
+        assert set(run(ScriptedEngine(lambda _: Reply("B", "stop"), revision="2"))) == {"B"}
+        other.kill()
+    assert len(run(engine)) == 2 * len(answered) == len(engine.asked) + len(answered)
 
 
 def test_what_is_in_the_journal_is_not_asked_again(capfd: pytest.CaptureFixture[str]) -> None:
