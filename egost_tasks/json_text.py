@@ -36,6 +36,8 @@ _HALF_SURROGATE = re.compile(
     r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]", re.DOTALL
 )
 
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>u[dD][89a-fA-F]..)|.)", re.DOTALL)
+
 Pairs = Callable[[list[tuple[str, Any]]], Any]
 
 _SHORT = reprlib.Repr()
@@ -91,11 +93,19 @@ def parse_json(
     return value
 
 
-def read_json(path: Path, *, max_bytes: int = MAX_BYTES, pairs: Pairs | None = None) -> Any:
-    """The value of a JSON file. Raises OSError, and ValueError as `parse_json` does."""
+def read_json(
+    path: Path, *, max_bytes: int = MAX_BYTES, pairs: Pairs | None = None, mend: bool = False
+) -> Any:
+    """The value of a JSON file. mend: see `without_halves`. Raises OSError, and ValueError as `parse_json` does."""
     if (size := path.stat().st_size) > max_bytes:
         raise ValueError(f"it has {size:,} bytes; egost reads {max_bytes:,} at most")
-    return parse_json(path.read_bytes(), max_bytes=max_bytes, pairs=pairs)
+    content = path.read_bytes()
+    return parse_json(without_halves(content) if mend else content, max_bytes=max_bytes, pairs=pairs)
+
+
+def without_halves(text: bytes) -> bytes:
+    """A JSON text with U+FFFD in the place of each half of a surrogate pair, which older versions wrote."""
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found["half"] else found[0], text)
 
 
 def typed_json(line: str | bytes, form: TypeAdapter[T], *, max_bytes: int = MAX_BYTES) -> T:

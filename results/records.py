@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 from egost.results.run_header import RunError
 from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError
-from egost.tasks.json_text import shown, typed_json
+from egost.tasks.json_text import shown, typed_json, without_halves
 from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.sample import LETTERS, Sample, World
 from egost.tasks.scoring.choices import Choice
@@ -127,7 +127,7 @@ def read_samples(path: Path, task: TaskName, asked: int | None) -> list[SampleRe
     seen: set[str] = set()
     for number, line in _lines(path):
         try:
-            record = _record(task, typed_json(line, _ROW, max_bytes=MOST_OF_A_SAMPLE))
+            record = _record(task, _read(line))
         except (ValueError, EgostError) as error:
             raise RunError(
                 f"{path}, line {number}: the sample cannot be read ({error}). The file was cut, changed, or "
@@ -151,6 +151,15 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             yield from enumerate(file, 1)
     except OSError as error:
         raise RunError(f"{path} cannot be read ({error}).") from error
+
+
+def _read(line: bytes) -> _Row:
+    try:
+        return typed_json(line, _ROW, max_bytes=MOST_OF_A_SAMPLE)
+    except ValueError:
+        if (whole := without_halves(line)) == line:
+            raise
+    return typed_json(whole, _ROW, max_bytes=MOST_OF_A_SAMPLE)
 
 
 def _record(task: TaskName, row: _Row) -> SampleRecord:
@@ -199,9 +208,5 @@ def _check(record: SampleRecord) -> None:
     if (record.percent is None) == (record.unscored is None):
         found = "neither a score nor" if record.unscored is None else "a score and"
         raise ValueError(f"percent.unscored: there is {found} a reason why there is none")
-    if sample.options and sample.answer not in tuple(sample.letters):
-        raise ValueError(f"target: {shown(sample.answer)} is none of the options' letters {sample.letters}")
     if letter is not None and letter not in tuple(sample.letters or LETTERS):
         raise ValueError(f"choice.letter: {shown(letter)} is none of {sample.letters or LETTERS}")
-    if record.frames is not None and record.frames.source != sample.clip:
-        raise ValueError(f"frames.source: {shown(record.frames.source)} is not the clip {shown(sample.clip)}")

@@ -215,7 +215,7 @@ def read_run(path: Path) -> Run:
         )
     newest = files[-1]
     try:
-        results = read_json(newest, max_bytes=_MOST_OF_A_RUN)
+        results = read_json(newest, max_bytes=_MOST_OF_A_RUN, mend=True)
         _check(results)
     except (OSError, TypeError, ValueError) as error:
         raise RunError(f"{newest} cannot be read: it is no results file of lmms-eval ({error}).") from error

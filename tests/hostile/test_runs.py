@@ -73,7 +73,7 @@ SAMPLE = {
     "compat": "percent?",
     "percent": "word",
     "percent.sample_id": "word",
-    "percent.clip": "word",
+    "percent.clip": "some text",
     "percent.clip_id": "some text",
     "percent.question": "text",
     "percent.options": "word",
@@ -94,7 +94,7 @@ SAMPLE = {
     "percent.generation.snapshot": "text?",
     "percent.generation.replaced": "count",
     "percent.frames": "word",
-    "percent.frames.source": "word",
+    "percent.frames.source": "text",
     "percent.frames.protocol": "text",
     "percent.frames.n_frames": "count",
     "percent.frames.counted_by": "text",
@@ -282,11 +282,7 @@ FILES = [
     Attack("results not UTF-8", damaged("_results.json", lambda c: c[:9] + b"\xff" + c[9:]), "not UTF-8"),
     Attack("results of brackets", damaged("_results.json", lambda _: b"[" * 100_000), "nested 100,000 deep"),
     Attack("results of objects", damaged("_results.json", lambda _: b'{"a":' * 100_000), "nested"),
-    Attack(
-        "half a surrogate",
-        damaged("_results.json", lambda c: c.replace(b"{", b'{"x": "\\ud83d",', 1)),
-        "half",
-    ),
+    Attack("half a surrogate", damaged("_results.json", lambda c: c.replace(b"{", b'{"x": "\\ud83d",', 1))),
     Attack(
         "5,000 digits",
         damaged("_results.json", lambda c: c.replace(b"{", b'{"x": ' + b"9" * 5_000 + b",", 1)),
@@ -301,7 +297,11 @@ FILES = [
     Attack("line blank", damaged(LINES, lambda c: b"\n" + c), "line 1"),
     Attack("line of brackets", damaged(LINES, lambda c: b"[" * 100_000 + b"\n" + c), "line 1.*nested"),
     Attack("line not UTF-8", damaged(LINES, lambda c: b'{"a": "\xff"}\n' + c), "line 1.*not UTF-8"),
-    Attack("line of half a surrogate", damaged(LINES, lambda c: b'{"a": "\\udc00"}\n' + c), "line 1.*half"),
+    Attack(
+        "line of half a surrogate",
+        damaged(LINES, lambda c: b'{"a": "\\udc00"}\n' + c),
+        "line 1.*target: field required",
+    ),
     Attack(
         "line of digits", damaged(LINES, lambda c: b'{"a": ' + b"9" * 5_000 + b"}\n" + c), "line 1.*digits"
     ),

@@ -83,15 +83,16 @@ def read(runs: list[Run], cache: Path) -> Read:
 def test_what_a_model_says_stays_text_in_its_place(demo_run: Run, tmp_path: Path, own_cache: Path) -> None:
     run = planted(demo_run, tmp_path / "run", model=f"org/{HOSTILE}")
     page = read([run], own_cache)
+    hostile = HOSTILE.replace("\ud800", "\ufffd")  # half of a pair is no character
     assert len(page.inside["script"]) == 2
     assert not page.comments
     assert not [tag for tag, _ in page.tags if tag in ("b", "i") and tag == "i"]
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     sample = next(s for s in page.data["samples"] if s["route"])
-    assert sample["a"]["response"] == [[False, f"Turn left at the red door. {HOSTILE}"]]
-    assert sample["a"]["judged"]["text"] == REASONS
+    assert sample["a"]["response"] == [[False, f"Turn left at the red door. {hostile}"]]
+    assert sample["a"]["judged"]["text"] == REASONS.replace("\ud800", "\ufffd")
     choice = next(s for s in page.data["samples"] if s["a"]["outcome"] == "right" and not s["route"])
-    assert choice["a"]["response"][0] == [True, f"<think>Back from the end. {HOSTILE}</think>"]
+    assert choice["a"]["response"][0] == [True, f"<think>Back from the end. {hostile}</think>"]
 
 
 def test_one_file_that_asks_for_nothing(fresh_run: Run, demo_home: DemoHome) -> None:
