@@ -137,7 +137,7 @@ def _remedy(differing: Sequence[Unlike]) -> str:
 
 
 def unlike(a: Run, b: Run, tasks: Sequence[str]) -> list[Unlike]:
-    """All differences of the runs in some tasks, except their model: release, frames, prompt, judge, task version.
+    """All differences of the runs in some tasks, except their model (see `_ALIKE`), and in how both were generated.
 
     Of the samples that both have, the prompt, the reference and the hash of the frames' pixels are compared, too.
     """
@@ -157,7 +157,15 @@ def unlike(a: Run, b: Run, tasks: Sequence[str]) -> list[Unlike]:
         )
         for (what, one, other), found in by_task.items()
     ]
-    return of_tasks + of_samples
+    everywhere = [
+        Unlike(what, "all tasks", one or "the tasks' own", other or "the tasks' own")
+        for what, one, other in (
+            ("generation arguments", a.header.gen_kwargs, b.header.gen_kwargs),
+            ("system instruction", a.header.system_instruction, b.header.system_instruction),
+        )
+        if (one or "") != (other or "")
+    ]
+    return everywhere + of_tasks + of_samples
 
 
 def as_json(comparison: Comparison) -> str:

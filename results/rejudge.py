@@ -35,13 +35,14 @@ from egost.tasks.scoring.scores import (
     score_choice,
     score_record,
     score_route,
+    share,
 )
 from egost.tasks.task_names import parse_task_name
 from egost.tasks.text_files import write_json_lines
 
 _MEANS = (
     *("percent", "compat", "spatiotemporal", "direction", "landmark", "semantic", "empty", "invalid"),
-    *("chance", "truncated"),
+    *("chance", "truncated", "score"),
 )
 _GROUP_MEANS = ("percent", "compat", "spatiotemporal")
 
@@ -219,6 +220,7 @@ def _with_choice(row: dict[str, Any], score: Score) -> dict[str, Any]:
             **score_record(score),
         },
         "compat": score.compat,
+        "score": share(score),
         "invalid": None if score.choice is None else 100.0 * (score.choice.letter is None),
     }
     return {**again, "spatiotemporal": score.percent} if "spatiotemporal" in row else again
@@ -236,6 +238,7 @@ def _with_score(row: dict[str, Any], score: Score) -> dict[str, Any]:
         **unchanged,
         "percent": {**kept, **score_record(score)},
         "compat": score.compat,
+        "score": share(score),
         "spatiotemporal": score.percent,
         "n_scored": score.unscored,
         "n_unscored": score.unscored,
@@ -260,7 +263,7 @@ def _set_figures(
 
 def _set_means(figures: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """The figures of a task that are means or counts over its samples."""
-    for metric in [name for name in _MEANS if name in rows[0]]:
+    for metric in [name for name in _MEANS if all(name in row for row in rows)]:
         figures[f"{metric},none"] = mean_of_scored([row[metric] for row in rows])
     figures["n_scored,none"] = count_without_reason([row["n_scored"] for row in rows])
     figures["n_unscored,none"] = count_with_reason([row["n_unscored"] for row in rows])

@@ -146,6 +146,8 @@ class Run:
         settings = {"model": f"{header.adapter} ({header.model_args})"}
         for field in ("world", "release_revision", "as_published", "sampling_protocol", "prompt", "judge"):
             settings[field] = header.joined(field)
+        settings["gen_kwargs"] = header.gen_kwargs
+        settings["system_instruction"] = header.system_instruction or ""
         trained = {_overlap(task.trained_on) for task in header.tasks.values() if task.trained_on}
         settings["trained on"] = ", ".join(sorted(trained))
         if header.limit is not None:

@@ -115,7 +115,8 @@ class RunHeader:
     tasks: our single tasks by registered name, sorted. groups: the single tasks of each of our groups, sorted.
     adapter, model_args: `--model` and `--model_args` as given; arguments: the same, taken apart. model_name: the
     checkpoint as lmms-eval names it; model_label: the same, fit for a file's name. gen_kwargs: `--gen_kwargs`, ``
-    where the tasks' own arguments were left alone. limit: samples a task (below 1: a share), None for all.
+    where the tasks' own arguments were left alone. system_instruction: as given on the command line. limit: samples a
+    task (below 1: a share), None for all.
     date: as lmms-eval dates the run's end, `20260102_030405`, in the zone of timezone. wall_s: seconds of the
     evaluation. host_commit: of the folder that lmms-eval was started in. rejudged_from: results file whose routes
     this run judges again, with what the judge has used.
@@ -138,6 +139,7 @@ class RunHeader:
     host_commit: str | None
     rejudged_from: str | None
     judge_usage: Mapping[str, float]
+    system_instruction: str | None = None
 
     @property
     def first(self) -> TaskHeader:
@@ -210,6 +212,7 @@ class _Counts(TypedDict, total=False):
 
 class _CommandLine(TypedDict, total=False):
     timezone: str | None
+    system_instruction: str | None
 
 
 class _RunConfig(TypedDict, total=False):
@@ -320,6 +323,7 @@ def _header(file: Path, results: _Results) -> RunHeader:
         wall_s=_number(seconds) if seconds else None,
         host_commit=results.get("git_hash") or None,
         rejudged_from=results.get("rejudged_from"),
+        system_instruction=(config.get("resolved_cli_args") or {}).get("system_instruction") or None,
         judge_usage={n: v for n, v in usage.items() if isinstance(v, (int, float))},
     )
 

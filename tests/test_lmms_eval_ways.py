@@ -12,13 +12,14 @@ from statistics import mean
 
 import pytest
 from chat_server import serve_chat
+from demo_runs import DemoHome
 from judge_server import JudgeServer, scores_of, serve_judge
 from lmms_eval_command import lmms_eval, saved
 from typer.testing import CliRunner
 
 from egost.main import app
 from egost.model_adapters.engine import AdapterError, GenerationArguments
-from egost.results.compare import compare
+from egost.results.compare import compare, unlike
 from egost.results.run import read_run
 from egost.results.run_header import RunError
 from egost.tasks.mini_world import write_mini_release
@@ -87,6 +88,19 @@ def test_predict_only_judges_nothing_and_is_scored_afterwards(
         mean(results["results"][f"egost_mini_route_{way}"]["percent,none"] for way in ("forward", "reverse"))
     )
     assert egost("summary", written)[0] == 0
+
+
+def test_other_generation_arguments_and_another_instruction_are_not_alike(demo_home: DemoHome) -> None:
+    run, other = read_run(demo_home.output), read_run(demo_home.output)
+    assert "gen_kwargs: max_new_tokens=8" in egost("summary", demo_home.output)[1]
+    assert not unlike(run, other, sorted(run.header.tasks))
+    changed = {"gen_kwargs": "max_new_tokens=9", "system_instruction": "Be brief."}
+    other.__dict__["header"] = dataclasses.replace(run.header, **changed)
+    assert [str(one) for one in unlike(run, other, sorted(run.header.tasks))] == [
+        "generation arguments of all tasks: max_new_tokens=8 against max_new_tokens=9",
+        "system instruction of all tasks: the tasks' own against Be brief.",
+    ]
+    assert other.settings["system_instruction"] == "Be brief."
 
 
 def test_a_refused_generation_argument_is_named_with_its_value() -> None:
@@ -165,6 +179,11 @@ def test_tasks_on_top_of_ours(cache: Path, tmp_path: Path, monkeypatch: pytest.M
     assert all(row["input"].startswith("My own words: ") for row in samples["my_route"] + samples[replaced])
     for row in samples["my_direction"]:
         assert row["input"].startswith("Look. The video was filmed") and row["input"].endswith(" Be brief.")
+
+    for rows in samples.values():
+        for row in rows:
+            names = [name for name in row if "score" in name]
+            assert names[0] == "score" and row["score"] == row["percent"]["score"] / 100
 
     told = {task: results["configs"][task]["metadata"] for task in tasks}
     assert told[plain]["prompt"] == "direct-1" and "overridden" not in told[plain]

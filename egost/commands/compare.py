@@ -38,7 +38,7 @@ def compare(
 ) -> None:
     """Compare two runs sample by sample: difference, 95 % interval over clips, p-value, samples won and lost, flips.
 
-    Refuses runs that differ in more than their model (release, frames, prompt, judge, task version), and says in what.
+    Refuses runs that differ in more than their model (release, frames, prompt, judge, version, ...), and says in what.
     """
     from egost.results.compare import as_json, flips_as_csv
     from egost.results.compare import compare as compared

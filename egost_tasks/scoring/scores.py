@@ -144,12 +144,14 @@ def as_metrics(
     `percent` carries the whole record, since lmms-eval's samples file keeps nothing else of a sample: its
     `score` is left out where the sample is unscored, and `clip_id` is the cluster of its standard error. Counts
     are taken of the reasons for being unscored: of a number lmms-eval would make a standard error.
+    `score` is the plain number that lmms-eval's `--baseline` looks for: it takes the first name with `score` in it.
     generation: what the adapter noted, None where it was not one of ours. A truncated reply is scored as it is.
     """
     truncated = generation.truncated if generation else None
     metrics: dict[str, Any] = {
         "percent": _record(sample, score, clip, generation),
         "compat": score.compat,
+        "score": share(score),
         "truncated": None if truncated is None else 100.0 * truncated,
         "n_scored": score.unscored,
         "n_unscored": score.unscored,
@@ -161,6 +163,11 @@ def as_metrics(
     metrics["chance"] = None if score.unscored else 100 * chance_level([len(sample.options)])
     metrics["invalid"] = None if score.choice is None else 100.0 * (score.choice.letter is None)
     return metrics
+
+
+def share(score: Score) -> float | None:
+    """The score from 0 to 1."""
+    return None if score.percent is None else score.percent / 100
 
 
 def judged_metrics(score: Score) -> dict[str, Any]:

@@ -127,6 +127,7 @@ def test_the_metrics_of_a_choice(clip: Clip) -> None:
     record = metrics.pop("percent")
     assert metrics == {
         "compat": 0.0,
+        "score": 0.0,
         "truncated": 100.0,
         "n_scored": None,
         "n_unscored": None,
@@ -171,6 +172,7 @@ def test_the_metrics_of_a_route(clip: Clip) -> None:
     assert (record["score"], record["judgement"], record["choice"]) == (40.0, asdict(judgement), None)
     assert metrics == {
         "compat": 30.0,
+        "score": 0.4,
         "truncated": None,
         "n_scored": None,
         "n_unscored": None,
