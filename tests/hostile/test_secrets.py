@@ -386,7 +386,7 @@ NOT_FATAL = (
 RUNS = {
     "server": ("qwen2-vl-7b", "", {}),
     "openai": ("gpt-4o", "/v1", {"EGOST_PROTOCOL": "uniform8+224x224"}),
-    "gemini": ("gemini-2.5-flash", "", {"EGOST_PROTOCOL": "uniform8+224x224"}),
+    "gemini": ("gemini-3.5-flash", "", {"EGOST_PROTOCOL": "uniform8+224x224"}),
 }
 
 
