@@ -62,6 +62,7 @@ RIGHT = {
     "object": {"object", "object of a number"},
     "named counts": {"object", "object of a number"},
     "named texts": {"object"},
+    "options": {"list of a text"},
     "share": set(),
     "word": set(),
 }
@@ -76,7 +77,7 @@ SAMPLE = {
     "percent.clip": "some text",
     "percent.clip_id": "some text",
     "percent.question": "text",
-    "percent.options": "word",
+    "percent.options": "options",
     "percent.score": "percent",
     "percent.unscored": "word?",
     "percent.generation": "word?",
@@ -345,6 +346,11 @@ FILES = [
         for name, value in {**WRONG, "list of numbers": [1]}.items()
         if name not in ("text", "empty text", "list of a text")
     ],
+    Attack(
+        "one option",
+        rewritten(CHOICE, lambda r: put(r, "percent.options", ["left"])),
+        r"line 1.*choice\.letter: '[B-D]' is none of A",
+    ),
     Attack("no figures", retold(lambda told: told.update(results={"a": 1})), "has no task of Ego-ST Bench"),
     Attack("no tasks", retold(lambda told: told.update(configs={})), "has no task of Ego-ST Bench"),
     Attack(
