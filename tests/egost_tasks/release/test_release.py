@@ -14,7 +14,7 @@ import pytest
 from release_files import choice_entry, write_video
 
 from egost.tasks.cache import write_whole
-from egost.tasks.errors import ClipError, ReleaseError
+from egost.tasks.errors import CacheError, ClipError, ReleaseError
 from egost.tasks.release.layout import PART_FOLDERS
 from egost.tasks.release.release import Release, open_release, release_in
 
@@ -215,7 +215,7 @@ def test_others_may_read_a_file_of_the_cache_where_the_umask_says_so(tmp_path: P
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "taken" / "deep").mkdir(parents=True)
-    with pytest.raises(OSError, match="taken"):
+    with pytest.raises(CacheError, match="taken cannot be written: a folder of this name is in its place"):
         write_whole(tmp_path / "taken", b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 

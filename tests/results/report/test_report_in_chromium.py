@@ -74,7 +74,8 @@ def test_it_loads_without_a_complaint_or_a_request_and_shows_text_as_text(page: 
     assert page.complaints == []
     assert page.requests == [one.as_uri() + f"#{routed}"] or page.requests == [one.as_uri()]
     shown = page.run("document.querySelector('#sample .answer pre').textContent")
-    assert shown == f"Turn left at the red door. {HOSTILE}"
+    # Half of a surrogate pair is no character.
+    assert shown == f"Turn left at the red door. {HOSTILE}".replace("\ud800", "\ufffd")
     assert page.run("document.querySelectorAll('#sample b, #sample script, img[onerror]').length") == 0
     assert "owned" not in page.run("document.title")
     assert page.run("document.querySelectorAll('.frames img').length") == 8
