@@ -8,6 +8,7 @@ begins anew.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from egost.tasks.cache import cache_root, write_whole
 from egost.tasks.errors import ReleaseError, download_command
 from egost.tasks.json_text import read_json
-from egost.tasks.keys import redacted
+from egost.tasks.keys import check_url, redacted
 
 QUESTIONS_REPO = "openinterx/Ego-ST-bench"
 QUESTIONS_REVISION = "54971f7"
@@ -48,6 +49,8 @@ def download(
     Raises ReleaseError when the hub cannot be reached or does not have a revision, CacheError when its record
     cannot be written.
     """
+    if mirror := os.environ.get("HF_ENDPOINT"):
+        check_url(mirror, "HF_ENDPOINT", "HF_TOKEN", ReleaseError)
     record = (to or _default_record_folder()) / RELEASE_RECORD
     known = _read_record(record)
     questions = _snapshot(QUESTIONS_REPO, questions_revision or QUESTIONS_REVISION, to)

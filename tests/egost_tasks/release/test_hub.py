@@ -6,9 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hub_server import Hub, serve_hub
 
-from egost.tasks.release.hub import CLIPS_REPO, QUESTIONS_REPO, QUESTIONS_REVISION
+from egost.tasks.errors import ReleaseError
+from egost.tasks.release.hub import CLIPS_REPO, QUESTIONS_REPO, QUESTIONS_REVISION, download
 
 COMMIT = QUESTIONS_REVISION + "0" * (40 - len(QUESTIONS_REVISION))
 CLIPS_COMMIT = "c" * 40
@@ -99,3 +101,15 @@ def test_no_hub(tmp_path: Path) -> None:
     done = egost("http://127.0.0.1:9", tmp_path, "data", "download")
     assert done.returncode == 2
     assert "could not download openinterx/Ego-ST-bench" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "mirror", ["https://me:hunter-2-secret@hub.example", "https://hub.example/?token=hunter-2-secret"]
+)
+def test_a_mirror_with_a_password_is_refused_without_repeating_it(
+    monkeypatch: pytest.MonkeyPatch, mirror: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", mirror)
+    with pytest.raises(ReleaseError, match="HF_ENDPOINT") as error:
+        download()
+    assert "hunter" not in str(error.value) and "HF_TOKEN" in str(error.value)
