@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attacks
 import pytest
+from wire_server import WireServer, serve_wire
 
 
 @pytest.fixture
@@ -24,3 +25,9 @@ def attacked(
         assert outcome == ("right result" if message is None else "one clear message")
 
     return check
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[WireServer]:
+    with serve_wire() as running:
+        yield running

@@ -60,12 +60,6 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("egost.model_adapters.server.server_api.TRIES", 1)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[WireServer]:
-    with serve_wire() as running:
-        yield running
-
-
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
     """What was logged, at any level, and printed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,6 @@ CHAT = ("server", "openai", "judge")
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EGOST_PROTOCOL", "uniform8+224x224")
     monkeypatch.setattr("egost.model_adapters.server.server_api.TRIES", 2)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[WireServer]:
-    with serve_wire() as running:
-        yield running
 
 
 def put(body: dict[str, Any], place: str, value: Any) -> bytes:
