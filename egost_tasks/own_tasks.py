@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from egost.tasks import utils
-from egost.tasks.sample import WAYS, World
+from egost.tasks.release.release import open_release
+from egost.tasks.release.trained_on import overlap_metadata, without_trained_on
+from egost.tasks.sample import WAYS, Sample, World
 from egost.tasks.task_names import TASK_FOLDER, parse_task_name, task_name
 
 _OF_THE_NAME = {"task", "task_alias", "tag", "group", "group_alias", "metadata", "lmms_eval_specific_kwargs"}
 _WORDING = {"doc_to_text", "doc_to_messages", "lmms_eval_specific_kwargs", "description"}
+
+_OF_A_SAMPLE = {field.name for field in fields(Sample)}
 
 OWN_PROMPT = "own"
 """The label of a wording that is none of our prompts, or a prompt with something before or behind it."""
@@ -60,6 +64,26 @@ def note_changes(task: Any) -> None:
     config.metadata = {**shipped["metadata"], **theirs, "based_on": base, "overridden": changed}
     if _WORDING & set(changed):
         config.metadata |= {"prompt": OWN_PROMPT, "prompt_sha256": _texts_sha256(task)}
+
+
+def leave_out_trained(task: Any) -> None:
+    """Leave out of a loaded task what the noted model was trained on, where its samples are ours, and note it.
+
+    Raises ReleaseError as `without_trained_on` does.
+    """
+    for split, docs in task.dataset.items():
+        if not len(docs) or not {"world", *_OF_A_SAMPLE} <= set(docs.column_names):
+            continue
+        release = open_release(docs[0]["world"])
+        samples = [Sample.from_doc({k: v for k, v in doc.items() if k in _OF_A_SAMPLE}) for doc in docs]
+        kept = {sample.id for sample in without_trained_on(release, samples)}
+        if len(kept) < len(samples):
+            places = [place for place, sample in enumerate(samples) if sample.id in kept]
+            for data in {id(data): data for data in (task.dataset, task.dataset_no_image)}.values():
+                data[split] = data[split].select(places)
+            task.task_docs = task.eval_docs
+        metadata = task.config.metadata if isinstance(task.config.metadata, dict) else {}
+        task.config.metadata = {**metadata, **overlap_metadata(release)}
 
 
 def _world_of(process_docs: Any) -> list[World]:

@@ -17,7 +17,6 @@ from egost.tasks.judging.choose import chosen_judge
 from egost.tasks.judging.judge import Judge
 from egost.tasks.prompts import chosen_prompt, load_prompt
 from egost.tasks.release.release import open_release
-from egost.tasks.release.trained_on import overlap_metadata
 from egost.tasks.sample import World
 
 TASK_VERSION = "2-A"
@@ -53,7 +52,6 @@ def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, A
         "max_unscored_share": MAX_UNSCORED_SHARE,
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "machine": machine(),
-        **overlap_metadata(release),
     }
     if (word := as_published()) and not departures(word, os.environ):
         metadata["as_published"] = word

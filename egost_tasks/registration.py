@@ -6,13 +6,14 @@ lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.mode
 - Every `TaskManager` made afterwards gets the folder of our YAMLs in its `include_path`, a public argument. With
   `EGOST_ONLY=1` it also gets `include_defaults=False`, public too: indexing lmms-eval's own 1,985 tasks takes
   seconds of each start.
+- `ConfigurableTask.__init__` makes a task, and `lmms.__init__` a model with its `task_dict`, in which `simple_evaluate`
+  puts the data of each task once all are read and before anything is asked. So this is where both are known: what the
+  model was trained on is refused or left out, and what somebody's YAML changed of ours is noted.
+- `lmms.create_from_arg_string`, public, makes a model of its arguments, whether these came from the command line, a
+  YAML or a caller of `simple_evaluate`. The model carries them.
 - `ResponseCache.create`, public, is called for `--use_cache` alone, with the tasks, before anything is asked.
 - `TaskManager.match_tasks` is called before the model is loaded, while the tasks are read after it. So this is where a
   missing judge is noticed in time.
-- `TaskManager.load_task_or_group` and `load_config`, public, give the tasks that are evaluated, so that what somebody's
-  YAML changed of ours is noted in them.
-- `lmms.create_from_arg_string`, public, is called with the model's arguments before the tasks are read, whether these
-  came from the command line, a YAML or a caller of `simple_evaluate`. They are passed on to `trained_on`.
 - Its log, loguru's, gets a patcher, public too, that takes keys out: lmms-eval logs `HF_TOKEN` as each run starts.
 """
 
@@ -20,16 +21,17 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Iterator, Mapping, MutableMapping
 from importlib.metadata import version
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from egost.tasks.errors import EgostError
+from egost.tasks.errors import EgostError, exits_with_message
 from egost.tasks.judging.choose import chosen_judge
 from egost.tasks.keys import redacted
-from egost.tasks.release.trained_on import note_model
+from egost.tasks.release.trained_on import note_model, noted_model
 from egost.tasks.task_names import TASK_FOLDER, parse_task_name
 
 TESTED_LMMS_EVAL = SpecifierSet(">=0.7.3,<0.8")
@@ -45,6 +47,7 @@ def register() -> list[Any]:
     exception here would also switch off the plugins that lmms-eval loads after this one.
     """
     from lmms_eval.api.model import lmms
+    from lmms_eval.api.task import ConfigurableTask
     from lmms_eval.caching.response_cache import ResponseCache
     from lmms_eval.tasks import TaskManager
     from loguru import logger
@@ -60,8 +63,8 @@ def register() -> list[Any]:
     if not hasattr(TaskManager.__init__, "_egost"):
         TaskManager.__init__ = _with_our_folder(TaskManager.__init__)
         TaskManager.match_tasks = _with_a_judge(TaskManager.match_tasks)
-        TaskManager.load_task_or_group = _noting_changes(TaskManager.load_task_or_group)
-        TaskManager.load_config = _noting_changes(TaskManager.load_config)
+        ConfigurableTask.__init__ = _remembered(ConfigurableTask.__init__)
+        lmms.__init__ = _with_guarded_tasks(lmms.__init__)
         ResponseCache.create = classmethod(_not_of_ours(ResponseCache.create.__func__))
         lmms.create_from_arg_string = classmethod(_noting(lmms.create_from_arg_string.__func__))
     return []
@@ -118,15 +121,55 @@ def _not_of_ours(create: Any) -> Any:
     return wrapped
 
 
-def _noting_changes(load: Any) -> Any:
-    @functools.wraps(load)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from egost.tasks.own_tasks import note_changes
+_tasks: MutableMapping[int, Any] = weakref.WeakValueDictionary()
+"""The tasks of lmms-eval that this process has made, by the identity of their data."""
 
-        loaded = load(*args, **kwargs)
-        for task in _single_tasks(loaded):
-            note_changes(task)
-        return loaded
+
+def _remembered(init: Any) -> Any:
+    @functools.wraps(init)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        _tasks[id(self.dataset)] = self
+
+    return wrapped
+
+
+class _GuardedTasks(dict[str, Any]):
+    """The `task_dict` of a model."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self._model = weakref.ref(model)
+
+    def __setitem__(self, name: str, data: Any) -> None:
+        if task := _tasks.get(id(data)):
+            self._prepare(task)
+        super().__setitem__(name, data)
+
+    @exits_with_message
+    def _prepare(self, task: Any) -> None:
+        from egost.tasks.own_tasks import leave_out_trained, note_changes
+
+        model = vars(self._model())
+        note_model(model.get("egost_names") or _said_of_itself(model))
+        leave_out_trained(task)
+        note_changes(task)
+
+
+def _said_of_itself(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What may name the checkpoint of a model that was made in Python: its texts, and the names in what it loaded."""
+    for name, part in model.items():
+        yield name, part
+        for loaded in (part, getattr(part, "config", None)):
+            yield name, getattr(loaded, "name_or_path", None)
+            yield name, getattr(loaded, "_name_or_path", None)
+
+
+def _with_guarded_tasks(init: Any) -> Any:
+    @functools.wraps(init)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        self.task_dict = _GuardedTasks(self)
 
     return wrapped
 
@@ -148,6 +191,8 @@ def _noting(create: Any) -> Any:
     @functools.wraps(create)
     def wrapped(cls: Any, arg_string: str, *args: Any, **kwargs: Any) -> Any:
         note_model(arg_string)
-        return create(cls, arg_string, *args, **kwargs)
+        model = create(cls, arg_string, *args, **kwargs)
+        model.egost_names = noted_model()
+        return model
 
     return wrapped

@@ -28,7 +28,6 @@ from egost.tasks.judging.choose import chosen_judge, cost_increments
 from egost.tasks.judging.judge import JudgeStopped, RouteItem
 from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt
 from egost.tasks.release.release import open_release
-from egost.tasks.release.trained_on import without_trained_on
 from egost.tasks.sample import Sample, Way, World
 from egost.tasks.scoring.generation_notes import noted_generation
 from egost.tasks.scoring.scores import (
@@ -59,9 +58,7 @@ def mini_docs(placeholder: Dataset) -> Dataset:
 @exits_with_message
 def _docs(world: World, placeholder: Dataset) -> Dataset:
     task, way = str(placeholder.split).split("_")
-    release = open_release(world)
-    samples = without_trained_on(release, release.samples(task, way))
-    return Dataset.from_list([{"world": world, **s.to_doc()} for s in samples])
+    return Dataset.from_list([{"world": world, **s.to_doc()} for s in open_release(world).samples(task, way)])
 
 
 @exits_with_message

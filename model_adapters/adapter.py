@@ -31,7 +31,7 @@ from egost.model_adapters.server.server_engine import open_server
 from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.model_adapters.vllm_engine import VllmSettings, open_vllm
 from egost.tasks.errors import exits_with_message
-from egost.tasks.release.trained_on import note_model
+from egost.tasks.release.trained_on import note_model, noted_model
 from egost.tasks.scoring.generation_notes import Generation, note_generation
 from egost.tasks.scoring.scores import failed_reply
 
@@ -75,7 +75,6 @@ class EngineModel(lmms):  # type: ignore[misc]
             ) from error
         own = {name: value for name, value in (additional_config or {}).items() if value is not None}
         refuse_unknown(cls, {**own, **given})
-        note_model(given)
         return cls(**{**own, **given})
 
     @property
@@ -344,7 +343,9 @@ def _adapter(
             if "seed" in of_engine:
                 given["seed"] = seed
             passed = {n: value for n, value in given.items() if any_pass or n in of_engine}
+            note_model(given)
             super().__init__(open_engine(**passed), seed=seed, fresh=fresh)
+            self.egost_names = noted_model()
 
     Adapter.__name__ = Adapter.__qualname__ = name
     return Adapter

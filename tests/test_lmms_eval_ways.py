@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
@@ -14,7 +16,7 @@ import pytest
 from chat_server import serve_chat
 from demo_runs import DemoHome
 from judge_server import JudgeServer, scores_of, serve_judge
-from lmms_eval_command import lmms_eval, saved
+from lmms_eval_command import environment, lmms_eval, saved
 from typer.testing import CliRunner
 
 from egost.main import app
@@ -23,6 +25,7 @@ from egost.results.compare import compare, unlike
 from egost.results.run import read_run
 from egost.results.run_header import RunError
 from egost.tasks.mini_world import write_mini_release
+from egost.tasks.release.release import mini_revision
 from egost.tasks.task_names import TASK_FOLDER, TASK_NAMES
 
 REPLY = "B. Walk straight and turn left at the red plain panel."
@@ -234,3 +237,74 @@ def test_ways_without_plugins_find_our_tasks_by_the_printed_folder(cache: Path, 
     )
     assert sizes.returncode == 0, sizes.stdout + sizes.stderr
     assert re.search(r"egost_mini_action_reverse:\n +Sample size: +n = [1-9]", sizes.stdout), sizes.stdout
+
+
+PYTHON_API = """
+import json, os, sys
+from lmms_eval.evaluator import simple_evaluate
+from lmms_eval.models.simple.dummy import Dummy
+from lmms_eval.tasks import TaskManager
+from egost.model_adapters.adapter import EgostJournal
+
+def tried(model, policy="", manager=None, **more):
+    os.environ["EGOST_TRAINED_ON"] = policy
+    try:
+        done = simple_evaluate(
+            model=model, tasks=["egost_mini_direction_forward"], task_manager=manager and TaskManager(), **more
+        )
+        metadata = done["configs"]["egost_mini_direction_forward"]["metadata"]
+        asked = [row["percent"]["sample_id"] for row in done["samples"]["egost_mini_direction_forward"]]
+        return {"asked": asked, "overlap": metadata.get("trained_on_overlap")}
+    except SystemExit as stopped:
+        return str(stopped)
+
+folder, named = sys.argv[1], "response=A,model=" + sys.argv[1]
+trained, unrelated, by_arguments = Dummy(response="A"), Dummy(response="A"), Dummy.create_from_arg_string(named)
+trained.path = folder
+ours = EgostJournal(adapter="dummy", response="A", peft=folder)
+print(json.dumps({
+    "by name": tried("dummy", model_args=named),
+    "unrelated object": tried(unrelated),
+    "made of arguments": tried(by_arguments),
+    "object": tried(trained),
+    "object, own manager": tried(trained, manager=True),
+    "object of ours": tried(ours),
+    "unrelated name": tried("dummy", model_args="response=A"),
+    "object, allow": tried(trained, "allow"),
+    "by name, allow": tried("dummy", "allow", model_args=named),
+    "object, leave out": tried(trained, "leave-out"),
+    "by name, leave out": tried("dummy", "leave-out", model_args=named),
+    "unrelated object again": tried(unrelated, "leave-out"),
+}))
+"""
+
+
+def test_the_guard_looks_at_the_model_that_is_asked(cache: Path, tmp_path: Path) -> None:
+    ids = ["Part1/direction_forward/1", "Part2/direction_forward/2", "Part4/direction_forward/0"]
+    manifest = {
+        "world": "mini",
+        "release_revision": mini_revision(cache / "mini"),
+        "rows": [{"sample": ids[0], "clip_sha256": "0" * 64}],
+    }
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "egost_training.json").write_text(json.dumps(manifest))
+    done = subprocess.run(
+        [sys.executable, "-c", PYTHON_API, str(tmp_path / "trained")],
+        cwd=tmp_path,
+        env=environment(cache, EGOST_ONLY="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    came = json.loads(done.stdout.splitlines()[-1])
+    for refused in ("by name", "made of arguments", "object", "object, own manager", "object of ours"):
+        assert "the model was trained on 1 of the 3 samples of direction_forward" in came[refused], refused
+        assert ids[0] in came[refused] and "EGOST_TRAINED_ON=allow" in came[refused]
+    for other in ("unrelated object", "unrelated name", "unrelated object again"):
+        assert came[other] == {"asked": ids, "overlap": None}, other
+    overlap = {"direction_forward": 1}
+    for allowed in ("object, allow", "by name, allow"):
+        assert came[allowed] == {"asked": ids, "overlap": overlap}, allowed
+    for left_out in ("object, leave out", "by name, leave out"):
+        assert came[left_out] == {"asked": ids[1:], "overlap": overlap}, left_out

@@ -10,8 +10,8 @@ A row of an earlier stage may name its own `world` and `release_revision`.
 Checkpoints of others carry none. Those that were published with the rows they were trained on are listed in
 `published_training.json`: names, and a `question_key` for each row, since the released rows do not say their ids.
 
-`egost.tasks.registration` passes the model's arguments to `note_model` before lmms-eval reads the tasks; the tasks ask
-`without_trained_on` for the samples that may be evaluated.
+Whoever asks a model about samples names it to `note_model` and asks `without_trained_on` for those that may be
+evaluated; `egost.tasks.registration` does so for lmms-eval.
 """
 
 from __future__ import annotations
@@ -104,25 +104,25 @@ class TrainedRows:
         return [s for s in samples if s.id in ids or (_clip_sha256(release, s), f"{s.task}_{s.way}") in asked]
 
 
-_noted: list[str] = []
-_noted_revision: list[str] = []
+_noted: list[tuple[str, str]] = []
 
 
-def note_model(model_args: str | Mapping[str, Any]) -> None:
-    """Remember the arguments of the model that the next tasks are for, in lmms-eval's form `NAME=VALUE,...`."""
-    given: Iterable[tuple[str, Any]] = (
-        ((name, value) for name, _, value in (pair.partition("=") for pair in model_args.split(",")))
-        if isinstance(model_args, str)
-        else model_args.items()
-    )
-    named = [(name, value.strip()) for name, value in given if isinstance(value, str) and value.strip()]
-    _noted[:] = [value for _, value in named]
-    _noted_revision[:] = [value for name, value in named if name == "revision"]
+def note_model(given: str | Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+    """Remember the arguments of the model that is asked next: as lmms-eval's `NAME=VALUE,...`, or name and value."""
+    if isinstance(given, str):
+        given = ((name, value) for name, _, value in (pair.partition("=") for pair in given.split(",")))
+    pairs = given.items() if isinstance(given, Mapping) else given
+    _noted[:] = [(name, text) for name, value in pairs if isinstance(value, str) and (text := value.strip())]
 
 
 def note_served(*names: str) -> None:
     """Remember what a server says that it serves: further names of the noted model."""
-    _noted.extend(names)
+    _noted.extend(("served", name) for name in names)
+
+
+def noted_model() -> list[tuple[str, str]]:
+    """The names of the noted model, in a form that `note_model` takes."""
+    return list(_noted)
 
 
 def noted_manifests() -> list[TrainedRows]:
@@ -131,7 +131,7 @@ def noted_manifests() -> list[TrainedRows]:
 
     Raises ReleaseError for a manifest that cannot be read.
     """
-    found = [record for value in _noted for record in _records(value)]
+    found = [record for _, value in _noted for record in _records(value)]
     return list({record.path: record for record in found}.values())
 
 
@@ -315,7 +315,7 @@ def _folder(value: str) -> Path | None:
 
     if value.count("/") != 1 or path.exists():
         return None
-    for revision in (*_noted_revision, None):
+    for revision in (*(value for name, value in _noted if name == "revision"), None):
         for name in (MANIFEST, "config.json", _LORA):
             try:
                 cached = try_to_load_from_cache(value, name, revision=revision)
