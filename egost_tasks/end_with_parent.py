@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 GRACE = 1.0
 """Seconds that a child has to finish what it is writing."""
@@ -17,6 +20,30 @@ def end_when(parent_is_gone: Callable[[], object]) -> None:
     def watch() -> None:
         parent_is_gone()
         time.sleep(GRACE)
+        # vLLM's engine, for one, is a process that outlives whoever started it, and holds the GPU.
+        import psutil  # for this moment alone
+
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
         os._exit(1)
 
     threading.Thread(target=watch, name="egost-parent", daemon=True).start()
+
+
+_CHILD = (
+    "import os, runpy, sys; from egost.tasks.end_with_parent import end_when; end_when(lambda: os.read({pipe}, 1)); "
+    "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+def run_script(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a script of Python with its arguments in a child that ends with this process; its exit code."""
+    theirs, ours = os.pipe()
+    try:
+        # -P: no file of the current folder is taken for a module, as where the script is started itself.
+        child = [sys.executable, "-P", "-c", _CHILD.format(pipe=theirs), *command]
+        return subprocess.run(child, env=environment, pass_fds=[theirs], check=False).returncode
+    finally:
+        os.close(theirs)
+        os.close(ours)

@@ -8,19 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-from loguru import logger
+from filelock import FileLock
 
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Reply
-from egost.tasks.cache import cache_root, write_whole
-from egost.tasks.chat.reply_store import ReplyStore
-from egost.tasks.json_text import read_json
+from egost.tasks.cache import cache_root
+from egost.tasks.chat.reply_store import ReplyStore, only_asker
 
 JOURNAL_VERSION = 1
 """Raised whenever our code would give a model something else for the same request; part of every key."""
@@ -90,40 +87,19 @@ class Journal:
         )
 
     def only_asker(self, identity: EngineIdentity) -> FileLock:
-        """The lock that a process holds while it asks a model, so that no other pays for the same replies.
+        """The lock that a process holds while it asks a model (see `only_asker`); each rank of a run has its own.
 
-        Each rank of a run has its own. The system frees it when the process ends, however it ends.
         Raises AdapterError where another process holds it.
         """
         who = hashlib.sha256(json.dumps(identity.as_dict(), sort_keys=True).encode()).hexdigest()[:24]
-        path = self.folder / "asking" / f"{who}-{os.environ.get('RANK', '0')}.lock"
-        lock = FileLock(path, timeout=0, is_singleton=True, thread_local=False)
-        note = path.with_suffix(".json")
-        try:
-            path.parent.mkdir(exist_ok=True)
-            lock.acquire()
-            begun = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T %Z")}
-            write_whole(note, json.dumps(begun).encode())
-        except Timeout as error:
-            raise AdapterError(
-                f"{identity.model} is being asked already, with the same journal ({self.folder}): {_noted(note)}. "
-                "Wait until that run ends, or stop it; the same command then asks for what is missing."
-            ) from error
-        except (OSError, NotImplementedError) as error:
-            logger.warning(
-                f"egost: {path} cannot be locked ({error}): a second run would ask everything again"
-            )
-        return lock
+        return only_asker(
+            self.folder / "asking" / f"{who}-{os.environ.get('RANK', '0')}.lock",
+            lambda holder: AdapterError(
+                f"{identity.model} is being asked already, with the same journal ({self.folder}): {holder}. Wait until "
+                "that run ends, or stop it; the same command then asks for what is missing."
+            ),
+        )
 
     def close(self) -> None:
         """Close the file."""
         self.store.close()
-
-
-def _noted(note: Path) -> str:
-    """Who asks, as it wrote down itself."""
-    try:
-        found = read_json(note)
-        return f"by process {found['process']} on {found['host']}, since {found['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "by a process that has not said which"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +12,11 @@ import typer
 from egost.commands.front import console, says_what_to_do
 from egost.commands.show import write_manifest
 from egost.commands.summary import summary
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import cache_root, write_whole
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from egost.tasks.judging.judge import Judge
 
 
@@ -39,19 +42,34 @@ def judge(
         raise typer.BadParameter("name a run to be judged, or --check to have the judge itself checked")
     who = get_judge(judge, repeats) if judge else chosen_judge("official", repeats)
     try:
-        if check:
+        if run is None:
             _check_judge(who, report)
         else:
-            assert run is not None
             _rejudge(run, who)
     finally:
         _print_usage(who)
 
 
+def _only_asker(who: Judge, what: Path | str) -> FileLock:
+    """The lock of a judge and a results file, or another thing to judge. Raises JudgeError where it is taken."""
+    from egost.tasks.chat.reply_store import only_asker
+    from egost.tasks.judging.judge import JudgeError
+
+    name = hashlib.sha256(f"{who.name} {what}".encode()).hexdigest()[:24]
+    return only_asker(
+        cache_root() / "judge" / "asking" / f"{name}.lock",
+        lambda holder: JudgeError(
+            f"{what} is being judged by {who.name} already: {holder}. Wait until that ends, or stop it; the same "
+            "command then asks for what is missing."
+        ),
+    )
+
+
 def _check_judge(who: Judge, report: Path | None) -> None:
     from egost.tasks.judging.validity import check, render, to_json
 
-    found = check(who)
+    with _only_asker(who, "the set of pairs"):
+        found = check(who)
     console.print(render(found))
     if report:
         write_whole(report, json.dumps(to_json(found), indent=2).encode())
@@ -62,7 +80,9 @@ def _rejudge(run: Path, who: Judge) -> None:
     from egost.results.rejudge import rejudge
     from egost.results.run import read_run
 
-    written = rejudge(read_run(run), who)
+    saved = read_run(run)
+    with _only_asker(who, saved.results_file.resolve()):
+        written = rejudge(saved, who)
     console.print(f"written: {written}")
     judged = read_run(written)
     write_manifest(judged)

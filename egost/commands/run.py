@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from egost.commands.front import console, says_what_to_do
 from egost.commands.show import write_manifest
 from egost.commands.summary import summary
+from egost.tasks.end_with_parent import run_script
 
 if TYPE_CHECKING:
     from egost.model_adapters.run_plan import RunPlan
@@ -86,12 +86,10 @@ def _run(plan: RunPlan) -> None:
     from egost.results.run_header import RunError
 
     started = time.time_ns()
-    done = subprocess.run(plan.command, env={**os.environ, **plan.settings}, check=False)
+    code = run_script(plan.command, {**os.environ, **plan.settings})
     again = "What is answered is kept: the same command goes on."
-    if done.returncode:
-        raise RunError(
-            f"lmms-eval stopped with exit code {done.returncode}; its message is printed above. {again}"
-        )
+    if code:
+        raise RunError(f"lmms-eval stopped with exit code {code}; its message is printed above. {again}")
     found = read_run(plan.output)
     if found.results_file.stat().st_mtime_ns < started:
         raise RunError(

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,10 +22,12 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from loguru import logger
 
-from egost.tasks.errors import CacheError
+from egost.tasks.cache import write_whole
+from egost.tasks.errors import CacheError, EgostError
+from egost.tasks.json_text import read_json
 
 STORE = "replies.sqlite"
 """Name of the file in a folder of replies."""
@@ -164,6 +168,35 @@ def _readable(path: Path) -> Iterator[_Row]:
                 for row in db.execute("SELECT key, record, sha256 FROM replies WHERE number = ?", (number,)):
                     if _is_whole(row):
                         yield row
+
+
+def only_asker(path: Path, refusal: Callable[[str], EgostError]) -> FileLock:
+    """Take the lock that a process holds while it asks for replies, so that no other pays for the same ones.
+
+    path: of the lock, `*.lock`; beside it stands who holds it. The system frees it when the process ends, however it
+    ends. Raises what `refusal` makes of the holder (`by process 7 on HOST, since ...`) where another process holds it.
+    """
+    lock = FileLock(path, timeout=0, is_singleton=True, thread_local=False)
+    note = path.with_suffix(".json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        begun = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T %Z")}
+        write_whole(note, json.dumps(begun).encode())
+    except Timeout as error:
+        raise refusal(_noted(note)) from error
+    except (OSError, NotImplementedError) as error:
+        logger.warning(f"egost: {path} cannot be locked ({error}): another process would ask the same again")
+    return lock
+
+
+def _noted(note: Path) -> str:
+    """Who asks, as it wrote down itself."""
+    try:
+        found = read_json(note)
+        return f"by process {found['process']} on {found['host']}, since {found['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "by a process that has not said which"
 
 
 def _row(key: str, body: Body) -> _Row:

@@ -5,20 +5,27 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lmms_eval_command import environment
 from places import ROOT
 from video_files import write_video
+from wire_server import http, serve_wire
 
+from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.layout import question_files, write_question_files
 from egost.tasks.sample import Sample
 
 WITHIN = 5.0
 """Seconds after which no child of a killed parent is left."""
+
+TASK = "egost_mini_direction_forward"
+SERVED = {"data": [{"id": "Qwen/Qwen2-VL-7B-Instruct", "root": "/models/x"}]}
 
 
 def descendants(pid: int) -> set[int]:
@@ -82,6 +89,38 @@ def test_children_end_with_a_killed_command(
         command.send_signal(signal.SIGKILL)
         command.wait()
     attacked(lambda: len(children) >= 2 and gone(children), right=bool)
+
+
+@pytest.mark.parametrize("at", ["its start", "work"])
+def test_lmms_eval_ends_with_a_killed_egost_run(
+    tmp_path: Path, attacked: Callable[..., None], at: str
+) -> None:
+    write_mini_release(tmp_path / "mini", clips=4, seed=5, progress=False)
+    asked = threading.Event()
+
+    def wire(good: dict[str, Any]) -> bytes:
+        asked.set()
+        time.sleep(WITHIN)
+        return http(good)
+
+    with serve_wire(wire=wire, always=True, models=SERVED) as server:
+        arguments = ["run", "qwen2-vl-7b", "--base-url", server.url]
+        command = subprocess.Popen(
+            [sys.executable, "-c", "from egost.main import app; app()", *arguments, "--tasks", TASK],
+            cwd=tmp_path,
+            env=environment(tmp_path / "cache", PYTHONPATH=str(ROOT), EGOST_MINI_DATA=str(tmp_path / "mini")),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while command.poll() is None and not (
+                (children := descendants(command.pid)) and (asked.is_set() or at == "its start")
+            ):
+                time.sleep(0.02)
+        finally:
+            command.send_signal(signal.SIGKILL)
+            command.wait()
+        attacked(lambda: children and gone(children), right=bool)
 
 
 def gone(children: set[int]) -> bool:
