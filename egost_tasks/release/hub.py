@@ -8,7 +8,6 @@ begins anew.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,8 +48,9 @@ def download(
     Raises ReleaseError when the hub cannot be reached or does not have a revision, CacheError when its record
     cannot be written.
     """
-    if mirror := os.environ.get("HF_ENDPOINT"):
-        check_url(mirror, "HF_ENDPOINT", "HF_TOKEN", ReleaseError)
+    from huggingface_hub.constants import ENDPOINT
+
+    check_url(ENDPOINT, "HF_ENDPOINT", "HF_TOKEN", ReleaseError)
     record = (to or _default_record_folder()) / RELEASE_RECORD
     known = _read_record(record)
     questions = _snapshot(QUESTIONS_REPO, questions_revision or QUESTIONS_REVISION, to)

@@ -25,7 +25,7 @@ from egost.results.run import Run, read_run
 from egost.results.run_manifest import run_manifest
 
 SAVED = ROOT / "tests" / "saved" / "mini_run"
-STAMP = "20261130_053634"
+STAMP = next(SAVED.glob("*_results.json")).name.removesuffix("_results.json")
 CHOICE, ROUTE = "egost_mini_direction_forward", "egost_mini_route_reverse"
 Change = Callable[[Path], object]
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 from hub_server import Hub, serve_hub
 
@@ -109,7 +110,7 @@ def test_no_hub(tmp_path: Path) -> None:
 def test_a_mirror_with_a_password_is_refused_without_repeating_it(
     monkeypatch: pytest.MonkeyPatch, mirror: str
 ) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", mirror)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", mirror)
     with pytest.raises(ReleaseError, match="HF_ENDPOINT") as error:
         download()
     assert "hunter" not in str(error.value) and "HF_TOKEN" in str(error.value)
