@@ -167,7 +167,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("GEMINI_API_KEY", "a key", "", "For Gemini.", secret=True),
     Setting("GOOGLE_API_KEY", "a key", "", "For Gemini, where `GEMINI_API_KEY` is not set.", secret=True),
     Setting("HF_HOME", "a folder", "`~/.cache/huggingface`", "The hub's cache.", reader="huggingface_hub"),
-    Setting("HF_ENDPOINT", "a URL", "the hub", "A mirror of the hub."),
+    Setting("HF_ENDPOINT", "a URL", "the hub", "A mirror of the hub.", reader="huggingface_hub"),
     Setting(
         "HF_TOKEN",
         "a token",

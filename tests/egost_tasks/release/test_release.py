@@ -233,12 +233,15 @@ def test_the_time_of_loading_grows_no_faster_than_the_samples(
             for i in range(n)
         }
         root = questions(tmp_path / str(n), Part3_forward_mcq=entry)
+        return min(loading(root, n + 50) for _ in range(3))
+
+    def loading(root: Path, n: int) -> float:
         start = time.process_time()
-        assert len(opened(root).index.samples) == n + 50
+        assert len(opened(root).index.samples) == n
         return time.process_time() - start
 
     # Twice as many take twice the time at most; four times would be quadratic.
-    assert seconds(5000) < 3 * seconds(2500) + 0.05
+    assert seconds(5000) < 3 * seconds(2500)
 
 
 def packed(archive: Path, *names: str, film: Path) -> None:
