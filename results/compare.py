@@ -35,12 +35,15 @@ _ALIKE = {
 
 @dataclass(frozen=True, slots=True)
 class Unlike:
-    """One thing in which two runs differ. what: for example `frames protocol`; where: tasks; a, b: what each has."""
+    """One thing in which two runs differ. what: for example `frames protocol`; where: in which tasks, for people; a, b:
+    what each has. tasks: the same as `where`, by their names.
+    """
 
     what: str
     where: str
     a: str
     b: str
+    tasks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.what} of {self.where}: {self.a} against {self.b}"
@@ -153,12 +156,16 @@ def unlike(a: Run, b: Run, tasks: Sequence[str]) -> list[Unlike]:
         of_samples += _unlike_samples(task, pairs)
     of_tasks = [
         Unlike(
-            what, f"all {len(found)} tasks" if 1 < len(found) == len(tasks) else ", ".join(found), one, other
+            what,
+            f"all {len(found)} tasks" if 1 < len(found) == len(tasks) else ", ".join(found),
+            one,
+            other,
+            tuple(found),
         )
         for (what, one, other), found in by_task.items()
     ]
     everywhere = [
-        Unlike(what, "all tasks", one or "the tasks' own", other or "the tasks' own")
+        Unlike(what, "all tasks", one or "the tasks' own", other or "the tasks' own", tuple(tasks))
         for what, one, other in (
             ("generation arguments", a.header.gen_kwargs, b.header.gen_kwargs),
             ("system instruction", a.header.system_instruction, b.header.system_instruction),
@@ -270,7 +277,7 @@ def _unlike_samples(task: str, pairs: Sequence[tuple[SampleRecord, SampleRecord]
         if differing:
             one, other = differing[0]
             where = f"{len(differing)} of {len(pairs)} samples of {task}, first {one.sample.id}"
-            found.append(Unlike(what, where, *_around_difference(value(one), value(other))))
+            found.append(Unlike(what, where, *_around_difference(value(one), value(other)), (task,)))
     return found
 
 

@@ -210,6 +210,13 @@ def clustered_error(rows: Sequence[Row]) -> float:
     return _error(_tally(sorted({task for task, _, _ in rows}), rows))
 
 
+def p_text(p_value: float) -> str:
+    """A p-value for people: never 0.000; empty where it is not known."""
+    if math.isnan(p_value):
+        return ""
+    return "<.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
 def same_figure(a: float, b: float) -> bool:
     """Whether two figures differ by no more than rounding, which depends on the order of a sum."""
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b))

@@ -20,6 +20,7 @@ from egost.results.records import MOST_OF_A_SAMPLE, SampleRecord, read_samples
 from egost.results.run_header import RunError, RunHeader, TrainedOn, read_header
 from egost.tasks.json_text import read_json, shown
 from egost.tasks.judging.judge import Judgement
+from egost.tasks.release.layout import world_label
 from egost.tasks.task_names import parse_task_name
 from egost.tasks.text_files import json_lines
 
@@ -146,6 +147,8 @@ class Run:
         settings = {"model": f"{header.adapter} ({header.model_args})"}
         for field in ("world", "release_revision", "as_published", "sampling_protocol", "prompt", "judge"):
             settings[field] = header.joined(field)
+        if settings["world"] == "official":
+            settings["world"] = world_label("official", settings["release_revision"])
         settings["gen_kwargs"] = header.gen_kwargs
         settings["system_instruction"] = header.system_instruction or ""
         trained = {_overlap(task.trained_on) for task in header.tasks.values() if task.trained_on}

@@ -66,6 +66,8 @@ def compare(
 
 
 def _table(found: Comparison) -> Table:
+    from egost.results.intervals import p_text
+
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("task", "A", "B", "B - A (95 % interval)", "p", "won", "lost", "same", "clips"):
         table.add_column(name, justify="left" if name == "task" else "right")
@@ -76,7 +78,7 @@ def _table(found: Comparison) -> Table:
         table.add_row(
             Text(name, "" if len(row.tasks) == 1 else "bold"),
             *[_number(row.a), _number(row.b), f"{_number(gap.value, '+')} ({interval})"],
-            "" if math.isnan(gap.p_value) else "<.001" if gap.p_value < 0.001 else f"{gap.p_value:.3f}",
+            p_text(gap.p_value),
             *[str(n) for n in (gap.wins, gap.losses, gap.ties, gap.clips)],
         )
     return table

@@ -86,10 +86,10 @@ def mini(
 
 
 def _print_status(release: Release, found: Status) -> None:
-    from egost.tasks.release.layout import QUESTION_FILES
+    from egost.tasks.release.layout import QUESTION_FILES, release_name
 
     roots = ", ".join(map(str, release.roots))
-    console.print(f"{release.world} release, revision {release.revision}, in {roots}")
+    console.print(f"{release_name(release.world, release.revision)}, revision {release.revision}, in {roots}")
     console.print(f"question files: {found.question_files} of {len(QUESTION_FILES)}")
     for name in found.missing_question_files:
         console.print(marked("  missing", name))

@@ -31,7 +31,7 @@ from egost.results.diagnosis.text_only import (
     text_only,
     write_text_only,
 )
-from egost.results.intervals import Difference, estimate
+from egost.results.intervals import Difference, estimate, p_text
 from egost.results.records import SampleRecord
 from egost.results.run import read_run
 from egost.tasks.clips.controls import Control
@@ -39,6 +39,7 @@ from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.judging.choose import chosen_judge
 from egost.tasks.judging.judge import Judge
 from egost.tasks.prompts import chosen_prompt, load_prompt
+from egost.tasks.release.layout import release_name
 from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import note_model
 from egost.tasks.sample import Sample
@@ -100,7 +101,10 @@ def _about(
         adapter=plan.adapter,
         model_args=plan.model_args,
         release=Subject(
-            f"{release.world} release", release.world, release.revision, release.index.files_sha256
+            release_name(release.world, release.revision),
+            release.world,
+            release.revision,
+            release.index.files_sha256,
         ),
         protocol=chosen_protocol().name,
         prompt=load_prompt(chosen_prompt()).label,
@@ -170,7 +174,7 @@ def _control_row(name: str, found: Gap) -> list[str]:
 
 def _gap(gap: Difference) -> list[str]:
     interval = "" if math.isnan(gap.low) else f"{gap.low:+.1f} to {gap.high:+.1f}"
-    return [_points(gap), interval, "" if math.isnan(gap.p_value) else f"{gap.p_value:.3f}", str(gap.n)]
+    return [_points(gap), interval, p_text(gap.p_value), str(gap.n)]
 
 
 def _points(gap: Difference) -> str:
@@ -224,7 +228,9 @@ def _of_release(tasks: str) -> tuple[Sequence[Sample], Subject, Path]:
     world, named = named_tasks(tasks)
     release = open_release(world)
     samples = [sample for task, way in named for sample in release.samples(task, way)]
-    subject = Subject(f"the {world} release", world, release.revision, release.index.files_sha256)
+    subject = Subject(
+        release_name(world, release.revision), world, release.revision, release.index.files_sha256
+    )
     return samples, subject, Path("runs") / f"text-only-{world}"
 
 

@@ -164,11 +164,13 @@ def _around_difference(was: str, now: str) -> tuple[str, str]:
 
 
 def _of_drop(drop: Drop) -> str:
+    from egost.results.intervals import p_text
+
     gap = drop.difference
     too_far = "too far" if drop.too_far else ""
     return (
-        f"  {drop.name}: {gap.value:+.1f} ({gap.low:+.1f} to {gap.high:+.1f}, p {gap.p_value:.3f}), {gap.wins} better, "
-        f"{gap.losses} worse of {gap.n}  {too_far}"
+        f"  {drop.name}: {gap.value:+.1f} ({gap.low:+.1f} to {gap.high:+.1f}, p {p_text(gap.p_value)}), "
+        f"{gap.wins} better, {gap.losses} worse of {gap.n}  {too_far}"
     ).rstrip()
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from egost.commands.front import console, say, says_what_to_do
+from egost.commands.front import console, marked, say, says_what_to_do
 from egost.tasks.errors import one_line
 
 if TYPE_CHECKING:
@@ -42,11 +42,22 @@ def show(
     if as_json:
         say(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
         return
-    for name, value in _lines(manifest):
+    for name, value in _lines(manifest, found):
         console.print(one_line(f"{name}: {value}"))
     console.print(_tasks(manifest, found))
+    print_set_apart(found)
     if output is not None:
         console.print(f"written: {output}")
+
+
+def print_set_apart(run: Run) -> None:
+    """Say why the run's figures may not stand next to published ones."""
+    from egost.results.leaderboard.entries import entry_of
+    from egost.results.leaderboard.rules import set_apart_in_words
+
+    entry = entry_of(run)
+    if entry.world == "official" and (reasons := set_apart_in_words(entry)):
+        console.print(marked("Not next to published figures:", one_line(f"{reasons}."), "yellow"))
 
 
 def write_manifest(run: Run) -> None:
@@ -56,8 +67,10 @@ def write_manifest(run: Run) -> None:
     run_manifest(run).write(manifest_file(run))
 
 
-def _lines(manifest: RunManifest) -> list[tuple[str, str]]:
+def _lines(manifest: RunManifest, run: Run) -> list[tuple[str, str]]:
     """What is the same for all tasks, or for the run; only what it tells."""
+    from egost.tasks.release.layout import world_label
+
     model, usage, tasks = manifest.model, manifest.usage, manifest.tasks.values()
     lines = [
         ("results", manifest.results),
@@ -66,7 +79,7 @@ def _lines(manifest: RunManifest) -> list[tuple[str, str]]:
         *[("answered by", _answered(one)) for one in model.answered],
         ("API's snapshots", ", ".join(model.snapshots)),
         ("trained on", _pairs(model.trained_on or {})),
-        ("world", manifest.world),
+        ("world", world_label(run.header.first.world, run.header.joined("release_revision"))),
         ("release", _distinct(f"{t.release} sha256 {t.release_sha256}" for t in tasks if t.release)),
         ("task version", _distinct(t.version for t in tasks)),
         ("as published", _distinct(t.as_published for t in tasks)),

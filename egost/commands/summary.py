@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from egost.commands.front import console, marked, says_what_to_do
+from egost.commands.show import print_set_apart
 from egost.tasks.errors import one_line
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
         percent = found.results["results"].get(name, {}).get("percent,none")
         figure = f", percent {percent:.1f}" if isinstance(percent, float) else ""
         console.print(marked("not comparable", one_line(f"{name}: {made}{figure}"), "yellow"))
-    if said := _of_samples(found):
-        console.print(said)
+    if found.samples_files:
+        _print_of_samples(found)
     console.print(f"results: {found.results_file}")
     for path in found.samples_files:
         console.print(f"samples: {path}")
@@ -59,16 +60,18 @@ def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-e
         raise typer.Exit(1)
 
 
-def _of_samples(run: Run) -> str:
-    """What the samples say that is in no figure; empty where there is nothing, or no samples were saved."""
+def _print_of_samples(run: Run) -> None:
+    """What the samples say that is in no figure."""
     from egost.results.run_header import RunError
 
-    if not run.samples_files:
-        return ""
     try:
+        print_set_apart(run)
         replaced = [r.generation.replaced for r in run.records if r.generation and r.generation.replaced]
     except RunError as error:
-        return f"The figures are shown, the samples cannot be used: {error}"
-    if not replaced:
-        return ""
-    return f"{len(replaced)} responses held {sum(replaced)} halves of surrogate pairs, which are U+FFFD in the samples."
+        console.print(f"The figures are shown, the samples cannot be used: {error}")
+        return
+    if replaced:
+        console.print(
+            f"{len(replaced)} responses held {sum(replaced)} halves of surrogate pairs, which are U+FFFD in the "
+            "samples."
+        )

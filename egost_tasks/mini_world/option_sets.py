@@ -1,6 +1,6 @@
 """Sets of options of which none looks more right than another.
 
-Text alone must not give an answer away (on the released ST-R1 rows a linear text model finds 93 % of them).
+Text alone must not give an answer away (on the released ST-R1 rows a linear text model finds 93.8 % of them).
 The rule that ensures it here: a set of options is one of the blocks into which the possible truths fall,
 and the block of a truth is drawn without looking at which of its members is true. As all members of a block
 are equally likely to be walked, each is the right one with the same chance, given all that the options say.

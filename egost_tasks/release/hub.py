@@ -16,6 +16,7 @@ from egost.tasks.cache import cache_root, write_whole
 from egost.tasks.errors import ReleaseError, download_command
 from egost.tasks.json_text import read_json
 from egost.tasks.keys import check_url, redacted
+from egost.tasks.release.layout import NOT_RECORDED
 
 QUESTIONS_REPO = "openinterx/Ego-ST-bench"
 QUESTIONS_REVISION = "54971f7"
@@ -72,8 +73,8 @@ def cached_snapshots() -> Snapshots | None:
 
 
 def recorded_revision(root: Path) -> str:
-    """Commit of the questions in a folder that `download` filled, else `local`."""
-    return str(_read_record(root / RELEASE_RECORD).get("revision", "local"))
+    """Commit of the questions in a folder that `download` filled, else `NOT_RECORDED`."""
+    return str(_read_record(root / RELEASE_RECORD).get("revision", NOT_RECORDED))
 
 
 def _snapshot(repo: str, revision: str, to: Path | None) -> tuple[Path, str]:

@@ -4,8 +4,8 @@
     write_text_only(folder / TEXT_ONLY_FILE, found)
     not_solved_by_text(records, found)        # the run's score where text alone does not find the right option
 
-This takes seconds: no model and no video. Text alone answers 93 % of the rows that ST-R1 was trained on (the paper does
-not say so), so every score on such questions needs this figure next to it.
+This takes seconds: no model and no video. Text alone answers 93.8 % of the rows that ST-R1 was trained on (the paper
+does not say so), so every score on such questions needs this figure next to it.
 """
 
 from __future__ import annotations

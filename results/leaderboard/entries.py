@@ -120,20 +120,25 @@ def find_entries(paths: Sequence[Path]) -> Found:
 def read_entry(file: Path) -> Entry:
     """The entry of a results file. Raises RunError where it, or its samples, cannot be read or do not fit together."""
     run = read_run(file)
-    records = run.records
-    worlds = {record.world for record in records}
+    worlds = {record.world for record in run.records}
     if len(worlds) != 1:
         raise RunError(
             f"{file} {'mixes the mini world with the benchmark' if worlds else 'holds no sample'}: evaluate the "
             "tasks of one world in a run of its own."
         )
     _check_figures(run)
-    header, names = run.header, {_short(name): name for name in run.header.tasks}
+    return entry_of(run)
+
+
+def entry_of(run: Run) -> Entry:
+    """The entry of a run, of the mini world if one of its tasks is. Raises RunError, see `Run.records`."""
+    records, header = run.records, run.header
+    names = {_short(name): name for name in header.tasks}
     model, revision = _model(run)
     return Entry(
-        file=file,
+        file=run.results_file,
         run=run,
-        world=worlds.pop(),
+        world="mini" if any(record.world == "mini" for record in records) else "official",
         records={task: tuple(r for r in records if r.task == name) for task, name in names.items()},
         headers={task: header.tasks[name] for task, name in names.items()},
         model=model,

@@ -20,7 +20,7 @@ from egost.tasks.judging.judge import Judgement
 from egost.tasks.judging.rubric import NAME as RUBRIC
 from egost.tasks.prompts import AUTHORS, SHIPPED, load_prompt
 from egost.tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
-from egost.tasks.release.layout import CONSTRUCTED
+from egost.tasks.release.layout import BENCHMARK, CONSTRUCTED, release_name
 from egost.tasks.sample import World
 
 PAPER_JUDGE = re.compile(r"gpt-4o(-\d{4}-\d{2}-\d{2})?")
@@ -76,6 +76,28 @@ def refusals(entry: Entry, task: str, column: Column) -> tuple[str, ...]:
             _other_judge(entry, task, column),
         )
         if reason
+    )
+
+
+def set_apart(entry: Entry, table: TableNumber = 1) -> dict[str, tuple[str, ...]]:
+    """Why the figures of a run's tasks may not stand next to published ones, or to others of the mini world.
+
+    The tasks without a reason are left out. The run is held against its own release.
+    """
+    column = Column(table, entry.world, (entry.release_sha256, entry.release), {})
+    return {task: found for task in entry.records if (found := refusals(entry, task, column))}
+
+
+def set_apart_in_words(entry: Entry) -> str:
+    """The reasons of `set_apart`, each with its tasks, for people; empty where there is none."""
+    apart = set_apart(entry)
+    by_reason: dict[str, list[str]] = {}
+    for task, reasons in apart.items():
+        for reason in reasons:
+            by_reason.setdefault(reason, []).append(task)
+    return "; ".join(
+        reason if len(tasks) == len(entry.records) else f"{reason} ({', '.join(tasks)})"
+        for reason, tasks in by_reason.items()
     )
 
 
@@ -176,9 +198,14 @@ def _other_release(entry: Entry, column: Column) -> str | None:
     sha256, revision = column.release
     if CONSTRUCTED in entry.release:
         return f"of a benchmark of its own ({entry.release}), not of the paper's release"
-    if entry.release_sha256 == sha256:
+    if entry.release_sha256 != sha256:
+        return f"of release {entry.release or 'unknown'}, this table is of {revision or 'another'}"
+    if column.world == "mini" or release_name(column.world, revision) == BENCHMARK:
         return None
-    return f"of release {entry.release or 'unknown'}, this table is of {revision or 'another'}"
+    return (
+        f"of a release whose revision is not recorded ({revision or 'none'}), so that nobody knows whether it is the "
+        "paper's; egost data download gets that"
+    )
 
 
 def _missing(entry: Entry, task: str, column: Column) -> str | None:
@@ -188,7 +215,8 @@ def _missing(entry: Entry, task: str, column: Column) -> str | None:
     limit = entry.run.header.limit
     if missing > 0:
         return f"{missing} of {whole} samples missing" + (f" (--limit {limit:g})" if limit else "")
-    return None
+    # An older run does not tell how many there are.
+    return f"only a part of the samples was asked (--limit {limit:g})" if limit and not whole else None
 
 
 def _judge_failed(entry: Entry, task: str) -> str | None:

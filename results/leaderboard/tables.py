@@ -14,7 +14,7 @@ from egost.results.leaderboard.rows import OWN_PROTOCOL, Cell, Row, published_ro
 from egost.results.leaderboard.rules import Column, whole_release
 from egost.results.published_tables import PublishedTable, TableNumber, published_table
 from egost.results.run_header import RunError
-from egost.tasks.release.layout import CONSTRUCTED
+from egost.tasks.release.layout import BENCHMARK, CONSTRUCTED, release_name
 from egost.tasks.sample import World
 
 LABELS: Mapping[TableNumber, Mapping[str, str]] = {
@@ -99,7 +99,7 @@ def _boards(
     if world == "official":
         newest = max(
             (e for e in ours if CONSTRUCTED not in e.release),
-            key=lambda e: (e.date, e.release_sha256),
+            key=lambda e: (release_name(world, e.release) == BENCHMARK, e.date, e.release_sha256),
             default=None,
         )
         release = (newest.release_sha256, newest.release) if newest else ("", "")

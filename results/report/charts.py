@@ -64,18 +64,22 @@ _VALUE = 46.0
 def charts(sides: Sequence[Side], strict: Sequence[Table], compat: Sequence[Table]) -> list[Chart]:
     """The pictures of some runs. strict, compat: tables of averages and of tasks by either scoring.
 
-    The published figures are of the benchmark, and are drawn only with runs of the benchmark.
+    The published figures are drawn only where those of all runs may stand next to them, by the leaderboard's rules.
     """
     lines = {line.label: line for table in strict for line in table.lines}
     reference = {line.label: line for table in compat for line in table.lines}
-    if any(side.is_mini for side in sides):
-        found = _radar_of(sides, lines, list(_COLUMNS), [], "This run's tasks")
-        return [found] if found else []
-    methods = _figure_1_rows()
-    choices = [label for label in _COLUMNS if not label.startswith("Route")]
-    found = _radar_of(
-        sides, lines, choices, methods, "Multiple choice, with the training methods of Figure 1"
-    )
+    choices = [
+        label
+        for label, task in _COLUMNS.items()
+        if not label.startswith("Route") and not any(side.refused([task], 3) for side in sides)
+    ]
+    if len(choices) < _FEWEST_AXES:
+        found = _radar_of(
+            sides, lines, list(_COLUMNS), [], "This run's tasks" if sides[0].alone else "Tasks of A and B"
+        )
+    else:
+        title = "Multiple choice, with the training methods of Figure 1"
+        found = _radar_of(sides, lines, choices, _figure_1_rows(), title)
     return [*([found] if found else []), *_bars_of(sides, lines, reference)]
 
 
@@ -116,7 +120,8 @@ def _bars_of(sides: Sequence[Side], lines: dict[str, Line], reference: dict[str,
     published = published_table(1)
     found = []
     for label, column in (_AVERAGES | _COLUMNS).items():
-        if label not in lines:
+        tasks = published.aggregates.get(column, (column,))
+        if label not in lines or any(side.refused(tasks, 1) for side in sides):
             continue
         rows = [Bar(row.model, row.figures[column], None, None, "published") for row in published.rows]
         for number, side in enumerate(sides):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from egost.results.compare import unlike
+from egost.results.compare import Unlike, unlike
 from egost.results.intervals import DRAWS, Difference, Estimate, Score, estimate, paired, percent
+from egost.results.leaderboard.entries import Entry, entry_of
+from egost.results.leaderboard.rules import set_apart, set_apart_in_words
+from egost.results.published_tables import TableNumber
 from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.tasks.judging.judge import BEST, Judgement
+from egost.tasks.release.layout import BENCHMARK, release_name
 from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way, chance_level
 
 Records = Sequence[SampleRecord]
@@ -58,7 +62,13 @@ def task_label(kind: str, way: str) -> str:
 
 
 def averages(a: Records, b: Records | None, score: Score = percent) -> Table:
-    """Avg.(Total) and Avg.(ST) where the first run has their tasks; the mean of what there is where it has not."""
+    """Avg.(Total) and Avg.(ST) where their tasks are there; the mean of what there is where they are not.
+
+    Of two runs, the tasks that both have: a mean over other tasks would not be the one that it stands next to.
+    """
+    if b is not None:
+        shared = {record.task for record in a} & {record.task for record in b}
+        a, b = ([record for record in run if record.task in shared] for run in (a, b))
     lines = [
         _line(label, _of_kinds(a, kinds), None if b is None else _of_kinds(b, kinds), score)
         for label, kinds in (("Avg.(Total)", TASK_KINDS), ("Avg.(ST)", SPATIOTEMPORAL))
@@ -66,8 +76,8 @@ def averages(a: Records, b: Records | None, score: Score = percent) -> Table:
     ]
     tasks = {record.task for record in a}
     if 1 < len(tasks) < len(TASKS):
-        same = None if b is None else [record for record in b if record.task in tasks]
-        lines.insert(0, _line(f"Mean of the {len(tasks)} tasks of this run", a, same, score))
+        of = "this run" if b is None else "both runs"
+        lines.insert(0, _line(f"Mean of the {len(tasks)} tasks of {of}", a, b, score))
     return Table("Averages", "Plain means of the tasks, whatever their sizes (paper, Table 1).", tuple(lines))
 
 
@@ -134,6 +144,7 @@ def _line(
     label: str, a: Records, b: Records | None, score: Score = percent, draws: int | None = None
 ) -> Line:
     draws = draws or (DRAWS if score is percent else _DRAWS)
+    a, b = _asked_by_both(a, b)
     return Line(
         label,
         estimate(a, score=score, draws=draws),
@@ -141,6 +152,17 @@ def _line(
         None if b is None else paired(a, b, score=score, draws=draws),
         chance(a) if all(map(_is_choice, a)) else None,
     )
+
+
+def _asked_by_both(a: Records, b: Records | None) -> tuple[Records, Records | None]:
+    """Without the scores that only one of them can have, so that the figures next to each other are of the same
+    samples; each its own where they share none.
+    """
+    shared = {(r.task, r.sample.id) for r in a} & {(r.task, r.sample.id) for r in b or ()}
+    if b is None or not shared:
+        return a, b
+    kept = [[r for r in run if r.percent is None or (r.task, r.sample.id) in shared] for run in (a, b)]
+    return kept[0], kept[1]
 
 
 def _of_kinds(records: Records, kinds: Iterable[str], ways: Iterable[str] = WAYS) -> list[SampleRecord]:
@@ -233,10 +255,25 @@ class Side:
     run: Run
     records: tuple[SampleRecord, ...]
 
+    @cached_property
+    def entry(self) -> Entry:
+        """The run as the leaderboard sees it."""
+        return entry_of(self.run)
+
     @property
-    def is_mini(self) -> bool:
-        """Whether it is of the mini world, whose figures are no benchmark results."""
-        return self.records[0].world == "mini"
+    def release(self) -> str:
+        """What it was asked, for people: Ego-ST Bench only where its figures may stand next to published ones."""
+        name = release_name(self.entry.world, self.entry.release)
+        if name == BENCHMARK and set_apart(self.entry):
+            return "questions of the benchmark, not comparable with published figures"
+        return name
+
+    def refused(self, tasks: Sequence[str], table: TableNumber) -> bool:
+        """Whether one of the tasks (`route_forward`) may not stand next to a published table, or is not there."""
+        apart = set_apart(self.entry, table)
+        return self.entry.world == "mini" or any(
+            task in apart or task not in self.entry.records for task in tasks
+        )
 
     def named(self, text: str) -> str:
         """A text that tells which of two runs it is about."""
@@ -275,52 +312,52 @@ def statements(sides: Sequence[Side], tasks: Table) -> list[Statement]:
 
 
 def _unlike(a: Side, b: Side) -> list[Statement]:
-    shared = sorted({r.task for r in a.records} & {r.task for r in b.records})
-    differing = Counter((one.what, one.a, one.b) for one in unlike(a.run, b.run, shared))
-    return [
-        Statement(
-            "warning",
-            f"The runs were not made alike, so that a difference is not the model's alone: {what}: {in_a} against "
-            f"{in_b} ({tasks} of {len(shared)} tasks).",
-        )
-        for (what, in_a, in_b), tasks in differing.items()
-    ]
-
-
-def _of_run(side: Side) -> list[Statement]:
+    of_a, of_b = (
+        {r.task: {s.sample.id for s in side.records if s.task == r.task} for r in side.records}
+        for side in (a, b)
+    )
+    shared = sorted(of_a.keys() & of_b.keys())
+    by_what: dict[str, list[Unlike]] = {}
+    for one in unlike(a.run, b.run, shared):
+        by_what.setdefault(one.what, []).append(one)
     found = []
-    if side.is_mini:
+    for what, ones in by_what.items():
+        values = "; ".join(dict.fromkeys(f"{one.a} against {one.b}" for one in ones[:2]))
+        more = ", and others" if len(ones) > 2 else ""
+        tasks = {task for one in ones for task in one.tasks}
         found.append(
             Statement(
                 "warning",
-                "This is the mini world, rendered walks for trying: its figures are no benchmark results and are not "
-                "compared with published ones.",
+                "The runs were not made alike, so that a difference is not the model's alone: "
+                f"{what}: {values}{more} ({len(tasks)} of {len(shared)} tasks).",
             )
         )
-    if bad := [row.name for row in side.run.figures if not row.publishable]:
+    alone = [
+        sum(len(ids - other.get(task, set())) for task, ids in own.items())
+        for own, other in ((of_a, of_b), (of_b, of_a))
+    ]
+    if any(alone):
         found.append(
             Statement(
                 "warning",
-                f"Not to be published, too many samples are unscored or none is scored: {', '.join(bad)}.",
-            )
-        )
-    settings = side.run.settings
-    if "limit" in settings:
-        found.append(
-            Statement("warning", f"Only a part of the samples was asked: limit {settings['limit']}.")
-        )
-    if "ARE AMONG THEM" in settings.get("trained on", ""):
-        found.append(Statement("warning", f"The model was trained on {settings['trained on']}."))
-    judged = any(record.sample.task == "route" for record in side.records)
-    if judged and settings.get("judge", "").startswith("offline-rubric") and not side.is_mini:
-        found.append(
-            Statement(
-                "warning",
-                f"The routes were scored by rules ({settings['judge']}), the published ones by GPT-4o: they cannot be "
-                "compared.",
+                f"The figures of the tasks that both runs have, and their means, are over the samples that both were "
+                f"asked: {alone[0]} samples that A alone was asked and {alone[1]} that B alone was are not in them.",
             )
         )
     return found
+
+
+def _of_run(side: Side) -> list[Statement]:
+    apart = set_apart_in_words(side.entry)
+    if side.entry.world == "mini":
+        found = [
+            "This is the mini world, rendered walks for trying: its figures are no benchmark results and are not "
+            "compared with published ones."
+        ]
+        found += [f"Not comparable with other runs of the mini world: {apart}."] if apart else []
+    else:
+        found = [f"Not put next to published figures: {apart}."] if apart else []
+    return [Statement("warning", text) for text in found]
 
 
 def _at_chance(line: Line, number: int) -> bool:

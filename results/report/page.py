@@ -18,6 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from egost.results.intervals import p_text
 from egost.results.report.charts import charts
 from egost.results.report.diagnostics import controls_shown, diagnostics
 from egost.results.report.figures import (
@@ -73,7 +74,7 @@ def _render(sides: Sequence[Side], rows: Sequence[dict[str, Any]], pictures: Thu
     text = _template().render(
         sides=sides,
         two=b is not None,
-        mini=sides[0].is_mini,
+        releases=list(dict.fromkeys(side.release for side in sides)),
         statements=[*statements(sides, strict[1]), *(one for shown in controls for one in shown.statements)],
         averages=strict[0],
         charts=charts(sides, strict, reference),
@@ -100,6 +101,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["p_value"] = p_text
     return environment.from_string(_own_file("report.html.jinja"))
 
 

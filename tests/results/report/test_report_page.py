@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from changed_runs import changed
+from official_runs import Rows, as_official, scored
 from planted_run import HOSTILE, REASONS, planted
 from typer.testing import CliRunner
 
@@ -20,6 +22,7 @@ from egost.results.diagnosis.control_figures import compare_controls
 from egost.results.diagnosis.controls import AS_ASKED, CONTROLS_FILE, About, write_controls
 from egost.results.diagnosis.text_only import TEXT_ONLY_FILE, release_of, text_only, write_text_only
 from egost.results.published_tables import published_table
+from egost.results.report.figures import averages
 from egost.results.report.page import report_page
 from egost.results.run import Run, read_run
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from demo_runs import DemoHome
 
 LIMIT = 5_000_000
+PUBLISHED = {row.model for number in (1, 3) for row in published_table(number).rows}  # type: ignore[arg-type]
 
 
 class Read(HTMLParser):
@@ -43,6 +47,8 @@ class Read(HTMLParser):
             "td": [],
             "th": [],
             "text": [],
+            "title": [],
+            "b": [],
         }
         self._open: list[str] = []
         self.feed(html.decode())
@@ -117,13 +123,121 @@ def test_the_mini_world_is_not_put_beside_published_figures(
     demo_run: Run, tmp_path: Path, own_cache: Path
 ) -> None:
     mini = report_page([demo_run], own_cache, LIMIT).html.decode()
-    official = report_page([planted(demo_run, tmp_path / "run")], own_cache, LIMIT).html.decode()
-    models = {row.model for number in (1, 3) for row in published_table(number).rows}  # type: ignore[arg-type]
-    assert not [model for model in models if model in mini]
-    assert not [model for model in models if model not in official]
+    official = report_page([read_run(as_official(demo_run, tmp_path / "a"))], own_cache, LIMIT).html.decode()
+    assert not [model for model in PUBLISHED if model in mini]
+    assert not [model for model in PUBLISHED if model not in official]
     assert "This is the mini world" in mini
     assert "This is the mini world" not in official
-    assert "published ones by GPT-4o" in official, "routes scored by rules are no figures of the paper's kind"
+    assert "<title>taught: Ego-ST Bench report</title>" in official
+    assert "next to published figures" not in official
+
+
+OWN = "a benchmark of its own"
+
+
+@pytest.mark.parametrize(
+    ("told", "title", "reason"),
+    [
+        (
+            {"release_revision": "walks constructed 0a1b2c3d4e5f"},
+            f"walks, {OWN}",
+            "not of the paper's release",
+        ),
+        ({"release_revision": "local"}, "of no recorded release", "revision is not recorded (local)"),
+        ({"release_revision": None}, "of no recorded release", "revision is not recorded (none)"),
+        ({"limit": 1.0}, "not comparable with published figures", "5 of 6 samples missing (--limit 1)"),
+        ({"version": "1-A"}, "not comparable with published figures", "made by task version 1-A"),
+        (
+            {"prompt_sha256": "0" * 64},
+            "not comparable with published figures",
+            "asked by a prompt of its own",
+        ),
+        (
+            {"overridden": ["doc_to_text"]},
+            "not comparable with published figures",
+            "a YAML of somebody's own",
+        ),
+    ],
+)
+def test_only_what_the_leaderboard_takes_stands_next_to_published_figures(
+    demo_run: Run, tmp_path: Path, own_cache: Path, told: dict[str, Any], title: str, reason: str
+) -> None:
+    limit = told.pop("limit", None)
+
+    def limited(results: dict[str, Any]) -> None:
+        results["config"]["limit"] = limit
+
+    file = as_official(
+        demo_run, tmp_path / "a", rows=lambda _, rows: rows[: limit and int(limit)], results=limited, **told
+    )
+    html = report_page([read_run(file)], own_cache, LIMIT).html.decode()
+    assert not [model for model in PUBLISHED if model in html]
+    found = Read(html.encode())
+    assert title in found.inside["title"][0]
+    assert "Ego-ST Bench" not in found.inside["title"][0]
+    [said] = [one for one in found.statements if one.startswith("Not put next to published figures")]
+    assert reason in said
+    for command in ("summary", "show"):
+        shown = CliRunner().invoke(app, [command, str(file)]).output
+        assert f"Not next to published figures: {said.partition(': ')[2]}" in shown
+        assert ("world: official" in shown) == (title == "not comparable with published figures")
+    board = CliRunner().invoke(app, ["leaderboard", str(file)]).output
+    assert not [line for line in board.splitlines() if line.startswith("| ") and "Seer-7B" in line]
+
+
+def test_routes_by_rules_leave_the_other_figures_next_to_published_ones(
+    demo_run: Run, tmp_path: Path, own_cache: Path
+) -> None:
+    file = as_official(demo_run, tmp_path / "a", judge="offline-rubric-3")
+    found = read([read_run(file)], own_cache)
+    [said] = [one for one in found.statements if one.startswith("Not put next to published figures")]
+    assert said.endswith(
+        "routes judged by offline-rubric-3, the paper's by gpt-4o (route_forward, route_reverse)."
+    )
+    captions = [text for text in found.inside["b"] if text in ("Avg.(Total)", "Route F", "Direction F")]
+    assert captions == ["Direction F"], "an average that holds the routes is none of the paper's, either"
+
+
+def test_two_runs_of_unlike_tasks_are_averaged_over_those_that_both_have(
+    demo_run: Run, tmp_path: Path, own_cache: Path
+) -> None:
+    def without_routes(results: dict[str, Any]) -> None:
+        for part in ("results", "configs", "n-samples"):
+            for task in ("egost_route_forward", "egost_route_reverse"):
+                del results[part][task]
+
+    a = read_run(as_official(demo_run, tmp_path / "a", rows=scored(lambda k: 100.0 * (k % 2))))
+    b = read_run(as_official(demo_run, tmp_path / "b", results=without_routes, rows=scored(lambda k: 100.0)))
+    [line] = averages(a.records, b.records).lines
+    assert line.label == "Mean of the 6 tasks of both runs"
+    assert line.b and line.difference
+    # Each task has an even number of samples, every other one right in A, all of them in B.
+    assert (line.a.value, line.b.value, line.difference.value) == (50.0, 100.0, 50.0)
+
+
+def test_tasks_are_counted_and_not_differences(demo_run: Run, tmp_path: Path, own_cache: Path) -> None:
+    a = as_official(demo_run, tmp_path / "a")
+    b = as_official(demo_run, tmp_path / "b", prompt="own", prompt_sha256="0" * 64)
+    alike = [s for s in read([read_run(a), read_run(b)], own_cache).statements if "not made alike" in s]
+    assert [s.rpartition("(")[2] for s in alike] == ["8 of 8 tasks)."] * 2
+    assert not [s for s in alike if "1 of 8" in s]
+
+
+def test_a_p_value_is_never_nought(demo_run: Run, tmp_path: Path, own_cache: Path) -> None:
+    def always(value: float) -> Callable[[str, Rows], Rows]:
+        """The same score for each sample, and a clip of its own for each."""
+        return lambda task, rows: [
+            {**row, "percent": {**row["percent"], "score": value, "clip": f"{task}{k}.mp4"}}
+            for k, row in enumerate(rows)
+        ]
+
+    runs = [
+        read_run(as_official(demo_run, tmp_path / name, rows=always(value)))
+        for name, value in (("a", 0.0), ("b", 100.0))
+    ]
+    html = report_page(runs, own_cache, LIMIT).html.decode()
+    assert "p 0.000" not in html
+    assert "p &lt;.001" in html
 
 
 def test_a_score_that_needs_no_seeing_is_told(copied_run: Run, own_cache: Path) -> None:
