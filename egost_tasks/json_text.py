@@ -7,10 +7,11 @@ hold, and reads whatever fits into memory.
 from __future__ import annotations
 
 import json
+import math
 import re
 import reprlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -137,6 +138,15 @@ def wrong_field(error: ValidationError) -> str:
 def shown(value: object) -> str:
     """A value of somebody else's file for a message: as Python writes it, cut where it is long."""
     return _SHORT.repr(value)
+
+
+def without_nan(value: Any) -> Any:
+    """Figures as JSON takes them, which has no NaN: None in its place."""
+    if isinstance(value, Mapping):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _depth(text: str) -> tuple[int, int]:

@@ -14,6 +14,8 @@ lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.mode
 - `ResponseCache.create`, public, is called for `--use_cache` alone, with the tasks, before anything is asked.
 - `TaskManager.match_tasks` is called before the model is loaded, while the tasks are read after it. So this is where a
   missing judge is noticed in time.
+- `EvaluationTracker.save_results_aggregated`, public, writes the results of a run: NaN, which JSON does not know, is
+  null there.
 - Its log, loguru's, gets a patcher, public too, that takes keys out: lmms-eval logs `HF_TOKEN` as each run starts.
 """
 
@@ -29,6 +31,7 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 
 from egost.tasks.errors import EgostError, exits_with_message
+from egost.tasks.json_text import without_nan
 from egost.tasks.judging.choose import chosen_judge
 from egost.tasks.keys import redacted
 from egost.tasks.release.trained_on import note_model, noted_model
@@ -49,6 +52,7 @@ def register() -> list[Any]:
     from lmms_eval.api.model import lmms
     from lmms_eval.api.task import ConfigurableTask
     from lmms_eval.caching.response_cache import ResponseCache
+    from lmms_eval.loggers.evaluation_tracker import EvaluationTracker
     from lmms_eval.tasks import TaskManager
     from loguru import logger
 
@@ -66,6 +70,7 @@ def register() -> list[Any]:
         ConfigurableTask.__init__ = _remembered(ConfigurableTask.__init__)
         lmms.__init__ = _with_guarded_tasks(lmms.__init__)
         ResponseCache.create = classmethod(_not_of_ours(ResponseCache.create.__func__))
+        EvaluationTracker.save_results_aggregated = _as_json(EvaluationTracker.save_results_aggregated)
         lmms.create_from_arg_string = classmethod(_noting(lmms.create_from_arg_string.__func__))
     return []
 
@@ -110,13 +115,26 @@ def _with_a_judge(match_tasks: Any) -> Any:
 def _not_of_ours(create: Any) -> Any:
     @functools.wraps(create)
     def wrapped(cls: Any, cache_root: str, **kwargs: Any) -> Any:
-        if any(_asks_ours(task) for task in _single_tasks(kwargs.get("task_dict") or {})):
+        if any(_asks_ours(vars(task.config)) for task in _single_tasks(kwargs.get("task_dict") or {})):
             raise SystemExit(
                 "egost: --use_cache would keep a failed request as an answer for good, and lose how each response was "
                 "made. Leave it out: our adapters keep every response in the journal, and lmms-eval's own do with "
                 "--model egost_journal --model_args adapter=NAME,..."
             )
         return create(cls, cache_root, **kwargs)
+
+    return wrapped
+
+
+def _as_json(save: Any) -> Any:
+    @functools.wraps(save)
+    def wrapped(self: Any, results: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        if not any(_asks_ours(config) for config in results["configs"].values()):
+            save(self, results, *args, **kwargs)
+            return
+        written = without_nan(results)
+        save(self, written, *args, **kwargs)
+        results.update({name: value for name, value in written.items() if name not in results})
 
     return wrapped
 
@@ -182,9 +200,10 @@ def _single_tasks(task_dict: Mapping[Any, Any]) -> Iterator[Any]:
             yield value
 
 
-def _asks_ours(task: Any) -> bool:
+def _asks_ours(config: Mapping[str, Any]) -> bool:
     """Whether a task of lmms-eval asks samples of ours, whatever its name."""
-    return isinstance(task.config.metadata, dict) and "release_sha256" in task.config.metadata
+    metadata = config.get("metadata")
+    return isinstance(metadata, Mapping) and "release_sha256" in metadata
 
 
 def _noting(create: Any) -> Any:

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from lmms_eval.api.filter import Filter
 from loguru import logger
@@ -33,14 +34,15 @@ from egost.tasks.scoring.generation_notes import noted_generation
 from egost.tasks.scoring.scores import (
     NO_REPLY,
     Response,
+    Score,
     as_metrics,
     judge_stopped,
     route_items,
     score_choice,
     score_route,
 )
+from egost.tasks.scoring.scores import count_scored as count_scored
 from egost.tasks.scoring.scores import count_with_reason as count_with_reason
-from egost.tasks.scoring.scores import count_without_reason as count_without_reason
 from egost.tasks.scoring.scores import mean_of_scored as mean_of_scored
 from egost.tasks.scoring.scores import total as total
 
@@ -129,7 +131,7 @@ def process_choice(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any
     """Metrics of one multiple-choice sample."""
     sample, clip = _sample(doc), _clip(doc)
     score = score_choice(sample, Response.read(results[0], clip))
-    return as_metrics(sample, score, clip, noted_generation(doc["world"], sample.id))
+    return _as_metrics(doc["world"], sample, score, clip)
 
 
 @exits_with_message
@@ -147,8 +149,13 @@ def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]
         _say_once(
             f"egost: {error} These routes are unscored; a saved run can be judged again: egost judge RUN"
         )
-    generation = noted_generation(doc["world"], sample.id)
-    return {**as_metrics(sample, score, clip, generation), **cost_increments(judge)}
+    return {**_as_metrics(doc["world"], sample, score, clip), **cost_increments(judge)}
+
+
+def _as_metrics(world: World, sample: Sample, score: Score, clip: Clip | ClipError) -> dict[str, Any]:
+    metrics = as_metrics(sample, score, clip, noted_generation(world, sample.id))
+    # Of a plain number lmms-eval would make a standard error; this one it only writes.
+    return {**metrics, "n_scored": np.int64(metrics["n_scored"])}
 
 
 def _prompt(kwargs: dict[str, Any]) -> Prompt:

@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from egost.results.intervals import DRAWS, Difference, estimate, paired, without_nan
+from egost.results.intervals import DRAWS, Difference, estimate, paired
 from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.results.run_header import RunError, TaskHeader
+from egost.tasks.json_text import without_nan
 from egost.tasks.judging.judge import Judgement
 from egost.tasks.text_files import csv_text
 

@@ -24,9 +24,8 @@ Figures do not depend on the order of the records. Percent means 0 to 100 throug
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,15 +219,6 @@ def p_text(p_value: float) -> str:
 def same_figure(a: float, b: float) -> bool:
     """Whether two figures differ by no more than rounding, which depends on the order of a sum."""
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b))
-
-
-def without_nan(value: Any) -> Any:
-    """Figures as JSON takes them, which has no NaN: None in its place."""
-    if isinstance(value, Mapping):
-        return {name: without_nan(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _by_id(records: Sequence[SampleRecord]) -> dict[tuple[str, str], SampleRecord]:

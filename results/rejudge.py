@@ -18,6 +18,7 @@ from egost.tasks.cache import write_whole
 from egost.tasks.clips.clips import Clip, build_clips
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import ClipError
+from egost.tasks.json_text import without_nan
 from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement, judge_noise
 from egost.tasks.provenance import TASK_VERSION, judge_metadata
 from egost.tasks.release.release import open_release
@@ -29,7 +30,6 @@ from egost.tasks.scoring.scores import (
     Score,
     as_metrics,
     count_with_reason,
-    count_without_reason,
     judged_metrics,
     mean_of_scored,
     score_choice,
@@ -197,7 +197,7 @@ def _write(run: Run, results: dict[str, Any], rows: dict[str, list[dict[str, Any
     for task, samples in rows.items():
         write_json_lines(folder / f"{first}-{how}-{now}_samples_{task}.jsonl", samples)
     target = folder / f"{first}-{how}-{now}_results.json"
-    write_whole(target, json.dumps(results, indent=2).encode())
+    write_whole(target, json.dumps(without_nan(results), indent=2).encode())
     return target
 
 
@@ -240,7 +240,7 @@ def _with_score(row: dict[str, Any], score: Score) -> dict[str, Any]:
         "compat": score.compat,
         "score": share(score),
         "spatiotemporal": score.percent,
-        "n_scored": score.unscored,
+        "n_scored": int(score.unscored is None),
         "n_unscored": score.unscored,
         **judged_metrics(score),
     }
@@ -265,8 +265,8 @@ def _set_means(figures: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """The figures of a task that are means or counts over its samples."""
     for metric in [name for name in _MEANS if all(name in row for row in rows)]:
         figures[f"{metric},none"] = mean_of_scored([row[metric] for row in rows])
-    figures["n_scored,none"] = count_without_reason([row["n_scored"] for row in rows])
     figures["n_unscored,none"] = count_with_reason([row["n_unscored"] for row in rows])
+    figures["n_scored,none"] = len(rows) - figures["n_unscored,none"]
     if "judge_failed" in rows[0]:
         figures["judge_failed,none"] = count_with_reason([row["judge_failed"] for row in rows])
     figures.update(_standard_errors(rows))

@@ -222,6 +222,7 @@ def read_run(path: Path) -> Run:
     try:
         results = read_json(newest, max_bytes=_MOST_OF_A_RUN, mend=True)
         _check(results)
+        _with_nan(results)
     except (OSError, TypeError, ValueError) as error:
         raise RunError(f"{newest} cannot be read: it is no results file of lmms-eval ({error}).") from error
     stamp = newest.name.removesuffix("_results.json")
@@ -248,13 +249,21 @@ def _check_figures(name: str, row: Any) -> None:
         raise TypeError(f"{name}: expected an object, found {shown(row)}")
     for key, value in row.items():
         metric, comma, _ = key.partition(",")
-        if not comma or "_stderr" in metric or (value is None and metric not in ("percent", "compat")):
+        if not comma or "_stderr" in metric or value is None:
             continue
         known = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not known or not (math.isnan(value) or 0 <= value <= _MOST.get(metric, 2**53)):
             raise ValueError(f"{name}.{key}: expected a number, found {shown(value)}")
         if metric.startswith("n_") and not isinstance(value, int):
             raise ValueError(f"{name}.{key}: expected a whole number, found {shown(value)}")
+
+
+def _with_nan(results: dict[str, Any]) -> None:
+    """Put NaN in the place of each figure of ours that is null, since no sample has one: JSON has no NaN."""
+    for row in (*results["results"].values(), *results.get("groups", {}).values()):
+        for key, value in row.items() if isinstance(row, dict) else ():
+            if value is None and key.endswith(",none") and not key.startswith("n_"):
+                row[key] = math.nan
 
 
 _MOST = dict.fromkeys(("percent", "spatiotemporal", "chance", "invalid", "empty", "truncated"), 100)

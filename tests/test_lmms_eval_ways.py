@@ -125,6 +125,50 @@ def test_the_hosts_cache_is_refused_in_one_sentence(cache: Path, tmp_path: Path)
     assert "--model egost_journal" in done.stderr and not (tmp_path / "responses").exists()
 
 
+def test_the_results_are_json_and_a_baseline_finds_each_score(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    write_mini_release(cache / "mini", clips=3, seed=5, progress=False)
+    next((cache / "mini").rglob("*.mp4")).write_bytes(b"")
+    common = ("--model", "dummy", "--log_samples", "--tasks", "egost_mini_mcq,egost_mini_route")
+    first = lmms_eval(
+        *common, "--model_args", "response=A", "--output_path", "first", cwd=tmp_path, cache=cache
+    )
+    [baseline] = (tmp_path / "first").rglob("*_samples_egost_mini_direction_forward.jsonl")
+    second = lmms_eval(
+        *(*common, "--model_args", "response=B", "--output_path", "second", "--baseline", str(baseline)),
+        cwd=tmp_path,
+        cache=cache,
+    )
+    assert "[Baseline] Loaded 3 samples" in second.stdout, first.stderr + second.stderr
+
+    [file] = (tmp_path / "second").rglob("*_results.json")
+    results = json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    _, samples = saved(tmp_path / "second")
+    for rows in samples.values():
+        for row in rows:
+            scored = row["percent"]["unscored"] is None
+            assert (row["n_scored"], row["score"] is not None) == (int(scored), scored)
+            assert (row["n_unscored"] is None) == scored
+    rows = samples["egost_mini_direction_forward"]
+    assert [row["score"] for row in rows if row["n_scored"]] == [
+        float(row["target"] == "B") for row in rows if row["n_scored"]
+    ]
+    figures = results["results"]["egost_mini_direction_forward"]
+    assert (figures["n_scored,none"], figures["n_unscored,none"]) == (2, 1)
+    assert figures["truncated,none"] is None and not [
+        name for name in figures if "n_scored_stderr_clt" in name and figures[name] != "N/A"
+    ]
+    compared = [row["target"] for row in rows if row["n_scored"]]
+    assert figures["paired_baseline_score"] == 100 * mean(float(right == "A") for right in compared)
+    assert figures["percent,none"] == 100 * mean(float(right == "B") for right in compared)
+    found = results["efficiency"]["by_task"]["egost_mini_direction_forward"]
+    assert found["total_correct_score"] == compared.count("B")
+    for group in ("egost_mini_mcq", "egost_mini_route"):
+        shown = {name.partition(",")[0] for name in results["groups"][group] if "_stderr" not in name}
+        assert shown == {"percent", "compat", "alias"} | (shown & {" "}), shown
+    assert egost("summary", tmp_path / "second")[0] == 1, "too many are unscored"
+
+
 OWN_WORDS = """
 def doc_to_text(doc, kwargs=None):
     return "My own words: " + doc["question"]

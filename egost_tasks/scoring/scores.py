@@ -142,8 +142,8 @@ def as_metrics(
     """The sample's entries in lmms-eval's results: the metrics of the task YAML, as plain values.
 
     `percent` carries the whole record, since lmms-eval's samples file keeps nothing else of a sample: its
-    `score` is left out where the sample is unscored, and `clip_id` is the cluster of its standard error. Counts
-    are taken of the reasons for being unscored: of a number lmms-eval would make a standard error.
+    `score` is left out where the sample is unscored, and `clip_id` is the cluster of its standard error. `n_scored`
+    is 1 or 0, `n_unscored` and `judge_failed` the reason or None.
     `score` is the plain number that lmms-eval's `--baseline` looks for: it takes the first name with `score` in it.
     generation: what the adapter noted, None where it was not one of ours. A truncated reply is scored as it is.
     """
@@ -153,7 +153,7 @@ def as_metrics(
         "compat": score.compat,
         "score": share(score),
         "truncated": None if truncated is None else 100.0 * truncated,
-        "n_scored": score.unscored,
+        "n_scored": int(score.unscored is None),
         "n_unscored": score.unscored,
     }
     if sample.task in ("route", "direction"):
@@ -245,9 +245,9 @@ def total(items: Sequence[dict[str, float]]) -> float:
     return sum(item["n"] for item in items)
 
 
-def count_without_reason(items: Sequence[str | None]) -> int:
-    """How many samples are scored: no reason says why they could not be."""
-    return sum(reason is None for reason in items)
+def count_scored(items: Sequence[int]) -> int:
+    """How many samples are scored: the sum of 1 and 0."""
+    return int(sum(items))
 
 
 def count_with_reason(items: Sequence[str | None]) -> int:

@@ -27,13 +27,12 @@ from egost.results.gate.baseline import (
     miscounts,
     wording,
 )
-from egost.results.intervals import without_nan
 from egost.results.records import SampleRecord
 from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError
-from egost.tasks.json_text import parse_json, shown, typed_json
+from egost.tasks.json_text import parse_json, shown, typed_json, without_nan
 from egost.tasks.judging.judge import JudgeFailure, Judgement
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.choices import Choice, Found, Invalid

@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from egost.results.intervals import without_nan
 from egost.results.leaderboard.sheets import HOW, Field, Sheet, remarks, sheet
 from egost.results.leaderboard.tables import Board, Leaderboard
 from egost.results.run_header import RunError
+from egost.tasks.json_text import without_nan
 from egost.tasks.text_files import csv_text
 
 Format = Literal["md", "csv", "tex", "html", "json"]

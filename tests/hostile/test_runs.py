@@ -111,7 +111,7 @@ SAMPLE = {
     "percent.frames.transfer": "word",
     "invalid": "percent?",
     "spatiotemporal": "percent?",
-    "n_scored": "text?",
+    "n_scored": "text?",  # a text, or None, where the run is older
     "n_unscored": "text?",
 }
 OF_A_CHOICE = {"percent.choice": "word?", "percent.choice.letter": "word?", "percent.choice.how": "word"}
@@ -161,8 +161,8 @@ RESULTS = {
     f"configs.{CHOICE}.metadata": "object?",
     f"configs.{CHOICE}.generation_kwargs": "object?",
     f"results.{CHOICE}": "word",
-    f"results.{CHOICE}.percent,none": "percent|nan",
-    f"results.{CHOICE}.compat,none": "number|nan",
+    f"results.{CHOICE}.percent,none": "percent?|nan",
+    f"results.{CHOICE}.compat,none": "number?|nan",
     f"results.{CHOICE}.n_scored,none": "count?",
     f"results.{CHOICE}.chance,none": "percent?|nan",
     **{f"configs.{CHOICE}.metadata.{name}": kind for name, kind in METADATA.items()},

@@ -20,10 +20,10 @@ from egost.results.intervals import (
     paired_rows,
     same_figure,
     scored_rows,
-    without_nan,
 )
 from egost.results.records import SampleRecord
 from egost.results.run_header import RunError
+from egost.tasks.json_text import without_nan
 
 TASK, OTHER = "egost_direction_forward", "egost_direction_reverse"
 

@@ -20,8 +20,8 @@ from egost.tasks.scoring.scores import (
     Response,
     Score,
     as_metrics,
+    count_scored,
     count_with_reason,
-    count_without_reason,
     failed_reply,
     judge_stopped,
     mean_of_scored,
@@ -129,7 +129,7 @@ def test_the_metrics_of_a_choice(clip: Clip) -> None:
         "compat": 0.0,
         "score": 0.0,
         "truncated": 100.0,
-        "n_scored": None,
+        "n_scored": 1,
         "n_unscored": None,
         "spatiotemporal": 0.0,
         "chance": pytest.approx(100 / 3),
@@ -174,7 +174,7 @@ def test_the_metrics_of_a_route(clip: Clip) -> None:
         "compat": 30.0,
         "score": 0.4,
         "truncated": None,
-        "n_scored": None,
+        "n_scored": 1,
         "n_unscored": None,
         "spatiotemporal": 40.0,
         "direction": 1,
@@ -217,8 +217,10 @@ def test_the_figures_of_a_task() -> None:
     assert mean_of_scored([{"score": 100.0}, {"unscored": "x"}, 50.0, None, 0.0]) == 50.0
     assert mean_of_scored([80.0]) == 80.0 and math.isnan(mean_of_scored([None, {}]))
     assert total([{"n": 2.5}, {"n": 0.5}, {"n": -1.0}]) == 2.0
-    reasons = [None, "decode_failed:empty", None, None]
-    assert (count_without_reason(reasons), count_with_reason(reasons)) == (3, 1)
+    assert (count_scored([1, 0, 1, 1]), count_with_reason([None, "decode_failed:empty", None, None])) == (
+        3,
+        1,
+    )
 
 
 @pytest.mark.parametrize(
