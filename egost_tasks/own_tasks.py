@@ -7,7 +7,7 @@ The note is in the task's `metadata`, which lmms-eval writes into the results JS
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,23 @@ def asks_ours(config: Mapping[str, Any]) -> bool:
     files = (config.get("dataset_kwargs") or {}).get("data_files")
     path = files.get(config.get("test_split")) if isinstance(files, Mapping) else None
     return path is not None and Path(path).resolve() == TASK_FOLDER / "placeholder.json"
+
+
+def foreign_tasks(index: Mapping[str, Mapping[str, Any]], names: Iterable[Any]) -> Iterator[str]:
+    """The single tasks of others among those that names stand for. index: of lmms-eval's TaskManager."""
+    from lmms_eval.utils import load_yaml_config
+
+    for name in names:
+        config = name if isinstance(name, Mapping) else {}
+        task = config.get("task", name)
+        if isinstance(task, str) and task in index:
+            known = index[task]
+            is_tag = known["type"] == "tag"
+            config = known if is_tag else load_yaml_config(known["yaml_path"], mode="simple")
+        if isinstance(config.get("task"), list):
+            yield from foreign_tasks(index, config["task"])
+        elif config and not asks_ours(config):
+            yield str(config["task"])
 
 
 def note_changes(task: Any) -> None:

@@ -13,7 +13,7 @@ lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.mode
   YAML or a caller of `simple_evaluate`. The model carries them.
 - `ResponseCache.create`, public, is called for `--use_cache` alone, with the tasks, before anything is asked.
 - `TaskManager.match_tasks` is called before the model is loaded, while the tasks are read after it. So this is where a
-  missing judge is noticed in time.
+  missing judge is noticed in time, and a task of others that an adapter of ours would be asked for.
 - `EvaluationTracker.save_results_aggregated`, public, writes the results of a run: NaN, which JSON does not know, is
   null there.
 - Its log, loguru's, gets a patcher, public too, that takes keys out: lmms-eval logs `HF_TOKEN` as each run starts.
@@ -66,7 +66,7 @@ def register() -> list[Any]:
     logger.configure(patcher=_without_keys)
     if not hasattr(TaskManager.__init__, "_egost"):
         TaskManager.__init__ = _with_our_folder(TaskManager.__init__)
-        TaskManager.match_tasks = _with_a_judge(TaskManager.match_tasks)
+        TaskManager.match_tasks = _checked(TaskManager.match_tasks)
         ConfigurableTask.__init__ = _remembered(ConfigurableTask.__init__)
         lmms.__init__ = _with_guarded_tasks(lmms.__init__)
         ResponseCache.create = classmethod(_not_of_ours(ResponseCache.create.__func__))
@@ -97,10 +97,12 @@ def _with_our_folder(init: Any) -> Any:
     return wrapped
 
 
-def _with_a_judge(match_tasks: Any) -> Any:
+def _checked(match_tasks: Any) -> Any:
     @functools.wraps(match_tasks)
     def wrapped(self: Any, task_list: list[str]) -> list[str]:
         matched: list[str] = match_tasks(self, task_list)
+        if str(self.model_name).startswith("egost_"):
+            _refuse_foreign(self, matched)
         ours = [found for name in matched if (found := parse_task_name(name))]
         for world in {found.world for found in ours if "route" in found.kinds}:
             try:
@@ -110,6 +112,16 @@ def _with_a_judge(match_tasks: Any) -> Any:
         return matched
 
     return wrapped
+
+
+def _refuse_foreign(manager: Any, names: list[str]) -> None:
+    from egost.tasks.own_tasks import foreign_tasks
+
+    if foreign := next(foreign_tasks(manager.task_index, names), None):
+        raise SystemExit(
+            f"egost: --model {manager.model_name} evaluates egost tasks only, and {foreign} is none: run it by itself, "
+            "with one of lmms-eval's own adapters."
+        )
 
 
 def _not_of_ours(create: Any) -> Any:

@@ -135,6 +135,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "OPENAI_API_KEY", "a key", "", "For the judge, the writers and `egost_openai` at OpenAI.", secret=True
     ),
+    Setting(
+        "OPENAI_BASE_URL",
+        "a URL",
+        "",
+        "Not followed: where it is set, egost says that it asks OpenAI all the same, and how to name another server.",
+    ),
     Setting("OPENAI_API_VERSION", "a date", "2024-10-21", "The version of Azure's interface."),
     Setting(
         "AZURE_OPENAI_API_KEY",

@@ -283,6 +283,45 @@ def test_ways_without_plugins_find_our_tasks_by_the_printed_folder(cache: Path, 
     assert re.search(r"egost_mini_action_reverse:\n +Sample size: +n = [1-9]", sizes.stdout), sizes.stdout
 
 
+@pytest.mark.parametrize("tasks", ["egost_mini_mcq,theirs", "*", "mixed", "tagged"])
+def test_a_foreign_task_is_refused_before_an_adapter_of_ours_is_made(
+    cache: Path, tmp_path: Path, tasks: str
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "data.json").write_text('[{"question": "?", "answer": "A"}]')
+    fields = {
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(own / "data.json")}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "question",
+        "doc_to_target": "answer",
+    }
+    (own / "theirs.yaml").write_text(json.dumps({"task": "theirs", "tag": "tagged", **fields}))
+    members = ["egost_mini_route", {"task": "theirs", "num_fewshot": 0}]
+    (own / "mixed.yaml").write_text(json.dumps({"group": "mixed", "task": members}))
+    own_yaml(own, "mine", "egost_mini_route_forward", "doc_to_text: question")
+    done = lmms_eval(
+        *("--tasks", tasks, "--include_path", str(own), "--model", "egost_journal"),
+        *("--model_args", "adapter=none_of_this_name"),
+        cwd=tmp_path,
+        cache=cache,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert (
+        "egost: --model egost_journal evaluates egost tasks only, and theirs is none: run it by itself"
+        in done.stderr
+    )
+    ours = lmms_eval(
+        *("--tasks", "egost_mini_mcq,mine", "--include_path", str(own), "--model", "egost_journal"),
+        *("--model_args", "adapter=none_of_this_name"),
+        cwd=tmp_path,
+        cache=cache,
+    )
+    assert "lmms-eval has no adapter 'none_of_this_name'" in ours.stderr
+
+
 PYTHON_API = """
 import json, os, sys
 from lmms_eval.evaluator import simple_evaluate

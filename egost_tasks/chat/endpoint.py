@@ -11,10 +11,14 @@ third form, and from AZURE_OPENAI_API_KEY for the fourth.
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
+
+from loguru import logger
 
 from egost.tasks.errors import SettingError
 from egost.tasks.keys import check_url, may_hold_secret, read_key
@@ -98,8 +102,17 @@ def parse_endpoint(name: str) -> Endpoint:
 def find_key(endpoint: Endpoint) -> str | None:
     """The key from the environment; None where the server may want none.
 
+    Logs a warning where `OPENAI_BASE_URL` names another server than OpenAI's, which is asked all the same.
+
     Raises SettingError when one is needed and not there, or when it cannot be sent in a header.
     """
+    elsewhere = os.environ.get("OPENAI_BASE_URL", "").strip()
+    if endpoint._is_openai and elsewhere and not re.match(rf"https?://{OPENAI_HOST}(/|$)", elsewhere):
+        _say_once(
+            f"OPENAI_BASE_URL is not read: {endpoint.label} is asked at {OPENAI_HOST}. For your server write "
+            f"EGOST_JUDGE=openai:{endpoint.model}@{'URL' if may_hold_secret(elsewhere) else elsewhere} (so for --judge "
+            "and writers; base_url=URL in --model_args of egost_openai)."
+        )
     key = read_key(endpoint.key_name, SettingError)
     if key is None and endpoint.needs_key:
         raise SettingError(
@@ -107,3 +120,8 @@ def find_key(endpoint: Endpoint) -> str | None:
             "openai:MODEL@BASE_URL."
         )
     return key
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    logger.warning(f"egost: {message}")

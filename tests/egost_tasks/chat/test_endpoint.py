@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from loguru import logger
 
 from egost.tasks.chat.endpoint import find_key, parse_endpoint
 from egost.tasks.errors import SettingError
@@ -81,3 +82,30 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(
     with pytest.raises(SettingError, match=r"OPENAI_API_KEY holds characters") as caught:
         find_key(parse_endpoint("gpt-4o"))
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://localhost:8000/v1", "EGOST_JUDGE=openai:gpt-4o-2024-08-06@http://localhost:8000/v1"),
+        ("https://me:word@proxy/v1", "EGOST_JUDGE=openai:gpt-4o-2024-08-06@URL"),
+        ("https://api.openai.com/v1", None),
+        (" ", None),
+    ],
+)
+def test_a_base_url_that_is_not_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, url: str, said: str | None
+) -> None:
+    heard: list[str] = []
+    listening = logger.add(heard.append, format="{message}")
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.setenv("OPENAI_API_KEY", "value")
+    find_key(parse_endpoint("openai:m@http://localhost:1/v1"))
+    assert not heard
+    find_key(parse_endpoint("gpt-4o"))
+    find_key(parse_endpoint("gpt-4o"))
+    logger.remove(listening)
+    assert len(heard) == (said is not None)
+    if said:
+        assert "OPENAI_BASE_URL is not read: gpt-4o-2024-08-06 is asked at api.openai.com" in heard[0]
+        assert said in heard[0] and "word" not in heard[0]
