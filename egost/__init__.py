@@ -5,7 +5,11 @@ A name is imported when it is first used, since every room of the package import
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise SystemExit("egost runs on Linux and macOS. On Windows, install and run it in WSL.")
 
 if TYPE_CHECKING:
     from egost.api import frames, judge_routes, open_release, read_run, render_prompt, samples, score

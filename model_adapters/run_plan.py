@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from egost.model_adapters.checkpoints import checkpoint_identity
@@ -123,8 +124,14 @@ def _engine(model: KnownModel, options: RunOptions) -> EngineName:
         raise AdapterError(f"{model.name} cannot be run: {model.availability}. {model.note}")
     if options.engine is None:
         if model.name in EMBEDDED:
-            return "hf"  # Works without vLLM.
+            # Both work without vLLM. lmms-eval's own adapter imports decord, which has no wheel for ARM.
+            return "hf" if find_spec("decord") else "transformers"
         return "server" if options.base_url and "server" in model.engines else model.engines[0]
+    if options.engine == "hf" in model.engines and not find_spec("decord"):
+        raise AdapterError(
+            f"lmms-eval's adapter {model.hf_adapter} imports decord, which is not installed and has no wheel for ARM. "
+            "Take --engine transformers."
+        )
     if options.engine in model.engines:
         return options.engine
     raise AdapterError(

@@ -39,7 +39,7 @@ Workers = Annotated[int | None, typer.Option(help="Processes at once; all cores 
 
 
 def says_what_to_do(command: Callable[P, R]) -> Callable[P, R]:
-    """An error of ours, and of a disk, becomes one message and exit code 2, without a traceback."""
+    """An error of ours, of a disk, or of a missing package becomes one message and exit code 2, without a traceback."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -56,6 +56,16 @@ def says_what_to_do(command: Callable[P, R]) -> Callable[P, R]:
                 error if isinstance(error, EgostError) else not_written(error.filename or "the output", error)
             )
             say(f"egost: {said}", err=True)
+            raise typer.Exit(2) from error
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in ("", "egost"):
+                raise
+            say(
+                f"egost: this command needs {package}, which is not installed here. `pip install .` in a checkout of "
+                "egost, without --no-deps, installs what asking a model needs.",
+                err=True,
+            )
             raise typer.Exit(2) from error
 
     return wrapped

@@ -18,7 +18,7 @@ def egost(*arguments: str, cwd: Path, cache: Path, **settings: str) -> subproces
     return subprocess.run(
         [sys.executable, "-c", "from egost.main import app; app()", *arguments],
         cwd=cwd,
-        env=environment(cache, COLUMNS="200", PYTHONPATH=str(ROOT), **settings),
+        env=environment(cache, **{"COLUMNS": "200", "PYTHONPATH": str(ROOT), **settings}),
         capture_output=True,
         text=True,
         timeout=600,
