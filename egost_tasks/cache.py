@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 from egost.tasks.errors import CacheError
 
@@ -27,10 +30,41 @@ _WHY = {
 }
 
 
-def not_written(path: Path | str, error: OSError) -> CacheError:
+_READS_OR_WRITES = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+
+
+def not_written(path: Path | str, error: Exception) -> CacheError:
     """What stopped a file or a folder from being written, and what to do."""
-    why = _WHY.get(error.errno or 0, f"{error.strerror or error}. Name another place")
-    return CacheError(f"{path} cannot be written: {why}, then run the same command again.")
+    number = getattr(error, "errno", None) or _number_in(str(error))
+    why = _WHY.get(number, f"{getattr(error, 'strerror', None) or error}. Name another place")
+    elsewhere = ", or set EGOST_CACHE to another folder" if Path(path).is_relative_to(cache_root()) else ""
+    return CacheError(f"{path} cannot be written: {why}{elsewhere}, then run the same command again.")
+
+
+def not_used(error: OSError) -> CacheError:
+    """What is said of an error of the system where nobody knows whether it came by reading or by writing."""
+    path = error.filename or "the output"
+    if error.errno in _WHY and error.errno not in _READS_OR_WRITES:
+        return not_written(path, error)
+    return CacheError(
+        f"{path} cannot be read or written: {error.strerror or error}. Check its name and who may use it, then run the "
+        "same command again."
+    )
+
+
+def _number_in(said: str) -> int:
+    """The system's number of an error that a package in Rust words, such as safetensors; 0 where it has none."""
+    found = re.search(r"os error (\d+)", said)
+    return int(found[1]) if found else 0
+
+
+@contextmanager
+def writing(path: Path, also: type[Exception] = OSError) -> Iterator[None]:
+    """Let an error of the disk leave the block as one sentence. also: what else means that. Raises CacheError."""
+    try:
+        yield
+    except (OSError, also) as error:
+        raise not_written(path, error) from error
 
 
 def cache_root() -> Path:
@@ -46,36 +80,45 @@ def write_whole(path: Path, content: bytes) -> None:
     Makes the folder. The umask decides who may read the file. A failure leaves nothing behind. Raises CacheError.
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Not `tempfile`, whose files only their owner may read: a cache may be shared.
-        with part.open("xb") as file:
-            file.write(content)
-        part.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            part.unlink()
-        if isinstance(error, OSError):
-            raise not_written(path, error) from error
-        raise
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not `tempfile`, whose files only their owner may read: a cache may be shared.
+            with part.open("xb") as file:
+                file.write(content)
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def only_writer(folder: Path) -> Iterator[None]:
+    """Wait for the lock of a folder that `whole_folder` fills: `NAME.lock` beside it. Raises CacheError."""
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
+            yield
+
+
+@contextmanager
+def whole_folder(folder: Path, also: type[Exception] = OSError) -> Iterator[Path]:
     """Give a new empty folder to fill; when the block ends it becomes `folder`, in the place of what was there.
 
     Until then it lies in the same parent as `NAME.part-RANDOM`; a failure deletes it and leaves `folder` as it was.
     What a killed process left there is deleted first, so only one process at a time may write `folder`: hold a lock.
-    Raises OSError.
+    also: an error of a package that writes into it and means the disk. Raises CacheError.
     """
     for left_over in folder.parent.glob(f"{folder.name}.part*"):
         shutil.rmtree(left_over, ignore_errors=True)
     # A new name each time: a child of a killed process may still be writing into the old folder.
     part = folder.with_name(f"{folder.name}.part-{secrets.token_hex(8)}")
-    part.mkdir(parents=True)
-    try:
-        yield part
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with writing(folder, also):
+        try:
+            part.mkdir(parents=True)
+            yield part
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)

@@ -52,7 +52,7 @@ def csv_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def write_json_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write a file whole, a line for each value. Raises OSError."""
+    """Write a file whole, a line for each value. Raises CacheError."""
     write_whole(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode())
 
 

@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from egost.tasks.cache import cache_root, whole_folder
+from egost.tasks.cache import cache_root, only_writer, whole_folder
 from egost.tasks.errors import CacheError
 from egost.tasks.prompts import load_prompt
 
@@ -57,18 +55,11 @@ def tiny_checkpoint(folder: Path | None = None, seed: int = 0) -> Path:
     from safetensors import SafetensorError
 
     target = folder or cache_root() / "checkpoints" / f"tiny-qwen2-vl-v{TINY_VERSION}-seed{seed}"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(target.name + ".lock")):
-            if not (target / "config.json").is_file():
-                _check_free(target)
-                with whole_folder(target) as part:
-                    _write(part, seed)
-    except (OSError, SafetensorError) as error:
-        raise CacheError(
-            f"the tiny checkpoint cannot be written to {target}: {error}. Free some space, make the folder writable, "
-            "or set EGOST_CACHE to another folder."
-        ) from error
+    with only_writer(target):
+        if not (target / "config.json").is_file():
+            _check_free(target)
+            with whole_folder(target, SafetensorError) as part:
+                _write(part, seed)
     return target
 
 

@@ -127,7 +127,7 @@ class RunManifest:
     rejudged_from: str | None
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all. Raises OSError."""
+        """Write it as JSON, whole or not at all. Raises CacheError."""
         write_whole(path, json.dumps(asdict(self), indent=2, ensure_ascii=False).encode())
 
 

@@ -55,7 +55,7 @@ class CheckpointManifest:
     rows: tuple[TrainedRow, ...]
 
     def write(self, folder: Path) -> None:
-        """Write it into a checkpoint's or a run's folder. Raises OSError."""
+        """Write it into a checkpoint's or a run's folder. Raises CacheError."""
         write_whole(folder / MANIFEST, json.dumps(asdict(self), indent=1, default=str).encode())
 
     def differs_from(self, other: CheckpointManifest) -> list[str]:
@@ -136,6 +136,8 @@ def merge(adapter: Path, target: Path, base: str | None = None) -> Checkpoint:
     weights keep the base's dtype; the processor is the adapters' own where they have one, else the base's.
     Raises TrainingError, and AdapterError for a base that is not on this disk.
     """
+    from safetensors import SafetensorError
+
     config, record = _adapter_config(adapter), read_manifest(adapter)
     if target.exists():
         raise TrainingError(f"{target} is there already. Give another folder, or delete it.")
@@ -144,14 +146,17 @@ def merge(adapter: Path, target: Path, base: str | None = None) -> Checkpoint:
         raise TrainingError(f"{adapter / 'adapter_config.json'} names no base model. Give --base.")
     origin = checkpoint_identity(name)
     _check_base(record, origin, adapter)
-    with whole_folder(target) as folder:
-        _write(adapter, origin.folder, folder)
+    merged = _merged(adapter, origin.folder)
+    with whole_folder(target, SafetensorError) as folder:
+        for part in merged:
+            part.save_pretrained(folder)
         if record:
             record.write(folder)
     return checkpoint_identity(target)
 
 
-def _write(adapter: Path, base: Path, folder: Path) -> None:
+def _merged(adapter: Path, base: Path) -> tuple[Any, Any]:
+    """The merged model, and its processor."""
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -165,9 +170,8 @@ def _write(adapter: Path, base: Path, folder: Path) -> None:
             f"the adapters of {adapter} cannot be put into {base}: {error}. Give --base the model that they were "
             "trained on."
         ) from error
-    merged.save_pretrained(folder)
     own = any((adapter / file).is_file() for file in _PROCESSOR_FILES)
-    AutoProcessor.from_pretrained(adapter if own else base, local_files_only=True).save_pretrained(folder)
+    return merged, AutoProcessor.from_pretrained(adapter if own else base, local_files_only=True)
 
 
 def _adapter_config(adapter: Path) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from typing import Any, Literal
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, TrainerCallback
 
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import write_whole, writing
 from egost.training import TrainingError
 from egost.training.checkpoint_manifest import FINAL, CheckpointManifest, new_manifest, read_manifest
 from egost.training.recipe import RowsRecipe
@@ -154,12 +155,13 @@ def save_final(trainer: Any, target: Path, record: CheckpointManifest) -> None:
     if trainer.args.should_save:
         shutil.rmtree(beside, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    if not merges:
-        # Spread weights are gathered here, by all processes.
-        trainer.save_model(str(beside))
-    elif trainer.args.should_save:
-        plain.merge_and_unload().save_pretrained(beside)
-        trainer.processing_class.save_pretrained(beside)
+    with writing(target, SafetensorError):
+        if not merges:
+            # Spread weights are gathered here, by all processes.
+            trainer.save_model(str(beside))
+        elif trainer.args.should_save:
+            plain.merge_and_unload().save_pretrained(beside)
+            trainer.processing_class.save_pretrained(beside)
     trainer.accelerator.wait_for_everyone()
     if trainer.args.should_save:
         record.write(beside)
@@ -176,16 +178,13 @@ class CsvLog(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, columns: Mapping[str, str]) -> None:
         self.columns = columns
+        self._rows: list[Mapping[str, Any]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             path = Path(args.output_dir) / LOG_FILE
-            kept = [row for row in read_log(path) if int(row["step"]) <= state.global_step]
-            text = io.StringIO()
-            writer = csv.DictWriter(text, ["step", *self.columns], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(kept)
-            write_whole(path, text.getvalue().encode())
+            self._rows = [row for row in read_log(path) if int(row["step"]) <= state.global_step]
+            self._write(path)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -194,13 +193,19 @@ class CsvLog(TrainerCallback):  # type: ignore[misc]
         # The summary at a run's end has none of a step's figures.
         is_step = any(value is not None for column, value in values.items() if column != "epoch")
         if state.is_world_process_zero and is_step:
-            with (Path(args.output_dir) / LOG_FILE).open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, ["step", *self.columns], lineterminator="\n")
-                writer.writerow({"step": state.global_step, **values})
+            self._rows.append({"step": state.global_step, **values})
+            self._write(Path(args.output_dir) / LOG_FILE)
+
+    def _write(self, path: Path) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["step", *self.columns], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_whole(path, text.getvalue().encode())
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The lines of a log, without one that was cut off when its run died; nothing where there is no file."""
+    """The lines of a log, without one that was cut off (by an older version); nothing where there is no file."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

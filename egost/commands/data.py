@@ -111,6 +111,10 @@ def _print_status(release: Release, found: Status) -> None:
         )
     for name in found.missing_clips[:10]:
         console.print(marked("  missing", name))
+    for path in release.unread_archives:
+        console.print(
+            marked("  not unpacked", f"{path}: unpack it with the program that it was made with", "yellow")
+        )
     if not found.complete:
         how = "egost data mini" if release.world == "mini" else download_command()
         console.print(f"Get what is missing: {how}")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
-from egost.tasks.cache import not_written
+from egost.tasks.cache import not_used
 from egost.tasks.errors import EgostError, visible
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ def says_what_to_do(command: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             raise
         except (EgostError, OSError) as error:
-            said = (
-                error if isinstance(error, EgostError) else not_written(error.filename or "the output", error)
-            )
-            say(f"egost: {said}", err=True)
+            say(f"egost: {error if isinstance(error, EgostError) else not_used(error)}", err=True)
             raise typer.Exit(2) from error
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
-from filelock import FileLock
 from loguru import logger
 
-from egost.tasks.cache import cache_root, whole_folder
+from egost.tasks.cache import cache_root, only_writer, whole_folder
 from egost.tasks.clips.decode_process import DecodePool, decode_settings
 from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
 from egost.tasks.clips.decoders import DECODING_VERSION
@@ -151,8 +150,7 @@ def get_clip(
         return clip
     try:
         _raise_again(request)
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(entry.with_name(entry.name + ".lock")):
+        with only_writer(entry):
             if clip := _load(request):
                 return clip
             _raise_again(request)
@@ -160,11 +158,6 @@ def get_clip(
     except ClipError as error:
         _failures[request] = error
         raise
-    except (OSError, CacheError) as error:
-        raise CacheError(
-            f"the frames of {source} cannot be kept in {folder}: {error}. Free some space, make the folder "
-            "writable, or set EGOST_CACHE to another folder."
-        ) from error
 
 
 def build_clips(

@@ -15,9 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
-from filelock import FileLock
-
-from egost.tasks.cache import whole_folder
+from egost.tasks.cache import only_writer, whole_folder
 from egost.tasks.clips.clips import Clip, cache_entry, clip_folder
 from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
 from egost.tasks.clips.lossless import ENCODER, pixels_sha256, write_lossless
@@ -74,18 +72,11 @@ def altered_clip(clip: Clip, control: FrameControl) -> Clip:
     original = clip.manifest
     what = f"{original.source_sha256} {original.protocol}/{control} {original.pixels_sha256} {ENCODER}"
     entry = cache_entry(clip_folder(), what)
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(entry.with_name(entry.name + ".lock")):
-            try:
-                Clip.at(entry / CLIP_FILE).check()
-            except CacheError:
-                _write(clip, control, entry)
-    except (OSError, MemoryError) as error:
-        raise CacheError(
-            f"the {control} frames of {original.source} cannot be kept in {entry.parent}: {error}. Free some space, "
-            "make the folder writable, or set EGOST_CACHE to another folder."
-        ) from error
+    with only_writer(entry):
+        try:
+            Clip.at(entry / CLIP_FILE).check()
+        except CacheError:
+            _write(clip, control, entry)
     altered = Clip.at(entry / CLIP_FILE)
     # The same content may lie under several names.
     return replace(altered, manifest=replace(altered.manifest, source=original.source))
@@ -111,6 +102,6 @@ def _write(clip: Clip, control: FrameControl, entry: Path) -> None:
         timestamps=tuple(original.timestamps[k] for k in order),
         pixels_sha256=pixels_sha256(frames),
     )
-    with whole_folder(entry) as folder:
+    with whole_folder(entry, MemoryError) as folder:
         write_lossless(frames, folder / CLIP_FILE)
         manifest.write(folder / MANIFEST_FILE)

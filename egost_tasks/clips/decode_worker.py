@@ -15,6 +15,7 @@ from pathlib import Path
 
 import av
 
+from egost.tasks.cache import not_written
 from egost.tasks.clips.decoders import DecodedClip, Decoder, decode_clip, decoder_version
 from egost.tasks.clips.lossless import pixels_sha256, write_lossless
 from egost.tasks.clips.manifest import ClipManifest
@@ -110,7 +111,7 @@ def _answer(request: DecodeRequest) -> DecodeReply:
     except MemoryError:
         return DecodeReply("clip", "memory")
     except OSError as error:
-        return DecodeReply("cache", message=str(error))
+        return DecodeReply("cache", message=str(not_written(request.folder, error)))
     except Exception:
         return DecodeReply("bug", message=traceback.format_exc(limit=-3))
     return DecodeReply()

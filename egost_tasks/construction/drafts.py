@@ -217,7 +217,7 @@ def decisions_in(reviews: Iterable[Review]) -> Decisions:
 
 
 def write_reviews(folder: WorkFolder, reviews: Iterable[Review]) -> None:
-    """Write all rows, whole. Raises OSError."""
+    """Write all rows, whole. Raises CacheError."""
     write_lines(
         folder.review,
         [

@@ -230,11 +230,11 @@ def _unreadable(path: Path, why: str) -> ConstructionError:
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Write dataclasses or dictionaries as JSONL, whole. Raises OSError."""
+    """Write dataclasses or dictionaries as JSONL, whole. Raises CacheError."""
     plain = (row if isinstance(row, dict) else asdict(row) for row in rows)
     write_json_lines(path, plain)
 
 
 def write_object(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole. Raises OSError."""
+    """Write a JSON file, whole. Raises CacheError."""
     write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -17,15 +17,33 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar, cast
 
-from filelock import FileLock
-
-from egost.tasks.cache import whole_folder
+from egost.tasks.cache import only_writer, whole_folder
 from egost.tasks.errors import CacheError, EgostError, ReleaseError, SettingError, download_command
 from egost.tasks.release.layout import CONTROL
 
 T = TypeVar("T")
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+UNREAD_SUFFIXES = (
+    *(
+        ".rar",
+        ".r00",
+        ".7z",
+        ".7z.001",
+        ".zst",
+        ".tzst",
+        ".lz4",
+        ".lz",
+        ".lzma",
+        ".tar.z",
+        ".cab",
+        ".iso",
+        ".lzh",
+    ),
+    *(".arj", ".ace", ".z01", ".tar.br", ".xar", ".wim"),
+)
+"""Archives that Python's library cannot read."""
+
 SPLIT_SUFFIXES = tuple(f"{suffix}.{first}" for suffix in ARCHIVE_SUFFIXES for first in ("001", "01", "aa"))
 """How the first of several parts of an archive is called."""
 
@@ -88,15 +106,9 @@ def unpack(archive: Path, target: Path) -> Path:
         :16
     ]
     folder = target / key
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        with FileLock(target / f"{key}.lock"):
-            if not folder.is_dir():
-                _unpack(archive, folder)
-    except OSError as error:
-        raise CacheError(
-            f"cannot unpack {archive} into {target}: {error}. Free some space or set EGOST_CACHE to another folder."
-        ) from error
+    with only_writer(folder):
+        if not folder.is_dir():
+            _unpack(archive, folder)
     return folder
 
 
@@ -241,10 +253,15 @@ def _refuse_a_part(archive: Path) -> None:
     """Raise ReleaseError for a zip that is one of several parts: its end names other disks (APPNOTE 4.3.16)."""
     if not archive.name.lower().endswith(".zip"):
         return
-    with archive.open("rb") as file:
-        begins = file.read(4)
-        file.seek(max(0, archive.stat().st_size - (1 << 16) - 22))
-        tail = file.read()
+    try:
+        with archive.open("rb") as file:
+            begins = file.read(4)
+            file.seek(max(0, archive.stat().st_size - (1 << 16) - 22))
+            tail = file.read()
+    except OSError as error:
+        raise ReleaseError(
+            f"{archive} cannot be read ({error}). Allow it, or copy the archive again."
+        ) from error
     end = tail.rfind(b"PK\x05\x06")
     disks = struct.unpack("<HH", tail[end + 4 : end + 8]) if 0 <= end <= len(tail) - 8 else (0, 0)
     # 0xffff says that the number is elsewhere, in an archive of more than 4 GiB.

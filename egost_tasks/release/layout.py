@@ -145,13 +145,13 @@ def _entry(s: Sample) -> dict[str, Any]:
 
 
 def write_question_files(root: Path, files: QuestionFiles) -> None:
-    """Write question files into a folder. Raises OSError."""
+    """Write question files into a folder. Raises CacheError."""
     for name, content in files.items():
         write_json(root / name, content)
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a file of a release as indented JSON, whole or not at all. Raises OSError."""
+    """Write a file of a release as indented JSON, whole or not at all. Raises CacheError."""
     write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 

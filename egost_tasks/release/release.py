@@ -19,7 +19,14 @@ from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError, download_command
 from egost.tasks.file_hashes import source_sha256
 from egost.tasks.json_text import read_json
-from egost.tasks.release.archives import ARCHIVE_SUFFIXES, MAX_NESTED, SPLIT_SUFFIXES, split, unpack
+from egost.tasks.release.archives import (
+    ARCHIVE_SUFFIXES,
+    MAX_NESTED,
+    SPLIT_SUFFIXES,
+    UNREAD_SUFFIXES,
+    split,
+    unpack,
+)
 from egost.tasks.release.hub import cached_snapshots, recorded_revision
 from egost.tasks.release.layout import (
     PART_FOLDERS,
@@ -165,9 +172,20 @@ class Release:
             )
         return chosen
 
+    @cached_property
+    def unread_archives(self) -> list[Path]:
+        """The archives in which clips may be that only another program can unpack."""
+        return [path for root in self.roots for path in _walk(root, UNREAD_SUFFIXES)]
+
     def _how_to_get(self) -> str:
         if self.world == "mini":
             return "Run: egost data mini"
+        if unread := self.unread_archives:
+            names = f"{', '.join(map(str, unread[:4]))}{' ...' if len(unread) > 4 else ''}"
+            return (
+                f"egost cannot unpack {names}: unpack that with the program that it was made with. Then run: "
+                "egost data status"
+            )
         return f"Run: {download_command()} (gets what is missing), then: egost data status"
 
 

@@ -95,7 +95,7 @@ def run_parity(
 
 
 def write_report(path: Path, parities: Sequence[Parity], left_out: int) -> None:
-    """Write everything that was found as JSON, whole or not at all. Raises OSError."""
+    """Write everything that was found as JSON, whole or not at all. Raises CacheError."""
     report = {
         "passed": all(parity.passed for parity in parities),
         "sampling_protocol": chosen_protocol().name,

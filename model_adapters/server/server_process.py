@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 
 from egost.model_adapters.engine import AdapterError
+from egost.tasks.cache import not_written, write_whole
 from egost.tasks.chat.http import is_this_machine
 from egost.tasks.keys import redacted
 
@@ -68,7 +69,7 @@ class ServerProcess:
         self._tail: deque[str] = deque(maxlen=_SHOWN_LINES)
 
     def __enter__(self) -> ServerProcess:
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self._log, b"")
         try:
             self._process = subprocess.Popen(
                 self._command,
@@ -162,8 +163,12 @@ class ServerProcess:
         assert self._process.stdout is not None
         with self._log.open("w", encoding="utf-8") as log:
             for line in map(redacted, self._process.stdout):
-                log.write(line)
-                log.flush()
+                try:
+                    log.write(line)
+                    log.flush()
+                except OSError as error:
+                    # A server whose output nobody reads stands still.
+                    self._say(f"{line.rstrip()} ({not_written(self._log, error)})")
                 shown = _PREFIX.sub("", _PREFIX.sub("", line.rstrip()))
                 self._tail.append(shown)
                 if _MATTERS.search(line):

@@ -160,7 +160,7 @@ _FILE = TypeAdapter(Controls)
 def write_controls(
     folder: Path, found: Controls, replies: Mapping[str, Records], rotations: Sequence[Records]
 ) -> Path:
-    """Write the figures and the records behind them into a folder, each file whole or not at all. Raises OSError."""
+    """Write the figures and the records behind them into a folder, each file whole or not at all. Raises CacheError."""
     named = {**replies, **{f"rotated {by}": records for by, records in enumerate(rotations, 1)}}
     lines = (
         _line({"control": name, **asdict(record)}) for name, records in named.items() for record in records

@@ -230,8 +230,7 @@ def learning_curve(
 
 
 def write_text_only(path: Path, found: TextOnly) -> None:
-    """Write what was found as JSON, whole or not at all. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write what was found as JSON, whole or not at all. Raises CacheError."""
     write_whole(path, _FILE.dump_json(found, indent=1) + b"\n")
 
 

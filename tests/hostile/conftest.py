@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import attacks
 import pytest
+from canaries import CANARIES
+from loguru import logger
 from wire_server import WireServer, serve_wire
+
+from egost.tasks.settings import SETTINGS
 
 
 @pytest.fixture
@@ -31,3 +36,30 @@ def attacked(
 def server() -> Iterator[WireServer]:
     with serve_wire() as running:
         yield running
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CANARIES.keys() == {setting.name for setting in SETTINGS if setting.secret}
+    for name, value in CANARIES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("EGOST_PROTOCOL", "uniform8+224x224")
+    monkeypatch.setattr("egost.model_adapters.server.server_api.TRIES", 1)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
+    """What was logged, at any level, and printed."""
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.NOTSET, "httpx")
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), level=0, diagnose=True, backtrace=True)
+
+    def collect() -> str:
+        printed = capfd.readouterr()
+        # httpcore's own debugging shows each byte, and is asked for by nobody.
+        records = [r.getMessage() for r in caplog.records if not r.name.startswith(("httpcore", "asyncio"))]
+        return "".join([*lines, *records, printed.out, printed.err])
+
+    yield collect
+    logger.remove(sink)

@@ -7,6 +7,7 @@ import functools
 import gzip
 import io
 import lzma
+import re
 import struct
 import tarfile
 import zipfile
@@ -19,6 +20,7 @@ from attacks import Attack, drawn
 
 from egost.tasks.release.archives import unpack
 from egost.tasks.release.release import Release, release_in
+from egost.tasks.sample import Sample
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "tar": bytes,
@@ -335,6 +337,26 @@ def test_archives_of_a_release(
         )
 
     attacked(lambda: release(root, monkeypatch).clips, message, right)
+
+
+@pytest.mark.parametrize("suffix", [".rar", ".7z", ".RAR", ".part1.rar", ".7z.001", ".tar.zst", ".tar.Z"])
+def test_an_archive_that_cannot_be_unpacked_is_named(
+    tmp_path: Path, attacked: Callable[..., None], suffix: str
+) -> None:
+    (tmp_path / "part1").mkdir()
+    packed = tmp_path / f"part1{suffix}"
+    packed.write_bytes(b"Rar!\x1a\x07")
+    found = Release("official", (tmp_path,), "local")
+    sample = Sample("Part1/route_forward/1", "route", "forward", 1, "1.mp4", "How?", (), "Left.")
+    attacked(
+        lambda: found.clip_path(sample),
+        f"1.mp4 .* is not in .* cannot unpack {re.escape(str(packed))}: unpack",
+    )
+    (tmp_path / "part1" / "1.mp4").write_bytes(FILM)
+    attacked(
+        lambda: Release("official", (tmp_path,), "local").missing_clips([sample]),
+        right=lambda missing: not missing,
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from attacks import CONTROL, drawn
 from places import ROOT
 from typer.testing import CliRunner
+from video_files import write_video
 
 from egost.main import app
 from egost.results.rejudge import rejudge
 from egost.results.run import read_run
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import not_used, whole_folder, write_whole
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.construction.annotations import read_annotations
 from egost.tasks.construction.workfolder import write_lines, write_object
 from egost.tasks.errors import CacheError
 from egost.tasks.judging.choose import get_judge
+from egost.tasks.release.archives import unpack
 from egost.tasks.text_files import write_json_lines
 from egost.training.rows.training_rows import TrainingRow, write_training_rows
 
@@ -40,6 +48,32 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "compare json": ("compare", str(SAVED), str(SAVED), "--output", "{}/all.json"),
     "regress": ("regress", str(SAVED), "--baseline", "{}/golden.jsonl", "--update"),
 }
+
+
+def contents(folder: Path) -> list[Path]:
+    """The files below a folder but for locks, which are empty."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+
+
+def fill_a_folder(folder: Path) -> None:
+    with whole_folder(folder / "new") as new:
+        (new / "x").write_bytes(b"x" * 200_000)
+
+
+@cache
+def video() -> Path:
+    return write_video(Path(mkdtemp()) / "a.mp4", 9, size=(640, 480))
+
+
+@cache
+def archive() -> Path:
+    packed = Path(mkdtemp()) / "part1.zip"
+    with zipfile.ZipFile(packed, "w") as file:
+        file.write(video(), "a.mp4")
+        file.writestr("b.mp4", b"x" * 200_000)
+    return packed
+
+
 WRITERS: dict[str, Callable[[Path], object]] = {
     "a file": lambda folder: write_whole(folder / "x", b"x" * 200_000),
     "lines": lambda folder: write_json_lines(folder / "x.jsonl", ["x" * 1_000] * 200),
@@ -48,6 +82,9 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "training rows": lambda folder: write_training_rows(
         folder / "rows.jsonl", [TrainingRow(r.sample, "x" * 10_000, "") for r in read_run(SAVED).records]
     ),
+    "a folder": fill_a_folder,
+    "a clip": lambda folder: get_clip(video(), parse_protocol("uniform8"), cache=folder / "cache"),
+    "an archive": lambda folder: unpack(archive(), folder / "unpacked"),
 }
 
 
@@ -108,7 +145,7 @@ def test_every_writer_says_what_stopped_it(
     request: pytest.FixtureRequest, place: str, says: str, attacked: Callable[..., None]
 ) -> None:
     folder = request.getfixturevalue(place)
-    before = sorted(folder.iterdir()) if folder.is_dir() else []
+    before = contents(folder)
     for command in drawn(list(COMMANDS), 4):
         words = run(command, folder)
 
@@ -117,8 +154,9 @@ def test_every_writer_says_what_stopped_it(
 
         attacked(fails, f"cannot be written: {says}")
     for write in WRITERS.values():
-        attacked(lambda write=write: write(folder), f"cannot be written: {says}")  # type: ignore[misc]
-    assert (sorted(folder.iterdir()) if folder.is_dir() else []) == before
+        pattern = f"cannot be written: {says}|does not fit on the disk .* Free some space"
+        attacked(lambda write=write: write(folder), pattern)  # type: ignore[misc]
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize("command", drawn(list(COMMANDS), 4))
@@ -207,3 +245,26 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "there is no" in done.output
     with pytest.raises(Exception, match="cannot be read"):
         read_annotations(tmp_path / "a\udcffb.json")
+
+
+def test_what_cannot_be_read_is_not_called_written(tmp_path: Path, attacked: Callable[..., None]) -> None:
+    def use(path: Path, flags: int) -> None:
+        try:
+            os.close(os.open(path, flags))
+        except OSError as error:
+            raise not_used(error) from error
+
+    (tmp_path / "folder").mkdir()
+    again = ". Check its name and who may use it, then run the same command again."
+    attacked(
+        lambda: use(tmp_path / "no", os.O_RDONLY),
+        "no cannot be read or written: No such file or directory" + again,
+    )
+    attacked(
+        lambda: use(tmp_path / "folder", os.O_WRONLY),
+        "folder cannot be read or written: Is a directory" + again,
+    )
+    attacked(
+        lambda: not_used(OSError(errno.ENOSPC, "no")),
+        right=lambda e: "the output cannot be written" in str(e),
+    )

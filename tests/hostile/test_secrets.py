@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import itertools
-import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
-from urllib.parse import quote
 
 import pytest
 from attacks import drawn
-from egost_command import egost, egost_run
-from loguru import logger
+from canaries import CANARIES, PLACES, SENT, WRITINGS, core
 from wire_server import CLIENTS, WireServer, all_said, http, serve_wire
 
 from egost.model_adapters.api.gemini_engine import open_gemini
@@ -30,144 +23,8 @@ from egost.tasks.chat.http import is_this_machine
 from egost.tasks.errors import EgostError
 from egost.tasks.judging.choose import get_judge
 from egost.tasks.keys import redacted
-from egost.tasks.mini_world import write_mini_release
-from egost.tasks.settings import SETTINGS
 
-CANARIES = {
-    "OPENAI_API_KEY": "sk-proj-Xq7bZ1kV9tLm3RwY5nD0uAeC",
-    "AZURE_OPENAI_API_KEY": "4f9a1c7e3b8d2056e1f4a7c9b3d80265",
-    "EGOST_JUDGE_KEY": "judge+canary/7Hq2=Wz8&Pk4 d",
-    "EGOST_API_KEY": "api.canary-Tn5vR1xJ8mB3",
-    "EGOST_SERVER_API_KEY": "srv_canary~9Gd6Ls2Fy7Qw",
-    "GEMINI_API_KEY": "AIzaSyCanary3Vb8Nk1Xc5Jh7Mf2Rt9Zp4Lw6Dq0",
-    "GOOGLE_API_KEY": 'goog-canary-"quoted"-5Yt8',
-    "HF_TOKEN": "hf_CanaryKq4Wm9Zs1Bx7Pd2Vn6Tj",
-}
-SENT = {
-    "server": "EGOST_SERVER_API_KEY",
-    "openai": "EGOST_API_KEY",
-    "gemini": "EGOST_API_KEY",
-    "judge": "EGOST_JUDGE_KEY",
-}
-
-
-@pytest.fixture(autouse=True)
-def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert CANARIES.keys() == {setting.name for setting in SETTINGS if setting.secret}
-    for name, value in CANARIES.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("EGOST_PROTOCOL", "uniform8+224x224")
-    monkeypatch.setattr("egost.model_adapters.server.server_api.TRIES", 1)
-
-
-@pytest.fixture
-def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
-    """What was logged, at any level, and printed."""
-    caplog.set_level(logging.DEBUG)
-    caplog.set_level(logging.NOTSET, "httpx")
-    lines: list[str] = []
-    sink = logger.add(lambda message: lines.append(str(message)), level=0, diagnose=True, backtrace=True)
-
-    def collect() -> str:
-        printed = capfd.readouterr()
-        # httpcore's own debugging shows each byte, and is asked for by nobody.
-        records = [r.getMessage() for r in caplog.records if not r.name.startswith(("httpcore", "asyncio"))]
-        return "".join([*lines, *records, printed.out, printed.err])
-
-    yield collect
-    logger.remove(sink)
-
-
-def b64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-WRITINGS: dict[str, Callable[[str], Sequence[str]]] = {
-    "whole": lambda key: [key],
-    "twice": lambda key: [key + key],
-    "first half": lambda key: [key[: len(key) // 2]],
-    "second half": lambda key: [key[len(key) // 2 :]],
-    "all but four": lambda key: [key[:-4], key[4:]],
-    "cut in two": lambda key: [key[: len(key) // 2], key[len(key) // 2 :]],
-    "in a bearer": lambda key: [f"Bearer {key}"],
-    "URL": lambda key: [quote(key, safe="")],
-    "every letter as URL": lambda key: ["".join(f"%{ord(letter):02X}" for letter in key)],
-    "base64": lambda key: [b64(key)],
-    "base64 of a bearer": lambda key: [b64(f"Bearer {key}")],
-    "base64 of user and key": lambda key: [b64(f"me:{key}")],
-    "base64 of a half": lambda key: [b64(key[: len(key) // 2])],
-    "base64 for URLs": lambda key: [base64.urlsafe_b64encode(f"k{key}k".encode()).decode()],
-    "hexadecimal": lambda key: [key.encode().hex()],
-    "backward": lambda key: [key[::-1]],
-    "upper case": lambda key: [key.upper()],
-    "JSON escapes": lambda key: ["".join(f"\\u{ord(letter):04x}" for letter in key)],
-}
-"""How a server may repeat a key: the texts that it says, none of which may come through whole."""
-
-
-def core(writing: str, text: str) -> str:
-    """What of a text shows the key: base64's ends belong to the neighbours."""
-    before = {"base64 of a bearer": 10, "base64 of user and key": 5}.get(writing, 3)
-    return text.rstrip("=")[before:-3] if writing.startswith("base64") else text.removeprefix("Bearer ")
-
-
-def in_message(**where: Any) -> Callable[[dict[str, Any], str], bytes]:
-    def make(good: dict[str, Any], leak: str) -> bytes:
-        if "choices" in good:
-            good["choices"][0]["message"] |= dict.fromkeys(where, leak)
-        else:
-            good["candidates"][0]["content"]["parts"] = [{"text": leak, "thought": "refusal" in where}]
-        return http(good)
-
-    return make
-
-
-def top(name: str) -> Callable[[dict[str, Any], str], bytes]:
-    return lambda good, leak: http({**good, name: leak})
-
-
-def error(status: int, **more: Any) -> Callable[[dict[str, Any], str], bytes]:
-    return lambda good, leak: http(
-        {"error": {"message": f"no: {leak}", "code": status, "status": "X", "param": leak, **more}},
-        status,
-        "No",
-    )
-
-
-PLACES: dict[str, Callable[[dict[str, Any], str], bytes]] = {
-    "content": in_message(content=1),
-    "refusal": in_message(content=1, refusal=1),
-    "reasoning": in_message(reasoning_content=1),
-    "model": top("model"),
-    "modelVersion": top("modelVersion"),
-    "fingerprint": top("system_fingerprint"),
-    "a wrong field": lambda good, leak: http({**good, "usage": leak, "usageMetadata": leak}),
-    "a name": lambda good, leak: http({leak: good}),
-    **{f"error {status}": error(status) for status in (400, 401, 403, 404, 413, 422, 429, 500, 503)},
-    "a refused parameter": error(400, message="response_format"),
-    "an HTML page": lambda good, leak: http(f"<html>{leak}".encode(), 500, "No", kind="text/html"),
-    "a page instead of a reply": lambda good, leak: http(leak.encode()),
-    "a cut body": lambda good, leak: http(json.dumps({**good, "x": leak}).encode()[:-3]),
-    "a deep body": lambda good, leak: http(json.dumps(leak).encode() + b"[" * 1000),
-    "UTF-16": lambda good, leak: http(json.dumps({"error": leak}).encode("utf-16"), 500, "No"),
-    "UTF-16 by its charset": lambda good, leak: http(
-        leak.encode("utf-16-le"), 500, "No", kind="text/plain; charset=utf-16-le"
-    ),
-    "a header": lambda good, leak: http(
-        {"error": {"message": "no"}}, 500, "No", (f"X-Leak: {leak}", f"WWW-Authenticate: Bearer {leak}")
-    ),
-    "the kind of content": lambda good, leak: http(b"no", 500, "No", kind=f"text/{leak}"),
-    "the words of the status": lambda good, leak: http({"error": {"message": "no"}}, 500, leak),
-    "the words of a good status": lambda good, leak: http(good, 200, leak),
-    "a status line that is none": lambda good, leak: f"{leak} 200 OK\r\n\r\n".encode(),
-    "a header that is none": lambda good, leak: f"HTTP/1.1 200 OK\r\n{leak}\r\n\r\n".encode(),
-    "a length that is none": lambda good, leak: f"HTTP/1.1 200 OK\r\nContent-Length: {leak}\r\n\r\n".encode(),
-    "a coding": lambda good, leak: http(good, headers=(f"Content-Encoding: {leak}",)),
-    "a redirect": lambda good, leak: http(
-        b"", 307, "Moved", (f"Location: http://127.0.0.1:9/{quote(leak)}",)
-    ),
-    "a reply that breaks off": lambda good, leak: http(leak.encode()).replace(b"Length: ", b"Length: 9"),
-}
+pytestmark = pytest.mark.usefixtures("keys")
 
 
 @pytest.mark.parametrize(
@@ -371,71 +228,3 @@ def test_a_key_follows_no_redirect(
             return all_said(client, server.url, tmp_path)
 
         attacked(attack, right=lambda found: not elsewhere.heard and "leads on to http" in found)
-
-
-NOT_FATAL = (
-    "content", "refusal", "model", "modelVersion", "fingerprint", "a wrong field", "error 500", "an HTML page",
-    "a header", "the words of the status", "the words of a good status", "a cut body",
-)  # fmt: skip
-RUNS = {
-    "server": ("qwen2-vl-7b", "", {}),
-    "openai": ("gpt-4o", "/v1", {"EGOST_PROTOCOL": "uniform8+224x224"}),
-    "gemini": ("gemini-3.5-flash", "", {"EGOST_PROTOCOL": "uniform8+224x224"}),
-}
-
-
-def shown_by_ps() -> set[str]:
-    """The command lines and titles of all processes, as every user of the machine sees them."""
-    return {
-        path.read_bytes().decode("latin-1") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
-    }
-
-
-@pytest.mark.parametrize("client", RUNS)
-def test_the_real_commands_leave_no_key_anywhere(tmp_path: Path, client: str) -> None:
-    """Evaluation with a judge, judging again, and a report, at a server that repeats its key in each reply."""
-    write_mini_release(tmp_path / "mini", clips=4, seed=5, progress=False)
-    model, path, settings = RUNS[client]
-    number = itertools.count()
-    lines: set[str] = set()
-
-    def wire(good: dict[str, Any]) -> bytes:
-        turn = next(number)
-        lines.update(shown_by_ps())
-        place = NOT_FATAL[turn % len(NOT_FATAL)]
-        # Whoever asks, it may be by either key.
-        keys = CANARIES[SENT[client]], CANARIES["EGOST_JUDGE_KEY"]
-        leaks = [text for key in keys for text in list(WRITINGS.values())[turn % len(WRITINGS)](key)]
-        return PLACES[place](good, " ".join(leaks))
-
-    served = {"data": [{"id": "Qwen/Qwen2-VL-7B-Instruct", "root": "/models/x"}]}
-    with serve_wire(wire=wire, always=True, models=served) as server:
-        with_keys = {
-            **CANARIES,
-            "EGOST_MINI_DATA": str(tmp_path / "mini"),
-            "EGOST_JUDGE": f"openai:m@{server.url}/v1",
-            **settings,
-        }
-        tasks = "egost_mini_route_forward,egost_mini_direction_reverse"
-        command = (model, "--base-url", server.url + path, "--tasks", tasks, "--output", "out")
-        done = [egost_run(*command, cwd=tmp_path, cache=tmp_path / "cache", **with_keys)]
-        server.wire = lambda good: PLACES["error 401"](good, CANARIES[SENT[client]])
-        done.append(egost_run(*command, "--fresh", cwd=tmp_path, cache=tmp_path / "cache", **with_keys))
-    done.append(egost("report", "out", cwd=tmp_path, cache=tmp_path / "cache", **with_keys))
-    said = "".join(run.stdout + run.stderr for run in done)
-    assert done[1].returncode != 0 and "Traceback (most recent call last)" not in done[1].stderr, said[-3000:]
-    assert list((tmp_path / "out").rglob("*_samples_*.jsonl")), said[-3000:]
-    heard = "".join(server.heard)
-    assert CANARIES[SENT[client]] in heard and CANARIES["EGOST_JUDGE_KEY"] in heard, "both keys were sent"
-    assert not any(
-        key in heard for name, key in CANARIES.items() if name not in (SENT[client], "EGOST_JUDGE_KEY")
-    )
-    files = [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
-    for writing, write in WRITINGS.items():
-        for name, key in CANARIES.items():
-            for text in write(key):
-                found = [where.partition(core(writing, text)) for where in (said, *lines, *files)]
-                assert not [(before[-200:], after[:99]) for before, key, after in found if key], (
-                    writing,
-                    name,
-                )

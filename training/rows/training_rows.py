@@ -89,7 +89,7 @@ def read_training_rows(path: Path) -> tuple[TrainingRow, ...]:
 
 
 def write_training_rows(path: Path, rows: Iterable[TrainingRow]) -> None:
-    """Write a rows file whole. Raises OSError."""
+    """Write a rows file whole. Raises CacheError."""
     write_whole(path, "".join(f"{row.to_line()}\n" for row in rows).encode())
 
 
