@@ -6,6 +6,7 @@ lmms-eval --tasks egost --model egost_server --model_args base_url=http://127.0.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import time
 from collections import deque
@@ -34,6 +35,9 @@ from egost.tasks.errors import exits_with_message
 from egost.tasks.release.trained_on import note_model, noted_model
 from egost.tasks.scoring.generation_notes import Generation, note_generation
 from egost.tasks.scoring.scores import failed_reply
+
+# It says for each request that it would take more frames than the 8 that there are.
+logging.getLogger("qwen_vl_utils.vision_process").setLevel(logging.ERROR)
 
 NO_CLIP = Failure("no_clip", "the clip has no frames, so that the model was not asked")
 

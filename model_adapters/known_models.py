@@ -58,7 +58,7 @@ class KnownModel(_Frozen):
     name: short, for the command line. model: hub id, folder, or the API's name. revision: commit of the hub; None is
     not pinned. family: `model_type` of its config, or whose API it is. parameters: in 1e9, all of them.
     prompt, protocol: values of `EGOST_PROMPT` and `EGOST_PROTOCOL`; as_trained: they are those of its training here.
-    as_published: see `ModelFamily`.
+    as_published: see `ModelFamily`. tasks: what it was made for, and is asked where no tasks are named.
     paper_row: its name in the paper's tables. trust_remote_code: Python code of the checkpoint has to be run.
     """
 
@@ -74,6 +74,7 @@ class KnownModel(_Frozen):
     protocol: str
     as_published: str | None = None
     as_trained: bool = False
+    tasks: str = "egost"
     paper_row: str | None = None
     trust_remote_code: bool = False
     availability: Availability = "open"

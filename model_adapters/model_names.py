@@ -19,7 +19,7 @@ from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.clips.protocols import LEAST_PATCHES, PATCH, parse_protocol
 from egost.tasks.errors import ReleaseError, SettingError
 from egost.tasks.prompts import SHIPPED
-from egost.tasks.release.trained_on import MANIFEST, read_manifest
+from egost.tasks.release.trained_on import MANIFEST, TrainedRows, read_manifest
 
 _CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
@@ -76,17 +76,19 @@ def model_named(name: str, revision: str | None = None) -> KnownModel:
     patch = FAMILIES[checkpoint.model_type].patch or PATCH
     own = {**family.model_dump(mode="python"), **_as_trained(checkpoint.folder, patch)}
     if name in EMBEDDED:
-        own["protocol"] = "uniform8"
+        own = {"tasks": "egost_mini", **own, "protocol": "uniform8"}
     short = name if name in EMBEDDED else Path(name).name
     return KnownModel(name=short, model=source, family=checkpoint.model_type, **own)
 
 
 def _as_trained(folder: Path, patch: int) -> dict[str, Any]:
-    """The prompt that a checkpoint of this project was trained with, where it is one of those that ship, and the
-    protocol whose frames are those that training showed. patch: of the checkpoint's family, pixels.
+    """The prompt that a checkpoint of this project was trained with, where it is one of those that ship, the protocol
+    whose frames are those that training showed, and the tasks that its rows are of. patch: of the
+    checkpoint's family, pixels.
     """
     try:
-        settings = read_manifest(folder / MANIFEST).content["settings"]
+        manifest = read_manifest(folder / MANIFEST)
+        settings = manifest.content["settings"]
         prompt, frames = settings["prompt"], parse_protocol(settings["protocol"])
         least, most = int(settings["smallest_pixels"]), int(settings["largest_pixels"])
     except (ReleaseError, SettingError, KeyError, TypeError, ValueError):
@@ -102,6 +104,14 @@ def _as_trained(folder: Path, patch: int) -> dict[str, Any]:
     return {
         "protocol": frames.name,
         "as_trained": True,
+        "tasks": _taught(manifest),
         **({"prompt": prompt} if prompt in SHIPPED else {}),
         **({"as_published": "st-r1"} if prompt == "think" else {}),
     }
+
+
+def _taught(manifest: TrainedRows) -> str:
+    """The group with the kinds of questions that a checkpoint was taught, on the world that it was taught on."""
+    kinds = {row.sample.split("/")[1].split("_")[0] for row in manifest.rows}
+    group = "_mcq" if kinds and "route" not in kinds else "_route" if kinds == {"route"} else ""
+    return f"{'egost_mini' if manifest.content.get('world') == 'mini' else 'egost'}{group}"

@@ -11,7 +11,6 @@ control goes on.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -103,8 +102,6 @@ def choose_questions(tasks: str, limit: int | None = None, max_new_tokens: int |
 
 def load_model(plan: RunPlan, batch_size: int = _BATCH_SIZE) -> EngineModel:
     """The adapter of a plan, loaded. Raises AdapterError where that is not possible."""
-    # It says for each request that it would take more frames than the 8 that there are.
-    logging.getLogger("qwen_vl_utils.vision_process").setLevel(logging.ERROR)
     module, _, name = CLASSES[plan.adapter].rpartition(".")
     adapter: type[EngineModel] = getattr(import_module(module), name)
     try:

@@ -215,11 +215,16 @@ def legend(table: TrainingTable) -> str:
         if table.text_only
         else ""
     )
+    published = (
+        " Rows marked published are the paper's Table 3, on the real benchmark (its averages have the action questions "
+        "in them): not comparable with the others, shown for their form."
+        if table.published
+        else ""
+    )
     return (
         "Percent, forward / reverse; in brackets 95 % intervals, clustered by clip. rows: training rows seen; n: "
         f"questions; all tasks: their plain mean, by which the controls are measured, too. Chance is "
-        f"{table.chance:.1f} %{text_only}. Rows marked published are the paper's Table 3, on the real benchmark (its "
-        "averages have the action questions in them): not comparable with the others, shown for their form."
+        f"{table.chance:.1f} %{text_only}.{published}"
     )
 
 

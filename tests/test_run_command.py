@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from egost_command import egost, egost_run
 from lmms_eval_command import environment, saved
+from typer.testing import CliRunner
 
+from egost.main import app
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.model_names import model_named
 from egost.model_adapters.run_plan import RunOptions, plan_run
@@ -195,8 +197,34 @@ def test_a_checkpoint_is_asked_as_it_was_trained(
     assert plan.remarks == (
         f"EGOST_PROTOCOL=uniform8+cap602112 is used, as you set it; trained-here was trained with {protocol}.",
     )
+    assert model_named(str(folder)).tasks == "egost_mini"
     known = plan_run(model_named("st-r1"), RunOptions("egost"), own)
     assert not known.remarks, "what the table of models says is no training of this project"
+
+
+@pytest.mark.parametrize(
+    ("world", "samples", "tasks"),
+    [
+        ("mini", ["Part1/direction_forward/1", "Part4/action_reverse/2"], "egost_mini_mcq"),
+        ("official", ["Part1/direction_forward/1"], "egost_mcq"),
+        ("official", ["Part1/route_forward/1", "Part1/route_reverse/1"], "egost_route"),
+        ("official", ["Part1/route_forward/1", "Part1/landmark_reverse/1"], "egost"),
+    ],
+)
+def test_a_checkpoint_runs_what_it_was_taught(
+    tmp_path: Path, own_cache: Path, world: str, samples: list[str], tasks: str
+) -> None:
+    folder = tiny_checkpoint(tmp_path / "trained-here")
+    settings = {"prompt": "think", "protocol": "uniform8", "smallest_pixels": 3136, "largest_pixels": 602112}
+    rows = [{"sample": name, "clip_sha256": "0" * 64, "world": world} for name in samples]
+    manifest = {"world": world, "release_revision": "r", "rows": rows, "settings": settings}
+    (folder / "egost_training.json").write_text(json.dumps(manifest))
+    done = CliRunner().invoke(app, ["run", str(folder), "--engine", "hf", "--dry-run"])
+    assert done.exit_code == 0 and f"lmms-eval --tasks {tasks} --model" in done.stdout
+    named = CliRunner().invoke(
+        app, ["run", str(folder), "--engine", "hf", "--tasks", "egost_st", "--dry-run"]
+    )
+    assert "lmms-eval --tasks egost_st --model" in named.stdout
 
 
 @pytest.mark.parametrize(
@@ -257,6 +285,7 @@ def test_a_run_its_repetition_from_the_journal_and_the_printed_command(
     done = egost_run(*command, cwd=tmp_path, cache=own_cache)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "egost: 2 of 2 samples" in done.stderr and ", 0 from the journal" in done.stderr
+    assert "smart_nframes" not in done.stdout + done.stderr
     assert re.search(rf"^{TASK} .* 2 +0 *$", done.stdout, re.MULTILINE), "the summary ends the run"
     saved(tmp_path / "runs" / "tiny")
     [manifest] = (tmp_path / "runs" / "tiny").rglob("*_manifest.json")

@@ -42,7 +42,7 @@ def models(
         rows = [_facts(model, table) for model in chosen]
         typer.echo(json.dumps(rows[0] if name else rows, indent=2))
     elif name:
-        _print_one(chosen[0], table)
+        _print_one(name, chosen[0], table)
     else:
         _print_all(table)
 
@@ -61,22 +61,24 @@ def _facts(model: KnownModel, table: KnownModels) -> dict[str, Any]:
     }
 
 
-def _print_one(model: KnownModel, known: KnownModels) -> None:
+def _print_one(name: str, model: KnownModel, known: KnownModels) -> None:
     facts = {**_facts(model, known), "revision": model.revision or "not pinned"}
     facts["engines"] = ", ".join(model.engines) or "none"
     facts["hf_arguments"] = ", ".join(f"{name}={value}" for name, value in model.hf_arguments.items())
-    for name, value in facts.items():
+    for fact, value in facts.items():
         if value not in (None, "", False):
-            console.print(f"{name}: {value}")
+            console.print(f"{fact}: {value}")
     if model.engines:
-        console.print(f"Next: egost run {model.name} --tasks egost --dry-run")
+        leave_out = "EGOST_TRAINED_ON=leave-out " if model.name == "st-r1" else ""
+        console.print(f"Next: {leave_out}egost run {name} --dry-run")
 
 
 def _print_all(known: KnownModels) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0))
     for column in ("name", "model", "revision", "engines", "prompt", "frames", "GiB", "GPUs", "paper"):
         table.add_column(column, justify="right" if column in ("GiB", "GPUs") else "left", no_wrap=True)
-    for model in known.models:
+    can_be_had = [*sorted(known.models, key=lambda model: not model.engines)]
+    for model in can_be_had:
         pinned = model.revision[:7] if model.revision else "not pinned"
         table.add_row(
             model.name if model.engines else Text(model.name, "dim"),
@@ -91,9 +93,10 @@ def _print_all(known: KnownModels) -> None:
         )
     # Names that are cut off cannot be typed again, so the table is as wide as it is, also in a narrow terminal.
     Console(width=160).print(table)
-    for model in known.models:
+    for model in can_be_had:
         if model.note:
             console.print(f"{model.name}: {model.note}")
+    console.print("On this machine without a download: mini-base, mini-st-r1 (both of the mini world).")
     console.print(
         f"GiB, GPUs: estimated, in bfloat16, on GPUs of 80 GB. Availability as of {known.checked}.",
     )

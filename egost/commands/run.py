@@ -35,7 +35,10 @@ def run(
     extra: Annotated[
         list[str] | None, typer.Argument(help="After '--': more arguments for lmms-eval.")
     ] = None,
-    tasks: Annotated[str, typer.Option(help="Tasks or groups, as lmms-eval takes them.")] = "egost",
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Tasks or groups, as lmms-eval takes them; by default what the model is for."),
+    ] = None,
     engine: Annotated[Engine | None, typer.Option(help="Which engine; by default the model's first.")] = None,
     limit: Annotated[
         float | None, typer.Option(help="Samples of each task, or a share below 1; for trying only.")
@@ -63,8 +66,9 @@ def run(
     from egost.model_adapters.model_names import model_named
     from egost.model_adapters.run_plan import RunOptions, plan_run
 
+    named = model_named(model)
     options = RunOptions(
-        tasks,
+        tasks or named.tasks,
         engine.value if engine else None,
         limit,
         output,
@@ -73,7 +77,7 @@ def run(
         tuple(extra or ()),
         as_published,
     )
-    plan = plan_run(model_named(model), options, os.environ)
+    plan = plan_run(named, options, os.environ)
     typer.echo(plan.shown)
     for remark in plan.remarks:
         typer.echo(f"egost: {remark}", err=True)

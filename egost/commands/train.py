@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
+from rich.table import Table
+from typer.core import TyperCommand
 
 from egost.commands.front import console, marked, says_what_to_do
 from egost.tasks.sample import TASK_KINDS, World
@@ -15,6 +17,7 @@ from egost.training import TrainingError
 
 if TYPE_CHECKING:
     from egost.tasks.release.release import Release
+    from egost.training.recipe import RowsRecipe
     from egost.training.rows.build_rows import Built
 
 T = TypeVar("T", bound=str)
@@ -168,7 +171,53 @@ def _one_of(option: str, word: str, words: tuple[T, ...]) -> T:
     raise TrainingError(f"{option} is {word!r}; expected one of {', '.join(words)}.")
 
 
-@train_app.command(context_settings=_FLAGS)
+_OF_TRL = {
+    "model_name_or_path": "What egost run takes: mini-base, a short name, a hub id, a folder.",
+    "output_dir": "Folder of the run; one that was cut off goes on.",
+    "learning_rate": "Highest learning rate.",
+    "num_train_epochs": "How often every row is shown.",
+    "max_steps": "Steps instead of epochs.",
+    "per_device_train_batch_size": "Rows at once on a device.",
+    "gradient_accumulation_steps": "Batches before a step.",
+    "save_steps": "Steps between two checkpoints.",
+    "seed": "Of the order and of what is drawn.",
+    "use_peft": "Train LoRA adapters, with --lora_r and --lora_alpha.",
+    "load_in_4bit": "Load the model in 4 bits, on a GPU.",
+}
+"""The flags of TRL's configurations that people set most."""
+
+
+class _Recipe(TyperCommand):
+    """A command whose flags are the fields of a recipe; the recipe's class is in the module of the same name."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        from dataclasses import MISSING, fields
+
+        recipe, configuration = recipe_class(str(self.name))
+        table = Table(box=None, padding=(0, 2, 0, 1))
+        for one in fields(recipe):
+            default = "" if one.default in (MISSING, "") else f" Default: {one.default}."
+            table.add_row(f"--{one.name}", f"{one.metadata['help']}{default}")
+        for name, meaning in _OF_TRL.items():
+            table.add_row(f"--{name}", meaning)
+        console.print("Flags, which override the YAML (egost's, then the usual ones of TRL):")
+        console.print(table)
+        console.print(f"All others: the fields of TRL's {configuration} and ModelConfig.")
+
+
+def recipe_class(command: str) -> tuple[type[RowsRecipe], str]:
+    """The recipe of `sft` or `grpo`, and the name of TRL's configuration behind it."""
+    if command == "sft":
+        from egost.training.sft import SftRecipe
+
+        return SftRecipe, "SFTConfig"
+    from egost.training.grpo import GrpoRecipe
+
+    return GrpoRecipe, "GRPOConfig"
+
+
+@train_app.command(context_settings=_FLAGS, cls=_Recipe)
 @says_what_to_do
 def sft(context: typer.Context, config: Config) -> None:
     """Fine-tune with video; any flag of the recipe may follow (--rows FILE, --learning_rate 1e-5, --dry-run)."""
@@ -177,7 +226,7 @@ def sft(context: typer.Context, config: Config) -> None:
     main(["--config", config, *context.args])
 
 
-@train_app.command(context_settings=_FLAGS)
+@train_app.command(context_settings=_FLAGS, cls=_Recipe)
 @says_what_to_do
 def grpo(context: typer.Context, config: Config) -> None:
     """Train by GRPO with video; any flag of the recipe may follow (--rows FILE, --learning_rate 1e-6, --dry-run)."""

@@ -32,6 +32,11 @@ from egost.training.resumable_run import LOG_FILE
 AIM = 60.0
 """Percent that ST-R1 is to reach on each kind of question; guessing gets about 28."""
 
+QUICK_MISSES = (
+    "A quick run is expected to miss most of them: it shows that every step runs, and its "
+    "figures mean nothing."
+)
+
 GAINS = (
     ("mini-base", "SFT"),
     ("mini-base", "ST-CoT"),
@@ -47,6 +52,9 @@ def run_demo(out: Path, quick: bool, base: Path | None) -> None:
     asked = Demo(out.absolute(), (base or MINI_BASE).absolute(), QUICK if quick else FULL)
     took = make_demo(asked, console)
     table, aims = _table(asked)
+    if quick:
+        # A few steps teach nothing, so that the paper's figures say nothing next to them.
+        table = replace(table, published=())
     plots = _plots(asked)
     _report(asked, table, aims, plots, took)
     _show(asked, table, aims)
@@ -108,6 +116,7 @@ def _report(
         markdown(table),
         "## What was aimed at",
         "",
+        *([QUICK_MISSES, ""] if demo.size is QUICK else []),
         *(f"- {aim}" for aim in aims),
         "",
         *(f"![{path.stem}]({path.name})" for path in plots),
@@ -129,5 +138,8 @@ def _show(demo: Demo, table: TrainingTable, aims: tuple[Target, ...]) -> None:
             shown.add_row(*row, style="dim" if row[0].endswith("(published)") else None)
         console.print(shown, "")
     console.print(legend(table))
+    if demo.size is QUICK:
+        console.print(f"{sum(aim.reached for aim in aims)} of {len(aims)} aims are reached. {QUICK_MISSES}")
+        return
     for aim in aims:
         console.print(str(aim), style=None if aim.reached else "red")

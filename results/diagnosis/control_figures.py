@@ -63,6 +63,10 @@ _CONTROLS = {
 """By the control's name: how it was run, what a gap says of the score, and what no gap says of it."""
 
 
+_TELLING = 10.0
+"""Points. Samples that leave room for a larger difference, and for none, do not tell which it is."""
+
+
 def scored(answers: Sequence[Answer], judge: Judge | None) -> list[SampleRecord]:
     """One record for each answer, in their order. judge: of the routes; None where there are none.
 
@@ -304,6 +308,11 @@ def _gap_meaning(name: str, gap: Difference) -> str:
     if gap.high < 0:
         worse = f"{points} worse {how}" if how.startswith("than") else f"{points} are won {how}"
         return f"{worse}: the score {does_without}, and more."
+    if gap.high > _TELLING:
+        return (
+            f"Too few samples to tell whether the score {uses} or {does_without}: the difference is {gap.low:+.1f} to "
+            f"{gap.high:+.1f} points."
+        )
     side = "better" if how.startswith("than") else "lost"
     return f"Not clearly {side} {how}, {points}: for all that these samples show, the score {does_without}."
 
@@ -315,6 +324,11 @@ def _circular_meaning(gap: Difference, same_text: float) -> str:
         if math.isnan(same_text)
         else f"the same option is chosen at whichever place it is in {same_text:.1f} % of the questions"
     )
+    if not math.isnan(gap.low) and gap.low <= 0 and gap.high > _TELLING:
+        return (
+            f"Too few samples to tell whether rotated options cost points: the difference is {gap.low:+.1f} to "
+            f"{gap.high:+.1f} points; {kept}."
+        )
     if math.isnan(gap.low) or gap.low <= 0:
         return f"Right in all rotations is not clearly less than right as asked; {kept}."
     return (

@@ -43,6 +43,9 @@ TEXT_ONLY_FILE = "text_floor.json"
 SIZES = (63, 126, 252, 378, 504, 630)
 """Numbers of training rows in the paper's Table 3."""
 
+_TELLING = 10.0
+"""Points above the baseline that a score's interval may not reach where it is said not to exceed it."""
+
 DRAWS = 8
 """Random sets of training rows for each number."""
 
@@ -292,6 +295,11 @@ def not_solved_by_text(records: Sequence[SampleRecord], found: TextOnly) -> Esti
 
 def against_text_only(score: Estimate, baseline: TextOnlyScore) -> str:
     """A sentence that says whether a score on multiple-choice questions exceeds what text alone gets."""
+    if score.value <= baseline.percent and score.high > baseline.high + _TELLING:
+        return (
+            f"Text alone gets {baseline}, the model {score.value:.1f} % ({score.low:.1f} to {score.high:.1f}): too few "
+            "samples to tell whether its score exceeds what needs no seeing."
+        )
     if score.value <= baseline.percent:
         return f"Text alone gets {baseline}: the score of {score.value:.1f} % does not exceed what needs no seeing."
     if score.low <= baseline.high:

@@ -137,6 +137,32 @@ def test_the_list_can_be_read_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPat
     assert "not pinned" in st_r1 and "think" in st_r1 and "uniform8+cap151200" in st_r1
 
 
+def test_what_can_be_run_comes_first_and_what_cannot_last() -> None:
+    output = egost_models()[1]
+    rows = [line.split()[0] for line in output.splitlines() if " uniform8" in line]
+    runnable = [bool(model_named(name).engines) for name in rows]
+    assert runnable == sorted(runnable, reverse=True) and not all(runnable)
+    assert "mini-base" in output, "what a newcomer can run at once"
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "following"),
+    [
+        ("st-r1", "egost_mcq", "EGOST_TRAINED_ON=leave-out egost run st-r1 --dry-run"),
+        ("qwen2.5-vl-7b", "egost", "egost run qwen2.5-vl-7b --dry-run"),
+        ("mini-base", "egost_mini", "egost run mini-base --dry-run"),
+        ("mini-st-r1", "egost_mini_mcq", "egost run mini-st-r1 --dry-run"),
+        ("tiny", "egost_mini", "egost run tiny --dry-run"),
+    ],
+)
+def test_the_command_that_is_suggested_fits_what_is_said_of_the_model(
+    name: str, tasks: str, following: str
+) -> None:
+    output = egost_models(name)[1]
+    assert f"tasks: {tasks}\n" in output
+    assert f"Next: {following}\n" in output
+
+
 def test_one_model_as_json_and_as_text() -> None:
     code, output = egost_models("qwen2.5-vl-7b", "--format", "json")
     facts = json.loads(output)

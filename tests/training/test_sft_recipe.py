@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from sft_runs import CONFIGS, LORA, PROCESS, sft_flags
 from typer.testing import CliRunner
 from video_runs import World
 
+from egost.commands.train import recipe_class
 from egost.main import app
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.tasks.errors import ReleaseError
@@ -204,6 +206,18 @@ def test_the_7b_recipes_are_table_6(config: Path) -> None:
         "bf16": True,
         "gradient_checkpointing": True,
     }.items() <= table.items()
+
+
+@pytest.mark.parametrize("command", ["sft", "grpo"])
+def test_help_lists_the_flags_of_the_recipe(command: str) -> None:
+    done = CliRunner().invoke(app, ["train", command, "--help"])
+    recipe, configuration = recipe_class(command)
+    assert done.exit_code == 0
+    for one in fields(recipe):
+        assert f" --{one.name} " in done.output, one.name
+    for flag in ("model_name_or_path", "learning_rate", "output_dir", "use_peft"):
+        assert f" --{flag} " in done.output, flag
+    assert f"fields of TRL's {configuration} and ModelConfig" in done.output
 
 
 def test_a_dry_run_shows_what_would_be_taught(flags: list[str], world: World, tmp_path: Path) -> None:
