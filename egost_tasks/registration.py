@@ -8,7 +8,8 @@ lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.mode
   seconds of each start.
 - `ConfigurableTask.__init__` makes a task, and `lmms.__init__` a model with its `task_dict`, in which `simple_evaluate`
   puts the data of each task once all are read and before anything is asked. So this is where both are known: what the
-  model was trained on is refused or left out, and what somebody's YAML changed of ours is noted.
+  model was trained on is refused or left out, what somebody's YAML changed of ours is noted, and a model that would
+  take more frames than a clip has is refused.
 - `lmms.create_from_arg_string`, public, makes a model of its arguments, whether these came from the command line, a
   YAML or a caller of `simple_evaluate`. The model carries them.
 - `ResponseCache.create`, public, is called for `--use_cache` alone, with the tasks, before anything is asked.
@@ -30,7 +31,8 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from egost.tasks.errors import EgostError, exits_with_message
+from egost.tasks.clips.protocols import N_FRAMES
+from egost.tasks.errors import EgostError, SettingError, exits_with_message
 from egost.tasks.json_text import without_nan
 from egost.tasks.judging.choose import chosen_judge
 from egost.tasks.keys import redacted
@@ -180,10 +182,24 @@ class _GuardedTasks(dict[str, Any]):
     def _prepare(self, task: Any) -> None:
         from egost.tasks.own_tasks import leave_out_trained, note_changes
 
+        check_frames(self._model())
         model = vars(self._model())
         note_model(model.get("egost_names") or _said_of_itself(model))
         leave_out_trained(task)
         note_changes(task)
+
+
+def check_frames(model: Any) -> None:
+    """Raise SettingError for a chat model of lmms-eval that asks for more frames than a clip has: its reader fails."""
+    given = vars(model)
+    if model.is_simple or any(given.get(name) for name in ("fps", "video_fps", "pass_video_url")):
+        return
+    for name in ("nframes", "max_frames_num"):
+        if isinstance(asked := given.get(name), int) and asked > N_FRAMES:
+            raise SettingError(
+                f"lmms-eval's adapter would take {asked} frames of each clip, which has {N_FRAMES}, and fail. Add "
+                f"{name}={N_FRAMES} to --model_args."
+            )
 
 
 def _said_of_itself(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -27,6 +27,7 @@ from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.model_adapters.registration import CLASSES
 from egost.tasks.errors import CacheError
+from egost.tasks.registration import check_frames
 from egost.tasks.scoring.scores import GENERATION_FAILED
 
 _TASK, _SPLIT = "egost", "asks"
@@ -185,7 +186,8 @@ def open_lmms_adapter(adapter: str, **adapter_args: Any) -> LmmsEngine:
 
     adapter: its name (`lmms-eval models` lists them). All other arguments are the adapter's own. A chat adapter gets
     the same message as from lmms-eval. In a batch (`--batch_size`), padding may change the last bits of a reply,
-    with any adapter; so may other batches after a killed run. Raises AdapterError.
+    with any adapter; so may other batches after a killed run. Raises AdapterError, and SettingError as
+    `check_frames` does.
     """
     batch = _batch_size(adapter_args.get("batch_size", 1))
     inner_class = _adapter_class(adapter)
@@ -201,6 +203,7 @@ def open_lmms_adapter(adapter: str, **adapter_args: Any) -> LmmsEngine:
             f"lmms-eval's adapter '{adapter}' shards its model over the ranks ({kind}), which then must all be "
             "asked the same number of times; a journal cannot promise that. Use data parallel ranks."
         )
+    check_frames(inner)
     # lmms-eval hands the batch size on as it was typed, or as a number where it was not.
     identity = _identity(adapter, inner, inner_class, {**adapter_args, "batch_size": batch})
     return LmmsEngine(inner, identity, batch)

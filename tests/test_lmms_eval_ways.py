@@ -169,6 +169,38 @@ def test_the_results_are_json_and_a_baseline_finds_each_score(tmp_path: Path) ->
     assert egost("summary", tmp_path / "second")[0] == 1, "too many are unscored"
 
 
+@pytest.mark.parametrize(
+    ("adapter", "more", "argument"),
+    [
+        ("openai", (), "max_frames_num"),
+        ("openai", ("--force_simple",), None),
+        ("async_openai", (), "nframes"),
+        ("egost_journal", (), "max_frames_num"),
+    ],
+)
+def test_lmms_evals_clients_of_servers_take_all_8_frames(
+    cache: Path, tmp_path: Path, adapter: str, more: tuple[str, ...], argument: str | None
+) -> None:
+    own = "adapter=openai," if adapter == "egost_journal" else ""
+    with serve_chat(script=lambda ask: "ok", names=("tiny",)) as server:
+        common = f"{own}model=tiny,base_url={server.url}/v1,api_key=none"
+        for frames in ("", f",{argument}=8") if argument else ("",):
+            done = lmms_eval(
+                *("--tasks", "egost_mini_direction_forward", "--output_path", "run", "--log_samples"),
+                *("--model", adapter, *more, "--model_args", common + frames),
+                cwd=tmp_path,
+                cache=cache,
+                EGOST_ONLY="1",
+            )
+            if argument and not frames:
+                assert done.returncode == 1 and f"Add {argument}=8 to --model_args" in done.stderr
+                assert not server.asks and not (tmp_path / "run").exists()
+        assert len(server.questions) == 3
+        assert [len(ask.frames) for ask in server.questions if ask.frames is not None] == [8, 8, 8]
+    results, _ = saved(tmp_path / "run")
+    assert results["results"]["egost_mini_direction_forward"]["n_scored,none"] == 3
+
+
 OWN_WORDS = """
 def doc_to_text(doc, kwargs=None):
     return "My own words: " + doc["question"]

@@ -123,7 +123,9 @@ class _Handler(ScriptedHandler):
         server = self.of
         if body["model"] not in server.names:
             return self.error(404, f"The model `{body['model']}` does not exist.")
-        *media, last = body["messages"][-1]["content"]
+        content = body["messages"][-1]["content"]
+        [text] = [part["text"] for part in content if "text" in part]
+        media = [part for part in content if "text" not in part]
         url = media[0]["video_url"]["url"] if media and "video_url" in media[0] else None
         by_file = bool(url and url.startswith("file:"))
         if by_file and not server.takes_files:
@@ -134,7 +136,7 @@ class _Handler(ScriptedHandler):
             frames = sent_frames(url) if url else sent_images(images) if images else None
             if frames is not None:
                 frames = frames[: server.keeps[0 if by_file else 1]]
-            return ChatAsk(body, dict(self.headers.items()), last["text"], frames, by_file, number)
+            return ChatAsk(body, dict(self.headers.items()), text, frames, by_file, number)
 
         return self.meet(json.dumps(body["messages"]), ask)
 
