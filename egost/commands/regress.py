@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egost.commands.front import console, says_what_to_do
+from egost.commands.front import console, say, says_what_to_do
+from egost.tasks.errors import visible
 
 if TYPE_CHECKING:
     from egost.results.gate.regression import Change, Drop, MovedSample, Stage, Verdict
@@ -25,6 +29,12 @@ _MEANING: dict[Stage, str] = {
 
 _SHOWN = 3
 _WIDTH = 70
+
+
+class Format(StrEnum):
+    text = "text"
+    json = "json"
+    junit = "junit"
 
 
 @says_what_to_do
@@ -45,6 +55,10 @@ def regress(
     everything: Annotated[
         bool, typer.Option("--all", help=f"Show all samples that moved, not {_SHOWN} a stage.")
     ] = False,
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="For programs: json (all that moved), junit (for a CI's pages)."),
+    ] = Format.text,
 ) -> None:
     """Has this run moved away from its baseline, and what has moved it?
 
@@ -57,6 +71,8 @@ def regress(
     from egost.results.run import read_run
     from egost.results.run_header import RunError
 
+    if update and form != Format.text:
+        raise typer.BadParameter("--update writes a baseline; leave --format out.")
     now = baseline_of(read_run(run))
     try:
         was = read_baseline(baseline)
@@ -66,8 +82,13 @@ def regress(
         _say(f"no comparison: {error}" if baseline.exists() else f"{baseline} is new")
     else:
         verdict = regression(was, now, None if update else tolerance)
-        for line in _report(verdict, tolerance, everything):
-            _say(line)
+        if form == Format.json:
+            say(_as_json(verdict, tolerance))
+        elif form == Format.junit:
+            say(_as_junit(verdict, tolerance))
+        else:
+            for line in _report(verdict, tolerance, everything):
+                _say(line)
         if not update:
             raise typer.Exit(int(verdict.failed))
     write_baseline(baseline, now)
@@ -76,6 +97,36 @@ def regress(
 
 def _say(line: str) -> None:
     console.print(line)
+
+
+def _as_json(verdict: Verdict, tolerance: float | None) -> str:
+    from egost.tasks.json_text import without_nan
+
+    summary = {"failed": verdict.failed, "moved": verdict.moved, "tolerance": tolerance}
+    return json.dumps(without_nan({**summary, **asdict(verdict)}), indent=1)
+
+
+def _as_junit(verdict: Verdict, tolerance: float | None) -> str:
+    """A case for each stage, and one for each score where a tolerance was given."""
+    from xml.etree import ElementTree
+
+    from egost.results.gate.regression import STAGES
+
+    faults: dict[tuple[str, str], str] = {("stage", stage): "" for stage in STAGES}
+    faults |= {("stage", stage): "\n".join(_of_stage(verdict, stage, False)) for stage in verdict.not_allowed}
+    faults |= {("score", drop.name): _of_drop(drop) if drop.too_far else "" for drop in verdict.drops}
+    faults |= {("score", task): "too many samples are unscored" for task in verdict.unpublishable}
+    failures = str(sum(map(bool, faults.values())))
+    suite = ElementTree.Element(
+        "testsuite", name="egost regress", tests=str(len(faults)), failures=failures, errors="0"
+    )
+    for (kind, name), fault in faults.items():
+        case = ElementTree.SubElement(suite, "testcase", classname=f"egost.{kind}", name=visible(name))
+        if fault:
+            failure = ElementTree.SubElement(case, "failure", message=_last_line(verdict, tolerance))
+            failure.text = visible(fault)
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode")
 
 
 def _report(verdict: Verdict, tolerance: float | None, everything: bool) -> Iterator[str]:
@@ -88,7 +139,10 @@ def _report(verdict: Verdict, tolerance: float | None, everything: bool) -> Iter
             yield f"  {figure.name} {figure.metric}: {_number(figure.was)} -> {_number(figure.now)}"
     if verdict.drops:
         yield f"scores, sample by sample, with 95 % intervals over clips; allowed: {tolerance:g} points down"
-        yield from map(_of_drop, verdict.drops)
+        still = [drop for drop in verdict.drops if not drop.difference.wins + drop.difference.losses]
+        yield from (_of_drop(drop) for drop in verdict.drops if drop not in still)
+        if still:
+            yield f"  no score moved in {', '.join(drop.name for drop in still)}"
     for task in verdict.unpublishable:
         yield f"too many samples of {task} are unscored"
     if verdict.notes and verdict.moved:

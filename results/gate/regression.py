@@ -98,7 +98,8 @@ class Verdict:
     other tasks. miscounts: figures of the run that its samples do not give. figures: that differ from the baseline's.
     drops: the scores' differences where a tolerance was given, else empty. unpublishable: tasks with too many unscored
     samples, where a tolerance was given. notes: what differs and moves nothing by itself.
-    moved: stages that have moved, in their order. failed: whether that is more than was allowed.
+    moved: stages that have moved, in their order; not_allowed: those of them that must not. failed: whether any has
+    that must not, or a score fell too far, or a task cannot be published.
     """
 
     compared: int
@@ -121,10 +122,12 @@ class Verdict:
         return tuple(stage for stage in STAGES if stage in found)
 
     @property
+    def not_allowed(self) -> tuple[Stage, ...]:
+        return tuple(stage for stage in self.moved if stage != "model" or not self.drops)
+
+    @property
     def failed(self) -> bool:
-        allowed = {"model"} if self.drops else set()
-        too_far = self.unpublishable or any(drop.too_far for drop in self.drops)
-        return bool(set(self.moved) - allowed or too_far)
+        return bool(self.not_allowed or self.unpublishable or any(drop.too_far for drop in self.drops))
 
 
 def regression(was: Baseline, now: Baseline, tolerance: float | None = None) -> Verdict:
