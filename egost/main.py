@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from importlib.metadata import version
+from typing import Annotated, Any
+
 import typer
+from typer.core import TyperGroup
 
 from egost.commands import (
     clips,
@@ -10,6 +15,7 @@ from egost.commands import (
     construct,
     data,
     diagnose,
+    env,
     judge,
     leaderboard,
     models,
@@ -29,58 +35,101 @@ from egost.commands import (
 )
 from egost.tasks.settings import help_lines
 
-_HELP = f"""Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
+GROUPS = {
+    "Start": "env data clips models tasks prompts tiny",
+    "Evaluate": "run serve judge rescore",
+    "Believe": "summary show report diagnose parity",
+    "Compare": "compare power leaderboard",
+    "Train": "train",
+    "Build": "construct",
+    "Maintain": "regress",
+}
+"""The commands, as `egost --help` groups them: one line a group."""
 
-[bold]Try it[/] without a GPU, a key or a network:
-  egost data mini         write the mini world: rendered walks, exact answers
-  egost run mini-base --tasks egost_mini
+_HELP = f"""Usage: egost COMMAND ...        Options: -h, --version, --install-completion
+Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
 
-[bold]Evaluate a model:[/]
-  egost data download     get the official release from the hub
-  egost data status       show what is on this machine and what is missing
-  egost data verify       decode the clip of every question
-  egost clips build       decode all clips into the cache, on all cores
-  egost clips verify      check that no clip of the cache was changed
-  egost prompts import CLONE    read the authors' wording from a clone
-  egost models            list the known models and the memory they need
-  egost run MODEL         print the lmms-eval command and run it; after a
-                          kill, the same command goes on where it stopped
-  egost serve MODEL       serve a model with vLLM, for egost run --base-url
-  egost parity MODEL      ask two engines the same and compare their replies
+  egost run mini-base                     try it: no GPU, no key, no network
+  egost run qwen2.5-vl-7b --dry-run       the command of a real run
+  egost report runs/mini-base             one page with every sample
 
-[bold]Understand the figures:[/]
-  egost summary runs      show the figures of the newest run
-  egost show runs         show what made them and what they cost
-  egost report RUN [RUN_B]    write one HTML page with every sample
-  egost compare A B       say which run is better, and how surely
-  egost power [A [B]]     count the samples that show a difference
-  egost leaderboard runs  show the paper's tables with your runs
-  egost diagnose MODEL    ask without video, with other frames; --text-only
-  egost regress runs --baseline FILE     say whether figures moved, and why
-  egost judge runs --judge gpt-4o        judge a run's routes again
-  egost judge --check --judge gpt-4o     test the judge itself
-  egost rescore runs      read the responses of an older run again
+{chr(10).join(f"{name:<9} {commands}" for name, commands in GROUPS.items())}
 
-[bold]Make your own:[/]
-  egost train             make rows, fine-tune, train with GRPO, merge
-  egost construct         build a benchmark from videos
+The help of each command begins with an example: egost run --help
+Settings are environment variables; egost env --all explains all of them:
+  {f"{chr(10)}  ".join(help_lines())}"""
 
-[bold]Tasks[/] (egost tasks, or lmms-eval --tasks list):
-  egost_{{route,direction,landmark,action}}_{{forward,reverse}}
-  groups egost, egost_st, egost_route, egost_mcq
-  on the mini world the same, as egost_mini_... and egost_mini
+EXAMPLES = {
+    "data download": "egost data download",
+    "data status": "egost data status --mini",
+    "data verify": "egost data verify --mini",
+    "data mini": "egost data mini",
+    "clips build": "egost clips build --mini",
+    "clips verify": "egost clips verify",
+    "prompts import": "egost prompts import ST-Think",
+    "env": "egost env",
+    "models": "egost models",
+    "tasks": "egost tasks",
+    "run": "egost run mini-base",
+    "parity": "egost parity mini-base --engines transformers,hf --limit 1",
+    "tiny": "egost tiny",
+    "serve": "egost serve qwen2.5-vl-7b --dry-run",
+    "summary": "egost summary runs/mini-base",
+    "show": "egost show runs/mini-base",
+    "compare": "egost compare runs/mini-base runs/mini-st-r1",
+    "power": "egost power --points 3",
+    "regress": "egost regress runs/mini-base --baseline baseline.jsonl --update",
+    "report": "egost report runs/mini-base",
+    "judge": "egost judge runs/mini-base --judge offline",
+    "rescore": "egost rescore runs/mini-base",
+    "diagnose": "egost diagnose mini-base --tasks egost_mini_mcq --limit 2",
+    "leaderboard": "egost leaderboard runs --world mini",
+    "train demo": "egost train demo --quick",
+    "train data": "egost train data --world mini --rows 16 --out rows",
+    "train sft": "egost train sft mini_cot_sft --rows rows/rows.jsonl --dry-run",
+    "train grpo": "egost train grpo mini_grpo --rows rows/rows.jsonl --dry-run",
+    "train merge": "egost train merge runs/lora/final merged",
+    "construct clips": "egost construct clips clips.csv work",
+    "construct annotate": "egost construct annotate work",
+    "construct questions": "egost construct questions work",
+    "construct calibrate": "egost construct calibrate work",
+    "construct review": "egost construct review work",
+    "construct publish": "egost construct publish work release",
+}
+"""What the help of each command begins with."""
 
-[bold]Settings[/] (environment variables):
-  {f"{chr(10)}  ".join(help_lines())}
-"""
+
+class _Front(TyperGroup):
+    """The whole program, whose help fits one screen."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        typer.echo(_HELP)
+
 
 app = typer.Typer(
-    help=_HELP,
+    cls=_Front,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"egost {version('egost')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 data_app = typer.Typer(
     help="Get, look at and check the release, or write the mini world.", no_args_is_help=True
 )
@@ -99,6 +148,7 @@ data_app.command()(data.mini)
 clips_app.command()(clips.build)
 clips_app.command()(clips.verify)
 prompts_app.command("import")(prompts.import_)
+app.command()(env.env)
 app.command()(models.models)
 app.command()(tasks.tasks)
 app.command()(run.run)
@@ -115,3 +165,18 @@ app.command()(judge.judge)
 app.command()(rescore.rescore)
 app.command()(diagnose.diagnose)
 app.command()(leaderboard.leaderboard)
+
+
+def _begin_with_examples(commands: typer.Typer, name: str = "") -> None:
+    """Put each command's example in front of its help."""
+    for command in commands.registered_commands:
+        assert command.callback is not None
+        told = inspect.getdoc(command.callback) or ""
+        example = EXAMPLES[f"{name}{command.name or command.callback.__name__}"]
+        command.short_help, command.help = told.partition("\n\n")[0], f"Example: {example}\n\n{told}"
+    for group in commands.registered_groups:
+        assert group.typer_instance is not None
+        _begin_with_examples(group.typer_instance, f"{group.name} ")
+
+
+_begin_with_examples(app)

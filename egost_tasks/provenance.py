@@ -50,7 +50,7 @@ def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, A
         "prompt": prompt.label,
         "prompt_sha256": prompt.sha256,
         "max_unscored_share": MAX_UNSCORED_SHARE,
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: found for name, found in package_versions().items() if found},
         "machine": machine(),
     }
     if (word := as_published()) and not departures(word, os.environ):
@@ -60,6 +60,11 @@ def task_metadata(world: World, kind: Literal["choice", "route"]) -> dict[str, A
     if kind == "route":
         metadata.update(judge_metadata(chosen_judge(world)))
     return metadata
+
+
+def package_versions() -> dict[str, str | None]:
+    """The versions of the packages that a figure can depend on; None where one is not installed."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def judge_metadata(judge: Judge) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The environment variables that egost reads, in one table, from which `egost --help` and docs/settings.md are made.
+"""The environment variables that egost reads: of this table `egost --help`, `egost env` and docs/settings.md are made.
 
 python -m egost.tasks.settings > docs/settings.md
 """
@@ -14,7 +14,7 @@ class Setting:
     """One environment variable.
 
     values: what it may hold, in Markdown; default: what holds where it is not set, or "".
-    meaning: one sentence. short: its line in `egost --help`, given for the settings of every day only.
+    meaning: one sentence. short: its line in `egost --help`, given for the few that most people need.
     secret: whether it holds a key, which is never recorded or printed.
     reader: the package that reads it, where that is not ours.
     """
@@ -41,7 +41,6 @@ SETTINGS: tuple[Setting, ...] = (
         "a folder",
         "`mini` in `EGOST_CACHE`",
         "A mini world of your own, written by `egost data mini --out`.",
-        short="folder with a mini world of your own",
     ),
     Setting(
         "EGOST_CACHE",
@@ -63,7 +62,6 @@ SETTINGS: tuple[Setting, ...] = (
         "`st-r1`, `qwen`, `internvl` (as the released code asks them), `llava`, `closed` (as the paper says)",
         "",
         "All settings as the authors ran it, in one word, which is recorded; see [fidelity](fidelity.md).",
-        short="as the authors ran it: st-r1, qwen, internvl, ...",
     ),
     Setting(
         "EGOST_PROTOCOL",
@@ -71,14 +69,12 @@ SETTINGS: tuple[Setting, ...] = (
         "frame), `+cap100352-151200` (fewest, too), or `+224x224`; see [frames](frames.md)",
         "`uniform8`",
         "Which 8 frames of a clip a model sees, and in which size.",
-        short="uniform8, ref-qwen, ref-internvl; +cap151200, +224x224",
     ),
     Setting(
         "EGOST_DECODER",
         "`pyav`, `torchcodec` (extra `torchcodec`, needs the system's ffmpeg), `decord`",
         "`pyav`",
         "The library that decodes the clips.",
-        short="pyav, torchcodec or decord",
     ),
     Setting(
         "EGOST_JUDGE",
@@ -93,7 +89,6 @@ SETTINGS: tuple[Setting, ...] = (
         "`1`",
         "",
         "lmms-eval indexes our tasks alone, which saves 4 to 5 s of CPU.",
-        short="1: only our tasks, for a quicker start",
     ),
     Setting(
         "EGOST_TRAINED_ON",
@@ -209,18 +204,8 @@ SETTINGS: tuple[Setting, ...] = (
 
 
 def help_lines(settings: Sequence[Setting] = SETTINGS) -> list[str]:
-    """The settings as `egost --help` lists them: those of every day with their values, then the other names."""
-    everyday = [setting for setting in settings if setting.short]
-    width = max(len(setting.name) for setting in everyday)
-    lines = [f"{setting.name:<{width}}  {setting.short}" for setting in everyday]
-    others = [setting.name for setting in settings if not setting.short and setting.reader == "egost"]
-    line = "and, explained in docs/settings.md:"
-    for name in others:
-        if len(line) + len(name) > 70:
-            lines.append(line)
-            line = " "
-        line += f" {name},"
-    return [*lines, line.removesuffix(",")]
+    """The settings that `egost --help` shows: those that most people need."""
+    return [f"{setting.name:<12} {setting.short}" for setting in settings if setting.short]
 
 
 def markdown(settings: Sequence[Setting] = SETTINGS) -> str:
@@ -235,7 +220,8 @@ def markdown(settings: Sequence[Setting] = SETTINGS) -> str:
 _HEAD = """# Settings
 
 All settings are environment variables. This page is made from the table in `egost_tasks/settings.py`
-(`python -m egost.tasks.settings > docs/settings.md`), and so is the list in `egost --help`.
+(`python -m egost.tasks.settings > docs/settings.md`). Most people need `EGOST_DATA`, `EGOST_CACHE`, `EGOST_JUDGE` and
+`EGOST_PROMPT`. `egost env` prints the settings that are set, `egost env --all` all of them.
 
 | variable | values | default | meaning |
 |---|---|---|---|"""

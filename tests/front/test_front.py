@@ -33,25 +33,9 @@ def test_a_line_is_not_broken_in_a_narrow_terminal(
     assert f"{line}\n" in capsys.readouterr().out
 
 
-def test_the_help_lists_every_command_and_loads_nothing_heavy(tmp_path: Path) -> None:
+def test_the_help_loads_nothing_heavy(tmp_path: Path) -> None:
     code = f"import sys, egost.main; print(*(set({sorted(HEAVY)}) & sys.modules.keys()))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout.split() == []
-    shown = CliRunner().invoke(app, ["--help"]).output
-    for command in (
-        "data",
-        "clips",
-        "models",
-        "run",
-        "serve",
-        "parity",
-        "summary",
-        "report",
-        "show",
-        "compare",
-    ):
-        assert f"  egost {command}" in shown
-    for command in ("power", "leaderboard", "regress", "diagnose", "judge", "train", "construct"):
-        assert f"  egost {command}" in shown

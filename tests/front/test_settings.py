@@ -158,9 +158,8 @@ def test_the_page_is_made_of_the_table() -> None:
     assert all(f"| `{setting.name}` |" in page for setting in SETTINGS)
 
 
-def test_the_help_names_every_setting_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+def test_the_help_names_the_four_that_most_people_need() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
-    for setting in SETTINGS:
-        assert setting.reader != "egost" or re.search(rf"\b{setting.name}\b", shown), setting.name
-        assert setting.short in shown
+    named = [setting for setting in SETTINGS if re.search(rf"\b{setting.name}\b", shown)]
+    assert [setting.name for setting in named] == ["EGOST_DATA", "EGOST_CACHE", "EGOST_PROMPT", "EGOST_JUDGE"]
+    assert all(setting.short in shown for setting in named)
