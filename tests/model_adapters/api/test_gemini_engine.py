@@ -165,5 +165,5 @@ def test_without_its_package_the_command_that_installs_it_is_named(monkeypatch: 
 
     monkeypatch.delattr(google, "genai", raising=False)
     monkeypatch.setitem(sys.modules, "google.genai", None)
-    with pytest.raises(AdapterError, match=r"pip install 'egost\[gemini\]'"):
+    with pytest.raises(AdapterError, match=r"pip install 'google-genai>=2\.33'"):
         open_gemini("gemini-2.5-flash")
