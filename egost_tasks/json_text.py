@@ -104,8 +104,13 @@ def read_json(
     return parse_json(without_halves(content) if mend else content, max_bytes=max_bytes, pairs=pairs)
 
 
+def encodable(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, which a tokenizer can leave and which has no UTF-8."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def without_halves(text: bytes) -> bytes:
-    """A JSON text with U+FFFD in the place of each half of a surrogate pair, which older versions wrote."""
+    """A JSON text with its escapes as `encodable` leaves texts; older versions wrote halves."""
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found["half"] else found[0], text)
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import functools
 import os
+import traceback
 import weakref
 from collections.abc import Iterator, Mapping, MutableMapping
 from importlib.metadata import version
@@ -78,7 +79,12 @@ def register() -> list[Any]:
 
 
 def _without_keys(record: Any) -> None:
-    record["message"] = redacted(record["message"])
+    said = record["message"]
+    if error := record["exception"]:
+        # loguru would print what each name of the traceback holds.
+        said += "\n" + "".join(traceback.format_exception(error.type, error.value, error.traceback))
+        record["exception"] = None
+    record["message"] = redacted(said)
 
 
 def _with_our_folder(init: Any) -> Any:

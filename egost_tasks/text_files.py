@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from egost.tasks.cache import write_whole
-from egost.tasks.json_text import MAX_BYTES, parse_json
+from egost.tasks.json_text import MAX_BYTES, parse_json, without_halves
 
 
 def lines_of(path: Path) -> list[str]:
@@ -24,16 +24,16 @@ def lines_of(path: Path) -> list[str]:
     return lines[:-1] if not lines[-1] else lines
 
 
-def json_lines(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[int, Any]]:
+def json_lines(path: Path, max_bytes: int = MAX_BYTES, *, mend: bool = False) -> Iterator[tuple[int, Any]]:
     """The number of each line, from 1, and its value; blank lines are left out.
 
-    max_bytes: of a line. Raises OSError, and ValueError with the line's number.
+    max_bytes: of a line. mend: see `without_halves`. Raises OSError, and ValueError with the line's number.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 try:
-                    yield number, parse_json(line, max_bytes=max_bytes)
+                    yield number, parse_json(without_halves(line) if mend else line, max_bytes=max_bytes)
                 except ValueError as error:
                     raise ValueError(f"line {number}: {error}") from error
 

@@ -25,6 +25,7 @@ from egost.tasks.as_published import published_generation
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.errors import CacheError, ClipError, SettingError, exits_with_message
+from egost.tasks.json_text import encodable
 from egost.tasks.judging.choose import chosen_judge, cost_increments
 from egost.tasks.judging.judge import JudgeStopped, RouteItem
 from egost.tasks.prompts import Prompt, chosen_prompt, load_prompt
@@ -94,11 +95,18 @@ _starting = threading.Lock()
 class MarkMissing(Filter):  # type: ignore[misc]
     """A filter of lmms-eval that turns a reply that is none (an adapter gave up) into a failed generation.
 
-    lmms-eval would make an empty text of it, which is a reply and would be scored.
+    lmms-eval would make an empty text of it, which is a reply and would be scored. Its writer of samples stops at half
+    a surrogate pair, and drops all samples behind it: such a text of somebody else's adapter is mended, and said.
     """
 
     def apply(self, resps: list[list[Any]], docs: object) -> list[list[str]]:
-        return [[reply if isinstance(reply, str) else NO_REPLY for reply in (r or [None])] for r in resps]
+        replies = [[r if isinstance(r, str) else NO_REPLY for r in (found or [None])] for found in resps]
+        whole = [[encodable(reply) for reply in found] for found in replies]
+        if mended := sum(a != b for a, b in zip(replies, whole, strict=True)):
+            logger.warning(
+                f"egost: {mended} responses held surrogates; each half of a pair has U+FFFD in its place"
+            )
+        return whole
 
 
 class StartJudging(Filter):  # type: ignore[misc]

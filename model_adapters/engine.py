@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from loguru import logger
 
 from egost.tasks.errors import EgostError, visible
+from egost.tasks.json_text import encodable
 
 if TYPE_CHECKING:
     from egost.tasks.clips.clips import Clip
@@ -113,8 +114,7 @@ class Reply:
 
     def __post_init__(self) -> None:
         # lmms-eval's writer of samples stops at such a text, and drops all samples behind it.
-        text = self.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if text != self.text:
+        if (text := encodable(self.text)) != self.text:
             object.__setattr__(self, "replaced", text.count("\ufffd") - self.text.count("\ufffd"))
             object.__setattr__(self, "text", text)
 

@@ -120,7 +120,7 @@ class Run:
         """The samples of a task, as lmms-eval wrote them. Raises RunError when they were not saved, or are damaged."""
         path = self.samples_file(task)
         try:
-            return [row for _, row in json_lines(path, MOST_OF_A_SAMPLE)]
+            return [row for _, row in json_lines(path, MOST_OF_A_SAMPLE, mend=True)]
         except (OSError, ValueError) as error:
             raise RunError(f"{path}, {error}. The file was cut or changed; evaluate again.") from error
 

@@ -200,6 +200,28 @@ class _Metadata(TypedDict, total=False):
     trained_on_sha256: list[str] | None
 
 
+_AS_TOLD = (
+    *(
+        "world",
+        "release_revision",
+        "release_sha256",
+        "sampling_protocol",
+        "prompt",
+        "prompt_sha256",
+        "as_published",
+    ),
+    *(
+        "judge",
+        "judge_model_asked",
+        "judge_prompt",
+        "judge_prompt_sha256",
+        "judge_noise",
+        "machine",
+        "commit",
+    ),
+)
+
+
 class _Config(TypedDict, total=False):
     metadata: _Metadata | None
     generation_kwargs: dict[str, Any] | None
@@ -330,31 +352,20 @@ def _header(file: Path, results: _Results) -> RunHeader:
 
 def _task(name: TaskName, config: _Config, counts: _Counts) -> TaskHeader:
     metadata = config.get("metadata") or {}
+    told: dict[str, Any] = {**metadata}
+    version = metadata.get("version")
     return TaskHeader(
         name=name,
-        world=metadata.get("world"),
-        version=None if (version := metadata.get("version")) is None else str(version),
-        release_revision=metadata.get("release_revision"),
-        release_sha256=metadata.get("release_sha256"),
+        version=None if version is None else str(version),
         excluded_entries=dict(metadata.get("excluded_entries") or {}),
-        sampling_protocol=metadata.get("sampling_protocol"),
-        prompt=metadata.get("prompt"),
-        prompt_sha256=metadata.get("prompt_sha256"),
-        as_published=metadata.get("as_published"),
-        judge=metadata.get("judge"),
-        judge_model_asked=metadata.get("judge_model_asked"),
-        judge_prompt=metadata.get("judge_prompt"),
-        judge_prompt_sha256=metadata.get("judge_prompt_sha256"),
-        judge_noise=metadata.get("judge_noise"),
         max_unscored_share=metadata.get("max_unscored_share", 0.0),
         packages=dict(metadata.get("packages") or {}),
-        machine=metadata.get("machine"),
-        commit=metadata.get("commit"),
         trained_on=_trained_on(metadata) if "trained_on" in metadata else None,
         generation=dict(config.get("generation_kwargs") or {}),
         asked=counts.get("effective"),
         available=counts.get("original", 0),
         overridden=", ".join(metadata.get("overridden", ())) or None,
+        **{field: told.get(field) for field in _AS_TOLD},
     )
 
 

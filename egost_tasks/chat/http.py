@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from egost.tasks.chat.calls import Fault, Faulted
-from egost.tasks.json_text import parse_json
+from egost.tasks.errors import one_line
+from egost.tasks.json_text import encodable, parse_json
 from egost.tasks.keys import redacted
 
 MOST_REPLY_BYTES = 32 << 20
@@ -42,9 +43,9 @@ class Http(httpx.AsyncClient):
     """A client of one server.
 
     The body, the headers and the words of the status of a reply are read whole, up to `MOST_REPLY_BYTES`, and handed on
-    as `redacted` leaves them; in texts of JSON, half a surrogate pair becomes `?`. A reply that leads elsewhere is not
-    followed, since the key and the question would go along. A proxy of the environment leads to the world, so a server
-    on this machine is asked without one.
+    as `redacted` leaves them; texts of JSON are `encodable`. A reply that leads elsewhere is not followed, since the
+    key and the question would go along. A proxy of the environment leads to the world, so a server on this machine is
+    asked without one.
 
     url: of the server. timeout: seconds, see httpx. `send` raises Faulted for a reply that is too long, packed or that
     leads elsewhere.
@@ -128,15 +129,9 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def encodable(text: str) -> str:
-    """The text with `?` for half a surrogate pair, which a tokenizer can leave at an end and which has no UTF-8."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def shown(text: object) -> str:
-    """The beginning of what a server said, as one line for a message, without what a terminal would act upon."""
-    line = " ".join(str(text)[:_LONGEST_SHOWN].split())
-    return "".join(character for character in line if character.isprintable())
+    """The beginning of what a server said, as one line for a message."""
+    return one_line(" ".join(str(text)[:_LONGEST_SHOWN].split()))
 
 
 def is_this_machine(url: str) -> bool:

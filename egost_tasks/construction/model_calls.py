@@ -21,7 +21,6 @@ import yaml
 from egost.tasks.chat.calls import NoReply, Pacing
 from egost.tasks.chat.client import Message, Role
 from egost.tasks.chat.endpoint import SERVER_FORMS, Endpoint, find_key, parse_endpoint
-from egost.tasks.chat.http import encodable
 from egost.tasks.chat.reading import Completion, json_object
 from egost.tasks.chat.reply_store import Body, ReplyStore
 from egost.tasks.chat.structured import SEED, Answered, Question, ask_all, object_form, reply_store
@@ -30,6 +29,7 @@ from egost.tasks.construction.drafts import Draft, Items
 from egost.tasks.construction.option_checks import Finding, wrong_option_problem
 from egost.tasks.construction.writers import ChoiceRequest, Unwritten, Written
 from egost.tasks.errors import CacheError, ConstructionError, SettingError
+from egost.tasks.json_text import encodable
 from egost.tasks.prompts import VersionedPrompt
 from egost.tasks.sample import LETTERS, Way
 

@@ -21,9 +21,9 @@ import yaml
 
 from egost.tasks.chat.calls import NoReply
 from egost.tasks.chat.client import Message
-from egost.tasks.chat.http import encodable
 from egost.tasks.chat.reading import Completion, whole_text
 from egost.tasks.chat.structured import object_form
+from egost.tasks.json_text import encodable
 from egost.tasks.judging.judge import BEST, RouteItem
 from egost.tasks.prompts import VersionedPrompt
 from egost.tasks.response_text import outside_thinking

@@ -191,14 +191,14 @@ def test_a_list_of_models_that_is_none_is_named(attacked: Callable[..., None], m
 
 @pytest.mark.parametrize("half", ["\\ud83d", "\\ude00", "\\ud83d\\ud83d", "\\udc00\\ud800"])
 @pytest.mark.parametrize("client", CLIENTS)
-def test_half_a_surrogate_pair_becomes_a_question_mark(
+def test_half_a_surrogate_pair_becomes_a_mark(
     attacked: Callable[..., None], server: WireServer, tmp_path: Path, client: str, half: str
 ) -> None:
     server.wire = lambda good: http(json.dumps(good).replace("B.", f"B. {half}").encode())
 
     def right(said: str) -> bool:
         said.encode()
-        return client == "judge" or f"B. {'?' * (len(half) // 6)}" in said
+        return client == "judge" or "B. " + "\ufffd" * (len(half) // 6) in said
 
     attacked(lambda: CLIENTS[client](server.url, tmp_path)[1], right=right)
 

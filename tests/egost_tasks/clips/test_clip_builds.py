@@ -89,10 +89,13 @@ def test_build_clips_shows_progress(tmp_path: Path, capfd: pytest.CaptureFixture
     assert "1 failed" in shown
 
 
-def test_build_clips_ends_where_the_cache_cannot_be_written(tmp_path: Path) -> None:
+def test_build_clips_ends_where_the_cache_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
+    monkeypatch.setenv("EGOST_CACHE", str(tmp_path / "file"))
     with pytest.raises(CacheError, match=r"EGOST_CACHE"):
-        build_clips([write_video(tmp_path / "0.mp4", 9)], UNIFORM, cache=tmp_path / "file", progress=False)
+        build_clips([write_video(tmp_path / "0.mp4", 9)], UNIFORM, progress=False)
 
 
 _BUILD = """

@@ -100,7 +100,7 @@ def test_the_reasons_are_kept_and_can_be_written_down() -> None:
     reply = {"direction_reason": "one turn is missing ", "direction": 4, "landmark": 5, "semantic": 4}
     reply |= {"semantic_reason": "fine \ud83d"}
     scores = read_scores(said(json.dumps(reply)), "json")
-    assert scores == Scores(4, 5, 4, "direction: one turn is missing; semantic: fine ?")
+    assert scores == Scores(4, 5, 4, "direction: one turn is missing; semantic: fine \ufffd")
 
 
 @pytest.mark.parametrize("score", [7, -1, 6, 3.5, 5.5, "4", "4/5", None, True, [4], 10**30])
