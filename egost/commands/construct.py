@@ -33,14 +33,26 @@ PagePort = Annotated[
 @says_what_to_do
 def clips(
     spec: Annotated[
-        Path, typer.Argument(help="CSV or JSON: file, start, end, source, scene; optional licence, name.")
+        Path,
+        typer.Argument(
+            help="CSV or JSON: file, start, end, source, scene; optional licence, name. Or a folder of videos."
+        ),
     ],
     out: Out,
     workers: Workers = None,
+    scene: Annotated[
+        str, typer.Option(help="With a folder of videos: their scene, where all have the same.")
+    ] = "",
 ) -> None:
-    """Cut the videos into clips of one form; run it again to go on. Exit code 1 when a clip cannot be cut."""
+    """Cut the videos into clips of one form; of a folder of videos, draft the list of clips first.
+
+    Run it again to go on. Exit code 1 when a clip cannot be cut.
+    """
     from egost.tasks.construction.cutting import build_clips, lengths, write_length_plot
 
+    if spec.is_dir():
+        _draft(spec, out, scene)
+        return
     folder = _work_folder(out)
     rows, failures = build_clips(folder, spec, workers=workers)
     for failure in failures:
@@ -55,6 +67,19 @@ def clips(
         console.print(f"plot: {folder.lengths_plot}")
     console.print(f"{len(rows)} of {len(rows) + len(failures)} clips in {folder.clip_folder}")
     raise typer.Exit(1 if failures else 0)
+
+
+def _draft(videos: Path, out: Path, scene: str) -> None:
+    from egost.tasks.construction.spec import SCENE_WORDS, draft_spec
+
+    file = out / "clips.csv"
+    console.print(f"{draft_spec(videos, file, scene)} videos of {videos} are in {file}, one clip each.")
+    if not scene:
+        console.print("Give each its scene:")
+        for name, words in SCENE_WORDS.items():
+            console.print(f"  {name}  {words}")
+    console.print("Give a long video several rows, each with its start and end (seconds, m:ss or h:mm:ss).")
+    console.print(f"Then: egost construct clips {file} {out}")
 
 
 @construct_app.command()
@@ -152,7 +177,33 @@ def calibrate(
         f"{len(result.kept)} kept, {len(result.dropped)} dropped ({folder.dropped}), {len(result.pending)} wait for a "
         f"person ({folder.review}); report: {folder.calibration}",
     )
+    _say_what_comes_next(result, out)
     raise typer.Exit(0 if result.passed else 1)
+
+
+def _say_what_comes_next(result: Calibration, out: Path) -> None:
+    from egost.results.power import assumed_spread, needed
+    from egost.tasks.text_only_baseline import FOLDS
+
+    if clips := len({draft.clip for draft in result.kept}):
+        spread = assumed_spread(per_clip=len(result.kept) / clips)
+        points = {points: needed(spread, points).clips for points in (10, 5)}
+        console.print(
+            f"{clips} clips are kept. {FOLDS} clips with questions of a kind are enough for the checks above; some "
+            f"{points[10]} clips like these show a difference of 10 points between two models, {points[5]} one of 5."
+        )
+    if result.pending:
+        following = f"egost construct review {out}, then calibrate again"
+    elif result.passed:
+        following = f"egost construct publish {out} RELEASE --name NAME"
+    elif result.kept:
+        following = (
+            "what gives answers away is in red above: egost construct questions --seed with another number, or other "
+            "clips; publish --with-findings publishes the set as it is, and its card says so"
+        )
+    else:
+        following = f"egost construct annotate {out}, since no question is left"
+    console.print(f"Next: {following}")
 
 
 def blind_run(folder: Path) -> BlindRun:

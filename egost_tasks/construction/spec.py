@@ -8,6 +8,7 @@ card) and name (of the clip; by default made of source, file and start).
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from egost.tasks.cache import write_whole
 from egost.tasks.errors import ConstructionError
 from egost.tasks.json_text import read_json, shown
-from egost.tasks.text_files import csv_rows
+from egost.tasks.release.layout import VIDEO_SUFFIXES
+from egost.tasks.text_files import csv_rows, csv_text
 
 Scene = Literal["outdoor_street", "outdoor_open", "indoor_single", "indoor_multi"]
 """The four kinds of scene, two outdoors and two indoors (paper, section 3.2). The names are this project's own."""
@@ -90,6 +93,40 @@ def read_spec(file: Path) -> list[Cut]:
     if wrong:
         raise ConstructionError(f"{file} has {len(wrong)} problems, nothing was cut:{bullets(wrong)}")
     return cuts
+
+
+def draft_spec(videos: Path, file: Path, scene: str = "") -> int:
+    """Write a list with one clip for each video of a folder, from its beginning to its end; return how many.
+
+    source: the folder that a video lies in. scene: of all of them; empty where a person has to say it.
+    Raises ConstructionError where there is no video, or the list is there already.
+    """
+    if scene and scene not in SCENES:
+        raise ConstructionError(f"the scene is {shown(scene)}; expected one of {', '.join(SCENES)}.")
+    found = sorted(
+        path for path in videos.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    )
+    if not found:
+        raise ConstructionError(
+            f"{videos} holds no video ({', '.join(VIDEO_SUFFIXES)}). Name another folder."
+        )
+    if file.exists():
+        raise ConstructionError(
+            f"{file} is there already, and is not written anew. Complete it, then: egost construct clips {file} "
+            f"{file.parent}"
+        )
+    blank = dict.fromkeys(REQUIRED + OPTIONAL, "")
+    rows = [
+        {
+            **blank,
+            "file": os.path.relpath(path, file.parent),
+            "source": path.absolute().parent.name,
+            "scene": scene,
+        }
+        for path in found
+    ]
+    write_whole(file, csv_text(REQUIRED + OPTIONAL, rows).encode())
+    return len(rows)
 
 
 def read_list(file: Path) -> Any:

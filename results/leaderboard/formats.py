@@ -112,7 +112,7 @@ def _latex_table(shown: Sheet) -> str:
     lines = [
         r"\begin{table}[p]",
         r"\centering",
-        rf"\caption{{Ego-ST Bench. {_in_latex(shown.title)}}}",
+        rf"\caption{{{'Ego-ST Bench. ' if shown.title.startswith('Table ') else ''}{_in_latex(shown.title)}}}",
         r"\renewcommand{\arraystretch}{1.15}",
         *_tabular("l" * shown.words + "r" * (len(shown.head) - shown.words), shown.head, rows),
     ]
@@ -163,8 +163,8 @@ def _in_latex(text: str) -> str:
 def _csv(board: Leaderboard) -> str:
     if len(board.boards) != 1:
         raise RunError(
-            f"a CSV file holds one table, and {len(board.boards)} were asked for. Add --table 1 (2, 3 or 4), and leave "
-            "out --all where runs of both worlds are at hand; or take --format json."
+            f"a CSV file holds one table, and {len(board.boards)} were asked for. Add --table 1 (2, 3 or 4), name runs "
+            "on one release, and leave out --all where runs of both worlds are at hand; or take --format json."
         )
     rows = [_flat(row) for row in _plain_rows(board.boards[0])]
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import fmean
 from typing import Literal
 
 from egost.results.diagnosis.controls import Arm, Gap, controls_of
@@ -34,6 +35,7 @@ from egost.results.records import SampleRecord
 from egost.results.run_header import RunError
 from egost.tasks.errors import ReleaseError
 from egost.tasks.judging.judge import BEST, Judgement
+from egost.tasks.sample import chance_level
 
 _ASPECTS = ("direction", "landmark", "semantic")
 
@@ -109,12 +111,14 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of a table. family: of a published row. details: of a run's. date: ISO, empty where unknown.
+    """A line of a table. origin: chance is what a guess gets. family: of a published row. details: of a run's.
+
+    date: ISO, empty where unknown.
 
     cells: by column; none where the run has not all of the column's tasks.
     """
 
-    origin: Literal["published", "run"]
+    origin: Literal["published", "run", "chance"]
     model: str
     family: str
     labels: Mapping[str, str]
@@ -144,6 +148,24 @@ def published_row(row: PublishedRow, table: PublishedTable) -> Row:
     }
     notes = (RELEASED_ROWS_NOTE,) if row.family == "trained" else ()
     return Row("published", row.model, row.family, row.labels, cells, row.tested, notes, None)
+
+
+def chance_row(entries: Sequence[Entry], table: PublishedTable) -> Row:
+    """What a guess among the options gets on the questions of some runs of one release; nothing where a column has
+    routes.
+    """
+    chances: dict[str, float] = {}
+    for entry in entries:
+        for task, records in entry.records.items():
+            if offered := [len(r.sample.options) for r in records if r.sample.options]:
+                chances.setdefault(task, 100 * chance_level(offered))
+    tasks_of = {column: _measures(table, column)[0] for column in table.columns}
+    cells = {
+        column: Cell(fmean(chances[task] for task in tasks))
+        for column, tasks in tasks_of.items()
+        if all(task in chances for task in tasks)
+    }
+    return Row("chance", "chance", "", {}, cells, "", (), None)
 
 
 def rows_of_run(entry: Entry, table: PublishedTable, column: Column, show_all: bool) -> list[Row]:

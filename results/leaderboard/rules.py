@@ -49,13 +49,16 @@ TELL_BOUNDS_ABOVE = 0.01
 class Column:
     """What the columns of one table are. release: sha256 and revision of the one that its runs are compared on.
 
-    whole: samples of that release by task, as far as the runs at hand tell.
+    whole: samples of that release by task, as far as the runs at hand tell. judge: of the table's routes, where that is
+    not the paper's. own: whether it holds the runs on a release that is not the paper's, and no published row.
     """
 
     table: TableNumber
     world: World
     release: tuple[str, str]
     whole: Mapping[str, int]
+    judge: str | None = None
+    own: bool = False
 
 
 def refusals(entry: Entry, task: str, column: Column) -> tuple[str, ...]:
@@ -136,7 +139,8 @@ def deviations(entry: Entry, table: TableNumber) -> tuple[str, ...]:
     ]
     if truncated:
         remarks.append(f"{len(truncated)} responses were cut at max_new_tokens and are scored as they are")
-    if table == 3 and entry.world == "official" and not (entry.training and entry.training.leaves_out):
+    of_paper = release_name(entry.world, entry.release) == BENCHMARK
+    if table == 3 and of_paper and not (entry.training and entry.training.leaves_out):
         tested = sum(len(rows) for task, rows in entry.records.items() if not task.startswith("route"))
         remarks.append(
             f"tested on all {tested} questions; the paper leaves its training rows out for every model"
@@ -196,11 +200,11 @@ def _overridden(entry: Entry, task: str) -> str | None:
 
 def _other_release(entry: Entry, column: Column) -> str | None:
     sha256, revision = column.release
-    if CONSTRUCTED in entry.release:
+    if CONSTRUCTED in entry.release and not column.own:
         return f"of a benchmark of its own ({entry.release}), not of the paper's release"
-    if entry.release_sha256 != sha256:
+    if sha256 and entry.release_sha256 != sha256:
         return f"of release {entry.release or 'unknown'}, this table is of {revision or 'another'}"
-    if column.world == "mini" or release_name(column.world, revision) == BENCHMARK:
+    if column.own or column.world == "mini" or release_name(column.world, revision) == BENCHMARK:
         return None
     return (
         f"of a release whose revision is not recorded ({revision or 'none'}), so that nobody knows whether it is the "
@@ -288,8 +292,8 @@ def _other_judge(entry: Entry, task: str, column: Column) -> str | None:
     if not task.startswith("route"):
         return None
     judge = entry.headers[task].judge
-    if column.world == "mini":
-        return None if judge == RUBRIC else f"routes judged by {judge}, the others' by {RUBRIC}"
+    if others := RUBRIC if column.world == "mini" else column.judge:
+        return None if judge == others else f"routes judged by {judge}, the others' by {others}"
     if _is_papers_judge(entry, task, judge or ""):
         return None
     return f"routes judged by {judge or 'nobody known'}, the paper's by gpt-4o"

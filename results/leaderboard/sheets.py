@@ -72,6 +72,8 @@ def sheet(board: Board) -> Sheet:
         source = (
             f"run {len(how)}, {row.details.protocol}"
             if row.details
+            else "a guess among the options"
+            if row.origin == "chance"
             else " ".join(filter(None, ("paper", row.date)))
         )
         verdicts = row.details.without_seeing.verdicts if row.details else ()

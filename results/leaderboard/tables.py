@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from egost.results.leaderboard.entries import Entry, Found, Unreadable
-from egost.results.leaderboard.rows import OWN_PROTOCOL, Cell, Row, published_row, rows_of_run
+from egost.results.leaderboard.rows import OWN_PROTOCOL, Cell, Row, chance_row, published_row, rows_of_run
 from egost.results.leaderboard.rules import Column, whole_release
 from egost.results.published_tables import PublishedTable, TableNumber, published_table
 from egost.results.run_header import RunError
-from egost.tasks.release.layout import BENCHMARK, CONSTRUCTED, release_name
+from egost.tasks.release.layout import BENCHMARK, release_name
 from egost.tasks.sample import World
 
 LABELS: Mapping[TableNumber, Mapping[str, str]] = {
@@ -98,12 +98,23 @@ def _boards(
     ours = [entry for entry in entries if entry.world == world]
     if world == "official":
         newest = max(
-            (e for e in ours if CONSTRUCTED not in e.release),
-            key=lambda e: (release_name(world, e.release) == BENCHMARK, e.date, e.release_sha256),
+            (e for e in ours if release_name(world, e.release) == BENCHMARK),
+            key=lambda e: (e.date, e.release_sha256),
             default=None,
         )
         release = (newest.release_sha256, newest.release) if newest else ("", "")
-        return [_board(number, ours, release, world, show_all) for number in tables]
+        papers = [_board(number, ours, release, world, show_all) for number in tables]
+        own = [
+            e for e in ours if release_name(world, e.release) != BENCHMARK and e.release_sha256 != release[0]
+        ]
+        return papers + _of_each_release(own, tables, world, show_all)
+    return _of_each_release(ours, tables, world, show_all)
+
+
+def _of_each_release(
+    ours: Sequence[Entry], tables: Sequence[TableNumber], world: World, show_all: bool
+) -> list[Board]:
+    """Tables of the runs on releases that are not the paper's, each release by itself."""
     # Mini worlds of different seeds ask different questions. Table 4 is of sources, of which they have none.
     releases = sorted({(e.release, e.release_sha256) for e in ours})
     boards = [
@@ -120,19 +131,26 @@ def _board(
 ) -> Board:
     table = published_table(number)
     whole = whole_release(e for e in entries if e.release_sha256 == release[0])
-    column = Column(number, world, release, whole)
+    own = world == "official" and bool(release[0]) and release_name(world, release[1]) != BENCHMARK
+    judged = [e for e in entries if e.judge]
+    judge = max(judged, key=lambda e: e.date).judge if own and judged else None
+    column = Column(number, world, release, whole, judge, own)
     runs = [row for entry in entries for row in rows_of_run(entry, table, column, show_all)]
-    published = [published_row(row, table) for row in table.rows] if world == "official" else []
+    if world == "official" and not own:
+        others = [published_row(row, table) for row in table.rows]
+    else:
+        others = [chance_row(entries, table)] if own else []
     title = f"Table {number}. {table.title}"
+    form = f"{release_name(world, release[1])} ({release[1]}), in the form of {title}"
     return Board(
         number=number,
         world=world,
-        title=title if world == "official" else f"Mini world ({release[1]}), in the form of {title}",
+        title=form[:1].upper() + form[1:] if own or world == "mini" else title,
         columns=table.columns,
         labels=LABELS[number],
-        rows=_with_best([*published, *(row for row in runs if show_all or not row.refused)], table),
+        rows=_with_best([*others, *(row for row in runs if show_all or not row.refused)], table),
         left_out=() if show_all else tuple(row for row in runs if row.refused),
-        notes=tuple(_notes(table, world, bool(runs))),
+        notes=tuple(_notes(table, world, bool(runs), own)),
     )
 
 
@@ -152,6 +170,7 @@ def _with_best(rows: Sequence[Row], table: PublishedTable) -> tuple[Row, ...]:
                 and (cell := row.cells.get(column))
                 and cell.percent is not None
                 and not cell.refused
+                and row.origin != "chance"
             ]
             ordered = sorted(places, key=lambda k: rows[k].cells[column].percent or 0.0)
             if len(ordered) > 1 and all(
@@ -179,7 +198,7 @@ def _ordered(board: Board, sort: str, published_as: Mapping[str, str]) -> tuple[
     runs = sorted((r for r in rows if r.origin == "run"), key=lambda row: -_shown(row, headline))
     runs.sort(key=lambda row: row.details is None or row.details.protocol == OWN_PROTOCOL)
     placed: list[Row] = []
-    printed = [r for r in board.rows if r.origin == "published"]
+    printed = [r for r in board.rows if r.origin != "run"]
     for k, published in enumerate(printed):
         placed.append(published)
         if any(
@@ -202,8 +221,10 @@ def _shown(row: Row, column: str) -> float:
     return -1.0 if cell is None or cell.percent is None or cell.refused else cell.percent
 
 
-def _notes(table: PublishedTable, world: World, has_runs: bool) -> Iterable[str]:
-    if world == "official":
+def _notes(table: PublishedTable, world: World, has_runs: bool, own: bool) -> Iterable[str]:
+    if own:
+        yield "Runs on a release that is not the paper's: its figures cannot be compared with published figures."
+    elif world == "official":
         yield f"Published rows are copied from {table.source}, and have no intervals."
         if days := sorted({row.tested for row in table.rows if row.tested}):
             yield f"Its closed models were asked on {', '.join(days)}."
@@ -215,7 +236,7 @@ def _notes(table: PublishedTable, world: World, has_runs: bool) -> Iterable[str]
             "Bold: highest of its column, where its interval meets no other figure or interval."
             + (" In Table 4, of each test set." if table.number == 4 else "")
         )
-    if has_runs and world == "official":
+    if has_runs and world == "official" and not own:
         yield "Prompts are this project's own; the paper's, 'the default cue for each model', are not published."
         if table.number < 3:
             yield "Which snapshot of gpt-4o judged the paper's routes is not known."

@@ -16,6 +16,7 @@ from video_files import write_video
 from egost.commands.construct import construct_app
 from egost.tasks.construction.workfolder import read_lines, write_lines
 from egost.tasks.mini_world.steps import ClipTruth
+from egost.tasks.text_files import csv_rows
 
 
 def construct(*arguments: object) -> tuple[int, str]:
@@ -49,6 +50,36 @@ def test_clips_and_annotations_go_in(tmp_path: Path) -> None:
     assert code == 2 and "no_landmark (forward step 1)" in said
 
 
+def test_a_folder_of_videos_becomes_a_list_to_be_completed(tmp_path: Path) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    (videos / "sun3d").mkdir(parents=True)
+    write_video(videos / "sun3d" / "walk.mp4", 20)
+    write_video(videos / "a, b.MOV.mp4", 20)
+    (videos / "notes.txt").write_text("no video")
+    code, said = construct("clips", videos, out)
+    assert code == 0 and f"2 videos of {videos} are in {out}/clips.csv" in said
+    assert f"Then: egost construct clips {out}/clips.csv {out}" in said and "indoor_multi through" in said
+    rows = csv_rows(out / "clips.csv")
+    assert [(row["file"], row["source"], row["scene"]) for row in rows] == [
+        ("../videos/a, b.MOV.mp4", "videos", ""),
+        ("../videos/sun3d/walk.mp4", "sun3d", ""),
+    ]
+    code, said = construct("clips", out / "clips.csv", out)
+    assert code == 2 and "clip 1" in said and "expected one of outdoor_street" in said
+    code, said = construct("clips", videos, out)
+    assert code == 2 and "is there already, and is not written anew" in said
+
+    (out / "clips.csv").unlink()
+    assert construct("clips", videos, out, "--scene", "indoor_single")[0] == 0
+    code, said = construct("clips", out / "clips.csv", out, "--workers", 1)
+    assert code == 0 and "2 of 2 clips" in said
+    code, said = construct("clips", videos, tmp_path / "other", "--scene", "moon")
+    assert code == 2 and "the scene is 'moon'; expected one of" in said
+    (tmp_path / "empty").mkdir()
+    code, said = construct("clips", tmp_path / "empty", tmp_path / "other")
+    assert code == 2 and "holds no video (.mp4, .mov" in said
+
+
 def test_questions_are_written_and_calibrated(
     tmp_path: Path, truths: list[ClipTruth], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,6 +89,9 @@ def test_questions_are_written_and_calibrated(
     assert code == 0 and "│ route_reverse │ 10 │" in said
     code, said = construct("calibrate", folder.root)
     assert code == 0 and "0 dropped" in said and "text_floor all" in said and "too few clips" in said
+    assert "10 clips are kept. 10 clips with questions of a kind are enough" in said
+    assert re.search(r"some \d+ clips like these show a difference of 10 points between two models", said)
+    assert said.rstrip().endswith(f"Next: egost construct publish {folder.root} RELEASE --name NAME")
     code, said = construct("publish", folder.root, tmp_path / "release")
     assert code == 2 and "egost: the clip" in said and "is missing" in said
     rows = read_lines(folder.questions)

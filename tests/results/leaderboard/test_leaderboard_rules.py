@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from official_runs import Rows, as_official, unscored
+from official_runs import JUDGE, Rows, as_official, unscored
+from typer.testing import CliRunner
 
+from egost.main import app
 from egost.results.leaderboard.entries import find_entries
 from egost.results.leaderboard.rows import Row
 from egost.results.leaderboard.sheets import sheet
@@ -245,6 +247,66 @@ def test_a_run_on_a_constructed_benchmark_stands_beside_no_published_figure(
     [row] = run_rows(board_of(tmp_path))
     told = "of a benchmark of its own (walks constructed a66fbf4f3e65), not of the paper's release"
     assert row.refused == (told,)
+
+
+def test_each_release_of_ones_own_has_tables_of_its_own_with_chance(demo_run: Run, tmp_path: Path) -> None:
+    for name, release, sha in (
+        ("a", "walks constructed a66fbf4f3e65", "3"),
+        ("b", "walks constructed a66fbf4f3e65", "3"),
+        ("c", "rooms constructed 0123456789ab", "4"),
+        ("d", "local", "5"),
+        ("e", "r1", "1"),
+    ):
+        model = f"{name}/Seer"
+        as_official(demo_run, tmp_path / name, model=model, release_revision=release, release_sha256=sha * 64)
+    paper, *own = leaderboard(find_entries([tmp_path]), tables=(1,)).boards
+    assert [row.model for row in paper.rows if row.origin == "run"] == ["e/Seer"]
+    assert [(board.title.partition(" (")[0], [r.model for r in board.rows]) for board in own] == [
+        ("Questions in the official layout, of no recorded release", ["chance", "d/Seer"]),
+        ("Rooms, a benchmark of its own", ["chance", "c/Seer"]),
+        ("Walks, a benchmark of its own", ["chance", "a/Seer", "b/Seer"]),
+    ]
+    for board in own:
+        assert not [row for row in board.rows if row.refused or row.origin == "published"]
+        assert any("cannot be compared with published figures" in note for note in board.notes)
+        assert not any("Published rows" in note for note in board.notes)
+    chance = own[0].rows[0].cells
+    options = [len(row["percent"]["options"]) for row in demo_run.samples("egost_mini_direction_forward")]
+    assert chance["direction_forward"].percent == pytest.approx(
+        100 * sum(1 / n for n in options) / len(options)
+    )
+    assert not {"route_forward", "avg_st", "avg_total"} & chance.keys(), "nobody guesses a route"
+    assert not any(cell.best for cell in chance.values())
+
+
+def test_the_command_shows_a_benchmark_of_ones_own(demo_run: Run, tmp_path: Path) -> None:
+    as_official(
+        demo_run, tmp_path / "a", judge="offline-rubric-3", release_revision="walks constructed a66fbf4f3e65"
+    )
+    for form in ("md", "tex", "html", "json"):
+        shown = CliRunner().invoke(app, ["leaderboard", str(tmp_path), "--format", form])
+        assert shown.exit_code == 0, shown.output
+        assert "Walks, a benchmark of its own" in shown.output
+        assert "a guess among the options" in shown.output or form == "json"
+        assert "Ego-ST Bench. Walks" not in shown.output
+
+
+def test_routes_of_one_table_have_one_judge(demo_run: Run, tmp_path: Path) -> None:
+    release = "walks constructed a66fbf4f3e65"
+    as_official(demo_run, tmp_path / "a", model="a/A", judge="offline-rubric-3", release_revision=release)
+    as_official(
+        demo_run,
+        tmp_path / "b",
+        model="b/B",
+        release_revision=release,
+        results=lambda told: told.update(date="20270101_000000"),
+    )
+    board = leaderboard(find_entries([tmp_path]), tables=(1,)).boards[1]
+    older = next(row for row in board.rows if row.model == "a/A")
+    assert older.cells["route_forward"].refused == (
+        f"routes judged by offline-rubric-3, the others' by {JUDGE}",
+    )
+    assert not older.cells["direction_forward"].refused
 
 
 def test_a_trained_checkpoint_stands_in_table_3_beside_what_text_alone_gets(
