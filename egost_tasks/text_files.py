@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,13 +30,29 @@ def json_lines(path: Path, max_bytes: int = MAX_BYTES, *, mend: bool = False) ->
 
     max_bytes: of a line. mend: see `without_halves`. Raises OSError, and ValueError with the line's number.
     """
+    for number, line in numbered_lines(path, max_bytes):
+        if line.strip():
+            try:
+                yield number, parse_json(without_halves(line) if mend else line, max_bytes=max_bytes)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+
+
+def numbered_lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """The number of each line, from 1, and its bytes.
+
+    Raises OSError, and ValueError with the line's number for one of more than `max_bytes`, which is never held whole.
+    """
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield number, parse_json(without_halves(line) if mend else line, max_bytes=max_bytes)
-                except ValueError as error:
-                    raise ValueError(f"line {number}: {error}") from error
+        for number in itertools.count(1):
+            line = file.readline(max_bytes + 1)
+            if not line:
+                return
+            if (size := len(line)) > max_bytes:
+                while not line.endswith(b"\n") and (line := file.readline(1 << 20)):
+                    size += len(line)
+                raise ValueError(f"line {number}: it has {size:,} bytes; egost reads {max_bytes:,} at most")
+            yield number, line
 
 
 def csv_rows(path: Path) -> list[dict[str, Any]]:

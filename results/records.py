@@ -24,6 +24,7 @@ from egost.tasks.sample import LETTERS, Sample, World
 from egost.tasks.scoring.choices import Choice
 from egost.tasks.scoring.generation_notes import Generation
 from egost.tasks.task_names import TaskName
+from egost.tasks.text_files import numbered_lines
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -147,10 +148,11 @@ def read_samples(path: Path, task: TaskName, asked: int | None) -> list[SampleRe
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        with path.open("rb") as file:
-            yield from enumerate(file, 1)
+        yield from numbered_lines(path, MOST_OF_A_SAMPLE)
     except OSError as error:
         raise RunError(f"{path} cannot be read ({error}).") from error
+    except ValueError as error:
+        raise RunError(f"{path}, {error}. Evaluate again, or leave this run out.") from error
 
 
 def _read(line: bytes) -> _Row:

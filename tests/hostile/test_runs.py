@@ -10,6 +10,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from egost.main import app
 from egost.results.leaderboard.entries import find_entries
 from egost.results.run import Run, read_run
 from egost.results.run_manifest import run_manifest
+from egost.tasks.errors import EgostError
 
 SAVED = ROOT / "tests" / "saved" / "mini_run"
 STAMP = next(SAVED.glob("*_results.json")).name.removesuffix("_results.json")
@@ -426,6 +429,41 @@ def test_one_bad_run_is_listed_and_the_others_are_shown(
             and len(found.unreadable) == 1
             and re.search(attack.message or "", found.unreadable[0].reason, re.DOTALL) is not None
         ),
+    )
+
+
+MOST_MEMORY = 256 << 20
+"""Bytes. A command that reads the saved run as it is takes some 105 MiB."""
+
+MEASURED = """
+import atexit
+from pathlib import Path
+atexit.register(lambda: print(Path("/proc/self/status").read_text()))
+from egost.main import app
+app()
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("report", "{}", "-o", "{}/page.html"), ("judge", "{}", "--judge", "offline"), ("compare", "{}", "{}")],
+)
+def test_a_response_of_100_mb_costs_no_memory(
+    run: Path, attacked: Callable[..., None], words: tuple[str, ...]
+) -> None:
+    [file] = run.glob(f"*_samples_{ROUTE}.jsonl")
+    begins = b'"filtered_resps": "'
+    file.write_bytes(file.read_bytes().replace(begins, begins + b"turn " * (20 << 20), 1))
+    command = [sys.executable, "-c", MEASURED, *(word.format(run) for word in words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    peak = re.search(r"VmHWM:\s+(\d+) kB", done.stdout)
+
+    def attack() -> None:
+        assert done.returncode == 2 and peak and int(peak[1]) << 10 < MOST_MEMORY, done
+        raise EgostError(done.stderr)
+
+    attacked(
+        attack, rf"_samples_{ROUTE}.jsonl, line 1: it has 104,\d+,\d+ bytes; egost reads 16,777,216 at most"
     )
 
 
