@@ -131,7 +131,7 @@ regress golden: export HF_HUB_OFFLINE := 1
 define evaluate_mini
 	@rm -rf $(REGRESS)
 	$(BIN)/egost data mini
-	$(BIN)/egost run $(EMBEDDED) --tasks egost_mini --output $(REGRESS) -- --gen_kwargs max_new_tokens=16
+	$(BIN)/egost run $(EMBEDDED) --tasks egost_mini --batch-size 1 --output $(REGRESS) -- --gen_kwargs max_new_tokens=16
 endef
 
 # With a tolerance, since another processor may round to another reply; frames, prompts, scores and figures have none.

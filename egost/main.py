@@ -50,7 +50,7 @@ _HELP = f"""Usage: egost COMMAND ...        Options: -h, --version, --install-co
 Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
 
   egost run mini-base                     try it: no GPU, no key, no network
-  egost run qwen2.5-vl-7b --dry-run       the command of a real run
+  egost run qwen2.5-vl-7b --dry-run       what a real run takes, what is missing
   egost report runs/mini-base             one page with every sample
 
 {chr(10).join(f"{name:<9} {commands}" for name, commands in GROUPS.items())}
@@ -151,7 +151,7 @@ prompts_app.command("import")(prompts.import_)
 app.command()(env.env)
 app.command()(models.models)
 app.command()(tasks.tasks)
-app.command()(run.run)
+app.command(cls=run.RunCommand)(run.run)
 app.command()(parity.parity)
 app.command()(tiny.tiny)
 app.command()(serve.serve)

@@ -64,7 +64,7 @@ def model_named(name: str, revision: str | None = None) -> KnownModel:
     Raises AdapterError where it is neither, or the checkpoint cannot be read or is of an unknown family.
     """
     if known := known_model(name):
-        return known
+        return known.model_copy(update={"revision": revision}) if revision else known
     source, _ = weights_named(name)
     checkpoint = checkpoint_identity(source, revision)
     family = known_models().families.get(checkpoint.model_type)
@@ -78,7 +78,8 @@ def model_named(name: str, revision: str | None = None) -> KnownModel:
     if name in EMBEDDED:
         own = {"tasks": "egost_mini", **own, "protocol": "uniform8"}
     short = name if name in EMBEDDED else Path(name).name
-    return KnownModel(name=short, model=source, family=checkpoint.model_type, **own)
+    found = KnownModel(name=short, model=source, family=checkpoint.model_type, **own)
+    return found.model_copy(update={"revision": revision}) if revision else found
 
 
 def _as_trained(folder: Path, patch: int) -> dict[str, Any]:

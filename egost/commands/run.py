@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+import webbrowser
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from egost.commands.front import console, says_what_to_do
+from egost.commands.front import console, say, says_what_to_do
+from egost.commands.report import report
 from egost.commands.show import write_manifest
 from egost.commands.summary import summary
 from egost.tasks.end_with_parent import run_script
 
 if TYPE_CHECKING:
-    from egost.model_adapters.run_plan import RunPlan
+    from egost.model_adapters.known_models import KnownModel
+    from egost.model_adapters.run_needs import Need
+    from egost.model_adapters.run_plan import RunOptions, RunPlan
 
 
 class Engine(StrEnum):
@@ -27,23 +34,49 @@ class Engine(StrEnum):
     api = "api"
 
 
+class RunCommand(TyperCommand):
+    """Keeps what follows `--` apart from the models."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        ctx.meta[_EXTRA] = tuple(args[end + 1 :])
+        return super().parse_args(ctx, args[:end])
+
+
+_EXTRA = "egost.extra"
+
+
 @says_what_to_do
 def run(
-    model: Annotated[
-        str, typer.Argument(help="Short name (egost models), hub id, folder, mini-base, mini-st-r1 or tiny.")
+    context: typer.Context,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... [-- ARGUMENTS OF LMMS-EVAL]",
+            help="Short names (egost models), hub ids, folders, mini-base or mini-st-r1; one after the other.",
+        ),
     ],
-    extra: Annotated[
-        list[str] | None, typer.Argument(help="After '--': more arguments for lmms-eval.")
-    ] = None,
     tasks: Annotated[
         str | None,
         typer.Option(help="Tasks or groups, as lmms-eval takes them; by default what the model is for."),
     ] = None,
     engine: Annotated[Engine | None, typer.Option(help="Which engine; by default the model's first.")] = None,
+    judge: Annotated[str | None, typer.Option(help="Who judges the routes, as EGOST_JUDGE.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="The wording of the questions, as EGOST_PROMPT.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Which 8 frames a model sees, as EGOST_PROTOCOL.")
+    ] = None,
     limit: Annotated[
         float | None, typer.Option(help="Samples of each task, or a share below 1; for trying only.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the results; runs/MODEL by default.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Requests at once; by default what suits the engine.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; runs/MODEL by default. Of several models, FOLDER/MODEL."),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ask for all replies, also for those in the journal.")
     ] = False,
@@ -56,36 +89,107 @@ def run(
             "--as-published", help="As the authors ran it: frames, pixels, prompt, generation, judge."
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the command.")] = False,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Write the report, too, and open it in the browser.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Get missing weights and data without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the command, what is there and what is missing.")
+    ] = False,
 ) -> None:
-    """Evaluate a model: prints the lmms-eval command, runs it, and shows the figures.
+    """Evaluate models: says what is missing, prints the lmms-eval command, runs it, and shows the figures.
 
-    The same command again goes on where a killed run stopped. Exit code 2 when the run did not finish, 1 when too
-    many samples are unscored.
+    The same command again goes on where a killed run stopped. Exit code 2 when a run did not finish or something is
+    missing, 1 when too many samples are unscored.
     """
     from egost.model_adapters.model_names import model_named
     from egost.model_adapters.run_plan import RunOptions, plan_run
 
-    named = model_named(model)
-    options = RunOptions(
-        tasks or named.tasks,
-        engine.value if engine else None,
-        limit,
-        output,
-        fresh,
-        base_url,
-        tuple(extra or ()),
-        as_published,
+    given = {"EGOST_JUDGE": judge, "EGOST_PROMPT": prompt, "EGOST_PROTOCOL": protocol}
+    runs: dict[str, tuple[KnownModel, RunOptions]] = {}
+    needs: dict[str, Need] = {}
+    for name in models:
+        named = model_named(name, revision)
+        runs[named.name] = (
+            named,
+            RunOptions(
+                tasks=tasks or named.tasks,
+                engine=engine.value if engine else None,
+                limit=limit,
+                output=output / named.name if output and len(models) > 1 else output,
+                fresh=fresh,
+                base_url=base_url,
+                extra=context.meta[_EXTRA],
+                as_published=as_published,
+                batch_size=batch_size,
+                settings={setting: value for setting, value in given.items() if value},
+            ),
+        )
+    for named, options in runs.values():
+        planned = replace(options, without_weights=True)
+        plan = plan_run(named, planned, os.environ)
+        typer.echo(plan.shown)
+        for remark in plan.remarks:
+            typer.echo(f"egost: {remark}", err=True)
+        needs |= {str(need): need for need in _needs(named, plan, planned)}
+    for line in needs:
+        say(f"egost: {line}", err=True)
+    if dry_run:
+        return
+    _get_missing(
+        [need for need in needs.values() if need.command], [named for named, _ in runs.values()], yes
     )
-    plan = plan_run(named, options, os.environ)
-    typer.echo(plan.shown)
-    for remark in plan.remarks:
-        typer.echo(f"egost: {remark}", err=True)
-    if not dry_run:
-        _run(plan)
+    codes = [_run(plan_run(named, options, os.environ), open_page) for named, options in runs.values()]
+    raise typer.Exit(max(codes))
 
 
-def _run(plan: RunPlan) -> None:
+def _needs(named: KnownModel, plan: RunPlan, options: RunOptions) -> list[Need]:
+    """What a run needs, with its settings in the environment while that is looked at."""
+    from egost.model_adapters.run_needs import run_needs
+
+    before = dict(os.environ)
+    os.environ.update(plan.settings)
+    try:
+        return run_needs(named, plan, options, os.environ)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _get_missing(missing: list[Need], models: list[KnownModel], yes: bool) -> None:
+    """Get what can be got after a yes. Raises AdapterError where something is missing still; nothing is got then."""
+    from egost.model_adapters.engine import AdapterError
+
+    by_hand = [need for need in missing if need.fetch is None]
+    loads = [need for need in missing if need.fetch in ("weights", "official")]
+    if by_hand:
+        raise AdapterError(
+            f"{len(by_hand)} things are missing that egost cannot get by itself: see MISSING above."
+        )
+    if loads and not yes:
+        if not sys.stdin.isatty():
+            raise AdapterError(f"{len(loads)} things are missing: see MISSING above. --yes gets them.")
+        typer.confirm(f"Get {', '.join(need.what for need in loads)} now?", abort=True, err=True)
+    for need in missing:
+        say(f"egost: getting {need.what}: {need.command}", err=True)
+        if need.fetch == "mini":
+            from egost.tasks.mini_world import write_mini_release
+            from egost.tasks.release.release import mini_root
+
+            write_mini_release(mini_root())
+        elif need.fetch == "official":
+            from egost.tasks.release import hub
+
+            hub.download()
+    if any(need.fetch == "weights" for need in missing):
+        from egost.model_adapters.checkpoints import download_checkpoint
+
+        for named in models:
+            download_checkpoint(named.model, named.revision)
+
+
+def _run(plan: RunPlan, open_page: bool) -> int:
+    """Run a plan and show its figures; return the exit code of these."""
     from egost.results.run import read_run
     from egost.results.run_header import RunError
 
@@ -102,4 +206,12 @@ def _run(plan: RunPlan) -> None:
         )
     write_manifest(found)
     console.print()
-    summary(found.results_file)
+    if open_page:
+        page = plan.output / "report.html"
+        report(found.results_file, output=page)
+        webbrowser.open(page.absolute().as_uri())
+    try:
+        summary(found.results_file)
+    except typer.Exit as ended:
+        return ended.exit_code
+    return 0
