@@ -12,7 +12,8 @@ lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.mode
   take more frames than a clip has is refused.
 - `lmms.create_from_arg_string`, public, makes a model of its arguments, whether these came from the command line, a
   YAML or a caller of `simple_evaluate`. The model carries them.
-- `ResponseCache.create`, public, is called for `--use_cache` alone, with the tasks, before anything is asked.
+- `ConfigurableTask.build_all_requests`, public, is told of `--cache_requests`, and `ResponseCache.create`, public, is
+  called for `--use_cache` alone: both before anything is asked.
 - `TaskManager.match_tasks` is called before the model is loaded, while the tasks are read after it. So this is where a
   missing judge is noticed in time, and a task of others that an adapter of ours would be asked for.
 - `EvaluationTracker.save_results_aggregated`, public, writes the results of a run: NaN, which JSON does not know, is
@@ -72,6 +73,7 @@ def register() -> list[Any]:
         TaskManager.match_tasks = _checked(TaskManager.match_tasks)
         ConfigurableTask.__init__ = _remembered(ConfigurableTask.__init__)
         lmms.__init__ = _with_guarded_tasks(lmms.__init__)
+        ConfigurableTask.build_all_requests = _uncached(ConfigurableTask.build_all_requests)
         ResponseCache.create = classmethod(_not_of_ours(ResponseCache.create.__func__))
         EvaluationTracker.save_results_aggregated = _as_json(EvaluationTracker.save_results_aggregated)
         lmms.create_from_arg_string = classmethod(_noting(lmms.create_from_arg_string.__func__))
@@ -146,6 +148,19 @@ def _not_of_ours(create: Any) -> Any:
     return wrapped
 
 
+def _uncached(build: Any) -> Any:
+    @functools.wraps(build)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("cache_requests") and _asks_ours(vars(self.config)):
+            raise SystemExit(
+                "egost: --cache_requests would ask what it kept before, without the clips, whatever release it was of. "
+                "Leave it out: our requests are made in a second."
+            )
+        build(self, *args, **kwargs)
+
+    return wrapped
+
+
 def _as_json(save: Any) -> Any:
     @functools.wraps(save)
     def wrapped(self: Any, results: dict[str, Any], *args: Any, **kwargs: Any) -> None:
@@ -181,6 +196,8 @@ class _GuardedTasks(dict[str, Any]):
 
     def __setitem__(self, name: str, data: Any) -> None:
         if task := _tasks.get(id(data)):
+            # lmms-eval leaves the name out of a task that came as a dictionary, and then fails when all is answered.
+            task.config.task = task.config.task or name
             self._prepare(task)
         super().__setitem__(name, data)
 

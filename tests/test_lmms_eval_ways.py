@@ -315,6 +315,74 @@ def test_ways_without_plugins_find_our_tasks_by_the_printed_folder(cache: Path, 
     assert re.search(r"egost_mini_action_reverse:\n +Sample size: +n = [1-9]", sizes.stdout), sizes.stdout
 
 
+@pytest.mark.parametrize("what", ["groups", "subtasks"])
+def test_the_tables_of_lmms_eval_hold_our_tasks(cache: Path, tmp_path: Path, what: str) -> None:
+    done = lmms_eval("tasks", what, "--include-path", str(TASK_FOLDER), cwd=tmp_path, cache=cache)
+    shown = {line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("|")}
+    is_group = what == "groups"
+    assert {name for name, known in TASK_NAMES.items() if known.is_group == is_group} <= shown, done.stderr
+
+
+LISTS_IN_PYTHON = """
+import json, sys
+from lmms_eval.tasks import TaskManager
+
+given = TaskManager("DEBUG", include_path=sys.argv[1], include_defaults=False).all_tasks
+import lmms_eval.models
+
+print(json.dumps([given, TaskManager(include_defaults=False).all_tasks]))
+"""
+
+
+def test_a_task_manager_in_python_has_our_tasks(cache: Path, tmp_path: Path) -> None:
+    """By the folder; or, as in the HTTP server's list, without one where the models were imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", LISTS_IN_PYTHON, str(TASK_FOLDER)],
+        cwd=tmp_path,
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert json.loads(done.stdout) == [sorted(TASK_NAMES)] * 2, done.stderr
+    assert "could not be loaded" not in done.stderr
+
+
+def test_the_wizard_has_our_tasks(cache: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lmms_eval", "eval"],
+        input="egost_journal\nadapter=dummy\nsearch egost_mini_route\n",
+        cwd=tmp_path,
+        env=environment(cache, EGOST_ONLY="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "egost_mini_route_reverse" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_cached_requests_are_refused(cache: Path, tmp_path: Path) -> None:
+    tasks = ("--tasks", "egost_mini_mcq", "--output_path", "run", *MODEL)
+    done = lmms_eval(*tasks, "--cache_requests", "true", cwd=tmp_path, cache=cache)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+    assert "egost: --cache_requests would ask what it kept before, without the clips" in done.stderr
+
+
+def test_a_folder_of_ones_own_yamls_as_tasks(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    own_yaml(tmp_path / "own", "mine", "egost_mini_direction_forward", "description: 'Look. '")
+    done = lmms_eval(
+        *("--tasks", str(tmp_path / "own"), "--output_path", "run", "--log_samples", *MODEL),
+        cwd=tmp_path,
+        cache=cache,
+    )
+    results, samples = saved(tmp_path / "run")
+    assert len(samples["mine"]) == 3 and samples["mine"][0]["input"].startswith("Look. The video"), (
+        done.stderr
+    )
+    assert results["configs"]["mine"]["metadata"]["overridden"] == ["description"]
+
+
 @pytest.mark.parametrize("tasks", ["egost_mini_mcq,theirs", "*", "mixed", "tagged"])
 def test_a_foreign_task_is_refused_before_an_adapter_of_ours_is_made(
     cache: Path, tmp_path: Path, tasks: str
