@@ -28,6 +28,11 @@ _PLACEHOLDERS = frozenset(
 _ESCAPES = (("%", "02x"), ("", "02x"), ("\\u", "04x"))
 _URL_SAFE = str.maketrans("+/", "-_")
 _KEY_LIKE = re.compile(r"\bsk-[\w-]{8,}|\bAIza[\w-]{30,}|\bhf_\w{20,}")
+_NAMED_SECRET = re.compile(
+    r"(?<![a-z])(?:api[_-]?key|(?:auth|access|hf|hub)[_-]?token|token|password|passwd|secret)[=:]"
+    r"(?!(?:true|false|none)?(?:,|$))",
+    re.IGNORECASE,
+)
 _PASSWORD_IN_A_URL = re.compile(r"://[^/\s]*@")
 _IN_A_URL = re.compile(r"[@?#\\]")
 
@@ -70,7 +75,8 @@ def holds_key(text: str) -> bool:
 
 def check_arguments(arguments: Iterable[str], error: type[EgostError]) -> None:
     """Raise `error` where an argument for another program holds a key or a password, and repeat neither."""
-    if any(holds_key(argument) or _PASSWORD_IN_A_URL.search(argument) for argument in arguments):
+    patterns = (_PASSWORD_IN_A_URL, _NAMED_SECRET)
+    if any(holds_key(given) or any(found.search(given) for found in patterns) for given in arguments):
         raise error(
             "A key or password on a command line can be read by everyone on the machine, and is recorded. Leave it "
             "out: keys are settings (docs/settings.md)."

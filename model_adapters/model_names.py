@@ -18,6 +18,7 @@ from egost.model_adapters.known_models import KnownModel, known_model, known_mod
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.clips.protocols import LEAST_PATCHES, PATCH, parse_protocol
 from egost.tasks.errors import ReleaseError, SettingError
+from egost.tasks.keys import SERVER_KEY, check_url, may_hold_secret
 from egost.tasks.prompts import SHIPPED
 from egost.tasks.release.trained_on import MANIFEST, TrainedRows, read_manifest
 
@@ -50,7 +51,10 @@ def weights_named(name: str) -> tuple[str, str | None]:
                 f"{model.note}".rstrip()
             )
         return model.model, model.revision
-    if Path(name).expanduser().is_dir() or "/" in name:
+    is_folder = Path(name).expanduser().is_dir()
+    if not is_folder and may_hold_secret(name):
+        check_url(name, "the name of the model", SERVER_KEY, AdapterError)
+    if is_folder or "/" in name:
         return name, None
     raise unknown_model(name)
 

@@ -57,7 +57,7 @@ def _only_asker(who: Judge, what: Path | str) -> FileLock:
 
     name = hashlib.sha256(f"{who.name} {what}".encode()).hexdigest()[:24]
     return only_asker(
-        cache_root() / "judge" / "asking" / f"{name}.lock",
+        cache_root() / "judge" / f"asking-{name}.lock",
         lambda holder: JudgeError(
             f"{what} is being judged by {who.name} already: {holder}. Wait until that ends, or stop it; the same "
             "command then asks for what is missing."

@@ -36,7 +36,7 @@ from egost.model_adapters.server.server_engine import AT_ONCE
 from egost.model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
 from egost.tasks.cache import cache_root
 from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, N_FRAMES
-from egost.tasks.keys import check_arguments
+from egost.tasks.keys import SERVER_KEY, check_arguments, check_url, may_hold_secret
 from egost.tasks.prompts import DEFAULT as DEFAULT_PROMPT
 
 ANY_HOST = "0.0.0.0"
@@ -161,6 +161,8 @@ def plan_server(
         )
     folder = Path(source).is_dir()
     asked = known or model_named(model, revision)
+    if may_hold_secret(host):
+        check_url(host, "--host", SERVER_KEY, AdapterError)
     return ServerPlan(
         source=str(Path(source).resolve()) if folder else source,
         name=checkpoint.name if checkpoint else source,

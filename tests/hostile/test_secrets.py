@@ -92,6 +92,9 @@ TAKERS: dict[str, Callable[[str], object]] = {
     "egost_openai at Azure": lambda url: open_openai("d", azure_endpoint=url),
     "egost_gemini": lambda url: open_gemini("gemini-2.0-flash", base_url=url),
     "egost_server": open_server,
+    "egost run, a model": model_named,
+    "egost serve, a model": plan_server,
+    "egost serve, a host": lambda url: plan_server("qwen2-vl-7b", gpus=1, host=url),
 }
 
 
@@ -140,6 +143,7 @@ def test_a_key_in_a_path_is_refused(attacked: Callable[..., None], taker: str, n
     [
         ("--api-key", SECRET), (f"--api-key={SECRET}",), ("--api_key", SECRET), ("--api-ke", SECRET),
         ("--hf-tok", SECRET),
+        ("--override", f"api_key={SECRET}"), ("--override", f"a=1,token:{SECRET}"), ("--x", f"hf_token={SECRET},b=2"),
         ("--chat-template", CANARIES["HF_TOKEN"]), ("--middleware", f"http://me:{SECRET}@host"),
     ],
 )  # fmt: skip

@@ -154,6 +154,21 @@ def test_a_run_is_judged_by_one_process_at_a_time(tmp_path: Path, attacked: Call
     )
 
 
+def test_reasoning_is_written_by_one_process_at_a_time(tmp_path: Path, attacked: Callable[..., None]) -> None:
+    write_mini_release(tmp_path / "cache" / "mini", clips=4, seed=5, progress=False)
+    env = environment(tmp_path / "cache", EGOST_JUDGE_KEY="a-key-of-a-test", COLUMNS="200")
+
+    def data(server: WireServer) -> Done:
+        words = ["train", "data", "--world", "mini", "--rows", "4", "--out", "rows", "--writer"]
+        return run_preloaded("egost.main:app", [*words, f"openai:m@{server.url}/v1"], tmp_path, env, 300)
+
+    _, first, second = the_second_of(data, data)
+    attacked(
+        lambda: refused(second), r"is being asked for reasoning already: by process \d+ on .*, since \d{4}-"
+    )
+    attacked(lambda: first, right=lambda done: "is being asked" not in done.stderr)
+
+
 def test_two_whole_runs_of_lmms_eval_with_one_journal(tmp_path: Path, attacked: Callable[..., None]) -> None:
     write_mini_release(tmp_path / "mini", clips=4, seed=5, progress=False)
 

@@ -21,7 +21,7 @@ from egost.tasks.chat.calls import NoReply, Pacing, chosen_pacing
 from egost.tasks.chat.client import Role
 from egost.tasks.chat.endpoint import OPENAI_URL, Endpoint, parse_endpoint
 from egost.tasks.chat.reading import Completion, json_object, whole_text
-from egost.tasks.chat.reply_store import Body
+from egost.tasks.chat.reply_store import Body, only_asker
 from egost.tasks.chat.structured import (
     MAX_TOKENS,
     SEED,
@@ -71,21 +71,30 @@ def thought_writer(endpoint: Endpoint, *, folder: Path | None = None, pacing: Pa
     """A writer for `build_rows`.
 
     folder: where texts are kept, `reverse_thinking` in the cache by default.
-    It raises SettingError where the key is missing, TrainingError where the server refuses or does not answer, and
+    It raises SettingError where the key is missing, TrainingError where the server refuses or does not answer, or where
+    another process asks it already, and
     CacheError where a text cannot be kept. A text that could not be had is reported by its reason: `names_an_option`,
     `holds_a_tag`, `no_object`, `empty_reply`, `truncated`, `content_filter`, `refusal`, or a reason of `Fault`.
     """
 
     def write(pairs: Sequence[tuple[Sample, Sample]]) -> tuple[Thinks, dict[str, str]]:
         kept = folder or cache_root() / "reverse_thinking"
-        answers = ask_all(
-            [_question(endpoint, sample, route) for sample, route in pairs],
-            endpoint,
-            _ROLE,
-            reply_store(kept, partial(_older, kept)),
-            pacing or chosen_pacing(),
-            doing="writing reasoning",
-        )
+        name = hashlib.sha256(endpoint.label.encode()).hexdigest()[:24]
+        with only_asker(
+            kept / f"asking-{name}.lock",
+            lambda holder: TrainingError(
+                f"{endpoint.label} is being asked for reasoning already: {holder}. Wait until that ends, or stop it; "
+                "the same command then asks for what is missing."
+            ),
+        ):
+            answers = ask_all(
+                [_question(endpoint, sample, route) for sample, route in pairs],
+                endpoint,
+                _ROLE,
+                reply_store(kept, partial(_older, kept)),
+                pacing or chosen_pacing(),
+                doing="writing reasoning",
+            )
         thinks: dict[str, str] = {}
         failed: dict[str, str] = {}
         for (sample, _), answer in zip(pairs, answers, strict=True):
