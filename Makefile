@@ -27,7 +27,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: test-vllm regress golden lint format bench mutants lock clean
 
 help:
-	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network"
+	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network;"
+	@echo "            TORCH=cpu installs torch without CUDA"
 	@echo "make train-demo  make ST-R1 on the mini world, on a CPU: data, SFT, GRPO, Table 3, plots; QUICK=1 in small"
 	@echo "make check  run lint and the tests that are not slow"
 	@echo "make test   run all tests but those that need the real vLLM"
@@ -56,11 +57,17 @@ python-fits: python-is-new-enough
 	$(PYTHON) ($$asked). Take an environment of its own (VENV=.venv-$$asked), or 'make clean' first." >&2; exit 1; }
 endif
 
+LOCKED := --requirement requirements.lock
+# TORCH=cpu: torch's build without CUDA, from torch's own index; 2.6 GB less to download.
+ifeq ($(TORCH),cpu)
+LOCKED := --torch-backend cpu --requirement <(grep -Ev '^(cuda|nvidia|triton)' requirements.lock)
+endif
+
 # uv and not pip: pip may take a build of torch that lies on the machine and does not fit torchvision.
 $(VENV)/.installed: requirements.lock setup.cfg setup.py pyproject.toml | python-fits
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python $(LOCKED)
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
 	touch $@
 

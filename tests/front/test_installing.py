@@ -7,6 +7,7 @@ import email
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -281,3 +282,23 @@ def test_the_tests_run_from_the_sdist(unpacked: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert int(re.findall(r"(\d+) passed", done.stdout)[0]) >= 40
+
+
+def test_torch_for_a_cpu_leaves_out_all_that_is_for_cuda(tmp_path: Path) -> None:
+    """The command line alone: the build itself is on torch's own index."""
+    for name in ("requirements.lock", "setup.cfg", "setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    [command] = [
+        line
+        for line in make(tmp_path, "3, 11", "-n", "install", "TORCH=cpu").stdout.splitlines()
+        if "--torch" in line
+    ]
+    assert "--torch-backend cpu" in command
+    shown = command[command.index("<(") + 2 : command.index(")", command.index("requirements.lock"))]
+    kept = subprocess.run(
+        ["bash", "-c", shown], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    names = [line.partition("==")[0] for line in kept.splitlines()]
+    assert "torch" in names and "torchvision" in names and "transformers" in names
+    assert not [name for name in names if name.startswith(("nvidia", "cuda", "triton"))]
+    assert "--torch-backend" not in make(tmp_path, "3, 11", "-n", "install").stdout
