@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,12 +116,10 @@ def test_a_failure_is_remembered_until_the_file_changes(
 ) -> None:
     source = write_audio(tmp_path / "a.mp4")
     first = refused(source)
-    start = time.process_time()
     with monkeypatch.context() as patch:
         patch.setattr("egost.tasks.clips.clips._pool", None)  # Whoever decodes anew fails.
         for _ in range(100):
             assert str(refused(source)) == str(first)
-    assert time.process_time() - start < 1
     write_video(source, 10)
     assert get_clip(source, UNIFORM).manifest.n_frames == 10
 

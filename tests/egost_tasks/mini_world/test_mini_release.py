@@ -141,11 +141,10 @@ def test_the_same_arguments_give_the_same_bytes_in_any_number_of_processes(
     assert content(tmp_path / "again") == content(mini)
 
 
-def test_a_release_that_is_complete_is_left_alone(mini: Path) -> None:
+def test_a_release_that_is_complete_is_left_alone(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.stat().st_mtime_ns for path in mini.rglob("*.*") if path.name != ".egost_mini.lock"}
-    started = sum(os.times()[:4])
+    monkeypatch.setattr("egost.tasks.mini_world.release_writer._write", None)  # Whoever renders anew fails.
     assert write_mini_release(mini, clips=CLIPS) == mini
-    assert sum(os.times()[:4]) - started < 2, "CPU seconds, with those of children"
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
