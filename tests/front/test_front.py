@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from egost.commands.front import console
 from egost.main import app
@@ -18,10 +17,14 @@ HEAVY = {
 }
 
 
-def test_an_error_of_ours_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["summary", str(tmp_path / "nowhere")])
-    assert done.exit_code == 2 and done.stdout == ""
-    assert done.stderr.startswith("egost: ") and "nowhere" in done.stderr and "Traceback" not in done.stderr
+def test_an_error_of_ours_is_one_message_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app(["summary", str(tmp_path / "nowhere")])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2 and out == ""
+    assert err.startswith("egost: ") and "nowhere" in err and "Traceback" not in err
 
 
 def test_a_line_is_not_broken_in_a_narrow_terminal(

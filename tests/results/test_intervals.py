@@ -83,7 +83,7 @@ def test_the_interval_is_that_of_scipys_bootstrap() -> None:
     means = np.array([np.mean(values) for values in clips.values()])
     found = estimate(scored(TASK, clips))
     theirs = bootstrap(
-        (means,), np.mean, method="percentile", n_resamples=20_000, rng=rng
+        (means,), np.mean, method="percentile", n_resamples=20_000, random_state=rng
     ).confidence_interval
     widened = math.sqrt(60 / 59) * 2.0010 / 1.9600  # Student's t at 59 degrees of freedom, in place of z.
     assert found.low == pytest.approx(found.value + (theirs.low - found.value) * widened, abs=0.35)

@@ -141,6 +141,6 @@ def test_the_command_writes_what_the_name_asks_for(form: str, demo_run: Run, tmp
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["leaderboard", "--table", "1", "--sort", "nothing"])
-    assert done.exit_code == 2 and "cannot be sorted by 'nothing'" in done.stderr
+    assert done.exit_code == 2 and "cannot be sorted by 'nothing'" in done.output
     done = CliRunner().invoke(app, ["leaderboard", str(tmp_path), "--table", "1"])
     assert done.exit_code == 0 and "Not read: " in done.stdout and "Qwen2.5-VL-72B" in done.stdout
