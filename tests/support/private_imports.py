@@ -141,4 +141,4 @@ def _uv(*arguments: str) -> str:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", SyntaxWarning)
-    sys.exit("\n".join(check()))
+    sys.exit("\n".join(check()) or None)
