@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
-from egost.commands.front import console, says_what_to_do
+from egost.commands.front import console, marked, says_what_to_do
 from egost.tasks.cache import cache_root, write_whole
+from egost.tasks.errors import EgostError
 
 
 @says_what_to_do
@@ -18,6 +21,13 @@ def report(
         Path | None, typer.Argument(help="Another run, to be shown next to the first; flips come first.")
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path("report.html"),
+    index: Annotated[
+        bool,
+        typer.Option(
+            "--index",
+            help="Of all runs in the folder: a report next to each, and one page that leads to them.",
+        ),
+    ] = False,
     frames_mb: Annotated[
         float, typer.Option(help="Megabytes of frames in the file; the frames get smaller to fit.", min=0)
     ] = 24.0,
@@ -29,6 +39,9 @@ def report(
     from egost.results.report.page import report_page
     from egost.results.run import read_run
 
+    if index:
+        _write_index(run, output, round(frames_mb * 1e6))
+        return
     runs = [read_run(path) for path in (run, run_b) if path]
     page = report_page(runs, cache_root(), round(frames_mb * 1e6))
     write_whole(output, page.html)
@@ -37,3 +50,32 @@ def report(
         f"{output}: {len(page.html) / 1e6:.1f} MB, {page.samples} samples, {page.clips} clips with frames up to "
         f"{page.width} pixels wide{absent}",
     )
+
+
+def _write_index(folder: Path, output: Path, frames_limit: int) -> None:
+    """Write a report next to each run of a folder that has none of its own yet, and the page that leads to them."""
+    from egost.results.report.page import index_page, report_page
+    from egost.results.run import Run, read_run
+    from egost.results.run_header import RunError
+
+    found: list[tuple[Run, str]] = []
+    unreadable: list[str] = []
+    files = sorted(folder.rglob("*_results.json"))
+    for file in files:
+        page = file.with_name(f"{file.name.removesuffix('_results.json')}_report.html")
+        try:
+            one = read_run(file)
+            if not page.is_file() or page.stat().st_mtime_ns < file.stat().st_mtime_ns:
+                write_whole(page, report_page([one], cache_root(), frames_limit).html)
+            link = quote(os.path.relpath(page, output.parent).replace(os.sep, "/"))
+            index_page([(one, link)], [])  # A run that cannot be shown costs its own line alone.
+        except EgostError as error:
+            unreadable.append(str(error))
+        else:
+            found.append((one, link))
+    if not found:
+        raise RunError(f"{folder} holds no run that can be shown. {' '.join(unreadable)}".rstrip())
+    write_whole(output, index_page(found, unreadable))
+    console.print(f"{output}: {len(found)} runs, each with a report next to it")
+    for reason in unreadable:
+        console.print(marked("not read:", reason))

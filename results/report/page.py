@@ -70,12 +70,13 @@ def _render(sides: Sequence[Side], rows: Sequence[dict[str, Any]], pictures: Thu
     strict = [averages(a, b), by_task(a, b)]
     reference = [averages(a, b, compat), by_task(a, b, compat)]
     controls = [controls_shown(side) for side in sides]
-    style, script = (_own_file(name) for name in ("report.css", "report.js"))
-    text = _template().render(
+    style, script = _own_file("report.css"), _own_file("report.js") + _own_file("sort.js")
+    said = [*statements(sides, strict[1]), *(one for shown in controls for one in shown.statements)]
+    text = _template("report.html.jinja").render(
         sides=sides,
         two=b is not None,
         releases=list(dict.fromkeys(side.release for side in sides)),
-        statements=[*statements(sides, strict[1]), *(one for shown in controls for one in shown.statements)],
+        statements=sorted(said, key=lambda one: one.weight != "warning"),
         averages=strict[0],
         charts=charts(sides, strict, reference),
         tables=[strict[1], reference[1], route_aspects(a, b), *breakdowns(a, b)],
@@ -97,12 +98,45 @@ def _render(sides: Sequence[Side], rows: Sequence[dict[str, Any]], pictures: Thu
     return text.encode("utf-8", "replace")
 
 
-def _template() -> jinja2.Template:
+def index_page(runs: Sequence[tuple[Run, str]], unreadable: Sequence[str]) -> bytes:
+    """A page with one line for each run, newest first, that leads to its report; UTF-8.
+
+    runs: each with the link to its report. unreadable: why others are not there. Raises RunError, see `Run.records`.
+    """
+    style, script = _own_file("report.css"), _own_file("sort.js")
+    rows = sorted((_index_row(run, link) for run, link in runs), key=lambda row: row["made_at"], reverse=True)
+    text = _template("index.html.jinja").render(
+        rows=rows,
+        unreadable=unreadable,
+        policy=_policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+    )
+    return text.encode("utf-8", "replace")
+
+
+def _index_row(run: Run, link: str) -> dict[str, Any]:
+    [side] = read_sides([run])
+    figures = {line.label.partition(" of ")[0]: line.a.value for line in averages(side.records, None).lines}
+    labels = ("Avg.(Total)", "Avg.(ST)", next((name for name in figures if name.startswith("Mean")), ""))
+    return {
+        "link": link,
+        "model": side.label,
+        "release": side.release,
+        "made_at": side.made_at,
+        "tasks": len(run.header.tasks),
+        "samples": len(side.records),
+        "unscored": sum(record.percent is None for record in side.records),
+        "averages": [figures.get(label) for label in labels],
+    }
+
+
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["p_value"] = p_text
-    return environment.from_string(_own_file("report.html.jinja"))
+    return environment.from_string(_own_file(name))
 
 
 def _own_file(name: str) -> str:

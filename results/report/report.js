@@ -94,7 +94,10 @@ function applyFilters() {
 function filterChanged() {
   applyFilters();
   page = 0;
+  // The sample that is shown is one of those that are listed, if any is.
+  if (shown.length && !shown.includes(selected)) selected = shown[0];
   drawList();
+  if (shown.length) drawSample();
 }
 
 function clearFilters() {

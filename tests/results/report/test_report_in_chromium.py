@@ -120,6 +120,39 @@ def test_filters_and_search(page: Page, one: Path) -> None:
     assert page.complaints == []
 
 
+def test_the_right_pane_follows_the_filter(page: Page, one: Path) -> None:
+    opened(page, one)
+    wrong = samples(page, "s.a.outcome === 'wrong'")
+    choose(page, "outcome-a", "wrong")
+    assert page.run(CURRENT) == wrong[0]
+    page.press("j")
+    page.wait(f"{CURRENT} === {wrong[1]!r}")
+    choose(page, "text", "no such words anywhere")
+    assert page.run(CURRENT) == wrong[1], "there is none to go to"
+
+
+def test_samples_are_in_sight_tables_fit_and_sort_by_a_click(page: Page, two: Path) -> None:
+    page.show(1280)
+    opened(page, two)
+    assert page.run("document.getElementById('browser').getBoundingClientRect().top + scrollY") < 1000
+    assert page.run("document.querySelectorAll('#summary > .statements > li').length") <= 3
+    assert page.run(
+        "[...document.querySelectorAll('.scroll')].every(s => s.scrollWidth <= s.clientWidth + 1)"
+    )
+    figures = (
+        "[...document.querySelector('#figures table').tBodies[0].rows]"
+        ".map(row => parseFloat(row.children[1].textContent))"
+    )
+    head = "document.querySelector('#figures thead th:nth-child(2)')"
+    before = page.run(figures)
+    page.run(f"{head}.click()")
+    assert page.run(figures) == sorted(before, reverse=True)
+    page.run(f"{head}.click()")
+    assert page.run(figures) == sorted(before)
+    assert page.run(f"{head}.ariaSort") == "ascending"
+    assert page.complaints == []
+
+
 def test_a_link_to_a_sample(page: Page, one: Path) -> None:
     opened(page, one)
     target = page.run("data.samples[data.samples.length - 1].id")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 from changed_runs import changed
@@ -335,3 +336,42 @@ def test_samples_of_incomplete_clips_are_counted(copied_run: Run, own_cache: Pat
     assert counted in report_page([run], own_cache, LIMIT).html.decode()
     shown = CliRunner().invoke(app, ["show", str(run.results_file)]).output
     assert "samples of incomplete clips: 2" in shown
+
+
+def test_samples_come_before_the_many_tables_and_settings_are_folded(
+    demo_run: Run, tmp_path: Path, own_cache: Path
+) -> None:
+    runs = [planted(demo_run, tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
+    html = report_page(runs, own_cache, LIMIT).html.decode()
+    places = [html.index(f'<section id="{name}">') for name in ("summary", "browser", "figures", "settings")]
+    assert places == sorted(places)
+    summary = html[places[0] : places[1]]
+    outside, folded_away = summary.split('<details class="more">')
+    assert outside.count("<li ") == 3 and folded_away.count("<li ") > 3
+    assert outside.count('<li class="warning">') == 3, "warnings before notes"
+    assert "<details>" in html[places[3] :]
+
+
+def test_an_index_of_a_folder_of_runs(
+    demo_run: Run, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    planted(demo_run, tmp_path / "runs" / "a, b", model="org/<one>")
+    as_official(demo_run, tmp_path / "runs" / "c")
+    (tmp_path / "runs" / "broken_results.json").write_text("{")
+    done = CliRunner().invoke(app, ["report", "runs", "--index", "-o", "pages/index.html"])
+    assert done.exit_code == 0, done.output
+    assert "2 runs, each with a report next to it" in done.output
+    assert "broken_results.json cannot be read" in done.output.replace("\n", " ")
+    html = (tmp_path / "pages" / "index.html").read_bytes()
+    page = Read(html)
+    links = [a["href"] or "" for tag, a in page.tags if tag == "a"]
+    assert sorted(links) == ["../runs/a%2C%20b/run_report.html", "../runs/c/x_report.html"]
+    for link in links:
+        assert (tmp_path / "pages" / unquote(link)).resolve().is_file()
+    assert "<one>" not in html.decode() and "org/&lt;one&gt;" in html.decode()
+    assert "Ego-ST Bench" in page.inside["td"], "the one that may be called so"
+    averages_shown = [f"{line.a.value:.1f}" for line in averages(demo_run.records, None).lines]
+    assert set(averages_shown) <= set(page.inside["td"])
+    empty = CliRunner().invoke(app, ["report", str(tmp_path / "pages"), "--index", "-o", "x.html"])
+    assert empty.exit_code == 2 and "holds no run that can be shown" in empty.stderr
