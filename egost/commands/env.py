@@ -43,8 +43,8 @@ def env(
 
 def _places() -> list[str]:
     from egost.tasks.cache import cache_root
-    from egost.tasks.release.layout import release_name
     from egost.tasks.release.release import open_release
+    from egost.tasks.release.release_names import release_name
     from egost.tasks.sample import World
 
     root = cache_root()

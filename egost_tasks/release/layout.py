@@ -20,7 +20,7 @@ from loguru import logger
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import ReleaseError, download_command
 from egost.tasks.json_text import read_json
-from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way, World
+from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 
 PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
 """Clip folder of each part, as the reference code names them."""
@@ -44,32 +44,6 @@ def clip_key(name: str) -> str:
 
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-
-CONSTRUCTED = " constructed "
-"""In the revision of a release that `egost construct publish` made: the tasks run on it, but it is not the paper's."""
-
-NOT_RECORDED = "local"
-"""The revision of a folder that neither `egost data download` nor `egost construct publish` has written."""
-
-BENCHMARK = "Ego-ST Bench"
-
-
-def release_name(world: World | None, revision: str) -> str:
-    """What a release is called: `BENCHMARK` only where its revision tells that it is the published one."""
-    if world == "mini":
-        return "mini world"
-    if CONSTRUCTED in revision:
-        return f"{revision.partition(CONSTRUCTED)[0]}, a benchmark of its own"
-    if revision in ("", NOT_RECORDED):
-        return "questions in the official layout, of no recorded release"
-    return BENCHMARK
-
-
-def world_label(world: World | None, revision: str) -> str:
-    """The world of a run or a release for people: `official` is said of the published release alone."""
-    name = release_name(world, revision)
-    return str(world) if world == "mini" or name == BENCHMARK else name
-
 
 ANSWER_KEYS = ("answer", "correct_answer", "correct_option", "correct", "gt", "ground_truth")
 """Accepted names of the field with the right option, inside the `*_mcq` object or next to it."""
