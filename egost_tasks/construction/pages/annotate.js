@@ -231,7 +231,7 @@ function fieldKey(event, field) {
 }
 
 takeKeys("input:not([type=range]), select", fieldKey, ({ key, shiftKey }) => {
-  if (key === "n" || key === "p") return () => goToNeighbour(setup.clips, wanted, key === "n" ? 1 : -1);
+  if (key in WAYS) return () => goToNeighbour(setup.clips, wanted, WAYS[key]);
   if (!desk) return undefined;
   const direction = LETTERS[key.toLowerCase()];
   return direction ? () => add(shiftKey ? "reverse" : "forward", direction) : PLAYER_KEYS[key];

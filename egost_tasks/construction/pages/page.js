@@ -165,6 +165,9 @@ function drawTicks(steps) {
   at("ticks").replaceChildren(...ticks);
 }
 
+// The same on both pages: the next clip or item, and the one before.
+const WAYS = { j: 1, n: 1, k: -1, p: -1 };
+
 const PLAYER_KEYS = {
   " ": play,
   b: playBack,

@@ -148,10 +148,19 @@ async function send(work, decision) {
     take(work, await ask(itemPath(work.line), decision));
     at("form").hidden = true;
     say("saved");
+    if (decision.verdict !== "edit" && work === desk) goOn(work.line);
   } catch (error) {
     showProblems(error.problems ?? []);
     say(`NOT SAVED: ${error.refused ? error.message : "the server does not answer"}`, true);
   }
+}
+
+// To the next item that is open, if there is one.
+function goOn(line) {
+  const here = setup.items.indexOf(line);
+  const others = [...setup.items.slice(here + 1), ...setup.items.slice(0, here)];
+  const next = others.find((other) => other.state === "open");
+  if (next) location.hash = next.link.hash;
 }
 
 // ---- The edit
@@ -208,8 +217,6 @@ const KEYS = {
   a: () => decide("accept"),
   e: edit,
   x: () => decide("reject"),
-  j: () => goToNeighbour(setup.items, wanted, 1),
-  k: () => goToNeighbour(setup.items, wanted, -1),
 };
 
 function formKey(event) {
@@ -219,6 +226,7 @@ function formKey(event) {
 
 takeKeys("#form:not([hidden])", formKey, ({ key }) => {
   if (key === "Escape" && desk) leave();
+  if (key in WAYS) return () => goToNeighbour(setup.items, wanted, WAYS[key]);
   return shown || !(key in PLAYER_KEYS) ? KEYS[key] : undefined;
 });
 

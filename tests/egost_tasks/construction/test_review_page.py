@@ -258,11 +258,17 @@ def test_a_person_decides(tmp_path: Path, address: str, folder: WorkFolder, item
         page.press("a")
         page.wait("document.querySelector('#list .state').textContent === '✓ accepted'")
         assert stored()[first]["verdict"] == "accept"
-        page.press("j")
-        page.wait(at_item(second))
+        page.wait(at_item(second))  # It goes on by itself.
         page.press("x")
-        page.wait("desk.content.state === 'rejected'")
+        page.wait(f"desk && desk.line.id !== '{second}'")
         assert stored()[second]["verdict"] == "reject"
+        page.press("p")
+        page.wait(at_item(second))
+        assert page.run("desk.content.state") == "rejected"
+        cut = (
+            "[...document.querySelectorAll('#list .clip')].some(name => name.scrollWidth > name.clientWidth)"
+        )
+        assert not page.run(cut), "names are not cut where they differ"
         name = items["landmark_forward"]
         while page.run("desk.line.id") != name:
             before = page.run("desk.line.id")
