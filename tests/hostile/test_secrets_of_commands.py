@@ -103,20 +103,20 @@ def test_the_real_commands_leave_no_key_anywhere(tmp_path: Path, mini: Path, cli
             evaluated = egost_run(*words, cwd=tmp_path, cache=tmp_path / "cache", **with_keys)
         else:
             evaluated = evaluate(fresh=False)
-        judged = command("judge", "out", "--judge-repeats", "2")
-        reported = command("report", "out")
-        server.wire = lambda good: PLACES["error 401"](
-            good, f"{CANARIES[SENT[client]]} {CANARIES['EGOST_JUDGE_KEY']}"
-        )
-        refused = evaluate(fresh=True)
-        unjudged = command("judge", "out", "--judge", f"{judge}+compat")
-    done = evaluated, judged, reported, refused, unjudged
+        done = [evaluated, command("judge", "out", "--judge-repeats", "2")]
+        if client == "server":
+            done.append(command("report", "out"))
+            server.wire = lambda good: PLACES["error 401"](
+                good, f"{CANARIES[SENT[client]]} {CANARIES['EGOST_JUDGE_KEY']}"
+            )
+            refused = [evaluate(fresh=True), command("judge", "out", "--judge", f"{judge}+compat")]
+            assert (
+                refused[0].returncode and "The key was not accepted" in refused[1].stdout + refused[1].stderr
+            ), refused
+            done += refused
     said = "".join(run.stdout + run.stderr for run in done)
     # 1 says that too many samples are unscored.
-    assert max(run.returncode for run in (evaluated, judged, reported)) < 2, said[-3000:]
-    assert refused.returncode and "The key was not accepted" in unjudged.stdout + unjudged.stderr, said[
-        -3000:
-    ]
+    assert max(run.returncode for run in done[:3]) < 2, said[-3000:]
     assert "Traceback (most recent call last)" not in said, said[-3000:]
     assert list((tmp_path / "out").rglob("*-judged-*_samples_*.jsonl")), said[-3000:]
     heard = "".join(server.heard)
@@ -159,7 +159,7 @@ def quick(mini: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     ("asker", "place", "writing"),
-    drawn([(asker, place, writing) for asker in ASKERS for place in PLACES for writing in WRITINGS], 40),
+    drawn([(asker, place, writing) for asker in ASKERS for place in PLACES for writing in WRITINGS], 24),
 )
 def test_a_key_that_a_server_repeats_to_a_command_is_nowhere(
     attacked: Callable[..., None],
