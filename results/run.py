@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from egost.results.records import MOST_OF_A_SAMPLE, SampleRecord, read_samples
@@ -21,7 +22,7 @@ from egost.results.run_header import RunError, RunHeader, TrainedOn, read_header
 from egost.tasks.json_text import read_json, shown
 from egost.tasks.judging.judge import Judgement
 from egost.tasks.release.release_names import world_label
-from egost.tasks.task_names import parse_task_name
+from egost.tasks.task_names import parse_task_name, task_name
 from egost.tasks.text_files import json_lines
 
 if TYPE_CHECKING:
@@ -167,7 +168,24 @@ class Run:
                 changed = metadata.get("overridden")
                 fields = ", ".join(map(str, changed)) if isinstance(changed, list) else ""
                 told[name] = f"{base} with its own {fields}" if fields else f"{base} under another name"
-        return told
+        return {**told, **dict(self._own_groups())}
+
+    def _own_groups(self) -> Iterator[tuple[str, str]]:
+        """Groups of our names that somebody's YAML replaced: of other tasks, or no plain mean of them."""
+        members = self.results.get("group_subtasks")
+        for name, row in self.results.get("groups", {}).items():
+            known, tasks = parse_task_name(name), members.get(name) if isinstance(members, dict) else None
+            if not known or not isinstance(tasks, list):
+                continue
+            if {*map(str, tasks)} != {task_name(known.world, *one) for one in known.tasks}:
+                yield name, f"{name} of {len(tasks)} tasks of its own choice"
+                continue
+            figures = [self.results["results"].get(task, {}).get("percent,none") for task in tasks]
+            shown = row.get("percent,none")
+            if None in (*figures, shown) or math.isnan(mean := fmean(figures)):
+                continue
+            if not math.isclose(shown, mean, abs_tol=1e-6):
+                yield name, f"{name} with weights of its own"
 
     def _nothing_of_ours(self) -> RunError:
         own = "; ".join(f"{name} is {made}" for name, made in self.own_tasks.items())

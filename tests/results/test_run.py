@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from egost.results.run import read_run
+from egost.results.run import Run, read_run
 from egost.results.run_header import RunError
 
 
@@ -74,3 +74,14 @@ def test_what_is_no_run(tmp_path: Path) -> None:
     write_run(tmp_path, "w")
     with pytest.raises(RunError, match="--log_samples"):
         read_run(tmp_path).samples("egost_route_forward")
+
+
+def test_a_group_that_somebody_replaced_is_marked(copied_run: Run) -> None:
+    assert not copied_run.own_tasks
+    results = copied_run.results
+    figures = [results["results"][task]["percent,none"] for task in results["group_subtasks"]["egost_mini"]]
+    for part in ("results", "groups"):
+        results[part]["egost_mini"] = {"percent,none": sum(figures) / 8 + 0.5, "compat,none": 1.0}
+    assert copied_run.own_tasks == {"egost_mini": "egost_mini with weights of its own"}
+    results["group_subtasks"]["egost_mini"].pop()
+    assert copied_run.own_tasks == {"egost_mini": "egost_mini of 7 tasks of its own choice"}
