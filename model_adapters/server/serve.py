@@ -287,7 +287,6 @@ def _needed(known: KnownModel | None, checkpoint: Checkpoint | None) -> int:
 
 
 def _checked(extra: Sequence[str], ours: Sequence[str]) -> tuple[str, ...]:
-    check_arguments(extra, AdapterError)
     given = {name for name, _ in _arguments(extra)}
     # argparse takes a name's beginning for it.
     if any(name.startswith(_SECRETS) for name in given):
@@ -295,6 +294,7 @@ def _checked(extra: Sequence[str], ours: Sequence[str]) -> tuple[str, ...]:
             "a key on a command line can be read by everyone on the machine. Set VLLM_API_KEY for the server and "
             "EGOST_SERVER_API_KEY for the evaluation; HF_TOKEN for the hub."
         )
+    check_arguments(extra, AdapterError)
     if given & set(_LORA):
         raise AdapterError(
             "an adapter (LoRA) cannot be served with its base model: replies are recorded under the base model's "
