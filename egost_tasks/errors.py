@@ -10,10 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable
-from importlib.metadata import requires
 from typing import ParamSpec, TypeVar
-
-from packaging.requirements import Requirement
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +39,10 @@ def one_line(text: str) -> str:
 
 def install_command(extra: str) -> str:
     """The command that installs what an extra of egost asks for. It does not name egost, which is on no index."""
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
     of_extra = [r for r in map(Requirement, requires("egost") or ()) if r.marker and "extra" in str(r.marker)]
     asked = [str(r).split(";")[0] for r in of_extra if r.marker and r.marker.evaluate({"extra": extra})]
     return f"pip install {shlex.join(sorted(asked))}"

@@ -165,6 +165,7 @@ def test_a_person_tells_a_route(tmp_path: Path, address: str, folder: WorkFolder
         page.press("l")
         assert page.run("at('keys').open && !desk.forward.length")
         page.press("Escape")
+        page.wait("!at('keys').open")
         page.press(" ")
         page.wait("video.currentTime > 0.2")
         page.press(",")
