@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, NotRequired
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter
 from typing_extensions import TypedDict
@@ -74,7 +74,7 @@ class _Row(TypedDict):
     semantic: NotRequired[_Compat | None]
     empty: NotRequired[_Percent | None]
     invalid: NotRequired[_Percent | None]
-    n_scored: NotRequired[Literal[0, 1] | str | None]
+    n_scored: NotRequired[Annotated[int, Field(strict=True, ge=0, le=1)] | str | None]
     n_unscored: NotRequired[str | None]
     judge_failed: NotRequired[str | None]
 
