@@ -74,6 +74,12 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "egost"
 
 
+def free_gib(place: Path) -> float:
+    """What is free, in GiB, on the disk where a folder is or will be."""
+    there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+    return shutil.disk_usage(there).free / 2**30
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under a temporary name and rename it, so that no reader ever sees half of it.
 

@@ -7,7 +7,6 @@ for need in run_needs(model, plan, options, os.environ):
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +17,7 @@ from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.known_models import KnownModel
 from egost.model_adapters.run_plan import RunOptions, RunPlan
-from egost.tasks.cache import cache_root
+from egost.tasks.cache import cache_root, free_gib
 from egost.tasks.errors import EgostError
 from egost.tasks.sample import World
 from egost.tasks.task_names import parse_task_name
@@ -189,5 +188,4 @@ def _machine(model: KnownModel, plan: RunPlan) -> Iterator[Need]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     for what, place in (("egost's cache", cache_root()), ("the hub's cache", Path(HF_HUB_CACHE))):
-        there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
-        yield Need("disk", f"{shutil.disk_usage(there).free / 2**30:.0f} GiB free for {what} ({place})")
+        yield Need("disk", f"{free_gib(place):.0f} GiB free for {what} ({place})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -42,14 +41,13 @@ def env(
 
 
 def _places() -> list[str]:
-    from egost.tasks.cache import cache_root
+    from egost.tasks.cache import cache_root, free_gib
     from egost.tasks.release.release import open_release
     from egost.tasks.release.release_names import release_name
     from egost.tasks.sample import World
 
     root = cache_root()
-    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    lines = [f"cache: {root}, {shutil.disk_usage(there).free / 2**30:.0f} GiB free on its disk"]
+    lines = [f"cache: {root}, {free_gib(root):.0f} GiB free on its disk"]
     worlds: tuple[World, ...] = ("official", "mini")
     for world in worlds:
         try:
