@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -54,11 +54,11 @@ def report(
 
 def _write_index(folder: Path, output: Path, frames_limit: int) -> None:
     """Write a report next to each run of a folder that has none of its own yet, and the page that leads to them."""
-    from egost.results.report.page import index_page, report_page
-    from egost.results.run import Run, read_run
+    from egost.results.report.page import index_page, index_row, report_page
+    from egost.results.run import read_run
     from egost.results.run_header import RunError
 
-    found: list[tuple[Run, str]] = []
+    rows: list[dict[str, Any]] = []
     unreadable: list[str] = []
     files = sorted(folder.rglob("*_results.json"))
     for file in files:
@@ -68,14 +68,13 @@ def _write_index(folder: Path, output: Path, frames_limit: int) -> None:
             if not page.is_file() or page.stat().st_mtime_ns < file.stat().st_mtime_ns:
                 write_whole(page, report_page([one], cache_root(), frames_limit).html)
             link = quote(os.path.relpath(page, output.parent).replace(os.sep, "/"))
-            index_page([(one, link)], [])  # A run that cannot be shown costs its own line alone.
+            # Made here, so that a run that cannot be shown costs its own line alone.
+            rows.append(index_row(one, link))
         except EgostError as error:
             unreadable.append(str(error))
-        else:
-            found.append((one, link))
-    if not found:
+    if not rows:
         raise RunError(f"{folder} holds no run that can be shown. {' '.join(unreadable)}".rstrip())
-    write_whole(output, index_page(found, unreadable))
-    console.print(f"{output}: {len(found)} runs, each with a report next to it")
+    write_whole(output, index_page(rows, unreadable))
+    console.print(f"{output}: {len(rows)} runs, each with a report next to it")
     for reason in unreadable:
         console.print(marked("not read:", reason))

@@ -98,15 +98,14 @@ def _render(sides: Sequence[Side], rows: Sequence[dict[str, Any]], pictures: Thu
     return text.encode("utf-8", "replace")
 
 
-def index_page(runs: Sequence[tuple[Run, str]], unreadable: Sequence[str]) -> bytes:
+def index_page(rows: Iterable[dict[str, Any]], unreadable: Sequence[str]) -> bytes:
     """A page with one line for each run, newest first, that leads to its report; UTF-8.
 
-    runs: each with the link to its report. unreadable: why others are not there. Raises RunError, see `Run.records`.
+    rows: see `index_row`. unreadable: why other runs are not there.
     """
     style, script = _own_file("report.css"), _own_file("sort.js")
-    rows = sorted((_index_row(run, link) for run, link in runs), key=lambda row: row["made_at"], reverse=True)
     text = _template("index.html.jinja").render(
-        rows=rows,
+        rows=sorted(rows, key=lambda row: row["made_at"], reverse=True),
         unreadable=unreadable,
         policy=_policy(style, script),
         style=Markup(style),
@@ -115,7 +114,8 @@ def index_page(runs: Sequence[tuple[Run, str]], unreadable: Sequence[str]) -> by
     return text.encode("utf-8", "replace")
 
 
-def _index_row(run: Run, link: str) -> dict[str, Any]:
+def index_row(run: Run, link: str) -> dict[str, Any]:
+    """What the index says of a run. link: to its report. Raises RunError, see `Run.records`."""
     [side] = read_sides([run])
     figures = {line.label.partition(" of ")[0]: line.a.value for line in averages(side.records, None).lines}
     labels = ("Avg.(Total)", "Avg.(ST)", next((name for name in figures if name.startswith("Mean")), ""))
