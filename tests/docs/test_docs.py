@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
@@ -14,12 +16,16 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from cli_page import cli_page
 from places import ROOT
+from site_links import dead_links
 
 from egost.main import app
 from egost.tasks.as_published import PUBLISHED
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+TYPED = [page for page in PAGES if page.name != "CHANGELOG.md"]
+"""Pages of what can be typed today; the changelog speaks of the past as well."""
 REPRODUCE = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
 FIDELITY = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
 
@@ -113,7 +119,7 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         assert not anchor or anchor in anchors(there), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", TYPED, ids=lambda page: page.name)
 def test_every_command_can_be_typed(page: Path) -> None:
     assert {command: found for command in commands(page) if (found := fault(command))} == {}
 
@@ -207,3 +213,45 @@ def test_every_rule_of_the_table_has_all_its_columns() -> None:
     heads = [line for line in rows if line.startswith(("| rule |", "| word |"))]
     assert len(heads) == 7 and {line.count("|") for line in rows if not line.startswith("| `")} <= {7, 8}
     assert all(cell.strip() for line in rows for cell in line.split("|")[1:5]), "only 'why' may be empty"
+
+
+def test_the_page_of_commands_is_what_their_help_says() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == cli_page(), "python tests/support/cli_page.py > docs/cli.md"
+
+
+def test_every_page_is_in_the_sites_menu() -> None:
+    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    entries = [page for group in site["nav"] for pages in group.values() for page in pages]
+    listed = [path for entry in entries for path in entry.values()]
+    assert len(listed) == len(set(listed)) and all((ROOT / path).is_file() for path in listed)
+    assert set(listed) == {str(page.relative_to(ROOT)) for page in PAGES}
+
+
+def test_every_quoted_message_is_one_of_ours() -> None:
+    """Symptoms of the FAQ, in bold and code: a message of the program, or of lmms-eval where it says so."""
+    said = []
+    for room in ("egost", "egost_tasks", "model_adapters", "training", "results"):
+        for file in sorted((ROOT / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    said.append(node.value)
+    lines = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8").splitlines()
+    quoted = [
+        words for line in lines for words in re.findall(r"^\*\*`([^`]+)`", line) if "(lmms-eval)" not in line
+    ]
+    assert len(quoted) > 8
+    assert not [words for words in quoted if not any(words in text for text in said)]
+
+
+def test_dead_links_of_a_site_are_named(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "index.html").write_text(
+        '<h1 id="top"></h1><a href="docs/a.html#b">1</a><a href="docs/a.html#c">2</a><a href="#top">3</a>'
+        '<a href="https://example.org/x">4</a><img src="no.png"><a href="docs/">5</a>'
+    )
+    (tmp_path / "docs" / "a.html").write_text(
+        '<a id="b" href="../index.html">1</a><a href="../LICENSE">2</a>'
+    )
+    (tmp_path / "LICENSE").touch()
+    assert dead_links(tmp_path) == ["index.html: docs/a.html#c", "index.html: no.png", "index.html: docs/"]
