@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
+from typing import Any
 
 GRACE = 1.0
 """Seconds that a child has to finish what it is writing."""
@@ -37,13 +39,16 @@ _CHILD = (
 )
 
 
-def run_script(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a script of Python with its arguments in a child that ends with this process; its exit code."""
-    theirs, ours = os.pipe()
-    try:
-        # -P: no file of the current folder is taken for a module, as where the script is started itself.
-        child = [sys.executable, "-P", "-c", _CHILD.format(pipe=theirs), *command]
-        return subprocess.run(child, env=environment, pass_fds=[theirs], check=False).returncode
-    finally:
-        os.close(theirs)
-        os.close(ours)
+@cache
+def _pipe() -> tuple[int, int]:
+    return os.pipe()
+
+
+def start_script(
+    command: Sequence[str], environment: Mapping[str, str], *, pass_fds: Sequence[int] = (), **how: Any
+) -> subprocess.Popen[bytes]:
+    """Start a script of Python with its arguments in a child that ends with this process. how: see Popen."""
+    theirs, _ = _pipe()
+    # -P: no file of the current folder is taken for a module, as where the script is started itself.
+    child = [sys.executable, "-P", "-c", _CHILD.format(pipe=theirs), *command]
+    return subprocess.Popen(child, env=environment, pass_fds=[theirs, *pass_fds], **how)

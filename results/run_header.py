@@ -83,29 +83,29 @@ class TaskHeader:
     """
 
     name: TaskName
-    world: World | None
     version: str | None
-    release_revision: str | None
-    release_sha256: str | None
     excluded_entries: Mapping[str, int]
-    sampling_protocol: str | None
-    prompt: str | None
-    prompt_sha256: str | None
-    as_published: str | None
-    judge: str | None
-    judge_model_asked: str | None
-    judge_prompt: str | None
-    judge_prompt_sha256: str | None
-    judge_noise: Noise | None
-    max_unscored_share: float
     packages: Mapping[str, str]
-    machine: Mapping[str, Any] | None
-    commit: str | None
     trained_on: TrainedOn | None
+    overridden: str | None
     generation: Mapping[str, Any]
     asked: int | None
     available: int
-    overridden: str | None = None
+    world: World | None = None
+    release_revision: str | None = None
+    release_sha256: str | None = None
+    sampling_protocol: str | None = None
+    prompt: str | None = None
+    prompt_sha256: str | None = None
+    as_published: str | None = None
+    judge: str | None = None
+    judge_model_asked: str | None = None
+    judge_prompt: str | None = None
+    judge_prompt_sha256: str | None = None
+    judge_noise: Noise | None = None
+    max_unscored_share: float = 0.0
+    machine: Mapping[str, Any] | None = None
+    commit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,28 +198,6 @@ class _Metadata(TypedDict, total=False):
     trained_on_overlap: dict[str, Count]
     trained_on_parts: dict[str, Count] | None
     trained_on_sha256: list[str] | None
-
-
-_AS_TOLD = (
-    *(
-        "world",
-        "release_revision",
-        "release_sha256",
-        "sampling_protocol",
-        "prompt",
-        "prompt_sha256",
-        "as_published",
-    ),
-    *(
-        "judge",
-        "judge_model_asked",
-        "judge_prompt",
-        "judge_prompt_sha256",
-        "judge_noise",
-        "machine",
-        "commit",
-    ),
-)
 
 
 class _Config(TypedDict, total=False):
@@ -352,20 +330,21 @@ def _header(file: Path, results: _Results) -> RunHeader:
 
 def _task(name: TaskName, config: _Config, counts: _Counts) -> TaskHeader:
     metadata = config.get("metadata") or {}
-    told: dict[str, Any] = {**metadata}
     version = metadata.get("version")
+    as_told = {field: value for field, value in metadata.items() if field in TaskHeader.__annotations__}
+    of_another_form: dict[str, Any] = {
+        "version": None if version is None else str(version),
+        "excluded_entries": metadata.get("excluded_entries") or {},
+        "packages": metadata.get("packages") or {},
+        "trained_on": _trained_on(metadata) if "trained_on" in metadata else None,
+        "overridden": ", ".join(metadata.get("overridden", ())) or None,
+    }
     return TaskHeader(
         name=name,
-        version=None if version is None else str(version),
-        excluded_entries=dict(metadata.get("excluded_entries") or {}),
-        max_unscored_share=metadata.get("max_unscored_share", 0.0),
-        packages=dict(metadata.get("packages") or {}),
-        trained_on=_trained_on(metadata) if "trained_on" in metadata else None,
-        generation=dict(config.get("generation_kwargs") or {}),
+        generation=config.get("generation_kwargs") or {},
         asked=counts.get("effective"),
         available=counts.get("original", 0),
-        overridden=", ".join(metadata.get("overridden", ())) or None,
-        **{field: told.get(field) for field in _AS_TOLD},
+        **{**as_told, **of_another_form},
     )
 
 

@@ -18,7 +18,7 @@ from egost.commands.front import console, say, says_what_to_do
 from egost.commands.report import report
 from egost.commands.show import write_manifest
 from egost.commands.summary import summary
-from egost.tasks.end_with_parent import run_script
+from egost.tasks.end_with_parent import start_script
 
 if TYPE_CHECKING:
     from egost.model_adapters.known_models import KnownModel
@@ -194,7 +194,8 @@ def _run(plan: RunPlan, open_page: bool) -> int:
     from egost.results.run_header import RunError
 
     started = time.time_ns()
-    code = run_script(plan.command, {**os.environ, **plan.settings})
+    with start_script(plan.command, {**os.environ, **plan.settings}) as lmms_eval:
+        code = lmms_eval.wait()
     again = "What is answered is kept: the same command goes on."
     if code:
         raise RunError(f"lmms-eval stopped with exit code {code}; its message is printed above. {again}")

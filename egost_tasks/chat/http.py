@@ -27,6 +27,7 @@ MOST_REPLY_BYTES = 32 << 20
 """Bytes of one reply that are read. 64 completions of 2,048 tokens with their probabilities take about 26 MB."""
 
 _LONGEST_SHOWN = 400
+_WHAT_A_MODEL_SAYS = ("content", "text")
 _YEAR_S = 365 * 86_400.0
 
 
@@ -43,9 +44,9 @@ class Http(httpx.AsyncClient):
     """A client of one server.
 
     The body, the headers and the words of the status of a reply are read whole, up to `MOST_REPLY_BYTES`, and handed on
-    as `redacted` leaves them; texts of JSON are `encodable`. A reply that leads elsewhere is not followed, since the
-    key and the question would go along. A proxy of the environment leads to the world, so a server on this machine is
-    asked without one.
+    as `redacted` leaves them. Texts of JSON are `encodable`, but for what a model says: who takes that counts what is
+    replaced. A reply that leads elsewhere is not followed, since the key and the question would go along. A proxy of
+    the environment leads to the world, so a server on this machine is asked without one.
 
     url: of the server. timeout: seconds, see httpx. `send` raises Faulted for a reply that is too long, packed or that
     leads elsewhere.
@@ -119,13 +120,13 @@ def _cleaned(body: bytes) -> bytes:
     return json.dumps(_clean(content)).encode()
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: Any, name: str = "") -> Any:
     if isinstance(value, str):
-        return redacted(encodable(value))
+        return redacted(value if name in _WHAT_A_MODEL_SAYS else encodable(value))
     if isinstance(value, list):
         return [_clean(part) for part in value]
     if isinstance(value, dict):
-        return {_clean(name): _clean(part) for name, part in value.items()}
+        return {_clean(name): _clean(part, name) for name, part in value.items()}
     return value
 
 

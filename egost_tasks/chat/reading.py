@@ -68,7 +68,7 @@ class ChatBody(Said):
 class Completion:
     """A chat completion, as far as anybody here needs it.
 
-    text: what the model said; empty where it said nothing. refusal: its refusal, or empty.
+    text: what the model said, half surrogates included; empty where it said nothing. refusal: its refusal, or empty.
     finish: why it ended (`stop`, `length`, `content_filter`, ...). snapshot: the model that the server says it is.
     tokens_in, tokens_out: 0 where the server does not count. fingerprint: of the server's set-up, or empty.
     """
@@ -89,7 +89,7 @@ def read_body(body: bytes, form: type[M], what: str) -> M:
     be another one next time; one with a wrong field, or beyond the limits of `parse_json`, is final.
     """
     try:
-        content = parse_json(body)
+        content = parse_json(body, halves=True)
     except ValueError as error:
         cut = isinstance(error.__cause__, json.JSONDecodeError)
         raise _broken(what, shown(error), again=cut) from None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +22,7 @@ from egost.tasks.chat.endpoint import Endpoint
 from egost.tasks.chat.reading import Completion
 from egost.tasks.chat.reply_store import STORE, Body, ReplyStore
 from egost.tasks.chat.usage import Tally
+from egost.tasks.json_text import encodable
 from egost.tasks.progress import counted
 
 T = TypeVar("T")
@@ -157,7 +158,7 @@ class Asker:
                 self._note(error)
                 raise
             self.tally.replied(completion)
-            return completion
+            return replace(completion, text=encodable(completion.text))
 
         return await self.calls.make(call)
 

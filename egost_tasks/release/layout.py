@@ -19,7 +19,7 @@ from loguru import logger
 
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import ReleaseError, download_command
-from egost.tasks.json_text import read_json
+from egost.tasks.json_text import read_json, shown
 from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 
 PART_FOLDERS = {1: "part1", 2: "part2", 3: "part3_clip", 4: "part4_clip"}
@@ -219,7 +219,7 @@ def _choice(where: str, value: Any, key: str, part: int, task: TaskKind, way: Wa
     if options is None or options == []:
         return Excluded(where, "empty_options")
     if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-        raise ReleaseError(f"{where}: expected a list of strings in 'options', found {_shown(options)}.")
+        raise ReleaseError(f"{where}: expected a list of strings in 'options', found {shown(options)}.")
     question = _text(where, outer if inner.get("question") in (None, "") else inner, "question")
     answers = tuple(fields[name] for fields in (inner, outer) for name in ANSWER_KEYS if name in fields)
     if not answers:
@@ -240,7 +240,7 @@ def _option_texts(where: str, options: list[str]) -> tuple[str, ...]:
         match = _LETTERED.fullmatch(option)
         if match is None or match[1] != letter or len(options) > len(LETTERS):
             raise ReleaseError(
-                f"{where}: expected an option that begins with '{letter}.', found {_shown(option)}."
+                f"{where}: expected an option that begins with '{letter}.', found {shown(option)}."
             )
         texts.append(match[2].strip())
     return tuple(texts)
@@ -263,7 +263,7 @@ def _resolve(entries: list[_Entry]) -> list[Sample]:
         if len(letters) > 1:
             raise ReleaseError(
                 f"{entry.where}: the fields for the right option disagree: {', '.join(sorted(letters))} "
-                f"from {_shown(entry.answers)}."
+                f"from {shown(entry.answers)}."
             )
         samples.append(replace(entry.sample, answer=letters.pop()))
     return samples
@@ -274,7 +274,7 @@ def _letter(entry: _Entry, answer: Any, base: int | None) -> str:
     if _is_index(entry, answer):
         if base is None:
             raise ReleaseError(
-                f"{entry.where}: the right option is the index {_shown(answer)}, and nothing in the release shows "
+                f"{entry.where}: the right option is the index {shown(answer)}, and nothing in the release shows "
                 "whether its indices begin at 0 or at 1."
             )
         place = int(answer) - base
@@ -283,7 +283,7 @@ def _letter(entry: _Entry, answer: Any, base: int | None) -> str:
         return letters[place]
     if not isinstance(answer, str) or _blank(answer):
         raise ReleaseError(
-            f"{entry.where}: the right option is {_shown(answer)}; expected a letter, an index or an option's text."
+            f"{entry.where}: the right option is {shown(answer)}; expected a letter, an index or an option's text."
         )
     same_text = [i for i, option in enumerate(options) if _plain(option) == _plain(answer)]
     if len(same_text) == 1:
@@ -298,7 +298,7 @@ def _letter(entry: _Entry, answer: Any, base: int | None) -> str:
         raise _outside(entry, answer)
     if text is not None and _plain(text) != _plain(options[letters.index(letter)]):
         raise ReleaseError(
-            f"{entry.where}: the right option is {_shown(answer)}, but option {letter} reads "
+            f"{entry.where}: the right option is {shown(answer)}, but option {letter} reads "
             f"{options[letters.index(letter)]!r:.80}."
         )
     return letter
@@ -306,8 +306,8 @@ def _letter(entry: _Entry, answer: Any, base: int | None) -> str:
 
 def _outside(entry: _Entry, answer: Any) -> ReleaseError:
     return ReleaseError(
-        f"{entry.where}: the right option {_shown(answer)} is not among the options "
-        f"{', '.join(entry.sample.letters)}: {_shown(entry.sample.options)}."
+        f"{entry.where}: the right option {shown(answer)} is not among the options "
+        f"{', '.join(entry.sample.letters)}: {shown(entry.sample.options)}."
     )
 
 
@@ -331,8 +331,8 @@ def _index_base(entries: list[_Entry]) -> int | None:
     if others:
         entry, answer = found[0]
         raise ReleaseError(
-            f"{entry.where}: the right option is the index {_shown(answer)}, where {others[0].where} has "
-            f"{_shown(others[0].answers[0])}. Nothing shows whether the index begins at 0 or at 1. Repair the file."
+            f"{entry.where}: the right option is the index {shown(answer)}, where {others[0].where} has "
+            f"{shown(others[0].answers[0])}. Nothing shows whether the index begins at 0 or at 1. Repair the file."
         )
     zero = next((e.where for e, a in found if int(a) == 0), None)
     last = next((e.where for e, a in found if int(a) == len(e.sample.options)), None)
@@ -363,11 +363,6 @@ def _blank(text: str) -> bool:
     return not any(unicodedata.category(c)[0] in "LNPS" and c not in _LOOKS_BLANK for c in text)
 
 
-def _shown(value: Any) -> str:
-    """A value as messages show it."""
-    return f"{value!r:.80}"
-
-
 def _keys(fields: Mapping[str, Any]) -> str:
     return f"the keys {sorted(fields)!r:.300}"
 
@@ -381,7 +376,7 @@ def _fields(where: str, value: Any) -> dict[str, Any]:
 def _text(where: str, fields: dict[str, Any], name: str, *, may_be_empty: bool = False) -> str:
     text = fields.get(name)
     if not isinstance(text, str) or (_blank(text) and not may_be_empty):
-        raise ReleaseError(f"{where}: expected a text in '{name}', found {_shown(text)} ({_keys(fields)}).")
+        raise ReleaseError(f"{where}: expected a text in '{name}', found {shown(text)} ({_keys(fields)}).")
     return text.strip()
 
 
@@ -389,6 +384,6 @@ def _clip(where: str, fields: dict[str, Any]) -> str:
     name = Path(_text(where, fields, "video")).name
     if _blank(name) or name == ".." or CONTROL.search(name):
         raise ReleaseError(
-            f"{where}: expected the name of a file in 'video', found {_shown(fields['video'])}."
+            f"{where}: expected the name of a file in 'video', found {shown(fields['video'])}."
         )
     return name

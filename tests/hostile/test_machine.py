@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ SERVED = {"data": [{"id": "Qwen/Qwen2-VL-7B-Instruct", "root": "/models/x"}]}
 def descendants(pid: int) -> set[int]:
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found |= {child} | descendants(child)
+        # A thread may end meanwhile.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for child in map(int, task.read_text().split()):
+                found |= {child} | descendants(child)
     return found
 
 
@@ -66,6 +69,7 @@ def official_release(root: Path) -> Path:
     [
         (["data", "mini", "--clips", "40", "--workers", "2"], "mini"),
         (["clips", "build", "--workers", "2"], "clips"),
+        (["train", "demo", "--quick", "--out", "cache/demo"], "demo"),
     ],
 )
 def test_children_end_with_a_killed_command(
@@ -75,6 +79,7 @@ def test_children_end_with_a_killed_command(
     settings = {} if made == "mini" else {"EGOST_DATA": str(official_release(tmp_path / "release"))}
     command = subprocess.Popen(
         [sys.executable, "-c", "from egost.main import app; app()", *arguments],
+        cwd=tmp_path,
         env=environment(cache, PYTHONPATH=str(ROOT), **settings),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

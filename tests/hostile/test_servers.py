@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attacks import drawn
-from wire_server import CLIENTS, WireServer, http, serve_wire
+from wire_server import CLIENTS, Seen, WireServer, http, serve_wire
 
 from egost.model_adapters.engine import AdapterError, Failure, Reply
 from egost.model_adapters.server.server_engine import ServerEngine
@@ -196,11 +197,51 @@ def test_half_a_surrogate_pair_becomes_a_mark(
 ) -> None:
     server.wire = lambda good: http(json.dumps(good).replace("B.", f"B. {half}").encode())
 
-    def right(said: str) -> bool:
+    def right(found: Seen) -> bool:
+        (good, bad), said = found
         said.encode()
-        return client == "judge" or "B. " + "\ufffd" * (len(half) // 6) in said
+        halves = len(half) // 6
+        return client == "judge" or (
+            bad.text == "B. " + "\ufffd" * halves and (good.replaced, bad.replaced) == (0, halves)
+        )
 
-    attacked(lambda: CLIENTS[client](server.url, tmp_path)[1], right=right)
+    attacked(lambda: CLIENTS[client](server.url, tmp_path), right=right)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["model", "modelVersion", "system_fingerprint", "choices.0.finish_reason", "candidates.0.finishReason"],
+)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_half_a_surrogate_pair_beside_the_text_is_not_counted(
+    attacked: Callable[..., None], server: WireServer, tmp_path: Path, client: str, place: str
+) -> None:
+    other = "choices" if client == "gemini" else "candidates"
+    server.wire = lambda good: http(good if place.startswith(other) else put(good, place, '"stop\\ud83d"'))
+
+    def right(found: Seen) -> bool:
+        outcomes, said = found
+        said.encode()
+        json.dumps([asdict(one) for one in outcomes], ensure_ascii=False).encode()
+        return client == "judge" or [one.replaced for one in outcomes] == [0, 0]
+
+    attacked(lambda: CLIENTS[client](server.url, tmp_path), right=right)
+
+
+@pytest.mark.parametrize("text", ["no \\ud83d", '{"think": "\\ud83d"}', ""], ids=ascii)
+def test_a_judgement_that_failed_on_half_a_pair_can_be_written(
+    attacked: Callable[..., None], server: WireServer, tmp_path: Path, text: str
+) -> None:
+    server.wire = lambda good: http(
+        put(good, "choices.0.message.content", json.dumps(text).replace("\\\\", "\\"))
+    )
+
+    def right(found: Seen) -> bool:
+        _, bad = found[0]
+        json.dumps(asdict(bad), ensure_ascii=False).encode()
+        return isinstance(bad, JudgeFailure)
+
+    attacked(lambda: CLIENTS["judge"](server.url, tmp_path), right=right)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,10 @@ import pytest
 from lmms_eval_command import environment, lmms_eval, saved
 from places import ROOT
 from preloaded import run_preloaded
+from typer.testing import CliRunner
 from wire_server import WireServer, http, serve_wire
 
+from egost.main import app
 from egost.model_adapters.engine import EngineIdentity
 from egost.model_adapters.journal import Journal
 from egost.results.run import read_run
@@ -102,15 +104,20 @@ Done = CompletedProcess[str]
 
 
 def the_second_of(
-    first: Callable[[WireServer], Done], second: Callable[[WireServer], Done]
+    first: Callable[[WireServer], Done],
+    second: Callable[[WireServer], Done],
+    made: Callable[[Any], Any] = lambda good: good,
 ) -> tuple[WireServer, Done, Done]:
-    """What two commands do of which the second one starts and ends while the first one waits for its server."""
+    """What two commands do of which the second one starts and ends while the first one waits for its server.
+
+    made: what the server makes of a good reply.
+    """
     asked, go_on = threading.Event(), threading.Event()
 
     def wire(good: dict[str, Any]) -> bytes:
         asked.set()
         go_on.wait(300)
-        return http(good)
+        return http(made(good))
 
     with serve_wire(wire=wire, always=True) as server, ThreadPoolExecutor() as pool:
         try:
@@ -169,7 +176,13 @@ def test_reasoning_is_written_by_one_process_at_a_time(tmp_path: Path, attacked:
     attacked(lambda: first, right=lambda done: "is being asked" not in done.stderr)
 
 
+def with_a_half(good: Any) -> Any:
+    good["choices"][0]["message"]["content"] = "B. \ud83d"
+    return good
+
+
 def test_two_whole_runs_of_lmms_eval_with_one_journal(tmp_path: Path, attacked: Callable[..., None]) -> None:
+    """The server's replies hold half a surrogate pair, which the run counts."""
     write_mini_release(tmp_path / "mini", clips=4, seed=5, progress=False)
 
     def run(output: str, server: WireServer) -> Done:
@@ -184,7 +197,7 @@ def test_two_whole_runs_of_lmms_eval_with_one_journal(tmp_path: Path, attacked: 
         )
 
     server, first, second = the_second_of(
-        lambda server: run("first", server), lambda server: run("second", server)
+        lambda server: run("first", server), lambda server: run("second", server), with_a_half
     )
     attacked(
         lambda: refused(second),
@@ -193,6 +206,8 @@ def test_two_whole_runs_of_lmms_eval_with_one_journal(tmp_path: Path, attacked: 
     attacked(lambda: first, right=lambda done: done.returncode == 0)
     _, samples = saved(tmp_path / "first")
     rows = samples["egost_mini_direction_forward"]
-    attacked(lambda: [row["filtered_resps"] for row in rows], right=lambda found: found == ["B."] * 4)
+    attacked(lambda: [row["filtered_resps"] for row in rows], right=lambda found: found == ["B. \ufffd"] * 4)
+    counted = CliRunner().invoke(app, ["summary", str(tmp_path / "first")])
+    assert "4 responses held 4 halves of surrogate pairs" in counted.output, counted.output
     attacked(lambda: server.heard, right=lambda found: len(found) == 4)
     assert not list((tmp_path / "second").rglob("*_results.json"))

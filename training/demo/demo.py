@@ -28,6 +28,7 @@ from egost.tasks.release.trained_on import MANIFEST
 from egost.tasks.sample import WAYS
 from egost.training import TrainingError
 from egost.training.checkpoint_manifest import FINAL
+from egost.training.demo import controls
 from egost.training.demo.controls import DIRECT_TOKENS, Control, controls_file
 from egost.training.demo.demo_steps import Command, Step, run_steps
 from egost.training.recipe import CONFIGS
@@ -272,7 +273,7 @@ def _controls(demo: Demo) -> Step:
         for control in demo.controls_of(p.name)
     ]
     words = (
-        *(sys.executable, "-m", "egost.training.demo.controls", "--out", str(demo.controls)),
+        *(controls.__file__, "--out", str(demo.controls)),
         *("--tasks", ",".join(TASKS), "--tokens", str(demo.size.reply_tokens)),
         *("--batch", str(demo.size.batch), *asked),
     )

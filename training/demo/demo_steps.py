@@ -20,6 +20,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from egost.tasks.cache import write_whole
+from egost.tasks.end_with_parent import start_script
 from egost.training import TrainingError
 
 _LOOK_S = 0.2
@@ -29,7 +30,7 @@ _ENVIRONMENT_KEPT = ("EGOST_CACHE",)
 
 @dataclass(frozen=True)
 class Command:
-    """The words of a command, and settings that its environment gets on top of this process's own."""
+    """A script of Python and its arguments, and settings that its environment gets on top of this process's own."""
 
     words: tuple[str, ...]
     settings: Mapping[str, str]
@@ -100,7 +101,7 @@ class _Running:
         self._step, self._command, self._folder = step, command, folder
         self._log = folder / "logs" / f"{step.name}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        # A step of a killed demo may still run. It holds this lock, and two must not write into one folder.
+        # A step of a killed demo may run a moment longer. It holds this lock: two must not write into one folder.
         self._lock = (folder / "logs" / f"{step.name}.lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,9 +118,9 @@ class _Running:
             if not name.startswith("EGOST_") or name in _ENVIRONMENT_KEPT
         }
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = start_script(
                 command.words,
-                env={**inherited, "OMP_NUM_THREADS": str(threads), **command.settings},
+                {**inherited, "OMP_NUM_THREADS": str(threads), **command.settings},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

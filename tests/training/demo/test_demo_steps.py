@@ -25,14 +25,29 @@ from egost.training.demo.demo_steps import Command, Step, run_steps
 
 folder = Path(sys.argv[1])
 steps = [
-    Step(name, needs, folder, name, lambda words=("sh", "-c", does): Command(words, {}))
-    for name, needs, does in (
-        ("one", (), "echo one >> order; touch one"),
-        ("two", ("one",), "sleep 3; echo two >> order; touch two"),
-    )
+    Step(name, needs, folder, name, lambda words=(sys.argv[2], name, does): Command(words, {}))
+    for name, needs, does in (("one", (), ""), ("two", ("one",), "time.sleep(3)"))
 ]
 run_steps(steps, folder, at_once=2, console=Console())
 """
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+
+_, name, does = sys.argv
+exec(does)
+with open("order", "a") as order:
+    print(name, file=order)
+Path(name).touch()
+"""
+"""A step that does something, adds its name to a file, and makes a file of its name."""
+
+
+@pytest.fixture(autouse=True)
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -41,8 +56,7 @@ def console() -> Console:
 
 
 def step(folder: Path, name: str, *needs: str, does: str = "", **settings: str) -> Step:
-    """A step that adds its name to a file, does something, and makes a file of its name."""
-    words = ("sh", "-c", f"echo {name} >> {folder}/order; {does or ':'}; touch {folder}/{name}")
+    words = (str(folder / "script.py"), name, does)
     return Step(name, needs, folder, name, lambda: Command(words, settings))
 
 
@@ -54,7 +68,7 @@ def test_a_step_begins_after_what_it_needs_and_beside_what_it_does_not(
     tmp_path: Path, console: Console
 ) -> None:
     # `left` and `right` each wait for the other one to begin.
-    waits = "until grep -q {} " + str(tmp_path / "order") + "; do sleep 0.05; done"
+    waits = "Path(name + ' began').touch()\nwhile not Path('{} began').exists(): time.sleep(0.05)"
     steps = [
         step(tmp_path, "last", "left", "right"),
         step(tmp_path, "left", "first", does=waits.format("right")),
@@ -85,14 +99,14 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path, console: Console)
 @pytest.mark.parametrize(
     ("does", "says"),
     [
-        ("echo too dark >&2; exit 3", "exit code 3"),
-        ("echo too dark; exit 0", "exit code 0, and there is no bad"),
+        ("print('too dark', file=sys.stderr); sys.exit(3)", "exit code 3"),
+        ("print('too dark'); sys.exit()", "exit code 0, and there is no bad"),
     ],
 )
 def test_a_failed_step_stops_the_others_and_shows_its_last_lines(
     tmp_path: Path, console: Console, does: str, says: str
 ) -> None:
-    steps = [step(tmp_path, "bad", does=does), step(tmp_path, "slow", does="sleep 60")]
+    steps = [step(tmp_path, "bad", does=does), step(tmp_path, "slow", does="time.sleep(60)")]
     with pytest.raises(TrainingError, match="too dark") as caught:
         run_steps(steps, tmp_path, at_once=2, console=console)
     assert says in str(caught.value) and str(tmp_path / "logs" / "bad.log") in str(caught.value)
@@ -104,7 +118,7 @@ def test_settings_of_the_shell_do_not_reach_a_step(
     tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EGOST_TRAINED_ON", "allow")
-    does = f"env > {tmp_path}/environment"
+    does = "Path('environment').write_text('\\n'.join(f'{n}={v}' for n, v in os.environ.items()))"
     run_steps([step(tmp_path, "one", does=does, EGOST_PROMPT="think")], tmp_path, at_once=1, console=console)
     seen = dict(
         line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines() if "=" in line
@@ -121,7 +135,8 @@ def wait_for(found: Callable[[], bool]) -> None:
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", STEPS, str(folder)], cwd=folder, start_new_session=True)
+    command = [sys.executable, "-c", STEPS, str(folder), str(folder / "script.py")]
+    return subprocess.Popen(command, cwd=folder, start_new_session=True)
 
 
 def test_a_killed_demo_goes_on_after_its_finished_steps(tmp_path: Path) -> None:
@@ -133,17 +148,14 @@ def test_a_killed_demo_goes_on_after_its_finished_steps(tmp_path: Path) -> None:
     assert start(tmp_path).wait(timeout=60) == 0
     assert order(tmp_path) == ["one", "two"]
     assert (tmp_path / "steps" / "one.json").stat().st_mtime_ns == done
-    assert json.loads((tmp_path / "steps" / "two.json").read_text())["words"][0] == "sh"
+    assert json.loads((tmp_path / "steps" / "two.json").read_text())["words"][1] == "two"
 
 
-@pytest.mark.parametrize(("sign", "left"), [(signal.SIGKILL, True), (signal.SIGTERM, False)])
-def test_a_step_that_outlives_its_demo_is_waited_for(
-    tmp_path: Path, sign: signal.Signals, left: bool
-) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
+def test_a_step_ends_with_its_demo_and_is_done_again(tmp_path: Path, sign: signal.Signals) -> None:
     first = start(tmp_path)
     wait_for(lambda: (tmp_path / "logs" / "two.log").exists())
     os.kill(first.pid, sign)
     first.wait(timeout=20)
     assert start(tmp_path).wait(timeout=60) == 0
-    # Killed alone, the first one's step ran on to its end before the second began it again.
-    assert order(tmp_path) == ["one", "two", "two"] if left else ["one", "two"]
+    assert order(tmp_path) == ["one", "two"]
