@@ -27,7 +27,7 @@ def build(mini: Mini = False, workers: Workers = None) -> None:
 
 @says_what_to_do
 def verify(workers: Workers = None) -> None:
-    """Check that every clip of the cache holds the frames that were decoded; those that do not are named."""
+    """Check that every clip of the cache holds the frames that were decoded, and name those that do not."""
     from egost.tasks.clips.clips import changed_clips, clip_folder
 
     count, changed = changed_clips(workers)

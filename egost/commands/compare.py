@@ -33,7 +33,7 @@ def compare(
     ] = False,
     show_all: Annotated[bool, typer.Option("--all", help=f"List all flips, not the first {_SHOWN}.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Write the flips (.csv) or all of it (.json) there.")
+        Path | None, typer.Option(help="File to write: .csv for the flips, .json for everything.")
     ] = None,
 ) -> None:
     """Compare two runs sample by sample: difference, 95 % interval over clips, p-value, samples won and lost, flips.

@@ -44,7 +44,7 @@ def clips(
         str, typer.Option(help="With a folder of videos: their scene, where all have the same.")
     ] = "",
 ) -> None:
-    """Cut the videos into clips of one form; of a folder of videos, draft the list of clips first.
+    """Cut videos into clips of one form; for a folder of videos, draft the list of clips first.
 
     Run it again to go on. Exit code 1 when a clip cannot be cut.
     """
@@ -158,7 +158,7 @@ def calibrate(
     out: Out,
     blind: Annotated[
         list[Path] | None,
-        typer.Option(help="--output_path of a run without frames on a release published from here."),
+        typer.Option(help="Folder of a run that saw no frames, on a release published from this folder."),
     ] = None,
     judge: Annotated[
         str | None, typer.Option(help="A model that sees the steps and names all right options.")

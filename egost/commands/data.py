@@ -69,9 +69,11 @@ def verify(mini: Mini = False, workers: Workers = None) -> None:
 
 @says_what_to_do
 def mini(
-    out: Annotated[Path | None, typer.Option(help="Folder; EGOST_MINI_DATA must name it then.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; set EGOST_MINI_DATA to it afterwards.")
+    ] = None,
     clips: Annotated[int, typer.Option(min=4, help="Number of walks.")] = 40,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the walks; another one makes other walks.")] = 0,
     split: Annotated[str, typer.Option(help="train or test; the two share no map.")] = "test",
     workers: Workers = None,
 ) -> None:

@@ -19,19 +19,19 @@ def diagnose(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="As for egost run. With --text-only: a run, st-r1-rows or a file of rows; the release without."
+            help="A model, as for egost run. With --text-only a run, st-r1-rows or a file of rows, else the release."
         ),
     ] = None,
     tasks: Annotated[str, typer.Option(help="Tasks or groups, of one world.")] = "egost_mcq",
-    controls: Annotated[str, typer.Option(help="Which, with commas between.")] = _ALL,
-    engine: Annotated[Engine | None, typer.Option(help="By default the model's first.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="Of the server, or of an API.")] = None,
+    controls: Annotated[str, typer.Option(help="Controls, separated by commas.")] = _ALL,
+    engine: Annotated[Engine | None, typer.Option(help="Engine; by default the model's first.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="URL of a server or an API.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples of each task.")] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Of a response; by default what the prompt says.")
+        int | None, typer.Option(min=1, help="Most tokens of a response; by default the prompt's.")
     ] = None,
     text_only: Annotated[
-        bool, typer.Option("--text-only", help="How far text alone gets; no model, no video.")
+        bool, typer.Option("--text-only", help="Measure how far text alone gets, without a model or a video.")
     ] = False,
     train: Annotated[
         str | None,

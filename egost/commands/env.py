@@ -16,7 +16,10 @@ from egost.tasks.settings import SETTINGS, Setting
 @says_what_to_do
 def env(
     everything: Annotated[
-        bool, typer.Option("--all", help="All settings with their defaults and meanings, not those set.")
+        bool,
+        typer.Option(
+            "--all", help="Print all settings with defaults and meanings, not only those that are set."
+        ),
     ] = False,
 ) -> None:
     """Print versions, GPUs, caches and settings, without secrets, for a bug report."""

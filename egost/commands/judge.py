@@ -28,10 +28,13 @@ def judge(
     judge: Annotated[str | None, typer.Option(help="Which judge; by default what EGOST_JUDGE names.")] = None,
     repeats: Annotated[
         int | None,
-        typer.Option("--judge-repeats", min=1, help="Judgements a sample, for the judge's own noise."),
+        typer.Option(
+            "--judge-repeats", min=1, help="Judgements of each sample, to measure the judge's own noise."
+        ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Judge the judge on pairs with known bounds.")
+        bool,
+        typer.Option("--check", help="Check the judge on pairs of routes whose scores have known bounds."),
     ] = False,
     report: Annotated[Path | None, typer.Option(help="With --check: write the report as JSON, too.")] = None,
 ) -> None:

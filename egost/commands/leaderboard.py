@@ -29,23 +29,22 @@ class World(StrEnum):
 def leaderboard(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(
-            help="Folders of lmms-eval's results, ours or anybody's; none: the paper's tables alone."
-        ),
+        typer.Argument(help="Folders with results of lmms-eval; without one, the paper's tables alone."),
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="By default what the name after -o ends with, else md."),
+        typer.Option("--format", help="Form; by default that of the name after -o, else md."),
     ] = None,
     table: Annotated[
-        list[int] | None, typer.Option(min=1, max=4, help="1, 2, 3 or 4, also several times; all by default.")
+        list[int] | None,
+        typer.Option(min=1, max=4, help="1, 2, 3 or 4; may be given several times; all by default."),
     ] = None,
     world: Annotated[
         World,
         typer.Option(help="mini: runs on the mini world, in tables of their own."),
     ] = World.official,
     show_all: Annotated[
-        bool, typer.Option("--all", help="Show refused figures, too, struck out, and runs of both worlds.")
+        bool, typer.Option("--all", help="Show refused figures as well, struck out, and runs of both worlds.")
     ] = False,
     sort: Annotated[
         str,
@@ -53,9 +52,9 @@ def leaderboard(
     ] = "paper",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write to.")] = None,
 ) -> None:
-    """The paper's Tables 1 to 4 with our runs among the published rows.
+    """Show the paper's Tables 1 to 4 with your runs among the published rows.
 
-    A figure is shown only if it can be compared; for each other one the reasons are listed.
+    A figure is shown only if it can be compared; the reasons for all others are listed.
     """
     from egost.model_adapters.known_models import known_models
     from egost.results.leaderboard.entries import find_entries

@@ -37,7 +37,7 @@ def parity(
 ) -> None:
     """Ask the same questions through two engines and show where they part.
 
-    Exit code 0 when all agree, or part only where two tokens are equally likely but for rounding; 1 when not.
+    Exit code 0 when all agree, or part only where rounding decides between two tokens; else 1.
     """
     from egost.model_adapters.parity.parity_run import engine_makers, run_parity, write_report
     from egost.model_adapters.questions import choose_questions

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 def power(
     run_a: Annotated[
         Path | None,
-        typer.Argument(help="A run whose scores show how much they vary; without one, assumptions hold."),
+        typer.Argument(
+            help="A run, whose scores tell how much they vary; without one, the options below do."
+        ),
     ] = None,
     run_b: Annotated[
-        Path | None, typer.Argument(help="Another: how the differences of the two vary.")
+        Path | None, typer.Argument(help="Another run, to tell how much the differences vary.")
     ] = None,
     points: Annotated[float, typer.Option(help="The difference to be shown, in percentage points.")] = 3.0,
-    power: Annotated[float, typer.Option(help="Share of comparisons that show it.")] = 0.8,
+    power: Annotated[float, typer.Option(help="Share of such comparisons that are to show it.")] = 0.8,
     task: Annotated[
         list[str] | None, typer.Option(help="This task alone; may be given several times.")
     ] = None,

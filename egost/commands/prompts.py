@@ -17,7 +17,7 @@ def import_(
 ) -> None:
     """Read the authors' wording, check it by its hash, and write it as prompt files.
 
-    It is not shipped here. Runs with it are marked as asked in the authors' wording.
+    The wording is not shipped. Runs with it are marked as asked in the authors' wording.
     """
     import yaml
 

@@ -40,13 +40,13 @@ class Format(StrEnum):
 @says_what_to_do
 def regress(
     run: Annotated[Path, typer.Argument(help="An --output_path of lmms-eval; its newest run counts.")],
-    baseline: Annotated[Path, typer.Option(help="File of what is right; --update writes it.")],
+    baseline: Annotated[Path, typer.Option(help="File of the baseline; --update writes it.")],
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Points by which a score may fall. Without it, every reply must be what it was; with it, the model "
-            "may say something else, all before and behind it may not.",
+            help="Points by which a score may fall. Without it, every response must be what it was. With it, "
+            "responses may differ; data, frames, prompts and scoring may not.",
         ),
     ] = None,
     update: Annotated[
@@ -60,7 +60,7 @@ def regress(
         typer.Option("--format", help="For programs: json (all that moved), junit (for a CI's pages)."),
     ] = Format.text,
 ) -> None:
-    """Has this run moved away from its baseline, and what has moved it?
+    """Say whether a run has moved away from its baseline, and what has moved it.
 
     Names data, frames, prompt, model, scoring or aggregation, and the samples. Exit code 0 when nothing has moved, or
     no further than --tolerance allows; 1 when it has; 2 when that is unknown.

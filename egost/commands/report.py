@@ -25,7 +25,7 @@ def report(
         bool,
         typer.Option(
             "--index",
-            help="Of all runs in the folder: a report next to each, and one page that leads to them.",
+            help="Write a report next to each run of the folder, and one page that leads to them.",
         ),
     ] = False,
     frames_mb: Annotated[

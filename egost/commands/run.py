@@ -75,10 +75,10 @@ def run(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results; runs/MODEL by default. Of several models, FOLDER/MODEL."),
+        typer.Option(help="Folder of the results, by default runs/MODEL; with several models FOLDER/MODEL."),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Ask for all replies, also for those in the journal.")
+        bool, typer.Option("--fresh", help="Ask for everything anew, also what the journal holds.")
     ] = False,
     base_url: Annotated[
         str | None, typer.Option(help="URL of a server, several with ';' between, or URL of an API.")
@@ -86,7 +86,7 @@ def run(
     as_published: Annotated[
         bool,
         typer.Option(
-            "--as-published", help="As the authors ran it: frames, pixels, prompt, generation, judge."
+            "--as-published", help="Ask as the authors did: frames, pixels, prompt, generation, judge."
         ),
     ] = False,
     open_page: Annotated[
@@ -97,7 +97,7 @@ def run(
         bool, typer.Option("--dry-run", help="Only print the command, what is there and what is missing.")
     ] = False,
 ) -> None:
-    """Evaluate models: says what is missing, prints the lmms-eval command, runs it, and shows the figures.
+    """Evaluate models: say what is missing, print the lmms-eval command, run it, and show the figures.
 
     The same command again goes on where a killed run stopped. Exit code 2 when a run did not finish or something is
     missing, 1 when too many samples are unscored.

@@ -22,11 +22,15 @@ def serve(
         int | None, typer.Option(help="Number of GPUs; by default enough for one copy.", min=1)
     ] = None,
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs that split each layer.", min=1)] = None,
-    pipeline_parallel: Annotated[int | None, typer.Option(help="Groups of layers.", min=1)] = None,
+    pipeline_parallel: Annotated[
+        int | None, typer.Option(help="Groups of layers, each on GPUs of its own.", min=1)
+    ] = None,
     data_parallel: Annotated[int | None, typer.Option(help="Copies of the model.", min=1)] = None,
     revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
-    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
     dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
     max_model_len: Annotated[
         int | None, typer.Option(help="Most tokens of prompt and response together.", min=1)
@@ -37,7 +41,9 @@ def serve(
     rollouts: Annotated[
         bool, typer.Option("--rollouts", help="Sample for `egost train grpo`, which changes the weights.")
     ] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait until it is healthy.", min=1)] = 1800,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait until the server is healthy.", min=1)
+    ] = 1800,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command and start nothing.")] = False,
 ) -> None:
     """Serve a model with vLLM until Ctrl-C, and say how to evaluate it, or train with it."""

@@ -30,7 +30,7 @@ def show(
 ) -> None:
     """Show the manifest of the newest run in a folder: what made its figures, and what they have cost.
 
-    `egost run` writes it next to the results; of any other run of lmms-eval it is read from what was saved.
+    `egost run` writes it next to the results. For any other run of lmms-eval it is made from the saved files.
     """
     from egost.results.run import read_run
     from egost.results.run_manifest import run_manifest

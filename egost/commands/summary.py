@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def summary(run: Annotated[Path, typer.Argument(help="An --output_path of lmms-eval.")]) -> None:
     """Show the figures of the newest run in a folder.
 
-    Exit code 2 when it did not finish, 1 when more of a task's samples are unscored than it allows.
+    Exit code 2 when the run did not finish, 1 when more of a task's samples are unscored than the task allows.
     """
     from egost.results.run import read_run
 

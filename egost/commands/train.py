@@ -38,7 +38,7 @@ def demo(
         "runs/train-demo"
     ),
     quick: Annotated[
-        bool, typer.Option("--quick", help="The same in small, to see that it runs; figures mean nothing.")
+        bool, typer.Option("--quick", help="A small version, to see that it runs; its figures mean nothing.")
     ] = False,
     base: Annotated[
         Path | None, typer.Option(help="Checkpoint to begin with; by default the shipped one.")
@@ -64,12 +64,18 @@ def data(
     tasks: Annotated[
         str, typer.Option(help="Which questions, of direction,landmark,action,route.")
     ] = "direction,landmark,action",
-    seed: Annotated[int, typer.Option(help="Of the choice and the wordings; the same seed nests.")] = 0,
-    by: Annotated[str, typer.Option(help="What is divided: rows (as the paper) or clips.")] = "rows",
+    seed: Annotated[
+        int, typer.Option(help="Of choice and wordings; with one seed, fewer rows are a subset of more.")
+    ] = 0,
+    by: Annotated[
+        str, typer.Option(help="What is split into training and test: rows (as in the paper) or clips.")
+    ] = "rows",
     hold_out: Annotated[
-        str | None, typer.Option(help="Source that is the test alone: sun3d or outdoor (Table 4).")
+        str | None, typer.Option(help="Source that is only in the test: sun3d or outdoor (Table 4).")
     ] = None,
-    no_think: Annotated[bool, typer.Option("--no-think", help="Without reasoning (Table 3's sft).")] = False,
+    no_think: Annotated[
+        bool, typer.Option("--no-think", help="Leave the reasoning out (SFT in Table 3).")
+    ] = False,
     writer: Annotated[
         str | None,
         typer.Option(help="Who writes the reasoning instead of the templates: gpt-4o, openai:MODEL[@URL]."),
@@ -77,11 +83,11 @@ def data(
     released: Annotated[
         str | None,
         typer.Option(
-            help="The authors' rows: a total_test_mcq_*.jsonl, or a size (63 to 630) of the shipped."
+            help="The authors' rows: 63 to 630 of the shipped ones, or a file total_test_mcq_*.jsonl."
         ),
     ] = None,
 ) -> None:
-    """Build training rows from a release: each question reasoned about by the route of the other way."""
+    """Build training rows from a release; the reasoning of each is the route of the other way."""
     from egost.training.rows.build_rows import write_rows
 
     built = _chosen_rows(world, root, rows, tasks, seed, by, hold_out, not no_think, writer, released)
