@@ -80,7 +80,7 @@ class VllmEngine:
         if settings.data_parallel_size != 1:
             raise AdapterError(
                 f"data_parallel_size={settings.data_parallel_size}: vLLM has no data parallelism inside one process. "
-                "Start servers (egost serve --data-parallel-size N) and use --model egost_server."
+                "Start servers (egost serve MODEL --data-parallel N) and use --model egost_server."
             )
         self.checkpoint = checkpoint
         self.settings = settings

@@ -9,7 +9,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from cli_page import cli_page
 from places import ROOT
 from site_links import dead_links
 
-from egost.main import app
+from egost.main import GROUPS, app
 from egost.tasks.as_published import PUBLISHED
+from egost.tasks.settings import SETTINGS
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 TYPED = [page for page in PAGES if page.name != "CHANGELOG.md"]
@@ -35,6 +36,9 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DOTTED = re.compile(r"egost(?:\.\w+)+")
 OF_TRL = {"model_name_or_path", "use_vllm", "vllm_gpu_memory_utilization"}
 """Flags of training that come from TRL's own settings."""
+
+TOP = [name for names in GROUPS.values() for name in names.split()]
+"""The commands, those of groups by the group's name."""
 
 PAPER = [
     *("3.1", "3.2", "4.1", "4.2", "5.1", "5.2", "5.3", "A.2", "A.3", "(1)", "(2)"),
@@ -80,7 +84,7 @@ def fault(command: str) -> str | None:
         if words[0] not in at.commands:
             return f"no command {words[0]!r}"
         at = at.commands[words.pop(0)]
-    known = {name for parameter in at.params for name in parameter.opts}
+    known = {"--help", *(name for parameter in at.params for name in parameter.opts)}
     for word in words[: words.index("--")] if "--" in words else words:
         option = word.split("=")[0]
         if not re.match(r"--?[a-z]", option) or option in known:
@@ -133,12 +137,15 @@ def test_a_wrong_command_is_noticed() -> None:
     assert len(list(commands(ROOT / "docs" / "reproduce.md"))) > 40
 
 
+def make_targets() -> set[str]:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"[\w-]+", " ".join(re.findall(r"^\.PHONY:(.+)$", makefile, re.MULTILINE))))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_make_target_exists(page: Path) -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"[\w-]+", " ".join(re.findall(r"^\.PHONY:(.+)$", makefile, re.MULTILINE))))
     named = set(re.findall(r"(?:^|`)make ([\w-]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
-    assert named <= targets
+    assert named <= make_targets()
 
 
 def test_the_layout_names_what_is_there() -> None:
@@ -228,16 +235,53 @@ def test_every_page_is_in_the_sites_menu() -> None:
     assert set(listed) == {str(page.relative_to(ROOT)) for page in PAGES}
 
 
-def test_every_quoted_message_is_one_of_ours() -> None:
-    """Symptoms of the FAQ, headings in code: messages of the program, or of lmms-eval where the heading says so."""
-    said = []
+@cache
+def texts() -> tuple[tuple[str, str], ...]:
+    return tuple(_texts())
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    """Every text in the code, with its place; what is put into one is X. Docstrings are left out."""
     for room in ("egost", "egost_tasks", "model_adapters", "training", "results"):
         for file in sorted((ROOT / room).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    said.append(node.value)
+            nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+            left_out = {node.value for node in nodes if isinstance(node, ast.Expr)}
+            left_out |= {part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+            for node in nodes:
+                parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+                words = [
+                    "X" if isinstance(p, ast.FormattedValue) else getattr(p, "value", None) for p in parts
+                ]
+                if node not in left_out and all(isinstance(word, str) for word in words):
+                    yield f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}", "".join(map(str, words))
+
+
+def test_every_command_in_a_message_can_be_typed() -> None:
+    groups = ("data", "clips", "train", "construct", "prompts")
+    names = "|".join(
+        [*(f"{group} [a-z]+" for group in groups), *(name for name in TOP if name not in groups)]
+    )
+    told = {
+        (place, "".join(found).replace("'", "").replace('"', "").strip())
+        for place, text in texts()
+        for found in re.findall(rf"(?<![\w/.-])(egost (?:{names})\b)([^.,;:()`\n]*)", text)
+    }
+    assert len(told) > 100
+    assert {(place, command): found for place, command in told if (found := fault(command))} == {}
+
+
+def test_every_setting_and_make_target_in_a_message_is_there() -> None:
+    names = {setting.name for setting in SETTINGS}
+    for place, text in texts():
+        assert set(re.findall(r"\bEGOST_[A-Z_]+[A-Z]\b", text)) <= names, place
+        assert set(re.findall(r"(?:: |`)make ([a-z][\w-]+)", text)) <= make_targets(), place
+
+
+def test_every_quoted_message_is_one_of_ours() -> None:
+    """Symptoms of the FAQ, headings in code: messages of the program, or of lmms-eval where the heading says so."""
     faq = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
     quoted = re.findall(r"^### `([^`]+)`$", faq, re.MULTILINE)
+    said = [text for _, text in texts()]
     assert len(quoted) > 8
     assert not [words for words in quoted if not any(words in text for text in said)]
 
