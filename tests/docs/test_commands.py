@@ -95,7 +95,7 @@ def commands(page: Path) -> Iterator[str]:
 
 def beginnings(command: str) -> list[str]:
     """What the tables tell of a command, with the settings before it or without them."""
-    forms = (command, re.sub(r"^(?:[A-Z_]+=\S+ )+", "", command))
+    forms = (command, re.sub(r"^(?:[A-Z_]+=\S+ )*(?:\.venv/bin/(?!python))?", "", command))
     return [name for name in HOW if any(f"{form} ".startswith(f"{name} ") for form in forms)]
 
 
