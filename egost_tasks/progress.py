@@ -1,11 +1,14 @@
-"""Work on many things of one kind: a progress bar, and several processes."""
+"""Work on many things of one kind: a progress bar, and as many processes or threads as there are cores to use."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from math import ceil
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -42,6 +45,26 @@ def counted(doing: str, things: str, total: int, shown: bool) -> Iterator[Callab
             bar.update(task, note=note, rate=f"{speed:.1f} {things}/s" if speed else "")
 
         yield advance
+
+
+def usable_cores(group_of: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many cores this process may use: its affinity, cut by its control group, shared with this machine's ranks.
+
+    group_of: the file that names the control group (cgroup v2). groups: where groups with their `cpu.max` are, `MOST
+    PERIOD` in microseconds. Of several local ranks (`LOCAL_WORLD_SIZE`) each gets its share, one core at least.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, IndexError):
+        group = groups / group_of.read_text(encoding="utf-8").split("0::/", 1)[1].splitlines()[0]
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(groups):
+                break
+            with suppress(OSError, ValueError):
+                most, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+                cores = min(cores, ceil(int(most) / int(period)))
+    with suppress(ValueError):
+        cores //= max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, cores)
 
 
 def in_processes(

@@ -193,6 +193,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "WORLD_SIZE", "set by accelerate", "1", "The number of processes that train or evaluate together."
     ),
+    Setting(
+        "LOCAL_WORLD_SIZE",
+        "set by torchrun and accelerate",
+        "1",
+        "How many of these processes are on this machine, which share its cores.",
+    ),
     Setting("RANK", "set by accelerate", "0", "Which of these processes it is."),
     Setting(
         "VLLM_CPU_KVCACHE_SPACE",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from egost.tasks.construction.spec import SCENES, Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, write_lines
 from egost.tasks.errors import ClipError
 from egost.tasks.mini_world.raycast import write_film
-from egost.tasks.progress import counted, in_processes
+from egost.tasks.progress import counted, in_processes, usable_cores
 
 MAX_SIDE = 1280
 """Most pixels of a clip's longer side: 720p, far more than any evaluated model sees. This project's own rule."""
@@ -87,7 +86,7 @@ def build_clips(
                 rows[done.clip] = done
                 _write(folder, cuts, rows)
 
-            most = min(workers or os.cpu_count() or 1, len(todo))
+            most = min(workers or usable_cores(), len(todo))
             in_processes(partial(cut_clip, folder.clip_folder), todo, most, take)
         _write(folder, cuts, rows)
         return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
@@ -18,7 +17,7 @@ from egost.tasks.mini_world.question_files import question_files
 from egost.tasks.mini_world.raycast import render, write_film
 from egost.tasks.mini_world.steps import ClipTruth, truth_from_json
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.progress import counted, in_processes
+from egost.tasks.progress import counted, in_processes, usable_cores
 from egost.tasks.release.layout import PART_FOLDERS, QUESTION_FILES, write_json, write_question_files
 from egost.tasks.release.release import MINI_MANIFEST, broken_mini_manifest, read_mini_manifest
 
@@ -62,7 +61,7 @@ def write_mini_release(
         with FileLock(root / _LOCK):
             _check_folder(root, wanted)
             if not _is_complete(root, wanted, truths):
-                _write(root, wanted, truths, workers or os.cpu_count() or 1, progress)
+                _write(root, wanted, truths, workers or usable_cores(), progress)
     except OSError as error:
         raise ReleaseError(
             f"the mini world cannot be written to {root}: {error}. Free some space or name another folder."

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from egost.tasks.cache import write_whole
 from egost.tasks.end_with_parent import start_script
+from egost.tasks.progress import usable_cores
 from egost.training import TrainingError
 
 _LOOK_S = 0.2
@@ -65,7 +66,7 @@ def run_steps(steps: Sequence[Step], folder: Path, *, at_once: int, console: Con
     took: dict[str, float] = {}
     running: dict[str, _Running] = {}
     waiting = list(steps)
-    threads = max(1, (os.cpu_count() or 1) // at_once)
+    threads = max(1, usable_cores() // at_once)
     on_sigterm = signal.signal(signal.SIGTERM, _exit)
     try:
         while waiting or running:
