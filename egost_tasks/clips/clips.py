@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
+import numpy as np
 from loguru import logger
 
 from egost.tasks.cache import cache_root, only_writer, whole_folder
 from egost.tasks.clips.decode_process import DecodePool, decode_settings
 from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
 from egost.tasks.clips.decoders import DECODING_VERSION
-from egost.tasks.clips.lossless import ENCODER, Frames, pixels_sha256, read_lossless
+from egost.tasks.clips.lossless import ENCODER, Frames, pixels_sha256, read_lossless, write_lossless
 from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import CacheError, ClipError
 from egost.tasks.file_hashes import source_sha256
-from egost.tasks.progress import counted
+from egost.tasks.progress import counted, usable_cores
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,9 @@ def cache_entry(folder: Path, what: str) -> Path:
 def get_clip(
     source: Path, protocol: Protocol, cache: Path | None = None, *, every_frame: bool = False
 ) -> Clip:
-    """The 8 frames of a clip, decoded at most once for each content of the file, protocol and decoder.
+    """The 8 frames of a clip, decoded at most once for each content of the file, sampling and decoder.
 
+    Frames of a protocol that resizes are made of the same frames as large as in the source, which are kept as well.
     cache: folder of the cache; by default `cache_root()`. The decoder is the one that `EGOST_DECODER`
     names. A clip of the cache that was changed is decoded again. `EGOST_DECODE_TIMEOUT` (30 s of CPU) and
     `EGOST_DECODE_MEMORY` (4096 MiB) limit the child process that decodes. every_frame: decode all frames, which may
@@ -154,7 +156,10 @@ def get_clip(
             if clip := _load(request):
                 return clip
             _raise_again(request)
-            return _make(request)
+            of_source = Protocol(protocol.sampling)
+            if protocol == of_source:
+                return _make(request)
+            return _resize(get_clip(source, of_source, cache, every_frame=every_frame), protocol, request)
     except ClipError as error:
         _failures[request] = error
         raise
@@ -171,14 +176,14 @@ def build_clips(
 ) -> list[ClipOutcome]:
     """The clips of many files, in their order, decoded in parallel; a ClipError in the place of one that failed.
 
-    workers: how many decode at the same time; by default one for each core. progress: show a bar.
+    workers: how many decode at the same time; by default one for each core that may be used. progress: show a bar.
     every_frame: see `get_clip`.
     What is in the cache is not decoded again, so a run that was killed resumes where it was. A clip that ran out of
     time is tried once more at the end, alone.
     Raises CacheError and SettingError, which concern all clips.
     """
     decode_settings()
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(workers or usable_cores())
     unique = dict.fromkeys(sources)
     futures: dict[Path, Future[ClipOutcome]] = {}
     failed = 0
@@ -252,6 +257,32 @@ def _make(request: DecodeRequest) -> Clip:
     return clip
 
 
+def _resize(clip: Clip, protocol: Protocol, request: DecodeRequest) -> Clip:
+    """Write what decoding by a protocol would give, of the frames as large as in the source, into the cache.
+
+    The caller holds the entry's lock.
+    """
+    indices = clip.manifest.indices
+    kept = {index: protocol.kept(frame) for index, frame in zip(indices, clip.frames(), strict=True)}
+    frames = np.stack([kept[index] for index in indices])
+    manifest = replace(
+        clip.manifest,
+        protocol=protocol.name,
+        width=frames.shape[2],
+        height=frames.shape[1],
+        pixels_sha256=pixels_sha256(frames),
+    )
+    try:
+        with whole_folder(request.folder, MemoryError) as folder:
+            write_lossless(frames, folder / CLIP_FILE)
+            manifest.write(folder / MANIFEST_FILE)
+    except ValueError as error:
+        raise ClipError("unreadable", f"{request.source}: {error}") from error
+    resized = Clip(request.folder / CLIP_FILE, manifest)
+    _sound[resized.path] = resized._state()
+    return resized
+
+
 def changed_clips(workers: int | None = None) -> tuple[int, dict[Path, CacheError]]:
     """How many clips the cache holds, and which of them were changed or damaged, with what is wrong."""
     paths = sorted(
@@ -267,7 +298,7 @@ def changed_clips(workers: int | None = None) -> tuple[int, dict[Path, CacheErro
 
     with (
         counted("reading", "clips", len(paths), True) as advance,
-        ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
+        ThreadPoolExecutor(workers or usable_cores()) as pool,
     ):
         for _ in pool.map(look, paths):
             advance(f"{len(changed)} changed")
