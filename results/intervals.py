@@ -23,13 +23,14 @@ Figures do not depend on the order of the records. Percent means 0 to 100 throug
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
 
 from egost.results.records import SampleRecord
 from egost.results.run_header import RunError
@@ -47,6 +48,8 @@ Floats = NDArray[np.float64]
 
 _CELLS = 4_000_000
 """Numbers in the table of one batch of draws (draws x clips): 32 MB."""
+_KEPT = 6
+"""Numbers of clips whose draws are kept: the benchmark's takes 63 MB."""
 _ALIKE = 1e-9
 """Percent. Means that differ by less differ by rounding alone."""
 
@@ -131,20 +134,29 @@ def estimate(
 
     score: 0 to 100 for a sample, None where it has none. Raises RunError where a sample comes twice.
     """
-    tasks = sorted({record.task for record in records})
-    tally = _tally(tasks, scored_rows(records, score))
+    known = [(record.task, record.cluster, score(record)) for record in _by_id(records).values()]
+    tasks = sorted({task for task, _, _ in known})
+    scored = [(task, clip, value) for task, clip, value in known if value is not None]
+    tally = _tally(tasks, scored)
     low, high = _interval(tally, draws, seed, least=0.0)
-    n = int(tally.sizes.sum())
+
+    def with_all(unscored: float) -> float:
+        if len(scored) == len(known):
+            return tally.value
+        return _tally(
+            tasks, [(t, clip, unscored if value is None else value) for t, clip, value in known]
+        ).value
+
     return Estimate(
         value=tally.value,
         low=low,
         high=high,
         error=_error(tally),
-        n=n,
+        n=len(scored),
         clips=tally.clips,
-        unscored=len(records) - n,
-        least=_tally(tasks, scored_rows(records, _or(score, 0.0))).value,
-        most=_tally(tasks, scored_rows(records, _or(score, 100.0))).value,
+        unscored=len(known) - len(scored),
+        least=with_all(0.0),
+        most=with_all(100.0),
     )
 
 
@@ -235,21 +247,15 @@ def _by_id(records: Sequence[SampleRecord]) -> dict[tuple[str, str], SampleRecor
     return dict(sorted(found.items()))
 
 
-def _or(score: Score, instead: float) -> Score:
-    def known(record: SampleRecord) -> float | None:
-        return instead if (value := score(record)) is None else value
-
-    return known
-
-
 def _tally(tasks: Sequence[str], rows: Sequence[Row]) -> _Tally:
     column = {task: number for number, task in enumerate(tasks)}
     line = {clip: number for number, clip in enumerate(sorted({clip for _, clip, _ in rows}))}
-    sums = np.zeros((len(line), len(column)))
-    sizes = np.zeros_like(sums)
-    for task, clip, value in rows:
-        sums[line[clip], column[task]] += value
-        sizes[line[clip], column[task]] += 1
+    places = np.array([line[clip] * len(column) + column[task] for task, clip, _ in rows], np.intp)
+    shape = len(line), len(column)
+    sums, sizes = (
+        np.bincount(places, weights, math.prod(shape)).reshape(shape).astype(np.float64)
+        for weights in ([value for _, _, value in rows], None)
+    )
     return _Tally(sums, sizes)
 
 
@@ -257,32 +263,64 @@ def _interval(tally: _Tally, draws: int, seed: int, least: float) -> tuple[float
     """Both ends of the interval; least: the lowest score that a sample can have, 100 being the highest."""
     if math.isnan(tally.value) or tally.fewest_clips < 2:
         return math.nan, math.nan
-    means = _drawn_means(tally, draws, np.random.default_rng(seed))
+    means = _drawn_means(tally, draws, seed)
     tail = (1 - LEVEL) / 2
     if np.ptp(means) < _ALIKE:
         unseen = 1 - tail ** (1 / tally.fewest_clips)
         return tally.value - unseen * (tally.value - least), tally.value + unseen * (100.0 - tally.value)
-    tail = float(ndtr(stdtrit(tally.clips - 1, tail)))
+    tail = _tail_of_draws(tally.clips)
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def _drawn_means(tally: _Tally, draws: int, rng: np.random.Generator) -> Floats:
+@lru_cache
+def _tail_of_draws(clips: int) -> float:
+    """Where the interval's lower end lies among the draws of so many clips: the share of them below it."""
+    from scipy.special import ndtr, stdtrit  # 1 s of CPU
+
+    return float(ndtr(stdtrit(clips - 1, (1 - LEVEL) / 2)))
+
+
+def _drawn_means(tally: _Tally, draws: int, seed: int) -> Floats:
     """The value in each draw of clips with replacement, shape (draws,)."""
     clips, tasks = tally.sums.shape
     both = np.hstack([tally.sums, tally.sizes])
-    batch = max(1, min(draws, _CELLS // clips))
-    offsets = np.arange(batch)[:, None] * clips
+    drawn = _drawn(clips, max(1, min(draws, _CELLS // clips)), seed)
     means: list[Floats] = []
     missing = draws
-    while missing > 0:
-        chosen = rng.integers(clips, size=(batch, clips - 1)) + offsets
-        counts = np.bincount(chosen.ravel(), minlength=batch * clips).reshape(batch, clips)
-        totals = counts.astype(np.float64) @ both
+    for number in itertools.count():
+        totals = drawn.counts(number) @ both
         whole = totals[(totals[:, tasks:] > 0).all(axis=1)][:missing]
         means.append((whole[:, :tasks] / whole[:, tasks:]).mean(axis=1))
         missing -= len(whole)
-    return np.concatenate(means)
+        if not missing:
+            return np.concatenate(means)
+    raise AssertionError
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Draws of clips with replacement, in batches that are drawn when they are first asked for."""
+
+    clips: int
+    batch: int
+    rng: np.random.Generator
+    batches: list[Floats]
+
+    def counts(self, number: int) -> Floats:
+        """How often each draw of a batch has each clip, shape (batch, clips)."""
+        while number >= len(self.batches):
+            chosen = self.rng.integers(self.clips, size=(self.batch, self.clips - 1))
+            chosen += np.arange(self.batch)[:, None] * self.clips
+            counts = np.bincount(chosen.ravel(), minlength=self.batch * self.clips)
+            self.batches.append(counts.reshape(self.batch, self.clips).astype(np.float64))
+        return self.batches[number]
+
+
+@lru_cache(maxsize=_KEPT)
+def _drawn(clips: int, batch: int, seed: int) -> _Drawn:
+    """The draws do not depend on what is scored: all estimates over so many clips share them."""
+    return _Drawn(clips, batch, np.random.default_rng(seed), [])
 
 
 def _error(tally: _Tally) -> float:

@@ -10,10 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, sem
-from simulated_runs import MINI, TASKS, record
+from simulated_runs import MINI, OFFICIAL, TASKS, Population, record
 
 from egost.results.intervals import (
     Difference,
+    Estimate,
     clustered_error,
     estimate,
     paired,
@@ -251,6 +252,62 @@ def test_draws_in_several_batches_are_those_of_one() -> None:
     before = {str(clip): [0.0] for clip in range(401)}
     found = paired(scored(TASK, before), scored(TASK, {**before, "0": [100.0], "1": [100.0]}))
     assert found.p_value == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("population", "before"),
+    [
+        (
+            MINI,
+            {
+                "average": "0x1.9dd3610b34f3ap+5 0x1.52aae19a6e392p+5 0x1.e940085d2421ap+5",
+                "bounds": "0x1.951927f5d1e63p+5 0x1.a603cda02c8bep+5",
+                TASKS[0]: "0x1.5aaaaaaaaaaabp+5 0x1.cd0456c797dd5p+4 0x1.d2aaaaaaaaaabp+5",
+                TASKS[7]: "0x1.da12f684bda13p+5 0x1.2f72c234f72c2p+5 0x1.4745d1745d174p+6",
+                "difference": "-0x1.3de10dc7ab877p+1 -0x1.edc27ba8149cep+2 0x1.8ee135bf0afebp+1",
+            },
+        ),
+        (
+            OFFICIAL,
+            {
+                "average": "0x1.97f65ebc71dddp+5 0x1.870c03173ffa5p+5 0x1.a95760990c280p+5",
+                "bounds": "0x1.8fdf8dca23b0dp+5 0x1.a03d903ddc544p+5",
+                TASKS[0]: "0x1.28122b7a5269cp+5 0x1.0d0918b0bb208p+5 0x1.43a2e5a30ce40p+5",
+                TASKS[7]: "0x1.14d843bedc2c5p+6 0x1.0229cbc14e5e1p+6 0x1.26e5e0a72f054p+6",
+                "difference": "0x1.bd6f089864e81p+1 0x1.f16114c34d8a0p+0 0x1.422f48f6c04dbp+2",
+            },
+        ),
+    ],
+)
+def test_figures_are_those_of_the_version_that_drew_clips_for_each_of_them(
+    population: Population, before: dict[str, str]
+) -> None:
+    """Bit for bit: scores of 0 and 100 add up exactly, in whatever order a machine adds."""
+    a, b = population.draw(np.random.default_rng(7), (0.0, 0.2))
+    a = [
+        replace(r, percent=None, unscored="judge_failed:timeout") if not k % 50 else r
+        for k, r in enumerate(a)
+    ]
+    average, difference = estimate(a), paired(a, b, draws=3000)
+    found = {"average": ends(average), "bounds": f"{average.least.hex()} {average.most.hex()}"}
+    found |= {task: ends(estimate([r for r in b if r.task == task], seed=3)) for task in (TASKS[0], TASKS[7])}
+    assert found | {"difference": ends(difference)} == before
+
+
+def ends(found: Estimate | Difference) -> str:
+    return " ".join(figure.hex() for figure in (found.value, found.low, found.high))
+
+
+def test_clips_are_drawn_once_for_all_figures_over_so_many_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, begin = [], np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: begun.append(seed) or begin(seed))
+    [run] = MINI.draw(begin(0))
+    each = [estimate([r for r in run if r.task == task], draws=200, seed=41) for task in TASKS[:6]]
+    assert {found.clips for found in each} == {MINI.clips} and len({found.low for found in each}) > 1
+    assert begun == [41]
+    estimate(run, draws=200, seed=42)
+    estimate([r for r in run if r.sample.clip != "0.mp4"], draws=200, seed=42)
+    assert begun == [41, 42, 42], "another seed, and another number of clips"
 
 
 def test_a_difference_that_is_not_there_is_seen_in_5_of_100_runs() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from egost.main import app
@@ -141,6 +142,26 @@ def test_a_run_is_measured_from_its_saved_samples(copied_run: Run) -> None:
     other = replace(floor, subject=replace(floor.subject, release_sha256="0"))
     write_text_only(folder / "text_floor.json", other)
     assert text_only_of(copied_run) is None
+
+
+def test_a_baseline_is_measured_once_for_each_set_of_questions(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits, fit = [], LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", lambda *given: fits.append(1) or fit(*given))
+    asked = [question(f"{k}.mp4", ("left then right", "left then left"), "AB"[k % 2]) for k in range(12)]
+    first = text_only(asked, ROWS, train=asked[:6], train_source="half")
+    measured = len(fits)
+    assert measured >= 11, "ten folds, and the training rows"
+    renamed = replace(ROWS, name="the same, by another name")
+    again = text_only(asked, renamed, train=asked[:6], train_source="half")
+    assert again == replace(first, subject=renamed) and len(fits) == measured
+    text_only([*asked[:-1], replace(asked[-1], answer="A")], ROWS)
+    assert len(fits) == measured + 10, "another key of answers"
+    for kept in (own_cache / "text_only").iterdir():
+        kept.write_text("{")
+    assert text_only(asked, ROWS, train=asked[:6], train_source="half") == first
+    assert len(fits) == 2 * measured + 10, "a damaged file is measured again"
 
 
 def test_a_floor_that_does_not_fit_is_refused(copied_run: Run, tmp_path: Path) -> None:

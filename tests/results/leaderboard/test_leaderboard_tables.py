@@ -255,14 +255,45 @@ def test_what_diagnose_wrote_stands_beside_the_run(copied_run: Run) -> None:
     assert any("Write it again" in note for _, note in sheet(board).footnotes)
 
 
-def test_scikit_learn_is_imported_only_where_a_text_only_baseline_is_fitted(demo_run: Run) -> None:
+OTHERS = """
+import sys
+def others():
+    roots = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
+    return {name for name in roots if not name.startswith(("_", "egost", "cython"))}
+"""
+READERS = {
+    *("annotated_doc", "annotated_types", "charset_normalizer", "filelock", "loguru", "numpy", "pydantic"),
+    *("pydantic_core", "rich", "shellingham", "typer", "typing_extensions", "typing_inspection", "yaml"),
+}
+"""Packages that reading a run may load: none that takes a second of CPU."""
+
+
+def test_reading_a_run_loads_few_packages_and_scipy_only_for_an_interval(demo_run: Run) -> None:
     code = (
-        "import sys; from egost.main import app; app(sys.argv[1:], standalone_mode=False); "
-        "sys.exit(f'imported: {found}' if (found := {'sklearn', 'pandas', 'torch', 'av'} & set(sys.modules)) else 0)"
+        f"{OTHERS}\nfrom egost.main import app\n"
+        "for command in (['summary'], ['show'], ['leaderboard', '--world', 'mini']):\n"
+        "    app([*command, sys.argv[1]], standalone_mode=False)\n"
+        "    print('loaded:', command[0], *others())"
     )
-    arguments = ["leaderboard", "--world", "mini", str(demo_run.results_file)]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, str(demo_run.results_file)], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     assert "Mini world" in done.stdout and "taught" in done.stdout
+    said = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("loaded:")]
+    loaded = {command: set(packages) for command, *packages in said}
+    assert loaded["summary"] <= READERS, loaded["summary"] - READERS
+    assert loaded["leaderboard"] <= {*READERS, "scipy"}, loaded["leaderboard"] - READERS
+
+
+def test_what_is_ours_evaluates_without_scipy_and_scikit_learn() -> None:
+    rooms = (
+        "tasks.utils",
+        "tasks.judging.choose",
+        "model_adapters.server.server_engine",
+        "results.run_manifest",
+    )
+    ours = ", ".join(f"egost.{room}" for room in (*rooms, "results.intervals", "commands.run"))
+    code = f"{OTHERS}\nimport {ours}\nprint(*sorted(others() & {{'scipy', 'sklearn'}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
