@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,26 @@ def test_a_command_that_needs_nothing_works_as_it_stands(
     done = CliRunner().invoke(app, words[1:])
     assert done.exit_code == 0, done.output
     assert done.output.strip()
+
+
+def test_every_option_of_lmms_eval_is_one() -> None:
+    spec = find_spec("lmms_eval")
+    assert spec and spec.submodule_search_locations
+    [folder] = map(Path, spec.submodule_search_locations)
+    # Not imported: that takes seconds.
+    sources = [folder / "__main__.py", *(folder / "cli").glob("*.py")]
+    known = set(re.findall(r'"(--[a-z][\w-]+)"', "".join(file.read_text("utf-8") for file in sources)))
+    assert "--log_samples" in known and "--moon" not in known
+    found = 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        inline = re.findall(r"`((?:[A-Z_]+=\S+ )*lmms-eval [^`]+)`", FENCE.sub("", text))
+        for command in [*commands(page), *inline]:
+            if re.match(r"(?:[A-Z_]+=\S+ )*lmms-eval ", command):
+                options = set(re.findall(r"(?<=\s)--[a-z][\w-]+", re.sub(r"\$\(.*?\)", "", command)))
+                assert options <= known, f"{page.name}: {command}"
+                found += len(options)
+    assert found > 20
 
 
 def test_every_setting_that_is_set_is_one() -> None:
