@@ -208,7 +208,7 @@ def _check(record: SampleRecord) -> None:
     """Raises ValueError where two fields of a sample contradict each other, so that one of them was changed."""
     sample, letter = record.sample, record.choice and record.choice.letter
     if (record.percent is None) == (record.unscored is None):
-        found = "neither a score nor" if record.unscored is None else "a score and"
-        raise ValueError(f"percent.unscored: there is {found} a reason why there is none")
+        found = "neither a score nor" if record.unscored is None else "both a score and"
+        raise ValueError(f"percent.unscored: found {found} a reason for being unscored")
     if letter is not None and letter not in tuple(sample.letters or LETTERS):
         raise ValueError(f"choice.letter: {shown(letter)} is none of {sample.letters or LETTERS}")
