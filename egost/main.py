@@ -88,6 +88,7 @@ EXAMPLES = {
     "train data": "egost train data --world mini --rows 16 --out rows",
     "train sft": "egost train sft mini_cot_sft --rows rows/rows.jsonl --dry-run",
     "train grpo": "egost train grpo mini_grpo --rows rows/rows.jsonl --dry-run",
+    "train plot": "egost train plot runs/st_r1_7b_grpo",
     "train merge": "egost train merge runs/lora/final merged",
     "construct clips": "egost construct clips clips.csv work",
     "construct annotate": "egost construct annotate work",

@@ -35,7 +35,7 @@ from egost.training.recipe import (
     read_recipe,
     resolve_model,
 )
-from egost.training.rewards import Rewards
+from egost.training.rewards import Accuracy, Rewards
 from egost.training.rows.training_rows import read_training_rows
 from egost.training.video_inputs import ShownRows, open_rows
 
@@ -73,6 +73,10 @@ class GrpoRecipe(RowsRecipe):
     )
     format_weight: float = field(
         default=0.0, metadata={"help": "Weight of the reward for <think>...</think> <answer>...</answer>."}
+    )
+    accuracy: Accuracy = field(
+        default="strict",
+        metadata={"help": "How a choice is read: strict as the evaluation, or as_released."},
     )
     advantage: Literal["normalised", "softmax"] = field(
         default="normalised", metadata={"help": "GRPO's advantage, or equation 2's softmax weights."}
@@ -129,7 +133,7 @@ def load_data(recipe: GrpoRecipe, checkpoint: str) -> GrpoData:
     rows = read_training_rows(Path(recipe.rows))
     routes = any(row.sample.task == "route" for row in rows)
     # A judge that cannot be had is an error before any clip is decoded.
-    rewards = Rewards(rows, chosen_judge(recipe.world) if routes else None)
+    rewards = Rewards(rows, chosen_judge(recipe.world) if routes else None, recipe.accuracy)
     return GrpoData(open_rows(recipe, rows, checkpoint), rewards)
 
 
@@ -140,7 +144,7 @@ def make_trainer(
     from datasets import Dataset
     from trl import get_peft_config, get_quantization_config
 
-    from egost.training.resumable_run import CsvLog, WholeCheckpoints
+    from egost.training.resumable_run import CsvLog, CutWarning, WholeCheckpoints
     from egost.training.video_grpo import VideoGRPOTrainer
 
     args.model_init_kwargs = model_settings(args, model)
@@ -160,7 +164,7 @@ def make_trainer(
         processing_class=data.shown.renderer.processor,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
-        callbacks=[CsvLog(LOG_COLUMNS), WholeCheckpoints(keep, record.write)],
+        callbacks=[CsvLog(LOG_COLUMNS), CutWarning(), WholeCheckpoints(keep, record.write)],
     )
 
 
@@ -243,7 +247,6 @@ def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
     video_tokens = sum(kind == 2 for kind in first.mm_token_type_ids)
     per_step = args.generation_batch_size // args.num_generations
     longest = max(lengths) + args.max_completion_length
-    reference = ["  the reference model takes as much as the weights once more"]
     return "\n".join(
         [
             f"rows: {len(lengths)} of {recipe.world} ({data.shown.release.revision})",
@@ -254,8 +257,12 @@ def plan(recipe: GrpoRecipe, args: Any, model: Any, data: GrpoData) -> str:
             f"(limit {recipe.max_prompt_length}); a completion at most {args.max_completion_length}",
             f"tokens an epoch, at most: "
             f"{sum(n + args.max_completion_length for n in lengths) * args.num_generations:,}",
-            *plan_memory(model, args, longest, args.per_device_train_batch_size).lines("grpo"),
-            *(reference if args.beta and not model.use_peft else []),
+            *plan_memory(
+                *(model, args, longest, args.per_device_train_batch_size),
+                patches=int(first.video_grid_thw.prod())
+                * max(1, args.per_device_train_batch_size // args.num_generations),
+                reference=bool(args.beta) and not model.use_peft,
+            ).lines("grpo"),
             "",
             f"first row: {row.sample.id}, video of {video_tokens} tokens, grid {first.video_grid_thw[0].tolist()}",
             first.text,

@@ -149,7 +149,7 @@ def _check_quantisation(model: Any) -> None:
     if missing:
         raise TrainingError(
             f"the recipe loads the model in {4 if model.load_in_4bit else 8} bits, which needs "
-            f"{' and '.join(missing)}; not found here. Run it where they are (pip install bitsandbytes), "
+            f"{' and '.join(missing)}; not found here. Run it where they are ({install_command('train-gpu')}), "
             "or give --load_in_4bit false --load_in_8bit false for LoRA on unquantised weights."
         )
 
@@ -159,50 +159,96 @@ _GIB = 2**30
 _NF4_BYTES = 0.5 + 0.127 / 8
 """Bytes of a weight in 4 bits with double quantisation: 0.127 bits of scales come on top (QLoRA, section 3)."""
 
+GPUS = 4
+"""The paper's number of GPUs (appendix A.1), and that of the shipped launch configurations."""
+
+GPU_GIB = 80
+
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes, on one device that holds everything.
+    """What a run keeps, and the bytes of it on each device by the way that it is launched.
 
-    weights: in the width that they are loaded in, adapters included. gradients: one for each trained weight.
-    optimizer: AdamW's two moments for each of them. activations: what the backward pass needs of one micro-batch of
-    the longest row. parameters, trained: numbers of weights.
+    parameters, trained: numbers of weights. base: bytes of the weights that are loaded, adapters included. width: bytes
+    of a number in the width that they are loaded in. quantised: whether they are in 4 or 8 bits. reference: bytes of
+    the reference model. activations: what the backward pass needs of one micro-batch of the longest row.
     """
 
     parameters: int
     trained: int
-    weights: float
-    gradients: float
-    optimizer: float
+    base: float
+    width: int
+    quantised: bool
+    reference: float
     activations: float
     checkpointing: bool
 
+    def states(self, launch: str, gpus: int = GPUS) -> float:
+        """Bytes of weights, gradients, AdamW's moments and the reference on one device.
+
+        launch: `one`, `ddp`, `zero2`, `zero3` or `fsdp`. DeepSpeed keeps a 32-bit copy of every trained 16-bit weight
+        and both moments in 32 bits, 12 bytes a weight; accelerate trains the weights in 32 bits under FSDP.
+        """
+        trained, width = self.trained, self.width
+        plain = self.base + self.reference
+        if launch == "one":
+            return plain + 3 * trained * width
+        if launch == "ddp":  # its buckets hold the gradients once more
+            return plain + 4 * trained * width
+        if launch == "zero2":
+            return plain + trained * (width + 12) / gpus
+        if launch == "zero3":
+            return (plain + trained * (width + 12)) / gpus
+        return (plain + trained * (4 - width) + trained * 12) / gpus
+
     def lines(self, method: str) -> list[str]:
         """The estimate as text, how it was made, and the command for several GPUs. method: `sft` or `grpo`."""
-        total = self.weights + self.gradients + self.optimizer + self.activations
         kept = (
             "each layer's input, and one layer whole (gradient checkpointing)"
             if self.checkpointing
             else "all of each layer"
         )
+        launches = {
+            "one": "one GPU",
+            "ddp": f"{GPUS} GPUs, plain accelerate launch",
+            "zero2": f"{GPUS} GPUs, zero2.yaml",
+            **(
+                {}
+                if self.quantised
+                else {"zero3": f"{GPUS} GPUs, zero3.yaml", "fsdp": f"{GPUS} GPUs, fsdp.yaml"}
+            ),
+        }
+        needed = {name: (self.states(name) + self.activations) / _GIB for name in launches}
+        fitting = [label for name, label in launches.items() if needed[name] <= GPU_GIB]
         return [
             f"weights: {self.parameters / 1e6:,.1f} M, of which {self.trained / 1e6:,.2f} M are trained",
-            f"memory, on one device: {total / _GIB:.2f} GiB = weights {self.weights / _GIB:.2f} + gradients "
-            f"{self.gradients / _GIB:.2f} + AdamW's two moments {self.optimizer / _GIB:.2f} + activations "
-            f"{self.activations / _GIB:.2f}",
+            "memory on each GPU, in GiB: weights, gradients, AdamW's moments, the reference model, and "
+            f"{self.activations / _GIB:.2f} of activations",
+            *(f"  {label}: {needed[name]:.2f}" for name, label in launches.items()),
+            f"  fits {GPU_GIB} GiB: {', '.join(fitting) or 'none of them'}",
+            *(
+                [
+                    "  on one GPU, train adapters instead: --use_peft true --lora_r 8 "
+                    "--lora_target_modules q_proj k_proj v_proj o_proj"
+                ]
+                if needed["one"] > GPU_GIB and self.trained == self.parameters
+                else []
+            ),
             f"  counted, not measured; activations of the longest row's micro-batch: {kept}, 8 hidden and 3 "
-            "feed-forward vectors a token and layer; caches and fragmentation come on top.",
+            "feed-forward vectors a token and layer; logits, caches and fragmentation come on top.",
             f"on several GPUs: accelerate launch --config_file {CONFIGS / 'accelerate' / 'zero2.yaml'} "
-            f"-m egost.training.{method} --config ...",
-            "  ZeRO-2 divides gradients and moments by the processes; ZeRO-3 (zero3.yaml) and FSDP (fsdp.yaml) the "
-            "weights, too.",
+            f"-m egost.training.{method} --config ... (zero3.yaml, fsdp.yaml beside it; DeepSpeed: "
+            f"{install_command('train-gpu')})",
         ]
 
 
-def plan_memory(model: Any, args: Any, tokens: int, sequences: int) -> MemoryPlan:
+def plan_memory(
+    model: Any, args: Any, tokens: int, sequences: int, *, patches: int, reference: bool = False
+) -> MemoryPlan:
     """The estimate for TRL's ModelConfig and trainer configuration.
 
-    tokens: of the longest row. sequences: how many of them go through a backward pass at once.
+    tokens: of the longest row. sequences: how many of them go through a backward pass at once. patches: of their videos
+    before merging, which count where the vision tower is trained. reference: whether a second model is kept.
     """
     import torch
     from peft import get_peft_model
@@ -221,24 +267,30 @@ def plan_memory(model: Any, args: Any, tokens: int, sequences: int) -> MemoryPla
         parameters = sum(weight.numel() for weight in made.parameters())
         if adapters := get_peft_config(model):
             made = get_peft_model(made, adapters)
-        trained = sum(weight.numel() for weight in made.parameters() if weight.requires_grad)
+        learnt = [(name, weight.numel()) for name, weight in made.named_parameters() if weight.requires_grad]
+    trained = sum(count for _, count in learnt)
     width = 2 if model.dtype in ("bfloat16", "float16") else 4
     quantised = _NF4_BYTES if model.load_in_4bit else 1.0 if model.load_in_8bit else None
     base = parameters * width if quantised is None else linear * quantised + (parameters - linear) * width
-    adapter_weights = trained * width if adapters else 0
-    text = config.get_text_config()
-    layer = (8 * text.hidden_size + 3 * text.intermediate_size) * width
-    per_token = (
-        text.num_hidden_layers * text.hidden_size * width + layer
-        if args.gradient_checkpointing
-        else text.num_hidden_layers * layer
-    )
+
+    def kept(layers: int, hidden: int, feed_forward: int, count: int) -> int:
+        """Bytes that the backward pass needs of `count` tokens in one stack of layers."""
+        layer = (8 * hidden + 3 * feed_forward) * width
+        return count * (layers * hidden * width + layer if args.gradient_checkpointing else layers * layer)
+
+    text, vision = config.get_text_config(), config.vision_config
+    activations = kept(text.num_hidden_layers, text.hidden_size, text.intermediate_size, tokens * sequences)
+    if any(".visual." in name for name, _ in learnt):
+        side = getattr(vision, "embed_dim", vision.hidden_size)
+        wide = getattr(vision, "intermediate_size", None) or int(side * vision.mlp_ratio)
+        activations += kept(vision.depth, side, wide, patches)
     return MemoryPlan(
         parameters=parameters,
         trained=trained,
-        weights=base + adapter_weights,
-        gradients=trained * width,
-        optimizer=2 * trained * width,
-        activations=per_token * tokens * sequences,
+        base=base + (trained * width if adapters else 0),
+        width=width,
+        quantised=quantised is not None,
+        reference=parameters * width if reference else 0,
+        activations=activations,
         checkpointing=args.gradient_checkpointing,
     )

@@ -25,9 +25,9 @@ from egost.tasks.cache import write_whole, writing
 from egost.training import TrainingError
 from egost.training.checkpoint_manifest import FINAL, CheckpointManifest, new_manifest, read_manifest
 from egost.training.recipe import RowsRecipe
+from egost.training.run_log import CUT_SHARE, LOG_FILE, read_log
 from egost.training.video_inputs import ShownRows
 
-LOG_FILE = "log.csv"
 MARK = "egost_whole.json"
 """The last file of a checkpoint. A folder without it was being written when its run died."""
 
@@ -204,14 +204,6 @@ class CsvLog(TrainerCallback):  # type: ignore[misc]
         write_whole(path, text.getvalue().encode())
 
 
-def read_log(path: Path) -> list[dict[str, str]]:
-    """The lines of a log, without one that was cut off (by an older version); nothing where there is no file."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
-
-
 class WholeCheckpoints(TrainerCallback):  # type: ignore[misc]
     """Marks each checkpoint when all of it is written, then deletes the oldest ones beyond `keep`.
 
@@ -249,6 +241,25 @@ def remove_unfinished(output: Path) -> list[Path]:
     for folder in broken:
         shutil.rmtree(folder)
     return broken
+
+
+class CutWarning(TrainerCallback):  # type: ignore[misc]
+    """Says once in a run that many completions end by their length: such a one has no answer, and earns nothing."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        share = (logs or {}).get("completions/clipped_ratio", 0)
+        if share > CUT_SHARE and not self.said and state.is_world_process_zero:
+            self.said = True
+            print(
+                f"{share:.0%} of the completions of step {state.global_step} were cut off at "
+                f"{args.max_completion_length} tokens, and a cut one has no answer. Give more --max_completion_length, "
+                "or fine-tune on shorter reasoning; clipped_ratio in log.csv has the share of each step."
+            )
 
 
 class TokenCount(TrainerCallback):  # type: ignore[misc]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from egost.tasks.judging.judge import Judge
 from egost.tasks.sample import Sample
@@ -20,32 +20,41 @@ from egost.training.rows.training_rows import TrainingRow
 
 Reward = Callable[..., list[float | None]]
 LogMetric = Callable[[str, float], None]
+Accuracy = Literal["strict", "as_released"]
 
 _FORMAT = re.compile(r"\s*<think>(?P<think>.+?)</think>\s*<answer>(?P<answer>.+?)</answer>\s*", re.DOTALL)
 _TAG = re.compile(r"</?(?:think|answer)>")
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class Rewards:
     """The rewards of one run, as TRL calls them: with `row`, the place of each completion's row.
 
-    judge: scores the routes; None where no row is a route.
+    judge: scores the routes; None where no row is a route. reads: how `accuracy` reads a choice: as the evaluation
+    does, or as the released code (`released_choice`).
     """
 
-    def __init__(self, rows: Sequence[TrainingRow], judge: Judge | None) -> None:
+    def __init__(self, rows: Sequence[TrainingRow], judge: Judge | None, reads: Accuracy = "strict") -> None:
         self.rows = rows
         self.judge = judge
+        self.reads = reads
 
     def accuracy(
         self, *, completions: Sequence[str], row: Sequence[int], log_metric: LogMetric, **_: Any
     ) -> list[float | None]:
-        """1 for the right option, 0 for a wrong or invalid reply (`score_choice`); None for a route."""
-        scores = [
-            None if sample.task == "route" else score_choice(sample, Response(text))
+        """1 for the right option, 0 for a wrong or invalid reply; None for a route."""
+        asked = [
+            None if sample.task == "route" else (sample, self._letter(sample, text))
             for sample, text in self._pairs(row, completions)
         ]
-        chosen = [score.choice for score in scores if score and score.choice]
-        log_metric("completions/invalid", sum(choice.letter is None for choice in chosen))
-        return [_share(score.percent) if score else None for score in scores]
+        log_metric("completions/invalid", sum(letter is None for _, letter in filter(None, asked)))
+        return [None if one is None else float(one[1] == one[0].answer) for one in asked]
+
+    def _letter(self, sample: Sample, text: str) -> str | None:
+        if self.reads == "as_released":
+            return released_choice(text)
+        choice = score_choice(sample, Response(text)).choice
+        return choice.letter if choice else None
 
     def format(self, *, completions: Sequence[str], row: Sequence[int], **_: Any) -> list[float | None]:
         """1 where the reply is `<think>...</think> <answer>...</answer>` and nothing else, else 0."""
@@ -71,6 +80,16 @@ class Rewards:
 
     def _pairs(self, row: Sequence[int], completions: Sequence[str]) -> list[tuple[Sample, str]]:
         return [(self.rows[i].sample, text) for i, text in zip(row, completions, strict=True)]
+
+
+def released_choice(text: str) -> str | None:
+    """What the released code's reward takes for the letter: the first character of the first `<answer>...</answer>`.
+
+    Thinking that never closes does not matter to it. Its mathematical comparison, which comes before and takes
+    numbers of the reasoning for answers, is left out.
+    """
+    found = _ANSWER.search(text)
+    return (found[1].strip()[:1] or None) if found else None
 
 
 def follows_format(sample: Sample, text: str) -> bool:

@@ -232,7 +232,10 @@ def print_plan(recipe: SftRecipe, args: Any, model: Any, data: ShownRows) -> Non
         f"  of which video: {_mean_and_most(videos)}",
         f"taught tokens: {_mean_and_most(answers)}",
         f"tokens an epoch: {sum(prompts) + sum(answers):,}, of which {sum(answers):,} are taught",
-        *plan_memory(model, args, longest, args.per_device_train_batch_size).lines("sft"),
+        *plan_memory(
+            *(model, args, longest, args.per_device_train_batch_size),
+            patches=args.per_device_train_batch_size * int(first.shown.video_grid_thw.prod()),
+        ).lines("sft"),
         "",
         f"first row: {data.rows[0].sample.id}, {len(first.input_ids)} tokens; the taught ones are between >>> and <<<",
     ]

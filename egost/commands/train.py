@@ -243,6 +243,22 @@ def grpo(context: typer.Context, config: Config) -> None:
 
 @train_app.command()
 @says_what_to_do
+def plot(
+    runs: Annotated[list[Path], typer.Argument(help="Output folders of runs of one kind, drawn together.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="PNG to write; by default log.png in the first folder.")
+    ] = None,
+) -> None:
+    """Draw the log of runs: Figure 8 of the paper for fine-tuning, Figures 7 and 9 for GRPO."""
+    from egost.training.run_log import draw_runs
+
+    target = out or runs[0] / "log.png"
+    draw_runs(runs, target)
+    console.print(str(target))
+
+
+@train_app.command()
+@says_what_to_do
 def merge(
     adapter: Annotated[Path, typer.Argument(help="Folder of LoRA adapters.")],
     out: Annotated[Path, typer.Argument(help="New folder of the whole checkpoint.")],

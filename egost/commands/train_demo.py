@@ -26,8 +26,8 @@ from egost.results.training_table import (
 )
 from egost.tasks.cache import write_whole
 from egost.training.demo.controls import controls_file, read_replies
-from egost.training.demo.demo import FINE_TUNING, FULL, QUICK, REWARD, Demo, Paradigm, draw, make_demo
-from egost.training.resumable_run import LOG_FILE
+from egost.training.demo.demo import FULL, QUICK, Demo, Paradigm, make_demo
+from egost.training.run_log import FINE_TUNING, LOG_FILE, REWARD, draw
 
 AIM = 60.0
 """Percent that ST-R1 is to reach on each kind of question; guessing gets about 28."""

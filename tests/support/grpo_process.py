@@ -2,15 +2,18 @@
 
     python grpo_process.py KILL_AT KILL_WHEN [--flag value ...]      KILL_WHEN: step, save or never
 
-Its reward is the share of even token ids, since an untrained model's answers are all wrong alike.
+Its reward is the share of even token ids, since an untrained model's answers are all wrong alike. Each process writes
+`advantages-RANK.json` into the run's folder: the tokens of its last batch's completions, and their advantages.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
@@ -45,6 +48,19 @@ def main(step: int, when: str, flags: list[str]) -> None:
     def with_kill(*arguments: Any) -> Any:
         trainer = make_trainer(*arguments)
         trainer.callback_handler.callbacks.insert(0, Kill(step, when))
+        generate = trainer._generate_and_score_completions
+
+        def written(inputs: list[dict[str, Any]]) -> dict[str, Any]:
+            batch: dict[str, Any] = generate(inputs)
+            said = [
+                ids[mask.bool()].tolist()
+                for ids, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True)
+            ]
+            file = Path(args.output_dir) / f"advantages-{trainer.accelerator.process_index}.json"
+            file.write_text(json.dumps({"completions": said, "advantages": batch["advantages"].tolist()}))
+            return batch
+
+        trainer._generate_and_score_completions = written
         return trainer
 
     grpo.make_trainer = with_kill

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from grpo_runs import PROCESS, grpo_flags
 from sft_runs import CONFIGS, sft_flags
-from video_runs import World
+from video_runs import World, even_share
 
 from egost.training.checkpoint_manifest import FINAL, read_manifest
 
@@ -39,16 +42,14 @@ def test_each_shipped_configuration_is_named_here() -> None:
     assert [path.stem for path in LAUNCHES] == ["fsdp", "zero2", "zero3"]
 
 
-def test_two_processes_train_together(world: World, tmp_path: Path) -> None:
-    from egost.training.resumable_run import LOG_FILE, read_log
-
-    flags = sft_flags(world, tmp_path, max_steps=2)
+def launch(world: World, *module: str) -> subprocess.CompletedProcess[str]:
+    """Two processes on a CPU, by `accelerate launch`."""
     launched = subprocess.run(
         [
             # Under `--cpu` alone one process starts.
             *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
             *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
-            *("--main_process_port", "0", "-m", "egost.training.sft", *flags),
+            *("--main_process_port", "0", *module),
         ],
         capture_output=True,
         text=True,
@@ -62,6 +63,13 @@ def test_two_processes_train_together(world: World, tmp_path: Path) -> None:
         timeout=600,
     )
     assert launched.returncode == 0, launched.stderr[-3000:]
+    return launched
+
+
+def test_two_processes_train_together(world: World, tmp_path: Path) -> None:
+    from egost.training.run_log import LOG_FILE, read_log
+
+    launched = launch(world, "-m", "egost.training.sft", *sft_flags(world, tmp_path, max_steps=2))
     output = tmp_path / "run"
     # Two rows a step, of three: the first step teaches more tokens than any row alone has.
     log = read_log(output / LOG_FILE)
@@ -70,3 +78,15 @@ def test_two_processes_train_together(world: World, tmp_path: Path) -> None:
     assert float(log[0]["tokens"]) > 1.5 * longest
     assert read_manifest(output / FINAL) is not None
     assert launched.stdout.count("Trained: ") == 1
+
+
+def test_each_process_has_equation_2s_weights_of_its_own_group(world: World, tmp_path: Path) -> None:
+    flags = grpo_flags(world, tmp_path, max_steps=1, save_strategy="no", advantage="softmax")
+    launch(world, str(PROCESS), "0", "never", *flags)
+    groups = [json.loads((tmp_path / "run" / f"advantages-{rank}.json").read_text()) for rank in (0, 1)]
+    for group in groups:
+        rewards = np.array(even_share(completion_ids=group["completions"]))
+        weighed = np.exp((rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4))
+        expected = 4 * weighed / weighed.sum() if np.ptp(rewards) else np.zeros(4)
+        assert group["advantages"] == pytest.approx(expected.tolist(), abs=1e-4)
+    assert groups[0]["advantages"] != groups[1]["advantages"], "else the place of a process shows nothing"

@@ -46,7 +46,8 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Pa
     import torch
     from transformers import Qwen2VLForConditionalGeneration
 
-    from egost.training.resumable_run import LOG_FILE, MARK, read_log, whole_checkpoints
+    from egost.training.resumable_run import MARK, whole_checkpoints
+    from egost.training.run_log import LOG_FILE, read_log
 
     unbroken = run(0, "never", [*flags, "--output_dir", str(tmp_path / "unbroken")])
     assert unbroken.returncode == 0, unbroken.stderr[-2000:]
@@ -89,7 +90,7 @@ def test_a_run_ends_with_a_checkpoint_that_an_evaluation_loads(
     import torch
     from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
-    from egost.training.resumable_run import LOG_FILE, read_log
+    from egost.training.run_log import LOG_FILE, read_log
 
     lora = ["--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", "1"]
     grpo.main([*flags, *lora, "--report_to", "tensorboard"])
@@ -113,19 +114,6 @@ def test_every_shipped_recipe_is_read(config: Path) -> None:
     assert recipe.world == yaml.safe_load(config.read_text())["world"]
     assert args.reward_weights == [1.0, 0.0, 1.0]
     assert (args.loss_type, args.scale_rewards, args.num_generations) == ("grpo", "group", 8)
-
-
-def test_the_7b_recipe_is_table_5() -> None:
-    table = yaml.safe_load((CONFIGS / "st_r1_7b_grpo.yaml").read_text())
-    assert {
-        "max_prompt_length": 4096,
-        "learning_rate": 1e-5,
-        "gradient_accumulation_steps": 1,
-        "beta": 0.1,
-        "num_generations": 8,
-        "per_device_train_batch_size": 8,
-        "num_train_epochs": 1,
-    }.items() <= table.items()
 
 
 def test_a_dry_run_says_what_would_be_done(flags: list[str], tmp_path: Path) -> None:
@@ -232,3 +220,15 @@ def test_another_trl_is_refused(flags: list[str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("egost.training.recipe.version", lambda _: "1.17.0")
     with pytest.raises(TrainingError, match=r"TRL 1\.17\.0 is installed"):
         grpo.main(flags)
+
+
+def test_a_run_says_once_that_completions_are_cut(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grpo.main([*flags, "--max_steps", "2", "--save_strategy", "no"])
+    said = [line for line in capsys.readouterr().out.splitlines() if "were cut off at 6 tokens" in line]
+    from egost.training.run_log import LOG_FILE, read_log
+
+    cut = [float(row["clipped_ratio"]) for row in read_log(tmp_path / "run" / LOG_FILE)]
+    first = next(step for step, share in enumerate(cut, 1) if share > 0.2)
+    assert len(said) == 1 and f"{cut[first - 1]:.0%} of the completions of step {first} " in said[0]

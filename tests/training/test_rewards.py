@@ -41,6 +41,38 @@ def test_a_stray_letter_before_the_answer_earns_nothing() -> None:
     assert Rewards(ROWS, None).accuracy(completions=replies, row=[0] * 4, log_metric=_ignore) == [0.0] * 4
 
 
+@pytest.mark.parametrize(
+    ("reply", "strict", "as_released"),
+    [
+        ("<think>left</think> <answer>B</answer>", 1.0, 1.0),
+        # Thinking that never closes: nothing was answered here, and the released code does not look.
+        ("<think>the door is first <answer>B</answer>", 0.0, 1.0),
+        ("<think>left</think> <answer>\nB. a desk</answer>", 1.0, 1.0),
+        ("<think>left</think> <answer>a desk</answer>", 1.0, 0.0),
+        ("<answer>A</answer> <answer>B</answer>", 1.0, 0.0),
+        ("<answer> </answer>", 0.0, 0.0),
+        ("<answer>B", 1.0, 0.0),
+        ("B", 1.0, 0.0),
+        ("", 0.0, 0.0),
+    ],
+)
+def test_a_choice_is_read_as_the_evaluation_or_as_the_released_code(
+    reply: str, strict: float, as_released: float
+) -> None:
+    for reads, earned in (("strict", strict), ("as_released", as_released)):
+        rewards = Rewards(ROWS, None, reads)  # type: ignore[arg-type]
+        assert rewards.accuracy(completions=[reply], row=[0], log_metric=_ignore) == [earned], reads
+
+
+def test_what_the_released_code_cannot_read_is_counted() -> None:
+    counted: dict[str, float] = {}
+    replies = ["<answer>B</answer>", "B", "<answer></answer>"]
+    Rewards(ROWS, None, "as_released").accuracy(
+        completions=replies, row=[0] * 3, log_metric=counted.__setitem__
+    )
+    assert counted == {"completions/invalid": 2}
+
+
 def test_a_route_earns_the_judges_score() -> None:
     judge = OfflineRubric()
     replies = ["<think>x</think> <answer>Turn left at the door, then turn right.</answer>", "Turn right.", ""]

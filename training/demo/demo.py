@@ -5,24 +5,20 @@
 Walks are rendered for training and for the test, rows are built with reverse thinking, a base checkpoint is fine-tuned
 on them with and without reasoning, GRPO goes on from both, and each checkpoint is evaluated by the plain lmms-eval
 command, with its controls (paper, section 5.3 and Table 3). Every step is a command, with a record in the folder's
-`steps/`; the same demo again does the steps that are missing. `draw` plots the runs' `log.csv` (Figures 7 to 9).
+`steps/`; the same demo again does the steps that are missing.
 """
 
 from __future__ import annotations
 
-import io
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from rich.console import Console
 
 from egost.model_adapters.model_names import model_named
 from egost.model_adapters.run_plan import RunOptions, plan_run
-from egost.tasks.cache import write_whole
 from egost.tasks.mini_world.walks import ClipPlan, plan_clip
 from egost.tasks.release.trained_on import MANIFEST
 from egost.tasks.sample import WAYS
@@ -32,7 +28,6 @@ from egost.training.demo import controls
 from egost.training.demo.controls import DIRECT_TOKENS, Control, controls_file
 from egost.training.demo.demo_steps import Command, Step, run_steps
 from egost.training.recipe import CONFIGS
-from egost.training.resumable_run import read_log
 from egost.training.rows.build_rows import ROWS
 
 KINDS = ("direction", "landmark")
@@ -281,62 +276,3 @@ def _controls(demo: Demo) -> Step:
     last = demo.paradigms[-1].name
     made = controls_file(demo.controls, last, demo.controls_of(last)[-1]).name
     return Step("controls", needs, demo.controls, made, lambda: Command(words, _quiet(demo, "test")))
-
-
-SMOOTH = 10
-"""Steps that the strong line is a mean of."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One diagram. column: of `log.csv`; label: of its axis."""
-
-    column: str
-    label: str
-
-
-FINE_TUNING = (Panel("loss", "loss"), Panel("token_accuracy", "mean token accuracy"))
-"""Figure 8."""
-
-REWARD = (
-    Panel("reward", "mean accuracy reward"),
-    Panel("completion_length", "mean completion length (tokens)"),
-)
-"""Figures 7 and 9."""
-
-
-def curve(log: Path, column: str) -> tuple[list[int], list[float]]:
-    """Steps and values of a column. Raises TrainingError where the log has none."""
-    found = [(int(row["step"]), float(row[column])) for row in read_log(log) if row.get(column)]
-    if not found:
-        raise TrainingError(f"{log} has no figures of {column}: the run did not log a step. Train again.")
-    return [step for step, _ in found], [value for _, value in found]
-
-
-def draw(logs: Mapping[str, Path], panels: Sequence[Panel], title: str, out: Path) -> None:
-    """Draw each panel with one line for each run, and write the PNG whole. logs: by the runs' names."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2 * len(panels), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for number, (name, log) in enumerate(logs.items()):
-            steps, values = curve(log, panel.column)
-            axes.plot(steps, values, color=f"C{number}", alpha=0.25, linewidth=1)
-            # Dashed lines show another one that they lie upon.
-            style = "-" if number == 0 else "--"
-            axes.plot(steps, smoothed(values), color=f"C{number}", linestyle=style, linewidth=1.8, label=name)
-        axes.set_xlabel("optimizer step")
-        axes.set_ylabel(panel.label)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
-    write_whole(out, drawn.getvalue())
-
-
-def smoothed(values: Sequence[float]) -> list[float]:
-    """The mean of each value and those before it, `SMOOTH` at most."""
-    return [float(np.mean(values[max(0, k + 1 - SMOOTH) : k + 1])) for k in range(len(values))]

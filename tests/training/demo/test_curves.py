@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from egost.main import app
 from egost.training import TrainingError
+from egost.training.run_log import draw_runs
 
 
 def write_log(path: Path, losses: list[float]) -> Path:
@@ -18,7 +21,7 @@ def write_log(path: Path, losses: list[float]) -> Path:
 
 
 def test_a_curve_is_the_whole_lines_of_a_log(tmp_path: Path) -> None:
-    from egost.training.demo.demo import curve
+    from egost.training.run_log import curve
 
     log = write_log(tmp_path / "log.csv", [3.0, 2.0, 1.0])
     assert curve(log, "loss") == ([1, 2, 3], [3.0, 2.0, 1.0])
@@ -29,14 +32,14 @@ def test_a_curve_is_the_whole_lines_of_a_log(tmp_path: Path) -> None:
 
 
 def test_the_strong_line_is_a_mean_of_the_steps_before() -> None:
-    from egost.training.demo.demo import smoothed
+    from egost.training.run_log import smoothed
 
     assert smoothed([4.0, 2.0, 0.0]) == [4.0, 3.0, 2.0]
     assert smoothed([0.0] * 10 + [10.0] * 10)[-1] == 10.0
 
 
 def test_the_png_shows_a_line_that_falls(tmp_path: Path) -> None:
-    from egost.training.demo.demo import FINE_TUNING, draw
+    from egost.training.run_log import FINE_TUNING, draw
 
     logs = {"falling": write_log(tmp_path / "a.csv", [float(k) for k in range(30, 0, -1)])}
     draw(logs, FINE_TUNING[:1], "Fine-tuning", tmp_path / "plot.png")
@@ -50,7 +53,7 @@ def test_the_png_shows_a_line_that_falls(tmp_path: Path) -> None:
 
 
 def test_one_line_for_each_run_in_each_panel(tmp_path: Path) -> None:
-    from egost.training.demo.demo import FINE_TUNING, Panel, draw
+    from egost.training.run_log import FINE_TUNING, Panel, draw
 
     logs = {name: write_log(tmp_path / name, [2.0, 1.0]) for name in ("a.csv", "b.csv")}
     draw(logs, [*FINE_TUNING, Panel("loss", "again")], "Both", tmp_path / "plot.png")
@@ -59,3 +62,43 @@ def test_one_line_for_each_run_in_each_panel(tmp_path: Path) -> None:
         columns = np.nonzero((np.abs(pixels - colour).sum(axis=2) < 30).any(axis=0))[0]
         third = pixels.shape[1] / 3
         assert {int(column / third) for column in columns} == {0, 1, 2}
+
+
+def run_folder(folder: Path, header: str, *rows: str) -> Path:
+    folder.mkdir()
+    (folder / "log.csv").write_text("\n".join([header, *rows]) + "\n")
+    return folder
+
+
+def test_a_persons_own_runs_are_drawn(tmp_path: Path) -> None:
+    grpo = run_folder(
+        tmp_path / "grpo", "step,reward,completion_length,clipped_ratio", "1,0.2,40,0.5", "2,0.4,30,0.1"
+    )
+    older = run_folder(tmp_path / "older", "step,reward,completion_length", "1,0.1,40", "2,0.3,30")
+    sft = run_folder(tmp_path / "sft", "step,loss,token_accuracy", "1,2.0,0.1", "2,1.0,0.5")
+    widths = {}
+    for name, runs in {"one": [grpo], "two": [grpo, older], "fine": [sft]}.items():
+        out = tmp_path / f"{name}.png"
+        done = CliRunner().invoke(app, ["train", "plot", *map(str, runs), "-o", str(out)])
+        assert done.exit_code == 0, done.output
+        widths[name] = Image.open(out).width
+    assert widths["one"] > widths["two"] == widths["fine"], "a panel for each figure that all runs have"
+    done = CliRunner().invoke(app, ["train", "plot", str(sft)])
+    assert done.exit_code == 0 and (sft / "log.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("folders", "says"),
+    [
+        (["grpo", "sft"], "Plot them apart"),
+        (["empty"], r"empty holds no log\.csv with a step"),
+        (["nowhere"], r"nowhere holds no log\.csv with a step"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(tmp_path: Path, folders: list[str], says: str) -> None:
+    run_folder(tmp_path / "grpo", "step,reward,completion_length", "1,0.2,40")
+    run_folder(tmp_path / "sft", "step,loss,token_accuracy", "1,2.0,0.1")
+    run_folder(tmp_path / "empty", "step,loss")
+    with pytest.raises(TrainingError, match=says):
+        draw_runs([tmp_path / name for name in folders], tmp_path / "plot.png")
+    assert not (tmp_path / "plot.png").exists()

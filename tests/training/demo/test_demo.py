@@ -144,7 +144,7 @@ class TestQuickDemo:
         assert "16 training rows of the mini release" in done.said
 
     def test_fine_tuning_lowers_the_loss(self, done: Done) -> None:
-        from egost.training.demo.demo import curve
+        from egost.training.run_log import curve
 
         _, losses = curve(done.out / "runs" / "st_cot" / "log.csv", "loss")
         assert len(losses) == 6 and losses[-1] < 0.9 * losses[0]

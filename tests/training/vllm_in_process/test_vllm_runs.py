@@ -58,7 +58,7 @@ def by_server(flags: list[str], server: Served) -> list[str]:
 
 
 def test_a_run_with_vllm_in_the_process(flags: list[str], cache: Path, world: World, tmp_path: Path) -> None:
-    from egost.training.resumable_run import LOG_FILE, read_log
+    from egost.training.run_log import LOG_FILE, read_log
     from egost.training.vllm_rollouts import WEIGHTS
 
     lora = ["--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", "2"]
@@ -74,7 +74,8 @@ def test_a_run_with_vllm_in_the_process(flags: list[str], cache: Path, world: Wo
 def test_a_killed_run_goes_on_as_the_unbroken_one(
     by_server: list[str], cache: Path, world: World, server: Served, tmp_path: Path
 ) -> None:
-    from egost.training.resumable_run import LOG_FILE, read_log, whole_checkpoints
+    from egost.training.resumable_run import whole_checkpoints
+    from egost.training.run_log import LOG_FILE, read_log
 
     unbroken = run(cache, world, "0", "never", *by_server, "--output_dir", str(tmp_path / "unbroken"))
     assert unbroken.returncode == 0, unbroken.stderr[-3000:] + server.text[-3000:]
@@ -96,7 +97,7 @@ def test_a_killed_run_goes_on_as_the_unbroken_one(
 def test_two_processes_share_a_server(
     by_server: list[str], cache: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from egost.training.resumable_run import LOG_FILE, read_log
+    from egost.training.run_log import LOG_FILE, read_log
 
     launch = (
         *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),

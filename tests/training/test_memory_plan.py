@@ -1,0 +1,81 @@
+"""What a dry run says of memory: counted against a real trainer's tensors, and by hand for the paper's recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from video_runs import World, make_trainer
+
+from egost.training.recipe import MemoryPlan, plan_memory
+
+GIB = 2**30
+
+
+def plan(trained: int, *, base: float, reference: float = 0.0, quantised: bool = False) -> MemoryPlan:
+    return MemoryPlan(8_291_375_616, trained, base, 2, quantised, reference, 0.0, True)
+
+
+def test_the_papers_recipe_by_hand() -> None:
+    """Qwen2-VL-7B, all 8.291 G weights in bfloat16, with a reference model, on 4 GPUs."""
+    weights = 8_291_375_616
+    all_weights = plan(weights, base=2 * weights, reference=2 * weights)
+    by_hand = {
+        "one": (2 + 2 + 2 + 4) * weights,  # weights, reference, gradients, two moments in 16 bits
+        "ddp": (2 + 2 + 2 + 2 + 4) * weights,
+        "zero2": (2 + 2) * weights + (2 + 4 + 8) * weights / 4,
+        "zero3": (2 + 2 + 2 + 4 + 8) * weights / 4,
+        "fsdp": (4 + 2 + 4 + 8) * weights / 4,
+    }
+    for launch, expected in by_hand.items():
+        assert all_weights.states(launch) == pytest.approx(expected), launch
+    assert all_weights.states("zero3") / GIB == pytest.approx(34.7, abs=0.1)
+    said = "\n".join(all_weights.lines("grpo"))
+    assert "4 GPUs, zero3.yaml: 34.75" in said
+    assert "fits 80 GiB: one GPU, 4 GPUs, zero2.yaml, 4 GPUs, zero3.yaml, 4 GPUs, fsdp.yaml" in said
+
+
+def test_what_fits_nowhere_is_said_with_adapters_as_the_way_out() -> None:
+    weights = 72 * 10**9
+    large = MemoryPlan(weights, weights, 2 * weights, 2, False, 2 * weights, 0.0, True)
+    said = "\n".join(large.lines("grpo"))
+    assert "fits 80 GiB: none of them" in said and "train adapters instead: --use_peft true" in said
+
+
+def test_quantised_weights_are_not_spread() -> None:
+    adapters = plan(5_000_000, base=5e9, quantised=True)
+    assert "zero3.yaml:" not in "\n".join(adapters.lines("sft"))
+    assert adapters.states("one") == 5e9 + 3 * 2 * 5_000_000
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_plan_is_what_a_step_leaves_in_memory(world: World, tmp_path: Path, lora: bool) -> None:
+    """Bytes of weights, gradients and moments of a real trainer behind its first step, tensor by tensor."""
+    from peft import LoraConfig
+    from trl import ModelConfig
+
+    targets = ["q_proj", "v_proj"]
+    adapters = LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM") if lora else None
+    trainer = make_trainer(world, tmp_path, peft_config=adapters)
+    counted: dict[str, int] = {}
+
+    def count(*_: Any) -> None:
+        weights = list(trainer.model.parameters())
+        counted["gradients"] = sum(w.grad.nbytes for w in weights if w.grad is not None)
+        counted["weights"] = sum(w.nbytes for w in weights)
+
+    trainer.create_optimizer()
+    trainer.optimizer.register_step_post_hook(count)
+    trainer.train()
+    moments = sum(
+        value.nbytes for state in trainer.optimizer.state.values() for value in state.values() if value.dim()
+    )
+    kept = ModelConfig(
+        model_name_or_path=str(world.checkpoint), use_peft=lora, lora_r=4, lora_target_modules=targets
+    )
+    planned = plan_memory(kept, trainer.args, tokens=100, sequences=4, patches=320)
+    assert planned.states("one") == sum(counted.values()) + moments
+    # A trained vision tower keeps something of each patch; one below adapters alone does not.
+    more = plan_memory(kept, trainer.args, tokens=100, sequences=4, patches=3200)
+    assert (more.activations > planned.activations) is not lora
