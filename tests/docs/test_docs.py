@@ -196,7 +196,9 @@ def test_the_recipes_hold_what_the_table_of_rules_names() -> None:
         r"^## [^\n]*`(training/configs/\w+\.yaml)`\n(.*?)(?=^## )", FIDELITY, re.M | re.S
     ):
         recipe = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))
-        released = yaml.safe_load((ROOT / file.replace(".yaml", "_as_released.yaml")).read_text(encoding="utf-8"))
+        released = yaml.safe_load(
+            (ROOT / file.replace(".yaml", "_as_released.yaml")).read_text(encoding="utf-8")
+        )
         for row in re.findall(r"^\|.*\|$", section, re.M):
             for column, cell in enumerate(row.strip("|").split("|")):
                 for code in CODE.findall(cell):
