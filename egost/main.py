@@ -76,7 +76,7 @@ EXAMPLES = {
     "serve": "egost serve qwen2.5-vl-7b --dry-run",
     "summary": "egost summary runs/mini-base",
     "show": "egost show runs/mini-base",
-    "compare": "egost compare runs/mini-base runs/mini-st-r1",
+    "compare": "egost compare runs/mini-base runs/mini-st-r1 --force",
     "power": "egost power --points 3",
     "regress": "egost regress runs/mini-base --baseline baseline.jsonl --update",
     "report": "egost report runs/mini-base",

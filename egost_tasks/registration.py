@@ -18,6 +18,8 @@ lmms-eval has no entry-point group for tasks. It loads the group `lmms_eval.mode
   missing judge is noticed in time, and a task of others that an adapter of ours would be asked for.
 - `EvaluationTracker.save_results_aggregated`, public, writes the results of a run: NaN, which JSON does not know, is
   null there.
+- `make_table`, public, makes of a run's results the text that is printed when all is written; each task of ours has up
+  to 20 figures, so that the few that people look for first are printed.
 - Its log, loguru's, gets a patcher, public too, that takes keys out: lmms-eval logs `HF_TOKEN` as each run starts.
 """
 
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import traceback
 import weakref
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -53,6 +56,7 @@ def register() -> list[Any]:
     On a version of lmms-eval outside `TESTED_LMMS_EVAL` nothing is registered and an error is logged: an
     exception here would also switch off the plugins that lmms-eval loads after this one.
     """
+    from lmms_eval import utils
     from lmms_eval.api.model import lmms
     from lmms_eval.api.task import ConfigurableTask
     from lmms_eval.caching.response_cache import ResponseCache
@@ -76,6 +80,10 @@ def register() -> list[Any]:
         ConfigurableTask.build_all_requests = _uncached(ConfigurableTask.build_all_requests)
         ResponseCache.create = classmethod(_not_of_ours(ResponseCache.create.__func__))
         EvaluationTracker.save_results_aggregated = _as_json(EvaluationTracker.save_results_aggregated)
+        whole, few = utils.make_table, _few_rows(utils.make_table)
+        for name in ("lmms_eval.utils", "lmms_eval.evaluator", "lmms_eval.__main__", "__main__"):
+            if getattr(sys.modules.get(name), "make_table", None) is whole:
+                sys.modules[name].make_table = few  # type: ignore[attr-defined]
         lmms.create_from_arg_string = classmethod(_noting(lmms.create_from_arg_string.__func__))
     return []
 
@@ -172,6 +180,39 @@ def _as_json(save: Any) -> Any:
         results.update({name: value for name, value in written.items() if name not in results})
 
     return wrapped
+
+
+FIRST_FIGURES = ("percent", "chance", "n_scored")
+"""What lmms-eval's table shows of a task, with `n_unscored` where there are some."""
+
+
+def _few_rows(make_table: Any) -> Any:
+    """lmms-eval's table with the first figures of each task of ours. The results hold all, as before."""
+
+    @functools.wraps(make_table)
+    def wrapped(results: dict[str, Any], column: str = "results", *args: Any, **kwargs: Any) -> str:
+        configs = results.get("configs", {})
+        ours = {name for name in results[column] if _asks_ours(configs.get(name, {}))}
+        rows = {
+            name: {key: value for key, value in row.items() if name not in ours or _is_first(key, value)}
+            for name, row in results[column].items()
+        }
+        table: str = make_table({**results, column: rows}, column, *args, **kwargs)
+        if not ours:
+            return table
+        return (
+            f"{table}\negost: the first figures of each task. All of them are in the results file of --output_path; "
+            "`egost summary RUN --all` prints them."
+        )
+
+    return wrapped
+
+
+def _is_first(key: str, value: object) -> bool:
+    metric, _, of_filter = key.partition(",")
+    # Standard errors are a column of their figure's row.
+    metric = metric.partition("_stderr")[0]
+    return not of_filter or metric in FIRST_FIGURES or (metric == "n_unscored" and value != 0)
 
 
 _tasks: MutableMapping[int, Any] = weakref.WeakValueDictionary()

@@ -14,7 +14,7 @@ from egost.model_adapters.engine import AdapterError
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError
 from egost.tasks.file_hashes import source_sha256
-from egost.tasks.keys import redacted
+from egost.tasks.keys import check_url
 
 _COUNTS = re.compile(
     r"(config|generation_config|adapter_config|processor_config|(video_)?preprocessor_config|special_tokens_map"
@@ -65,20 +65,21 @@ def checkpoint_identity(name_or_folder: str | Path, revision: str | None = None)
 def download_checkpoint(name: str, revision: str | None) -> None:
     """Get a hub id's checkpoint into the hub's cache; what is there is not got again. A folder needs nothing.
 
-    Raises AdapterError where the hub cannot be reached, or does not have it.
+    Raises AdapterError where the hub cannot be reached, or does not give it, and where the disk does not hold it.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
+
+    from egost.tasks.release.hub import not_got
 
     if Path(name).expanduser().is_dir():
         return
+    check_url(ENDPOINT, "HF_ENDPOINT", "HF_TOKEN", AdapterError)
     try:
         snapshot_download(name, revision=revision)
     except (HTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise AdapterError(
-            f"could not download {name}: {type(error).__name__}: {redacted(str(error))}. What has arrived is kept; run "
-            "the same command again to go on. A private mirror: HF_ENDPOINT; a token: HF_TOKEN."
-        ) from error
+        raise AdapterError(not_got(name, revision, name, error)) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

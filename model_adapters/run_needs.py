@@ -60,14 +60,15 @@ def run_needs(
     environment: the settings that the run will have.
     """
     names = [found for name in options.tasks.split(",") if (found := parse_task_name(name.strip()))]
-    needs = [*_engine(model, plan), *_weights(model, plan, environment)]
+    weights = [*_weights(model, plan, environment)]
+    needs = [*_engine(model, plan), *weights]
     for world in sorted({name.world for name in names}):
         kinds = {pair for name in names if name.world == world for pair in name.tasks}
         needs.append(_data(world, environment))
         routes = [f"{kind}_{way}" for kind, way in kinds if kind == "route"]
         if routes and "--predict_only" not in options.extra:
             needs.append(_judge(world, routes, options.limit, environment))
-    return [*needs, *_machine(model, plan)]
+    return [*needs, *_machine(model, plan, loads=any(need.fetch == "weights" for need in weights))]
 
 
 def _engine(model: KnownModel, plan: RunPlan) -> Iterator[Need]:
@@ -179,7 +180,7 @@ def _routes(world: World, tasks: list[str], limit: float | None) -> int:
     return sum(min(count, math.ceil(count * limit) if limit < 1 else int(limit)) for count in counts)
 
 
-def _machine(model: KnownModel, plan: RunPlan) -> Iterator[Need]:
+def _machine(model: KnownModel, plan: RunPlan, loads: bool) -> Iterator[Need]:
     from egost.tasks.provenance import machine
 
     if model.memory_gib and plan.adapter in ("egost_vllm", "egost_journal", "egost_transformers"):
@@ -187,5 +188,15 @@ def _machine(model: KnownModel, plan: RunPlan) -> Iterator[Need]:
         yield Need("GPU", f"{gpus}; the model takes about {model.memory_gib:.0f} GiB")
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    for what, place in (("egost's cache", cache_root()), ("the hub's cache", Path(HF_HUB_CACHE))):
-        yield Need("disk", f"{free_gib(place):.0f} GiB free for {what} ({place})")
+    size = model.weights_gib if loads and model.weights_gib else 0.0
+    for what, place, takes in (
+        ("egost's cache", cache_root(), 0.0),
+        ("the hub's cache", Path(HF_HUB_CACHE), size),
+    ):
+        free = free_gib(place)
+        short = free < takes
+        yield Need(
+            "disk",
+            f"{free:.0f} GiB free for {what} ({place}){f', the weights take {takes:.1f} GiB' if short else ''}",
+            "export HF_HOME=FOLDER of a larger disk" if short else "",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -91,6 +92,29 @@ def test_the_results_say_where_the_figures_come_from(whole_run: tuple[Path, str]
             assert len(frames["indices"]) == 8 and len(frames["pixels_sha256"]) == 64
             assert row["percent"]["unscored"] is None
             assert row["input"].startswith("The video was filmed")
+
+
+def test_the_printed_table_shows_the_first_figures_and_all_are_recorded(whole_run: tuple[Path, str]) -> None:
+    results, _ = saved(whole_run[0])
+    # The percent of each of 8 tasks, the number scored, the chance of 6; the three figures of the group, in two tables.
+    rows = re.findall(r"^\| *(?:- )?egost_mini.*", whole_run[1], re.MULTILINE)
+    assert len(rows) == 8 + 8 + 6 + 3 + 3
+    assert not any(
+        re.search(r"\|(score|n_unscored|truncated|judge_failed|semantic) *\|", row) for row in rows
+    )
+    assert "`egost summary RUN --all` prints them" in whole_run[1]
+    recorded = results["results"]["egost_mini_route_reverse"]
+    for metric in (
+        "compat",
+        "score",
+        "direction",
+        "landmark",
+        "semantic",
+        "empty",
+        "truncated",
+        "n_unscored",
+    ):
+        assert f"{metric},none" in recorded
 
 
 def test_the_summary_of_the_run(whole_run: tuple[Path, str], cache: Path) -> None:

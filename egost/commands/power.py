@@ -12,6 +12,8 @@ from egost.commands.front import console, marked, says_what_to_do
 if TYPE_CHECKING:
     from egost.results.power import Spread
 
+_WITHOUT_RUN = "Assumed without a run"
+
 
 @says_what_to_do
 def power(
@@ -30,26 +32,72 @@ def power(
         list[str] | None, typer.Option(help="This task alone; may be given several times.")
     ] = None,
     agreement: Annotated[
-        float, typer.Option(help="Correlation of the two models' scores; not used with two runs.")
-    ] = 0.5,
-    sd: Annotated[float, typer.Option(help="Without a run: standard deviation of a sample's score.")] = 50.0,
-    per_clip: Annotated[float, typer.Option(help="Without a run: samples of a clip.")] = 6.3,
+        float | None,
+        typer.Option(
+            help="Correlation of the two models' scores.",
+            show_default="0.5: both fail on the hard ones",
+            rich_help_panel="Assumed without two runs",
+        ),
+    ] = None,
+    sd: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=50,
+            help="Standard deviation of a sample's score.",
+            show_default="50: right or wrong, half of them right",
+            rich_help_panel=_WITHOUT_RUN,
+        ),
+    ] = None,
+    per_clip: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Samples of a clip.",
+            show_default="6.3: the paper's 5,000 of 789",
+            rich_help_panel=_WITHOUT_RUN,
+        ),
+    ] = None,
     correlation: Annotated[
-        float, typer.Option(help="Without a run: correlation of the scores of one clip.")
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Correlation of the scores of one clip.",
+            show_default="0.1: a guess",
+            rich_help_panel=_WITHOUT_RUN,
+        ),
+    ] = None,
 ) -> None:
-    """Count the samples and clips that two runs need to show a difference (paired, two-sided, 5 %)."""
-    from egost.results.power import assumed_spread, needed, visible
+    """Count the samples and clips that two runs need to show a difference (paired, two-sided, 5 %).
 
-    spread = _measured(run_a, run_b, task or []) if run_a else assumed_spread(sd, per_clip, correlation)
-    source = "assumed" if run_a is None else f"measured on {spread.n} samples of {spread.clips} clips"
+    Without a run all flags have defaults; a run of your own measures what they assume.
+    """
+    from egost.results.power import AGREEMENT, assumed_spread, needed, visible
+    from egost.results.run_header import RunError
+
+    assumed = {"sd": sd, "per_clip": per_clip, "correlation": correlation}
+    given = {name: value for name, value in assumed.items() if value is not None}
+    unused = [*(given if run_a else ()), *(["agreement"] if run_b and agreement is not None else [])]
+    if unused:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise RunError(f"{flags}: the runs are measured instead. Leave it out, or leave the runs out.")
+    agreement = AGREEMENT if agreement is None else agreement
+    spread = _measured(run_a, run_b, task or []) if run_a else assumed_spread(**given)
+    source = (
+        "assumed (--sd, --per-clip, --correlation)"
+        if run_a is None
+        else f"measured on {spread.n} samples of {spread.clips} clips"
+    )
+    # No -0.00.
+    within = round(spread.correlation, 2) + 0.0
     what = "a sample's difference between the runs" if spread.of_differences else "a sample's score"
     console.print(
         f"{source}: standard deviation of {what} {spread.sd:.1f}, {spread.per_clip:.1f} samples a clip, correlation "
-        f"within a clip {spread.correlation:.2f}; {spread.effect:.2f} times as many samples as on clips of their own",
+        f"within a clip {within:.2f}; {spread.effect:.2f} times as many samples as on clips of their own",
     )
     if not spread.of_differences:
-        console.print(f"correlation of the two models' scores, assumed: {agreement:g}")
+        console.print(f"correlation of the two models' scores, assumed (--agreement): {agreement:g}")
     asked = needed(spread, points, power=power, agreement=agreement)
     console.print(
         marked(

@@ -20,7 +20,12 @@ def report(
     run_b: Annotated[
         Path | None, typer.Argument(help="Another run, to be shown next to the first; flips come first.")
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path("report.html"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The file to write.", show_default="report.html; index.html with --index"
+        ),
+    ] = None,
     index: Annotated[
         bool,
         typer.Option(
@@ -39,6 +44,7 @@ def report(
     from egost.results.report.page import report_page
     from egost.results.run import read_run
 
+    output = output or Path("index.html" if index else "report.html")
     if index:
         _write_index(run, output, round(frames_mb * 1e6))
         return

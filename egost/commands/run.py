@@ -107,7 +107,7 @@ def run(
 
     given = {"EGOST_JUDGE": judge, "EGOST_PROMPT": prompt, "EGOST_PROTOCOL": protocol}
     runs: dict[str, tuple[KnownModel, RunOptions]] = {}
-    needs: dict[str, Need] = {}
+    needs: dict[str, tuple[Need, KnownModel]] = {}
     for name in models:
         named = model_named(name, revision)
         runs[named.name] = (
@@ -131,14 +131,12 @@ def run(
         typer.echo(plan.shown)
         for remark in plan.remarks:
             typer.echo(f"egost: {remark}", err=True)
-        needs |= {str(need): need for need in _needs(named, plan, planned)}
+        needs |= {str(need): (need, named) for need in _needs(named, plan, planned)}
     for line in needs:
         say(f"egost: {line}", err=True)
     if dry_run:
         return
-    _get_missing(
-        [need for need in needs.values() if need.command], [named for named, _ in runs.values()], yes
-    )
+    _get_missing([(need, named) for need, named in needs.values() if need.command], yes)
     codes = [_run(plan_run(named, options, os.environ), open_page) for named, options in runs.values()]
     raise typer.Exit(max(codes))
 
@@ -156,12 +154,12 @@ def _needs(named: KnownModel, plan: RunPlan, options: RunOptions) -> list[Need]:
         os.environ.update(before)
 
 
-def _get_missing(missing: list[Need], models: list[KnownModel], yes: bool) -> None:
+def _get_missing(missing: list[tuple[Need, KnownModel]], yes: bool) -> None:
     """Get what can be got after a yes. Raises AdapterError where something is missing still; nothing is got then."""
     from egost.model_adapters.engine import AdapterError
 
-    by_hand = [need for need in missing if need.fetch is None]
-    loads = [need for need in missing if need.fetch in ("weights", "official")]
+    by_hand = [need for need, _ in missing if need.fetch is None]
+    loads = [need for need, _ in missing if need.fetch in ("weights", "official")]
     if by_hand:
         raise AdapterError(
             f"{len(by_hand)} things are missing that egost cannot get by itself: see MISSING above."
@@ -170,7 +168,7 @@ def _get_missing(missing: list[Need], models: list[KnownModel], yes: bool) -> No
         if not sys.stdin.isatty():
             raise AdapterError(f"{len(loads)} things are missing: see MISSING above. --yes gets them.")
         typer.confirm(f"Get {', '.join(need.what for need in loads)} now?", abort=True, err=True)
-    for need in missing:
+    for need, named in missing:
         say(f"egost: getting {need.what}: {need.command}", err=True)
         if need.fetch == "mini":
             from egost.tasks.mini_world import write_mini_release
@@ -181,10 +179,9 @@ def _get_missing(missing: list[Need], models: list[KnownModel], yes: bool) -> No
             from egost.tasks.release import hub
 
             hub.download()
-    if any(need.fetch == "weights" for need in missing):
-        from egost.model_adapters.checkpoints import download_checkpoint
+        elif need.fetch == "weights":
+            from egost.model_adapters.checkpoints import download_checkpoint
 
-        for named in models:
             download_checkpoint(named.model, named.revision)
 
 
@@ -215,4 +212,7 @@ def _run(plan: RunPlan, open_page: bool) -> int:
         summary(found.results_file)
     except typer.Exit as ended:
         return ended.exit_code
+    console.print(
+        f"next: egost report {plan.output} (each sample), egost show {plan.output} (what made the figures)"
+    )
     return 0

@@ -1,23 +1,19 @@
-"""`egost show`: where the figures of a run come from."""
+"""`egost show`: what made the figures of a run."""
 
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from egost.commands.front import console, marked, say, says_what_to_do
 from egost.tasks.errors import one_line
 
 if TYPE_CHECKING:
-    from egost.results.intervals import Estimate
     from egost.results.run import Run
     from egost.results.run_manifest import RunManifest, TaskRecord, Usage
 
@@ -28,9 +24,10 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write the manifest as JSON there.")] = None,
 ) -> None:
-    """Show the manifest of the newest run in a folder: what made its figures, and what they have cost.
+    """Show what made the figures of the newest run in a folder, and what it cost: its manifest.
 
     `egost run` writes it next to the results. For any other run of lmms-eval it is made from the saved files.
+    The figures themselves: egost summary.
     """
     from egost.results.run import read_run
     from egost.results.run_manifest import run_manifest
@@ -44,7 +41,6 @@ def show(
         return
     for name, value in _lines(manifest, found):
         console.print(one_line(f"{name}: {value}"))
-    console.print(_tasks(manifest, found))
     print_set_apart(found)
     if output is not None:
         console.print(f"written: {output}")
@@ -87,6 +83,7 @@ def _lines(manifest: RunManifest, run: Run) -> list[tuple[str, str]]:
         ("prompt", _distinct(f"{t.prompt} sha256 {t.prompt_sha256}" for t in tasks if t.prompt)),
         ("judge", _distinct(_judge(t) for t in tasks if t.judge)),
         ("generation", _distinct(_pairs(t.generation) for t in tasks)),
+        ("samples", f"{sum(t.asked for t in tasks)} asked, {sum(t.scored for t in tasks)} scored"),
         ("limit", "" if manifest.limit is None else f"{manifest.limit:g} (a part of the samples)"),
         ("seeds", _pairs(manifest.seeds)),
         ("packages", _pairs(manifest.packages, " ")),
@@ -101,38 +98,6 @@ def _lines(manifest: RunManifest, run: Run) -> list[tuple[str, str]]:
         ("judged again, after", manifest.rejudged_from),
     ]
     return [(name, value) for name, value in lines if value]
-
-
-def _tasks(manifest: RunManifest, run: Run) -> Table:
-    from egost.results.intervals import estimate
-
-    records = run.records
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for name in ("task", "asked", "scored", "percent (95 % interval)", "unscored"):
-        table.add_column(name, justify="left" if name in ("task", "unscored") else "right")
-    for name, task in manifest.tasks.items():
-        found = estimate([r for r in records if r.task == name])
-        table.add_row(
-            *[re.sub("^egost_(mini_)?", "", name), str(task.asked), str(task.scored)],
-            _percent(found),
-            _unscored(task, found),
-        )
-    return table
-
-
-def _percent(found: Estimate) -> str:
-    if math.isnan(found.value):
-        return ""
-    interval = "not known" if math.isnan(found.low) else f"{found.low:.1f} to {found.high:.1f}"
-    return f"{found.value:.1f} ({interval})"
-
-
-def _unscored(task: TaskRecord, found: Estimate) -> str:
-    reasons = ", ".join(f"{n} {reason}" for reason, n in task.unscored.items())
-    bounds = (
-        f"; {found.least:.1f} if all were wrong, {found.most:.1f} if right" if found.bounds_matter else ""
-    )
-    return reasons + bounds
 
 
 def _answered(one: Mapping[str, Any]) -> str:

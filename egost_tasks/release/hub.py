@@ -7,12 +7,13 @@ begins anew.
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egost.tasks.cache import cache_root, write_whole
+from egost.tasks.cache import cache_root, not_written, write_whole
 from egost.tasks.errors import ReleaseError, download_command
 from egost.tasks.json_text import read_json
 from egost.tasks.keys import check_url, redacted
@@ -79,21 +80,37 @@ def recorded_revision(root: Path) -> str:
 
 def _snapshot(repo: str, revision: str, to: Path | None) -> tuple[Path, str]:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 
     try:
         commit = HfApi().dataset_info(repo, revision=revision).sha or revision
         folder = Path(snapshot_download(repo, repo_type="dataset", revision=commit, local_dir=to))
-    except RevisionNotFoundError as error:
-        raise ReleaseError(
-            f"the hub's {repo} has no revision {revision}. Name another with --revision."
-        ) from error
     except (HTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ReleaseError(
-            f"could not download {repo} at {revision}: {type(error).__name__}: {redacted(str(error))}. What has "
-            "arrived is kept; run the same command again to go on. A private mirror: HF_ENDPOINT; a token: HF_TOKEN."
-        ) from error
+        raise ReleaseError(not_got(repo, revision, f"datasets/{repo}", error)) from error
     return folder, commit
+
+
+def not_got(name: str, revision: str | None, page: str, error: Exception) -> str:
+    """Why the hub did not give a model or a dataset, and what to do. page: its path on the hub."""
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return (
+            f"the hub gives {name} to those who accepted its terms. Accept them at {ENDPOINT}/{page}, "
+            "then set HF_TOKEN."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return f"the hub has no {name}, or hides it. Check the spelling; of a private one set HF_TOKEN."
+    if isinstance(error, RevisionNotFoundError):
+        return f"the hub's {name} has no revision {revision}. Name another with --revision."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return f"{name} did not arrive whole: {not_written(HF_HUB_CACHE, error)} HF_HOME names its folder."
+    return (
+        f"could not download {name}{f' at {revision}' if revision else ''}: {type(error).__name__}: "
+        f"{redacted(str(error))}. What has arrived is kept; run the same command again to go on. A private mirror: "
+        "HF_ENDPOINT; a token: HF_TOKEN."
+    )
 
 
 def _default_record_folder() -> Path:

@@ -79,7 +79,12 @@ def _render(sides: Sequence[Side], rows: Sequence[dict[str, Any]], pictures: Thu
         statements=sorted(said, key=lambda one: one.weight != "warning"),
         averages=strict[0],
         charts=charts(sides, strict, reference),
-        tables=[strict[1], reference[1], route_aspects(a, b), *breakdowns(a, b)],
+        tables=[
+            strict[1],
+            *([] if reference[1].lines == strict[1].lines else reference[1:]),
+            route_aspects(a, b),
+            *breakdowns(a, b),
+        ],
         diagnostics=[*diagnostics(sides), *(table for shown in controls for table in shown.tables)],
         facts={side.letter: _settings(side.run) for side in sides},
         policy=_policy(style, script),

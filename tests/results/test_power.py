@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from egost.main import app
 from egost.results.intervals import clustered_error, paired, paired_rows, scored_rows
 from egost.results.power import Spread, assumed_spread, needed, spread_of, visible
+from egost.results.run import Run
 from egost.results.run_header import RunError
 
 TASK = "egost_direction_forward"
@@ -81,3 +82,17 @@ def test_the_command_without_a_run() -> None:
     )
     assert done.exit_code == 0 and "1005 samples of 1005 clips show a difference of 5 points" in done.output
     assert CliRunner().invoke(app, ["power", "--points", "0"]).exit_code == 2
+
+
+def test_what_is_assumed_is_refused_beside_what_is_measured(demo_run: Run) -> None:
+    file = str(demo_run.results_file)
+    for words, flags in (
+        ([file, "--sd", "40", "--correlation", "0"], "--sd, --correlation: "),
+        ([file, file, "--agreement", "0.2"], "--agreement: "),
+    ):
+        done = CliRunner().invoke(app, ["power", *words])
+        assert done.exit_code == 2 and f"egost: {flags}the runs are measured instead" in done.output
+    for words in (["--sd", "0"], ["--sd", "51"], ["--per-clip", "0.5"], ["--correlation", "1.5"]):
+        assert CliRunner().invoke(app, ["power", *words]).exit_code == 2, words
+    # 5000 samples of 789 clips, right or wrong: (2.802 / 3)^2 * 50^2 * 2 * (1 - 0.5) * (1 + 5.337 * 0.1) = 3344.
+    assert "3344 samples of 528 clips" in CliRunner().invoke(app, ["power"]).output

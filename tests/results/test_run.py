@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from changed_runs import changed
+from typer.testing import CliRunner
 
+from egost.main import app
 from egost.results.run import Run, read_run
 from egost.results.run_header import RunError
 
@@ -85,3 +89,50 @@ def test_a_group_that_somebody_replaced_is_marked(copied_run: Run) -> None:
     assert copied_run.own_tasks == {"egost_mini": "egost_mini with weights of its own"}
     results["group_subtasks"]["egost_mini"].pop()
     assert copied_run.own_tasks == {"egost_mini": "egost_mini of 7 tasks of its own choice"}
+
+
+def told(*words: str) -> str:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_summary_has_the_figures_and_show_what_made_them(copied_run: Run) -> None:
+    file = str(copied_run.results_file)
+    summary, shown = told("summary", file), told("show", file)
+    # Responses of the saved run: 2 of 6 right, on 6 clips; action_reverse 1 of 2.
+    assert re.search(
+        r"^egost_mini_direction_reverse +33\.3 +0\.0-[\d.]+ +25\.0 +6 +0 *$", summary, re.MULTILINE
+    )
+    assert " compat " not in summary
+    table = re.findall(r"^egost_mini.*\d *$", summary, re.MULTILINE)
+    assert len(table) == 9 and max(map(len, table)) <= 80
+    assert "33.3" not in shown and "samples: 40 asked, 40 scored" in shown and "packages: egost" in shown
+    assert "packages" not in summary and "compat" in told("summary", file, "--all")
+    for metric in (" semantic ", " invalid ", " score ", " judge_failed "):
+        assert metric in told("summary", file, "--all") and metric not in summary
+
+
+def test_compat_is_shown_where_it_differs_and_reasons_where_there_are_some(copied_run: Run) -> None:
+    results = json.loads(copied_run.results_file.read_text(encoding="utf-8"))
+    results["results"]["egost_mini_direction_reverse"]["compat,none"] = 50.0
+    copied_run.results_file.write_text(json.dumps(results), encoding="utf-8")
+    assert re.search(
+        r"^egost_mini_direction_reverse +33\.3 +0\.0-[\d.]+ +50\.0 +25\.0 +6 +0 *$",
+        told("summary", str(copied_run.results_file)),
+        re.MULTILINE,
+    )
+
+
+def test_the_reasons_of_unscored_samples_stand_below_the_figures(copied_run: Run) -> None:
+    def lost(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for row in rows[:2]:
+            del row["percent"]["score"]
+            row["percent"].update(unscored="generation_failed", choice=None)
+        return rows
+
+    run = changed(copied_run, "egost_mini_direction_reverse", lost)
+    said = told("summary", str(run.results_file))
+    assert re.search(
+        r"^unscored in egost_mini_direction_reverse: 2 generation_failed; [\d.]+ if all", said, re.MULTILINE
+    )

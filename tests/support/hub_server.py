@@ -1,8 +1,9 @@
-"""A local server that speaks the part of the hub's HTTP interface that a download of a dataset uses."""
+"""A local server that speaks the part of the hub's HTTP interface that a download of a dataset or a model uses."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from scripted_server import ScriptedHandler, serve
 
 @dataclass
 class Hub:
-    """Files of each dataset by name, its commit, and what was asked for.
+    """Files of each dataset or model by name, its commit, and what was asked for.
+
+    gated: names that are refused to those who did not accept their terms.
 
     break_after: number of bytes after which a connection that carries a file is cut; from then on files are
         refused, or with `mends` sent whole.
@@ -26,6 +29,7 @@ class Hub:
     mends: bool = False
     broken: bool = False
     url: str = ""
+    gated: frozenset[str] = frozenset()
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     authorization: set[str] = field(default_factory=set)
 
@@ -46,21 +50,24 @@ class _Handler(ScriptedHandler):
             self.of.authorization.add(token)
         for repo, files in self.of.files.items():
             commit = self.of.commits[repo]
+            if repo in self.of.gated and f"/{repo}/" in path:
+                return self.raw(b"{}", status=403, headers={"X-Error-Code": "GatedRepo"})
             for revision in (commit, commit[:7], "main"):
-                if path == f"/api/datasets/{repo}/revision/{revision}":
+                if re.fullmatch(f"/api/(datasets|models)/{repo}/revision/{revision}", path):
                     return self.reply(_about(repo, commit, files))
-                if path.startswith(f"/api/datasets/{repo}/tree/{revision}"):
+                if re.match(f"/api/(datasets|models)/{repo}/tree/{revision}", path):
                     return self.reply(
                         [
                             {"type": "file", "path": n, "size": len(d), "oid": _sha1(d)}
                             for n, d in files.items()
                         ]
                     )
-                name = path.removeprefix(f"/datasets/{repo}/resolve/{revision}/")
+                name = re.sub(f"^/(datasets/)?{repo}/resolve/{revision}/", "", path)
                 if name != path and name in files:
                     return self.file(files[name], commit)
-        error = {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no such revision"}
-        return self.raw(b"{}", status=404, headers=error)
+        known = any(f"/{repo}/" in path for repo in self.of.files)
+        code = "RevisionNotFound" if known else "RepoNotFound"
+        return self.raw(b"{}", status=404, headers={"X-Error-Code": code, "X-Error-Message": "not there"})
 
     def file(self, data: bytes, commit: str) -> None:
         hub = self.of
