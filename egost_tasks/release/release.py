@@ -84,7 +84,7 @@ class Release:
         for path in (path for root in self.roots for path in _walk(root, (".json",))):
             if not is_question_file(path.name):
                 continue
-            if path.name in found:
+            if path.name in found and not path.samefile(found[path.name]):
                 raise ReleaseError(
                     f"{path.name} exists twice, as {found[path.name]} and {path}: remove one of them."
                 )
@@ -198,8 +198,16 @@ def _sha256(files: Mapping[str, Path]) -> str:
 
 
 def _walk(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files of these suffixes under a folder, links to folders followed, but for a folder that was read already."""
     found: list[Path] = []
-    for folder, subfolders, names in os.walk(root):
+    read: set[tuple[str | None, str]] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        # Two parts may be links to one folder; a link may lead back up.
+        place = _part_folder(Path(folder, "any").relative_to(root)), os.path.realpath(folder)
+        if place in read:
+            subfolders.clear()
+            continue
+        read.add(place)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         # `._1.mp4` holds what a Mac knows of 1.mp4, and no film.
         visible = [name for name in names if not name.startswith("._")]

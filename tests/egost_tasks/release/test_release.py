@@ -32,6 +32,58 @@ def test_reads_a_whole_release(release_folder: Path, monkeypatch: pytest.MonkeyP
     assert [s.part for s in release.samples("direction", "reverse")] == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
+def test_part_folders_that_are_links_are_followed(release_folder: Path, tmp_path: Path) -> None:
+    """Clips on another disk: each part a link, one of them two links away, and question files behind a link, too."""
+    apart = opened(release_folder).clips
+    for number, folder in enumerate(PART_FOLDERS.values()):
+        (release_folder / folder).rename(tmp_path / f"disk{number}")
+        (release_folder / folder).symlink_to(tmp_path / f"disk{number}")
+    (tmp_path / "questions").mkdir()
+    for path in release_folder.glob("Part*.json"):
+        path.rename(tmp_path / "questions" / path.name)
+    (release_folder / "json").symlink_to(tmp_path / "questions")
+    (tmp_path / "other name").symlink_to(release_folder / "part1")
+    (release_folder / "part1").unlink()
+    (release_folder / "part1").symlink_to(tmp_path / "disk0")
+    release = opened(release_folder)
+    assert release.clips == apart
+    assert len(release.index.samples) == 52 and not release.missing_clips(release.index.samples)
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"part1/up": "."},
+        {"part1/itself": "part1"},
+        {"part1/there": "part2", "part2/back": "part1"},
+        {"a": "b", "b": "a"},
+        {"again": "."},
+        {f"part{k}/to{n}": f"part{n}" for k in (1, 2) for n in (1, 2)},
+        {f"many/{k}/{n}": f"many/{n}" for k in range(9) for n in range(9)},
+    ],
+    ids=["up", "itself", "each other", "to nothing", "root", "both", "nine to nine"],
+)
+def test_links_that_lead_in_a_circle_end(release_folder: Path, links: dict[str, str]) -> None:
+    for name, target in links.items():
+        (release_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (release_folder / target).parent.mkdir(parents=True, exist_ok=True)
+        (release_folder / name).symlink_to(release_folder / target)
+    release = opened(release_folder)
+    assert len(release.index.samples) == 52
+    for sample in release.index.samples:
+        path = release_folder / PART_FOLDERS[sample.part] / sample.clip
+        assert release.clip_path(sample).samefile(path)
+
+
+def test_two_parts_that_are_links_to_one_folder(release_folder: Path) -> None:
+    for path in (release_folder / "part2").iterdir():
+        path.rename(release_folder / "part1" / path.name)
+    (release_folder / "part2").rmdir()
+    (release_folder / "part2").symlink_to("part1")
+    release = opened(release_folder)
+    assert not release.missing_clips(release.index.samples)
+
+
 def test_nothing_there_names_the_two_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ReleaseError, match=r"egost data download[\s\S]*egost data mini"):
         open_release("official")
