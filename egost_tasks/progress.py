@@ -1,12 +1,14 @@
-"""Work on many things of one kind: a progress bar, and as many processes or threads as there are cores to use."""
+"""Work on many things of one kind: a bar, or a line a minute in logs; as many processes as there are cores to use."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from math import ceil
 from pathlib import Path
 from typing import TypeVar
@@ -20,31 +22,97 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+_LINE_EVERY_S = 60.0
+
+
+class Pace:
+    """How fast work goes, when it will end, and when a log is due a line.
+
+    Counted from the first thing that was done: an engine's start, or a download, says nothing of the others.
+    clock: seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._said = clock()
+        self._first: float | None = None
+        self._since_first = 0
+
+    def did(self, number: int = 1) -> None:
+        """Count things that were done."""
+        if self._first is None:
+            self._first = self._clock()
+        else:
+            self._since_first += number
+
+    def line_due(self) -> bool:
+        """Whether a minute has passed since this was last true, or since the start."""
+        now = self._clock()
+        if now - self._said < _LINE_EVERY_S:
+            return False
+        self._said = now
+        return True
+
+    def outlook(self, left: int, things: str) -> str:
+        """`3.1 clips/s, ends about Tue 14:32`: the rate, and when `left` more will be done; empty where unknown."""
+        now = self._clock()
+        if self._first is None or not self._since_first or now <= self._first:
+            return ""
+        rate = self._since_first / (now - self._first)
+        ends = datetime.fromtimestamp(now + left / rate)
+        return f"{rate:.2g} {things}/s, ends about {ends:%a %H:%M}"
+
+
 @contextmanager
-def counted(doing: str, things: str, total: int, shown: bool) -> Iterator[Callable[..., None]]:
+def counted(
+    doing: str,
+    things: str,
+    total: int,
+    shown: bool,
+    console: Console | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[Callable[..., None]]:
     """Show number, rate and remaining time on stderr; gives the function to call for each thing that is done.
 
-    That function takes a note to show with the number, for example `2 failed`, or nothing.
+    On a terminal it is a bar, elsewhere a line a minute and one at the end. That function takes a note to show with
+    the number, for example `2 failed`, or nothing.
     doing: what is done, for example `rendering walks`. things: their plural. total: those still to be done.
+    clock: see `Pace`.
     """
+    console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    pace = Pace(clock)
+    in_log = shown and total > 0 and not console.is_terminal
+    done, said = 0, ""
+
+    def say(*figures: str) -> None:
+        console.print(f"egost: {doing}: {', '.join(filter(None, (f'{done} of {total} {things}', *figures)))}")
+
     with Progress(
         TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[outlook]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not shown or total == 0,
+        console=console,
+        disable=not shown or not console.is_terminal or total == 0,
     ) as bar:
-        task = bar.add_task(things, total=total, note="", rate="")
+        task = bar.add_task(things, total=total, note="", outlook="")
 
         def advance(note: str = "") -> None:
-            bar.advance(task)
-            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, note=note, rate=f"{speed:.1f} {things}/s" if speed else "")
+            nonlocal done, said
+            done, said = done + 1, note
+            pace.did()
+            outlook = pace.outlook(total - done, things)
+            bar.update(task, completed=done, note=note, outlook=outlook.partition(",")[0])
+            if in_log and pace.line_due():
+                say(note, outlook)
 
-        yield advance
+        try:
+            yield advance
+        finally:
+            if in_log:
+                say(said)
 
 
 def usable_cores(group_of: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:

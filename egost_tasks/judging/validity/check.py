@@ -9,14 +9,14 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group
-from rich.progress import track
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from egost.tasks.judging.judge import Judge, JudgeError, JudgeFailure, Judgement
 from egost.tasks.judging.validity.pair_set import all_pairs
 from egost.tasks.judging.validity.pairs import ValidityPair
+from egost.tasks.progress import counted
 
 PASS_SHARE = 0.9
 """Least share of the pairs within bounds, of all pairs, with which a judge passes."""
@@ -174,22 +174,18 @@ def check(
     Raises JudgeError when the judge breaks its contract, and whatever the judge itself raises.
     """
     asked = all_pairs() if pairs is None else pairs
-    starts = track(
-        range(0, len(asked), BATCH),
-        description=f"Checking {judge.name}",
-        console=Console(stderr=True),
-        disable=not progress,
-    )
+    batches = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
     scored: list[Scored] = []
-    for start in starts:
-        batch = asked[start : start + BATCH]
-        verdicts = judge([pair.item for pair in batch])
-        if [v.sample_id for v in verdicts] != [pair.id for pair in batch]:
-            raise JudgeError(
-                f"Judge {judge.name} was asked about {len(batch)} route descriptions and did not give one verdict "
-                f"for each in their order ({len(verdicts)} came back)."
-            )
-        scored += zip(batch, verdicts, strict=True)
+    with counted(f"checking {judge.name}", "batches", len(batches), progress) as advance:
+        for batch in batches:
+            verdicts = judge([pair.item for pair in batch])
+            if [v.sample_id for v in verdicts] != [pair.id for pair in batch]:
+                raise JudgeError(
+                    f"Judge {judge.name} was asked about {len(batch)} route descriptions and did not give one verdict "
+                    f"for each in their order ({len(verdicts)} came back)."
+                )
+            scored += zip(batch, verdicts, strict=True)
+            advance()
     return _report(judge.name, scored)
 
 
