@@ -27,8 +27,12 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: test-vllm rehearsal regress golden lint format bench mutants docs lock clean
 
 help:
-	@echo "make demo   write the mini world and evaluate the embedded mini-base on it, on a CPU, without a network;"
-	@echo "            TORCH=cpu installs torch without CUDA"
+	@echo "First:"
+	@echo "  make demo                                   two small models side by side: 2 minutes, no GPU, no key, no network"
+	@echo "  $(BIN)/egost run qwen2.5-vl-7b --dry-run  what the number of a real model takes, and what is missing"
+	@echo "  $(BIN)/egost                              all commands"
+	@echo "TORCH=cpu, as in make demo TORCH=cpu, installs torch without CUDA: 2.6 GB less."
+	@echo
 	@echo "make train-demo  make ST-R1 on the mini world, on a CPU: data, SFT, GRPO, Table 3, plots; QUICK=1 in small"
 	@echo "make check  run lint and the tests that are not slow"
 	@echo "make test   run all tests but those that need the real vLLM"
@@ -105,12 +109,9 @@ install-check: python-is-new-enough
 resolve: install
 	$(BIN)/python tests/support/private_imports.py
 
-demo: export HF_HUB_OFFLINE := 1
+# Goes on where it was stopped; the page and the logs are in $(DEMO).
 demo: install
-	@rm -rf $(DEMO)
-	$(BIN)/egost data mini
-	$(BIN)/egost clips build --mini
-	$(BIN)/egost run mini-base --tasks egost_mini --output $(DEMO) -- --gen_kwargs max_new_tokens=96
+	@$(BIN)/egost demo --out $(DEMO)
 
 # Goes on where it was cut off; delete $(TRAIN_DEMO) to begin anew.
 train-demo: export HF_HUB_OFFLINE := 1

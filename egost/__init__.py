@@ -12,7 +12,16 @@ if sys.platform == "win32":
     raise SystemExit("egost runs on Linux and macOS. On Windows, install and run it in WSL.")
 
 if TYPE_CHECKING:
-    from egost.api import frames, judge_routes, open_release, read_run, render_prompt, samples, score
+    from egost.api import (
+        frames,
+        interval,
+        judge_routes,
+        open_release,
+        read_run,
+        render_prompt,
+        samples,
+        score,
+    )
     from egost.results.run import Run
     from egost.tasks.errors import EgostError
     from egost.tasks.judging.judge import JudgeFailure, Judgement
@@ -32,6 +41,7 @@ __all__ = [
     "Score",
     "__version__",
     "frames",
+    "interval",
     "judge_routes",
     "open_release",
     "read_run",

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from egost.results import run as runs
+from egost.results.intervals import interval as interval
 from egost.results.run import Run
 from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import chosen_protocol, parse_protocol

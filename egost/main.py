@@ -14,6 +14,7 @@ from egost.commands import (
     compare,
     construct,
     data,
+    demo,
     diagnose,
     env,
     judge,
@@ -36,7 +37,7 @@ from egost.commands import (
 from egost.tasks.settings import help_lines
 
 GROUPS = {
-    "Start": "env data clips models tasks prompts tiny",
+    "Start": "demo env data clips models tasks prompts tiny",
     "Evaluate": "run serve judge rescore",
     "Believe": "summary show report diagnose parity",
     "Compare": "compare power leaderboard",
@@ -49,9 +50,9 @@ GROUPS = {
 _HELP = f"""Usage: egost COMMAND ...        Options: -h, --version, --install-completion
 Ego-ST Bench and ST-R1, evaluated with the plain lmms-eval command.
 
-  egost run mini-base                     try it: no GPU, no key, no network
+  egost demo                              try it: no GPU, no key, no network
   egost run qwen2.5-vl-7b --dry-run       what a real run takes, what is missing
-  egost report runs/mini-base             one page with every sample
+  egost report runs/qwen2.5-vl-7b         one page with every sample of that run
 
 {chr(10).join(f"{name:<9} {commands}" for name, commands in GROUPS.items())}
 
@@ -60,6 +61,7 @@ Settings are environment variables; egost env --all explains all of them:
   {f"{chr(10)}  ".join(help_lines())}"""
 
 EXAMPLES = {
+    "demo": "egost demo",
     "data download": "egost data download",
     "data status": "egost data status --mini",
     "data verify": "egost data verify --mini",
@@ -149,6 +151,7 @@ data_app.command()(data.mini)
 clips_app.command()(clips.build)
 clips_app.command()(clips.verify)
 prompts_app.command("import")(prompts.import_)
+app.command()(demo.demo)
 app.command()(env.env)
 app.command()(models.models)
 app.command()(tasks.tasks)

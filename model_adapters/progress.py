@@ -12,10 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from egost.model_adapters.engine import Failure, Reply
 
 _LINE_EVERY_S = 60.0
+_SOON_S = 5.0
+_FEW_MINUTES_S = 180.0
 
 
 class AskingProgress:
-    """Counts replies and shows them on stderr: a bar on a terminal, a line each minute elsewhere.
+    """Counts replies and shows them on stderr: a bar on a terminal; elsewhere a line each five seconds, after
+    three minutes one each minute.
 
     label: put before each line, for example the rank. clips: how many were decoded beforehand.
     """
@@ -93,7 +96,8 @@ class AskingProgress:
 
     def _show(self) -> None:
         self._bar.update(self._task, completed=self._done, rates=self._rates)
-        if not self._console.is_terminal and time.monotonic() - self._last_line > _LINE_EVERY_S:
+        pause = _SOON_S if self._seconds < _FEW_MINUTES_S else _LINE_EVERY_S
+        if not self._console.is_terminal and time.monotonic() - self._last_line > pause:
             self._last_line = time.monotonic()
             left = (self._total - self._done) * self._seconds / self._asked if self._asked else float("nan")
             self._say(f"{self._rates}; about {left / 60:.0f} min left")

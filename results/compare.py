@@ -33,6 +33,8 @@ _ALIKE = {
 }
 """Fields of a task's header that two runs must have in common, by their names for people."""
 
+_ASKED = "question as it was asked"
+
 
 @dataclass(frozen=True, slots=True)
 class Unlike:
@@ -151,10 +153,14 @@ def unlike(a: Run, b: Run, tasks: Sequence[str]) -> list[Unlike]:
         ours = {r.sample.id: r for r in a.records if r.task == task}
         theirs = {r.sample.id: r for r in b.records if r.task == task}
         headers = a.header.tasks[task], b.header.tasks[task]
-        for what, one, other in _unlike_headers(*headers, list(ours.values()), list(theirs.values())):
-            by_task.setdefault((what, one, other), []).append(task)
+        headers_unlike = _unlike_headers(*headers, list(ours.values()), list(theirs.values()))
+        # Another prompt is another text, asked otherwise: that is said once.
+        implied = {"prompt's text", _ASKED} if "prompt" in {what for what, *_ in headers_unlike} else set()
+        for what, one, other in headers_unlike:
+            if what not in implied:
+                by_task.setdefault((what, one, other), []).append(task)
         pairs = [(ours[name], theirs[name]) for name in sorted(ours.keys() & theirs.keys())]
-        of_samples += _unlike_samples(task, pairs)
+        of_samples += [one for one in _unlike_samples(task, pairs) if one.what not in implied]
     of_tasks = [
         Unlike(
             what,
@@ -269,7 +275,7 @@ def _unlike_headers(
 def _unlike_samples(task: str, pairs: Sequence[tuple[SampleRecord, SampleRecord]]) -> list[Unlike]:
     checks: tuple[tuple[str, Callable[[SampleRecord], str]], ...] = (
         ("frames' pixels", lambda record: record.frames.pixels_sha256[:12] if record.frames else "no frames"),
-        ("question as it was asked", lambda record: record.prompt),
+        (_ASKED, lambda record: record.prompt),
         ("right answer", lambda record: record.sample.answer),
     )
     found = []

@@ -160,6 +160,15 @@ def estimate(
     )
 
 
+def interval(rows: Sequence[Row], *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float, float]:
+    """The plain mean of the tasks' means, and the ends of its 95 % interval over clips; percent, NaN where not known.
+
+    rows: a task, a clip and a score (0 to 100) for each sample.
+    """
+    tally = _tally(sorted({task for task, _, _ in rows}), rows)
+    return (tally.value, *_interval(tally, draws, seed, least=0.0))
+
+
 def paired(
     a: Sequence[SampleRecord],
     b: Sequence[SampleRecord],

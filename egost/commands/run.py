@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from egost.model_adapters.known_models import KnownModel
     from egost.model_adapters.run_needs import Need
     from egost.model_adapters.run_plan import RunOptions, RunPlan
+    from egost.results.run import Run
 
 
 class Engine(StrEnum):
@@ -131,17 +132,17 @@ def run(
         typer.echo(plan.shown)
         for remark in plan.remarks:
             typer.echo(f"egost: {remark}", err=True)
-        needs |= {str(need): (need, named) for need in _needs(named, plan, planned)}
+        needs |= {str(need): (need, named) for need in needs_of(named, plan, planned)}
     for line in needs:
         say(f"egost: {line}", err=True)
     if dry_run:
         return
-    _get_missing([(need, named) for need, named in needs.values() if need.command], yes)
+    get_missing([(need, named) for need, named in needs.values() if need.command], yes)
     codes = [_run(plan_run(named, options, os.environ), open_page) for named, options in runs.values()]
     raise typer.Exit(max(codes))
 
 
-def _needs(named: KnownModel, plan: RunPlan, options: RunOptions) -> list[Need]:
+def needs_of(named: KnownModel, plan: RunPlan, options: RunOptions) -> list[Need]:
     """What a run needs, with its settings in the environment while that is looked at."""
     from egost.model_adapters.run_needs import run_needs
 
@@ -154,7 +155,7 @@ def _needs(named: KnownModel, plan: RunPlan, options: RunOptions) -> list[Need]:
         os.environ.update(before)
 
 
-def _get_missing(missing: list[tuple[Need, KnownModel]], yes: bool) -> None:
+def get_missing(missing: list[tuple[Need, KnownModel]], yes: bool) -> None:
     """Get what can be got after a yes. Raises AdapterError where something is missing still; nothing is got then."""
     from egost.model_adapters.engine import AdapterError
 
@@ -187,22 +188,10 @@ def _get_missing(missing: list[tuple[Need, KnownModel]], yes: bool) -> None:
 
 def _run(plan: RunPlan, open_page: bool) -> int:
     """Run a plan and show its figures; return the exit code of these."""
-    from egost.results.run import read_run
-    from egost.results.run_header import RunError
-
     started = time.time_ns()
     with start_script(plan.command, {**os.environ, **plan.settings}) as lmms_eval:
         code = lmms_eval.wait()
-    again = "What is answered is kept: the same command goes on."
-    if code:
-        raise RunError(f"lmms-eval stopped with exit code {code}; its message is printed above. {again}")
-    found = read_run(plan.output)
-    if found.results_file.stat().st_mtime_ns < started:
-        raise RunError(
-            f"the run did not finish: {found.results_file} is of an earlier one. lmms-eval's error is printed "
-            f"above its last lines. {again}"
-        )
-    write_manifest(found)
+    found = finished_run(plan, code, started, "its message is printed above")
     console.print()
     if open_page:
         page = plan.output / "report.html"
@@ -216,3 +205,22 @@ def _run(plan: RunPlan, open_page: bool) -> int:
         f"next: egost report {plan.output} (each sample), egost show {plan.output} (what made the figures)"
     )
     return 0
+
+
+def finished_run(plan: RunPlan, code: int, started: int, told: str) -> Run:
+    """The run that lmms-eval has left, with its manifest written beside it.
+
+    code: lmms-eval's exit code. started: when, in nanoseconds. told: where its messages are, for people. Raises
+    RunError where it did not finish, which its exit code alone does not tell.
+    """
+    from egost.results.run import read_run
+    from egost.results.run_header import RunError
+
+    again = "What is answered is kept: the same command goes on."
+    if code:
+        raise RunError(f"lmms-eval stopped with exit code {code}; {told}. {again}")
+    found = read_run(plan.output)
+    if found.results_file.stat().st_mtime_ns < started:
+        raise RunError(f"the run did not finish: {found.results_file} is of an earlier one; {told}. {again}")
+    write_manifest(found)
+    return found

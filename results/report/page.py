@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from egost.results.report.charts import charts
 from egost.results.report.diagnostics import controls_shown, diagnostics
 from egost.results.report.figures import (
     Side,
+    Statement,
     averages,
     breakdowns,
     by_task,
@@ -71,7 +72,7 @@ def _render(sides: Sequence[Side], rows: Sequence[dict[str, Any]], pictures: Thu
     reference = [averages(a, b, compat), by_task(a, b, compat)]
     controls = [controls_shown(side) for side in sides]
     style, script = _own_file("report.css"), _own_file("report.js") + _own_file("sort.js")
-    said = [*statements(sides, strict[1]), *(one for shown in controls for one in shown.statements)]
+    said = _once([*statements(sides, strict[1]), *(one for shown in controls for one in shown.statements)])
     text = _template("report.html.jinja").render(
         sides=sides,
         two=b is not None,
@@ -101,6 +102,17 @@ def _render(sides: Sequence[Side], rows: Sequence[dict[str, Any]], pictures: Thu
     )
     # A reply may hold half of a surrogate pair, which no UTF-8 has.
     return text.encode("utf-8", "replace")
+
+
+def _once(said: Sequence[Statement]) -> list[Statement]:
+    """The statements, with those that both runs make in the same words as one."""
+    of_b = {one.text for one in said if one.text.startswith("B: ")}
+    both = {f"A: {text[3:]}" for text in of_b} & {one.text for one in said}
+    return [
+        replace(one, text=f"A and B: {one.text[3:]}") if one.text in both else one
+        for one in said
+        if f"A: {one.text[3:]}" not in both or not one.text.startswith("B: ")
+    ]
 
 
 def index_page(rows: Iterable[dict[str, Any]], unreadable: Sequence[str]) -> bytes:

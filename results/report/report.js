@@ -380,6 +380,8 @@ $("keys").addEventListener("click", () => $("help").showModal());
 $("close").addEventListener("click", () => $("help").close());
 document.addEventListener("keydown", pressed);
 window.addEventListener("hashchange", followLink);
+// What one looks for in two runs, where there is any.
+if (two && samples.some((sample) => changeOf(sample).includes("flips"))) $("change").value = "flips";
 applyFilters();
-if (!followLink() && samples.length) select(0);
+if (!followLink() && samples.length) select(shown[0]);
 document.documentElement.dataset.ready = "yes";

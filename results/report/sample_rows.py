@@ -20,6 +20,7 @@ from egost.tasks.clips.lossless import Frames
 from egost.tasks.errors import CacheError
 from egost.tasks.json_text import read_json
 from egost.tasks.judging.judge import Judgement
+from egost.tasks.sample import TASK_KINDS
 
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.IGNORECASE | re.DOTALL)
 _THINKING_WITHOUT_START = re.compile(r"^(?:(?!<think).)*?</think(?:ing)?>", re.IGNORECASE | re.DOTALL)
@@ -28,14 +29,14 @@ _THINKING_WITHOUT_START = re.compile(r"^(?:(?!<think).)*?</think(?:ing)?>", re.I
 def sample_rows(a: Sequence[SampleRecord], b: Sequence[SampleRecord] | None) -> list[dict[str, Any]]:
     """One row for each sample: of one run in the run's order, of two with the greatest changes first.
 
-    a, b: records of either run; a sample that one of them lacks comes last. Changes of the same size keep
-    the order of a.
+    a, b: records of either run; a sample that one of them lacks comes last. Changes of the same size stand in the order
+    of the paper's tasks.
     """
     if b is None:
         return [{**_asked(record), "a": _answered(record), "b": None, "change": None} for record in a]
     first, second = ({record.sample.id: record for record in run} for run in (a, b))
     rows = [_pair(first.get(name), second.get(name)) for name in dict.fromkeys([*first, *second])]
-    return sorted(rows, key=lambda row: -_weight(row))
+    return sorted(rows, key=lambda row: (-_weight(row), _place(row["task"])))
 
 
 def outcome(record: SampleRecord) -> str:
@@ -94,6 +95,11 @@ def _weight(row: dict[str, Any]) -> float:
     if row["a"] and row["b"]:
         return 0.5 if row["a"]["outcome"] != row["b"]["outcome"] else 0.0
     return -1.0
+
+
+def _place(task: str) -> int:
+    """Of a task's kind in the order of the paper's Table 1."""
+    return next(place for place, kind in enumerate(TASK_KINDS) if f"_{kind}_" in task)
 
 
 def _asked(record: SampleRecord) -> dict[str, Any]:

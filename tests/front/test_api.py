@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import math
 import re
 import subprocess
 import sys
@@ -10,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from notebook import executed, printed
 from places import ROOT
 
 import egost
@@ -38,10 +42,41 @@ def test_five_lines_lead_to_a_score(release: egost.Release) -> None:
     assert score.percent == 100.0 and score.unscored is None
 
 
-def test_the_lines_of_the_readme_run(release: egost.Release, capsys: pytest.CaptureFixture[str]) -> None:
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_five_lines_of_the_page_run(release: egost.Release, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    assert len([line for line in code.splitlines() if line]) == 4
     exec(code, {})
     assert capsys.readouterr().out in ("0.0\n", "100.0\n")
+
+
+def test_the_page_names_every_exported_function() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    functions = [name for name in egost.__all__ if inspect.isfunction(getattr(egost, name))]
+    assert [name for name in functions if f"| `egost.{name}(" not in page] == []
+
+
+def test_an_interval_is_of_clips_and_of_the_plain_mean_of_tasks() -> None:
+    # Two tasks of unlike size: 50 and 100, whose plain mean is 75.
+    rows = [
+        *(("a", f"{n}.mp4", 100.0 * (n % 2)) for n in range(20)),
+        ("b", "0.mp4", 100.0),
+        ("b", "1.mp4", 100.0),
+    ]
+    value, low, high = egost.interval(rows)
+    assert value == 75 and low < 75 < high
+    # One clip has no other to be told apart from.
+    assert math.isnan(egost.interval([("a", "0.mp4", 100.0)])[1])
+
+
+def test_the_notebook_runs_and_prints_what_stands_in_it(release: egost.Release) -> None:
+    path = ROOT / "examples" / "quickstart.ipynb"
+    now, stored = printed(executed(path)), printed(json.loads(path.read_text(encoding="utf-8")))
+    # The same walk; then a world of 4 walks instead of 40, with 4 tasks of 4 questions.
+    assert now[:3] == stored[:3] and now[:3] != ["", "", ""]
+    assert (now[3], stored[3]) == ("16 samples\n", "160 samples\n")
+    assert now[4].split()[:4] == stored[4].split()[:4] == ["percent", "low", "high", "chance"]
+    assert [bool(text) for text in now] == [bool(text) for text in stored]
 
 
 def test_strict_and_compat_part_where_the_reference_reads_a_stray_letter(release: egost.Release) -> None:

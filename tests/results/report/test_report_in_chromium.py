@@ -210,6 +210,14 @@ def test_two_runs_side_by_side(page: Page, two: Path) -> None:
     flips = samples(page, "Math.abs(s.change) === 100")
     assert flips
     assert page.run(LISTED)[: len(flips)] == flips[:100]
+    assert page.run("document.getElementById('change').value") == "flips"
+    assert page.run(COUNT).startswith(f"{len(samples(page, 's.change !== 0'))} of ")
+    assert page.run(CURRENT) == flips[0]
+    assert page.run("document.getElementById('browser').getBoundingClientRect().top") < 300
+    page.run("document.querySelector('#filters [type=reset]').click()")
+    page.wait(
+        f"document.getElementById('count').textContent.startsWith({str(page.run('data.samples.length'))!r})"
+    )
     headings = page.run("[...document.querySelectorAll('.answer h4')].map(e => e.textContent.slice(-4))")
     assert headings == ["A: a", "B: b"]
     choose(page, "change", "lost")

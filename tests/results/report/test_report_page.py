@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -219,7 +220,9 @@ def test_two_runs_of_unlike_tasks_are_averaged_over_those_that_both_have(
 
 def test_tasks_are_counted_and_not_differences(demo_run: Run, tmp_path: Path, own_cache: Path) -> None:
     a = as_official(demo_run, tmp_path / "a")
-    b = as_official(demo_run, tmp_path / "b", prompt="own", prompt_sha256="0" * 64)
+    b = as_official(
+        demo_run, tmp_path / "b", prompt="own", prompt_sha256="0" * 64, sampling_protocol="uniform8+cap1"
+    )
     alike = [s for s in read([read_run(a), read_run(b)], own_cache).statements if "not made alike" in s]
     assert [s.rpartition("(")[2] for s in alike] == ["8 of 8 tasks)."] * 2
     assert not [s for s in alike if "1 of 8" in s]
@@ -343,13 +346,19 @@ def test_samples_come_before_the_many_tables_and_settings_are_folded(
 ) -> None:
     runs = [planted(demo_run, tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
     html = report_page(runs, own_cache, LIMIT).html.decode()
-    places = [html.index(f'<section id="{name}">') for name in ("summary", "browser", "figures", "settings")]
+    # Of two runs, what flipped comes first, under their averages and a link to what is to be known of them.
+    places = [html.index(f'<section id="{name}">') for name in ("browser", "summary", "figures", "settings")]
     assert places == sorted(places)
-    summary = html[places[0] : places[1]]
+    assert re.search(r'<a href="#summary">\d+ things to know before you believe', html[: places[0]])
+    assert html[: places[0]].count('<p class="headline">') == 2, "Avg.(Total) and Avg.(ST)"
+    summary = html[places[1] : places[2]]
     outside, folded_away = summary.split('<details class="more">')
-    assert outside.count("<li ") == 3 and folded_away.count("<li ") > 3
+    assert outside.count("<li ") == 3 and folded_away.count("<li ") == 3
     assert outside.count('<li class="warning">') == 3, "warnings before notes"
     assert "<details>" in html[places[3] :]
+    assert summary.count("A and B: Not measured") == 2, "what is true of both is said once"
+    alone = report_page(runs[:1], own_cache, LIMIT).html.decode()
+    assert alone.index('<section id="summary">') < alone.index('<section id="browser">')
 
 
 def test_an_index_of_a_folder_of_runs(
