@@ -10,6 +10,7 @@ from pathlib import Path
 
 from egost.tasks.cache import cache_root, write_whole
 from egost.tasks.errors import CacheError, ClipError, download_command
+from egost.tasks.json_text import read_json
 
 _known: dict[tuple[Path, tuple[int, int]], str] = {}
 
@@ -55,7 +56,7 @@ def _state(source: Path) -> tuple[int, int]:
 
 def _remembered(memo: Path, state: tuple[int, int]) -> str | None:
     try:
-        known = json.loads(memo.read_text(encoding="utf-8"))
+        known = read_json(memo)
         return str(known["sha256"]) if known["state"] == list(state) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

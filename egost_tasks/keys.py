@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -53,6 +54,16 @@ def redacted(text: str) -> str:
         for length, of_length in pieces.items():
             text = _without(text, length, of_length)
     return _KEY_LIKE.sub("[key]", text)
+
+
+def log_without_keys(logger: str) -> None:
+    """Have a library's log redacted: httpx logs each request with the words of the status, which are a server's."""
+    logging.getLogger(logger).addFilter(_without_keys)
+
+
+def _without_keys(record: logging.LogRecord) -> bool:
+    record.msg, record.args = redacted(record.getMessage()), ()
+    return True
 
 
 def read_key(name: str, error: type[EgostError]) -> str | None:

@@ -55,10 +55,14 @@ def numbered_lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def csv_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file by the names in its first line. Raises OSError, and ValueError with the line's number."""
+def csv_rows(path: Path, *, whole_lines: bool = False) -> list[dict[str, Any]]:
+    """The rows of a CSV file by the names in its first line. Raises OSError, and ValueError with the line's number.
+
+    whole_lines: a last line without an end is left out.
+    """
+    content = path.read_bytes()
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = (content[: content.rfind(b"\n") + 1] if whole_lines else content).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8: byte {error.start}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))

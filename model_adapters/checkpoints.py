@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
 from egost.model_adapters.engine import AdapterError
 from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError
 from egost.tasks.file_hashes import source_sha256
-from egost.tasks.keys import check_url
+from egost.tasks.json_text import Count, read_json, wrong_field
 
 _COUNTS = re.compile(
     r"(config|generation_config|adapter_config|processor_config|(video_)?preprocessor_config|special_tokens_map"
@@ -25,6 +28,19 @@ _COUNTS = re.compile(
 """Names of the files that a reply can depend on; the rest (README, optimiser, logs) is not hashed."""
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+class _Text(TypedDict, total=False):
+    max_position_embeddings: Count
+
+
+class _Config(_Text, total=False):
+    text_config: _Text | None
+    llm_config: _Text | None
+    vision_config: dict[str, Any] | None
+
+
+_CONFIG = TypeAdapter(_Config)
 
 
 @dataclass(frozen=True)
@@ -68,38 +84,33 @@ def download_checkpoint(name: str, revision: str | None) -> None:
     Raises AdapterError where the hub cannot be reached, or does not give it, and where the disk does not hold it.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.constants import ENDPOINT
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 
-    from egost.tasks.release.hub import not_got
+    from egost.tasks.release.hub import from_hub
 
-    if Path(name).expanduser().is_dir():
-        return
-    check_url(ENDPOINT, "HF_ENDPOINT", "HF_TOKEN", AdapterError)
-    try:
-        snapshot_download(name, revision=revision)
-    except (HTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise AdapterError(not_got(name, revision, name, error)) from error
+    if not Path(name).expanduser().is_dir():
+        with from_hub(name, revision, name, AdapterError):
+            snapshot_download(name, revision=revision)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The content of a checkpoint's config.json. Raises AdapterError where there is none that can be read."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = read_json(folder / "config.json")
+        _CONFIG.validate_python(config, strict=True)
     except FileNotFoundError:
         adapter = (folder / "adapter_config.json").is_file()
         raise AdapterError(
             f"{folder} is no checkpoint: it has no config.json. "
             + ("It holds an adapter (LoRA) only; merge it into its base model first." if adapter else "")
         ) from None
+    except ValidationError as error:
+        raise AdapterError(
+            f"{folder / 'config.json'} is no model's config ({wrong_field(error)}). Get the checkpoint again."
+        ) from error
     except (OSError, ValueError) as error:
         raise AdapterError(
             f"{folder / 'config.json'} cannot be read ({error}). Get the checkpoint again."
         ) from error
-    if not isinstance(config, dict):
-        raise AdapterError(
-            f"{folder / 'config.json'} holds no JSON object; it is no model's config. Get the checkpoint again."
-        )
     return config
 
 
@@ -116,7 +127,7 @@ def _check_whole(folder: Path) -> None:
         missing = [
             shard
             for index in folder.glob("*.index.json")
-            for shard in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            for shard in sorted(set(read_json(index)["weight_map"].values()))
             if not (folder / shard).is_file()
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

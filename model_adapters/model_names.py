@@ -96,7 +96,8 @@ def _as_trained(folder: Path, patch: int) -> dict[str, Any]:
         settings = manifest.content["settings"]
         prompt, frames = settings["prompt"], parse_protocol(settings["protocol"])
         least, most = int(settings["smallest_pixels"]), int(settings["largest_pixels"])
-    except (ReleaseError, SettingError, KeyError, TypeError, ValueError):
+        known_prompt = prompt in SHIPPED
+    except (ReleaseError, SettingError, KeyError, TypeError, ValueError, OverflowError):
         return {}  # Not trained here; a broken manifest is refused when the tasks are read.
     if frames.size is None:
         least = max(least, frames.min_pixels or 0)
@@ -110,13 +111,13 @@ def _as_trained(folder: Path, patch: int) -> dict[str, Any]:
         "protocol": frames.name,
         "as_trained": True,
         "tasks": _taught(manifest),
-        **({"prompt": prompt} if prompt in SHIPPED else {}),
+        **({"prompt": prompt} if known_prompt else {}),
         **({"as_published": "st-r1"} if prompt == "think" else {}),
     }
 
 
 def _taught(manifest: TrainedRows) -> str:
     """The group with the kinds of questions that a checkpoint was taught, on the world that it was taught on."""
-    kinds = {row.sample.split("/")[1].split("_")[0] for row in manifest.rows}
+    kinds = {row.sample.partition("/")[2].split("_")[0] for row in manifest.rows}
     group = "_mcq" if kinds and "route" not in kinds else "_route" if kinds == {"route"} else ""
     return f"{'egost_mini' if manifest.content.get('world') == 'mini' else 'egost'}{group}"

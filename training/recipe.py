@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from packaging.version import Version
 
 from egost.model_adapters.model_names import weights_named
@@ -72,8 +73,10 @@ def read_recipe(types: Sequence[type], arguments: Sequence[str]) -> tuple[Any, A
         given += ["--use_cpu", "true"]
     try:
         recipe, args, model = TrlParser(types, exit_on_error=False).parse_args_and_config(given)
-    except (OSError, ValueError, TypeError, argparse.ArgumentError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, argparse.ArgumentError) as error:
         raise TrainingError(f"the recipe cannot be read: {error}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise TrainingError(f"the recipe cannot be read: it is no YAML ({error})") from error
     for name, value in (("rows", recipe.rows), ("model_name_or_path", model.model_name_or_path)):
         if not value:
             raise TrainingError(f"the recipe names no {name}. Add it to the YAML, or give --{name}.")

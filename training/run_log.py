@@ -5,7 +5,6 @@ draw_runs({"ST-CoT": folder}, out)      (`egost train plot FOLDER`)
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from egost.tasks.cache import write_whole
+from egost.tasks.text_files import csv_rows
 from egost.training import TrainingError
 
 LOG_FILE = "log.csv"
@@ -23,11 +23,23 @@ CUT_SHARE = 0.2
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The lines of a log, without one that was cut off (by an older version); nothing where there is no file."""
+    """The lines of a log, without one that was cut off (by an older version); nothing where there is no file.
+
+    Raises TrainingError where one holds anything but figures.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
+    try:
+        rows = csv_rows(path, whole_lines=True)
+        for row in rows:
+            int(row["step"])
+            for value in row.values():
+                float(value or 0)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"{path} is no log of a training ({error!r:.200}). Delete it, or restore it: it holds the run's figures."
+        ) from error
+    return rows
 
 
 SMOOTH = 10

@@ -6,7 +6,6 @@ client = Http("http://127.0.0.1:8000", timeout=600.0)     # an httpx.AsyncClient
 from __future__ import annotations
 
 import json
-import logging
 import math
 import socket
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ import httpx
 from egost.tasks.chat.calls import Fault, Faulted
 from egost.tasks.errors import one_line
 from egost.tasks.json_text import encodable, parse_json
-from egost.tasks.keys import redacted
+from egost.tasks.keys import log_without_keys, redacted
 
 MOST_REPLY_BYTES = 32 << 20
 """Bytes of one reply that are read. 64 completions of 2,048 tokens with their probabilities take about 26 MB."""
@@ -31,13 +30,7 @@ _WHAT_A_MODEL_SAYS = ("content", "text")
 _YEAR_S = 365 * 86_400.0
 
 
-def _without_keys(record: logging.LogRecord) -> bool:
-    record.msg, record.args = redacted(record.getMessage()), ()
-    return True
-
-
-# It logs each request with the words of the status line, which are the server's.
-logging.getLogger("httpx").addFilter(_without_keys)
+log_without_keys("httpx")
 
 
 class Http(httpx.AsyncClient):

@@ -29,7 +29,7 @@ from egost.tasks.construction.drafts import Draft, Items
 from egost.tasks.construction.option_checks import Finding, wrong_option_problem
 from egost.tasks.construction.writers import ChoiceRequest, Unwritten, Written
 from egost.tasks.errors import CacheError, ConstructionError, SettingError
-from egost.tasks.json_text import encodable
+from egost.tasks.json_text import encodable, read_json
 from egost.tasks.prompts import VersionedPrompt
 from egost.tasks.sample import LETTERS, Way
 
@@ -153,7 +153,7 @@ def _kept_replies(folder: Path) -> ReplyStore:
         if not path.is_file():
             return None
         try:
-            body: Body = json.loads(path.read_text(encoding="utf-8"))
+            body: Body = read_json(path)
         except (OSError, ValueError) as error:
             raise CacheError(f"the kept reply {path} cannot be read ({error}). Delete it.") from error
         return body

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from egost.tasks.errors import SettingError
+from egost.tasks.json_text import encodable
 from egost.tasks.prompts import AUTHORS, Prompt
 
 
@@ -61,12 +62,12 @@ def read_authors_prompts(clone: Path) -> list[Prompt]:
 def _choice_template(path: Path) -> str:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, SyntaxError) as error:
+        sums = [list(_parts(node)) for node in ast.walk(tree)]
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise SettingError(
             f"{path} cannot be read ({error}). Give the folder of a clone of the authors' public repository."
         ) from error
-    for node in ast.walk(tree):
-        parts = list(_parts(node))
+    for parts in sums:
         if "${question}" in parts and "${options}" in parts and None not in parts:
             return "".join(part or "" for part in parts)
     raise SettingError(
@@ -82,7 +83,7 @@ def _parts(node: ast.AST) -> Iterator[str | None]:
             yield from _parts(left)
             yield from _parts(right)
         case ast.Constant(value=str(text)):
-            yield text.replace("$", "$$")
+            yield text.replace("$", "$$") if text == encodable(text) else None
         case ast.Name(id=name):
             yield _VARIABLES.get(name)
         case ast.Subscript(slice=ast.Constant(value="question")):

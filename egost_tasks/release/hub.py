@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import errno
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from egost.tasks.cache import cache_root, not_written, write_whole
-from egost.tasks.errors import ReleaseError, download_command
+from egost.tasks.errors import EgostError, ReleaseError, download_command
 from egost.tasks.json_text import read_json
-from egost.tasks.keys import check_url, redacted
+from egost.tasks.keys import check_url, log_without_keys, redacted
 from egost.tasks.release.release_names import NOT_RECORDED
 
 QUESTIONS_REPO = "openinterx/Ego-ST-bench"
@@ -29,6 +32,9 @@ CLIPS_REVISION = "main"
 that `main` meant, and later ones ask for that commit."""
 
 RELEASE_RECORD = "egost_release.json"
+
+_BODY_ERRORS = (ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError)
+"""What `huggingface_hub` raises, according to where it stumbles, on a body that is not what it expects."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,6 @@ def download(
     Raises ReleaseError when the hub cannot be reached or does not have a revision, CacheError when its record
     cannot be written.
     """
-    from huggingface_hub.constants import ENDPOINT
-
-    check_url(ENDPOINT, "HF_ENDPOINT", "HF_TOKEN", ReleaseError)
     record = (to or _default_record_folder()) / RELEASE_RECORD
     known = _read_record(record)
     questions = _snapshot(QUESTIONS_REPO, questions_revision or QUESTIONS_REVISION, to)
@@ -80,20 +83,40 @@ def recorded_revision(root: Path) -> str:
 
 def _snapshot(repo: str, revision: str, to: Path | None) -> tuple[Path, str]:
     from huggingface_hub import HfApi, snapshot_download
+
+    with from_hub(repo, revision, f"datasets/{repo}", ReleaseError):
+        commit = HfApi().dataset_info(repo, revision=revision).sha
+        if not re.fullmatch("[0-9a-f]{40}", commit or ""):
+            raise ValueError("it names no commit")
+        return Path(snapshot_download(repo, repo_type="dataset", revision=commit, local_dir=to)), commit
+
+
+@contextmanager
+def from_hub(name: str, revision: str | None, page: str, failed: type[EgostError]) -> Iterator[None]:
+    """Raise `failed` where the hub does not give a model or a dataset, or says what no hub says (a page to log in).
+
+    page: its path on the hub.
+    """
+    from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 
+    check_url(ENDPOINT, "HF_ENDPOINT", "HF_TOKEN", failed)
+    for library in ("httpx", "httpx2", "huggingface_hub.utils._http"):
+        log_without_keys(library)
     try:
-        commit = HfApi().dataset_info(repo, revision=revision).sha or revision
-        folder = Path(snapshot_download(repo, repo_type="dataset", revision=commit, local_dir=to))
-    except (HTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ReleaseError(not_got(repo, revision, f"datasets/{repo}", error)) from error
-    return folder, commit
+        yield
+    except (HTTPError, LocalEntryNotFoundError, OSError, *_BODY_ERRORS) as error:
+        raise failed(_not_got(name, revision, page, error)) from error
 
 
-def not_got(name: str, revision: str | None, page: str, error: Exception) -> str:
-    """Why the hub did not give a model or a dataset, and what to do. page: its path on the hub."""
+def _not_got(name: str, revision: str | None, page: str, error: Exception) -> str:
     from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     if isinstance(error, GatedRepoError):
         return (
@@ -106,10 +129,12 @@ def not_got(name: str, revision: str | None, page: str, error: Exception) -> str
         return f"the hub's {name} has no revision {revision}. Name another with --revision."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
         return f"{name} did not arrive whole: {not_written(HF_HUB_CACHE, error)} HF_HOME names its folder."
+    why = f"{type(error).__name__}: {redacted(str(error))}"
+    if not isinstance(error, (HTTPError, OSError)):
+        why = f"{ENDPOINT} does not answer as a hub does ({why:.200})"
     return (
-        f"could not download {name}{f' at {revision}' if revision else ''}: {type(error).__name__}: "
-        f"{redacted(str(error))}. What has arrived is kept; run the same command again to go on. A private mirror: "
-        "HF_ENDPOINT; a token: HF_TOKEN."
+        f"could not download {name}{f' at {revision}' if revision else ''}: {why}. What has arrived is kept; run the "
+        "same command again to go on. A private mirror: HF_ENDPOINT; a token: HF_TOKEN."
     )
 
 

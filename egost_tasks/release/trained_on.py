@@ -24,14 +24,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, NotRequired, cast, get_args
 
 from loguru import logger
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from egost.tasks.as_published import chosen
 from egost.tasks.errors import ClipError, ReleaseError
 from egost.tasks.file_hashes import source_sha256
-from egost.tasks.json_text import parse_json, read_json
+from egost.tasks.json_text import parse_json, read_json, wrong_field
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
 
@@ -63,6 +65,26 @@ class TrainedRow:
     world: str
     release_revision: str
     method: str = ""
+
+
+class _Row(TypedDict):
+    sample: Annotated[str, Field(min_length=1)]
+    clip_sha256: str
+    world: NotRequired[str]
+    release_revision: NotRequired[str]
+    method: NotRequired[str]
+
+
+class _Manifest(TypedDict):
+    world: str
+    release_revision: str
+    rows: list[_Row]
+    base: NotRequired[str]
+    base_revision: NotRequired[str]
+    settings: NotRequired[dict[str, Any]]
+
+
+_MANIFEST = TypeAdapter(_Manifest)
 
 
 @dataclass(frozen=True)
@@ -163,23 +185,16 @@ def read_manifest(path: Path) -> TrainedRows:
     try:
         content = path.read_bytes()
         manifest = parse_json(content)
-        world, revision = manifest["world"], manifest["release_revision"]
-        rows = tuple(
-            TrainedRow(
-                str(row["sample"]),
-                str(row["clip_sha256"]),
-                str(row.get("world", world)),
-                str(row.get("release_revision", revision)),
-                str(row.get("method", "")),
-            )
-            for row in manifest["rows"]
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = _MANIFEST.validate_python(manifest, strict=True)
+    except (OSError, ValueError) as error:
+        why = wrong_field(error) if isinstance(error, ValidationError) else str(error)
         raise ReleaseError(
-            f"{path} does not say what the checkpoint was trained on ({error!r}); expected an object with "
+            f"{path} does not say what the checkpoint was trained on ({why}); expected an object with "
             "`world`, `release_revision` and `rows`, each with `sample` and `clip_sha256`. Restore the file: without "
             "it nobody can tell whether training met test."
         ) from error
+    all_of: dict[str, Any] = {"world": found["world"], "release_revision": found["release_revision"]}
+    rows = tuple(TrainedRow(**{**all_of, **row}) for row in found["rows"])
     return TrainedRows(path, hashlib.sha256(content).hexdigest(), rows, manifest)
 
 

@@ -20,7 +20,7 @@ from video_runs import World
 from egost.commands.train import recipe_class
 from egost.main import app
 from egost.model_adapters.checkpoints import checkpoint_identity
-from egost.tasks.errors import ReleaseError
+from egost.tasks.errors import EgostError, ReleaseError
 from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import MANIFEST
 from egost.training import TrainingError, sft
@@ -250,6 +250,25 @@ def test_a_wrong_recipe_is_named(
     kept = flags[2:] if extra[0] == "--config" else flags
     with pytest.raises(TrainingError, match=says):
         sft.main([*kept, *extra])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 5_000, b"a: [", b"- a", b"7", b"text", b"\0" * 50, b"rows: \xff", b"!!python/object/apply:os.system [1]",
+        b"? [1, 2]\n: 3", b"5: 6", b"learning_rate: {a: 1}", b"rows: [a, b]", b"&a [*a]", b"env: 5", b"env: {a: [1]}",
+        b"rows: 2024-01-01", b"a: " + b"9" * 5_000, b"config: other.yaml",
+    ],
+    ids=lambda content: repr(content[:20]),
+)  # fmt: skip
+def test_a_recipe_of_strangers_ends_with_one_message(
+    flags: list[str], tmp_path: Path, content: bytes
+) -> None:
+    config = tmp_path / "wrong.yaml"
+    config.write_bytes(content)
+    with pytest.raises(EgostError, match=r"the recipe |the file of rows|rows") as raised:
+        sft.main(["--config", str(config), "--output_dir", str(tmp_path / "out")])
+    assert "Traceback" not in str(raised.value)
 
 
 def test_a_config_with_an_unknown_key_ends_with_one_message(flags: list[str], tmp_path: Path) -> None:

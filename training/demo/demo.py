@@ -167,7 +167,7 @@ def make_demo(demo: Demo, console: Console) -> dict[str, float]:
 def check_maps(demo: Demo) -> None:
     """Raise TrainingError where the base checkpoint names a map of its pre-training that is walked here again."""
     named = demo.base / MAPS
-    seen = set(named.read_text(encoding="utf-8").split()) if named.is_file() else set()
+    seen = set(named.read_text(encoding="utf-8", errors="replace").split()) if named.is_file() else set()
     for split, clips, seed in demo.planned_walks:
         maps = (map_mark(plan_clip(seed, split, number)) for number in range(clips)) if seen else ()
         if again := seen.intersection(maps):

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from egost.tasks.cache import write_whole
 from egost.tasks.end_with_parent import start_script
+from egost.tasks.json_text import read_json
 from egost.tasks.progress import usable_cores
 from egost.training import TrainingError
 
@@ -168,10 +169,10 @@ def _seconds_of_done(step: Step, command: Command, folder: Path) -> float | None
     if not path.is_file() or not step.is_made:
         return None
     try:
-        done = json.loads(path.read_text(encoding="utf-8"))
+        done = read_json(path)
         same = (tuple(done["words"]), done["settings"]) == (command.words, dict(command.settings))
         seconds = float(done["seconds"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path} is no record of a step ({error!r}). Delete {folder}.") from error
     if not same:
         raise TrainingError(

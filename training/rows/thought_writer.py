@@ -31,6 +31,7 @@ from egost.tasks.chat.structured import (
     object_form,
     reply_store,
 )
+from egost.tasks.json_text import read_json
 from egost.tasks.sample import Sample
 from egost.training import TrainingError
 from egost.training.rows.build_rows import Thinks, Writer
@@ -151,7 +152,7 @@ def _read(sample: Sample, completion: Completion) -> str:
 def _older(folder: Path, key: str) -> Body | None:
     """A text of versions that kept each in a file of its own, as a reply that says it."""
     try:
-        kept = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        kept = read_json(folder / f"{key}.json")
         text, snapshot = json.dumps({"think": kept["think"]}), kept["snapshot"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

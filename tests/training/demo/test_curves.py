@@ -31,6 +31,29 @@ def test_a_curve_is_the_whole_lines_of_a_log(tmp_path: Path) -> None:
         curve(tmp_path / "missing.csv", "loss")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0" * 50 + b"\n",
+        b"step,loss\n1,\xff\n",
+        b"loss\n1\n",
+        b"step,loss\none,1\n",
+        b"step,loss\n1,two\n",
+        b"step,loss\n1,2,3\n",
+        b'step,loss\n1,"' + b"2" * 200_000 + b'"\n',
+        b"step,loss\n1" + b"0" * 5_000 + b",1\n",
+        b"step,loss\n,1\n",
+    ],
+    ids=lambda content: repr(content[:20]),
+)
+def test_a_log_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
+    from egost.training.run_log import curve
+
+    (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"log\.csv (is no log of a training|has no figures of loss)"):
+        curve(tmp_path / "log.csv", "loss")
+
+
 def test_the_strong_line_is_a_mean_of_the_steps_before() -> None:
     from egost.training.run_log import smoothed
 
