@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx
 
@@ -33,6 +35,41 @@ _YEAR_S = 365 * 86_400.0
 log_without_keys("httpx")
 
 
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+_IN_A_POOL = 8
+"""Requests under way in one pool of connections: httpx looks at all connections of a pool for each request."""
+
+
+class _Pools(httpx.AsyncBaseTransport):
+    """Pools of connections, each made when those before it are full. `Http.send` says which one a request takes."""
+
+    def __init__(self, trust_env: bool) -> None:
+        self.under_way: list[int] = []
+        self._pools: list[httpx.AsyncHTTPTransport] = []
+        self._context = httpx.create_ssl_context(trust_env=trust_env)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._pools[request.extensions["pool"]].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for pool in self._pools:
+            await pool.aclose()
+
+    @contextmanager
+    def place(self, request: httpx.Request) -> Iterator[None]:
+        """Let a request, until its reply is read, have a place in the first pool that has one."""
+        number = next((i for i, busy in enumerate(self.under_way) if busy < _IN_A_POOL), len(self._pools))
+        if number == len(self._pools):
+            self._pools.append(httpx.AsyncHTTPTransport(verify=self._context, limits=_LIMITS))
+            self.under_way.append(0)
+        self.under_way[number] += 1
+        request.extensions = {**request.extensions, "pool": number}
+        try:
+            yield
+        finally:
+            self.under_way[number] -= 1
+
+
 class Http(httpx.AsyncClient):
     """A client of one server.
 
@@ -48,22 +85,27 @@ class Http(httpx.AsyncClient):
     def __init__(
         self, url: str, timeout: httpx.Timeout | float, headers: Mapping[str, str] | None = None
     ) -> None:
+        trust_env = not is_this_machine(url)
+        # With a transport of its own, httpx knows no proxy.
+        self._pools = None if trust_env and getproxies() else _Pools(trust_env)
         super().__init__(
             base_url=url,
             timeout=timeout,
-            trust_env=not is_this_machine(url),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            trust_env=trust_env,
+            limits=_LIMITS,
+            transport=self._pools,
             # What is packed small may be huge when it is unpacked.
             headers={**(headers or {}), "Accept-Encoding": "identity"},
         )
 
     async def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
         try:
-            response = await super().send(request, **{**how, "stream": True, "follow_redirects": False})
-            try:
-                body = await _body(response)
-            finally:
-                await response.aclose()
+            with self._pools.place(request) if self._pools else nullcontext():
+                response = await super().send(request, **{**how, "stream": True, "follow_redirects": False})
+                try:
+                    body = await _body(response)
+                finally:
+                    await response.aclose()
         except httpx.HTTPError as error:
             # It repeats what breaks the protocol.
             error.args = (redacted(str(error)),)
