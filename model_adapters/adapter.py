@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -212,7 +211,7 @@ class _Asking:
 
     def _ask(self, keys: Sequence[str]) -> None:
         with _Writing(self._journal, self._identity) as writing:
-            for place, outcome in self._timed(keys):
+            for place, outcome in self._engine.answer([self._ask_of(key) for key in keys]):
                 key = keys[place]
                 if isinstance(outcome, Failure):
                     self._take(key, outcome)
@@ -227,16 +226,6 @@ class _Asking:
                 f"{self._identity.engine} ended with {len(left)} of {len(keys)} requests unanswered, the first is "
                 f"{self._ask_of(left[0]).sample}. The others are journaled: the same command goes on."
             )
-
-    def _timed(self, keys: Sequence[str]) -> Iterator[tuple[int, Reply | Failure]]:
-        answers = iter(self._engine.answer([self._ask_of(key) for key in keys]))
-        while True:
-            start = time.monotonic()
-            answer = next(answers, None)
-            self._progress.waited(time.monotonic() - start)
-            if answer is None:
-                return
-            yield answer
 
     def _take(self, key: str, outcome: Reply | Failure) -> None:
         self._outcomes[key] = outcome

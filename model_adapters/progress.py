@@ -27,7 +27,8 @@ class AskingProgress:
         self._total, self._clips, self._label = total, clips, label
         self._done = self._journaled = self._failed = self._tokens_in = self._tokens_out = 0
         self._start = self._last_line = time.monotonic()
-        self._in_engine_s = 0.0
+        self._cpu = time.process_time()
+        self._first_reply = 0.0
         # The stream itself: an adapter of lmms-eval is asked while `sys.stderr` is another.
         self._console = Console(file=sys.stderr)
         self._bar = Progress(
@@ -49,9 +50,9 @@ class AskingProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        outside = 1 - self._in_engine_s / self._seconds if self._asked else 0.0
+        cpu = time.process_time() - self._cpu
         goes_on = ". What is answered is journaled: the same command goes on" if error else ""
-        self._say(f"{self._rates}; {100 * outside:.1f} % of {self._seconds:.1f} s outside the model{goes_on}")
+        self._say(f"{self._rates}; {self._seconds:.1f} s, {cpu:.1f} s of CPU in this process{goes_on}")
 
     def journaled(self, n: int) -> None:
         """Count samples whose replies are in the journal."""
@@ -62,16 +63,13 @@ class AskingProgress:
     def answered(self, n: int, outcome: Reply | Failure) -> None:
         """Count samples that one reply or failure is for."""
         self._done += n
+        self._first_reply = self._first_reply or time.monotonic()
         if isinstance(outcome, Failure):
             self._failed += n
         else:
             self._tokens_in += outcome.prompt_tokens or 0
             self._tokens_out += outcome.completion_tokens or 0
         self._show()
-
-    def waited(self, seconds: float) -> None:
-        """Count time for which the engine was waited for."""
-        self._in_engine_s += seconds
 
     @property
     def _seconds(self) -> float:
@@ -99,7 +97,9 @@ class AskingProgress:
         pause = _SOON_S if self._seconds < _FEW_MINUTES_S else _LINE_EVERY_S
         if not self._console.is_terminal and time.monotonic() - self._last_line > pause:
             self._last_line = time.monotonic()
-            left = (self._total - self._done) * self._seconds / self._asked if self._asked else float("nan")
+            # An engine may take minutes to start, which it does once.
+            each = (time.monotonic() - self._first_reply) / self._asked if self._asked else float("nan")
+            left = (self._total - self._done) * each
             self._say(f"{self._rates}; about {left / 60:.0f} min left")
 
     def _say(self, text: str) -> None:

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,14 +262,9 @@ def test_wrong_model_args(arguments: str, message: str) -> None:
     assert adapter().create_from_arg_string("model=x", {"batch_size": 1, "max_batch_size": None})
 
 
-def test_the_time_outside_the_model_is_told(capfd: pytest.CaptureFixture[str]) -> None:
-    def slow(ask: Ask) -> Reply:
-        time.sleep(0.1)
-        return Reply("A", "stop", 100, 1)
-
-    replies = run(ScriptedEngine(slow))
-    [line] = [line for line in capfd.readouterr().err.splitlines() if "outside the model" in line]
+def test_the_end_of_the_asking_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    replies = run(ScriptedEngine(lambda ask: Reply("A", "stop", 100, 1)))
+    [line] = [line for line in capfd.readouterr().err.splitlines() if "of CPU in this process" in line]
     assert line.startswith(f"egost: {len(replies)} of {len(replies)} samples; ")
     assert "3 clips, 0 from the journal, 0 failed" in line
-    outside = re.search(r"([\d.]+) % of", line)
-    assert outside and float(outside[1]) < 10
+    assert "outside" not in line, "an engine that is waited for may do nothing"
