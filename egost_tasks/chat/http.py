@@ -49,7 +49,9 @@ class _Pools(httpx.AsyncBaseTransport):
         self._context = httpx.create_ssl_context(trust_env=trust_env)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._pools[request.extensions["pool"]].handle_async_request(request)
+        pool = self._pools[request.extensions["pool"]]
+        response: httpx.Response = await pool.handle_async_request(request)
+        return response
 
     async def aclose(self) -> None:
         for pool in self._pools:

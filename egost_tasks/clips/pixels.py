@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,3 +78,14 @@ def upright_rgb(frame: Any, width: int | None = None, height: int | None = None)
         height=height,
     )
     return orientation(frame).upright(pixels)
+
+
+def png(image: Image) -> bytes:
+    """Pixels, uint8 RGB [height, width, 3], as a PNG file: zlib's level 1 is 5 times as fast as the default one, for a
+    sixth more bytes.
+    """
+    from PIL import Image as Pillow
+
+    buffer = io.BytesIO()
+    Pillow.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import io
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 from loguru import logger
-from PIL import Image
 
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.tasks.chat.calls import Calls, Faulted, NoReply, Pacing, Wording
 from egost.tasks.chat.usage import price_usd, prices_of
 from egost.tasks.clips.clips import Clip
+from egost.tasks.clips.pixels import png
 from egost.tasks.clips.protocols import N_FRAMES, chosen_protocol, parse_protocol
 
 CLOSED_SIZE = (224, 224)
@@ -39,22 +40,26 @@ def check_chosen_protocol() -> None:
         raise _wrong_size(protocol.name, protocol.sampling)
 
 
-@lru_cache(maxsize=32)
+_encoding = threading.Lock()
+
+
 def png_frames(clip: Clip) -> tuple[bytes, ...]:
     """The 8 frames of a clip in order, each as the bytes of a PNG file, so that no pixel changes on the way.
 
+    Those of the last clips are kept; threads that ask for the same clip at once wait for one of them.
     Raises AdapterError where they are not of `CLOSED_SIZE`, CacheError where the clip's file was changed.
     """
     protocol = parse_protocol(clip.manifest.protocol)
     if protocol.size != CLOSED_SIZE:
         raise _wrong_size(protocol.name, protocol.sampling)
-    return tuple(_png(Image.fromarray(frame)) for frame in clip.frames())
+    with _encoding:
+        # By its path, since the same content may lie under several names.
+        return _pngs(clip.path, clip.manifest.pixels_sha256)
 
 
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format="PNG")
-    return file.getvalue()
+@lru_cache(maxsize=32)
+def _pngs(path: Path, _pixels: str) -> tuple[bytes, ...]:
+    return tuple(map(png, Clip.at(path).frames()))
 
 
 def _wrong_size(protocol: str, sampling: str) -> AdapterError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,13 +142,42 @@ M = TypeVar("M", bound=Said)
 TRIES = 4
 """Of one request on one server that is busy or in trouble, before another server is asked."""
 
+_PIECE = 1 << 20
+_PLACE = secrets.token_hex(16)
+
 _CONNECT_S = 10.0
 _ASK_ABOUT_S = 30.0
 _LONGEST_WAIT_S = 20.0
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A part of a request's body that is JSON already: made once for all requests that hold it."""
+
+    json: bytes
+
+
+def pieces_of(body: Mapping[str, Any]) -> list[bytes]:
+    """A body as JSON, in pieces that follow each other; what is `Encoded` is a piece of its own and is not copied."""
+    encoded: list[bytes] = []
+
+    def place(part: Encoded) -> str:
+        encoded.append(part.json)
+        return _PLACE
+
+    first, *others = json.dumps(body, default=place).encode().split(f'"{_PLACE}"'.encode())
+    return [first, *(piece for pair in zip(encoded, others, strict=True) for piece in pair)]
+
+
+async def _sliced(pieces: Sequence[bytes]) -> AsyncIterator[memoryview]:
+    """Pieces in slices, of which the event loop sends one at a time."""
+    for piece in pieces:
+        for start in range(0, len(piece), _PIECE):
+            yield memoryview(piece)[start : start + _PIECE]
+
+
 class ServerApi:
-    """A server at a base URL; for use within one event loop.
+    """A server at a base URL; for use within one event loop. sent_bytes: of the bodies of all requests for replies.
 
     url: with or without a final `/v1`. timeout_s: for one whole reply, its time in the server's queue included.
     first_wait_s: before a request is made again that the server was too busy for; doubles each time.
@@ -163,6 +194,7 @@ class ServerApi:
             {"Authorization": f"Bearer {key}"} if key else {},
         )
         self._paused_until = 0.0
+        self.sent_bytes = 0
 
     async def served(self, wanted: str | None) -> ServedModel:
         """The model that the server serves. wanted: its name; None takes the first that the server names.
@@ -282,7 +314,12 @@ class ServerApi:
             raise self._no_such_interface(f"{path}: {error}") from None
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
-        response = await self._sent("POST", path, json=body)
+        pieces = pieces_of(body)
+        length = sum(map(len, pieces))
+        self.sent_bytes += length
+        headers = {"Content-Type": "application/json", "Content-Length": str(length)}
+        content = _sliced(pieces) if length > _PIECE else b"".join(pieces)
+        response = await self._sent("POST", path, content=content, headers=headers)
         status = response.status_code
         if status in (401, 403):
             raise self._wrong_key(response)

@@ -133,6 +133,8 @@ class ServerEngine:
                 yield outcome
         finally:
             run.cancel()
+            sent = sum(server.api.sent_bytes for server in self._servers)
+            logger.info(f"egost: {sent / 1e6:,.1f} MB of questions and frames were sent to the servers")
 
     def close(self) -> None:
         """Close the connections; the servers go on."""

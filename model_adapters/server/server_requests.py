@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
+import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ from typing import Any, Literal
 
 import numpy as np
 from loguru import logger
-from PIL import Image
 
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.families import FRAME_WORDS, Family
-from egost.model_adapters.server.server_api import ServerApi
+from egost.model_adapters.server.server_api import Encoded, ServerApi
 from egost.tasks.chat.calls import Faulted, NoReply
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.lossless import Frames
+from egost.tasks.clips.pixels import png
 from egost.tasks.clips.protocols import N_FRAMES
 
 Way = Literal["file", "inline"]
@@ -33,11 +33,7 @@ Media = Literal["auto", "file", "inline"]
 
 _PROBE = GenerationArguments(max_new_tokens=1)
 
-_FAST = 1
-"""zlib's level: 5 times as fast as the default one, for a sixth more bytes."""
-
-
-Part = dict[str, Any]
+Part = dict[str, Any] | Encoded
 """One part of a message's content, for example `{"type": "video_url", "video_url": {"url": ...}}`."""
 
 
@@ -62,15 +58,15 @@ def _sampling(arguments: GenerationArguments) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def file_part(clip: Clip) -> Part:
+def file_part(clip: Clip) -> dict[str, Any]:
     """A clip by the path of its file, for a server that shares the disk. Raises CacheError where it was changed."""
     clip.check()
     return {"type": "video_url", "video_url": {"url": clip.path.resolve().as_uri()}}
 
 
-def pixel_parts(frames: Frames, family: Family) -> list[Part]:
+def pixel_parts(frames: Frames, family: Family) -> list[dict[str, Any]]:
     """uint8 RGB frames [N, H, W, 3] as PNGs: one video of them, or N images, as the family wants."""
-    pngs = [base64.b64encode(_png(frame)).decode() for frame in frames]
+    pngs = [base64.b64encode(png(frame)).decode() for frame in frames]
     if family.frames_as == "images":
         return [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png}"}} for png in pngs]
     return [{"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{','.join(pngs)}"}}]
@@ -79,12 +75,6 @@ def pixel_parts(frames: Frames, family: Family) -> list[Part]:
 def probe_frames(n: int) -> Frames:
     """n frames of noise, uint8 RGB [n, 224, 224, 3]: no reader can take one for another."""
     return np.random.default_rng(0).integers(0, 256, (n, 224, 224, 3), dtype=np.uint8)
-
-
-def _png(frame: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "PNG", compress_level=_FAST)
-    return buffer.getvalue()
 
 
 class ClipParts:
@@ -103,7 +93,11 @@ class ClipParts:
             return [file_part(clip)]
         if clip.path not in self._inline:
             self._inline[clip.path] = asyncio.ensure_future(
-                asyncio.to_thread(lambda: pixel_parts(clip.frames(), self._family))
+                asyncio.to_thread(
+                    lambda: [
+                        Encoded(json.dumps(p).encode()) for p in pixel_parts(clip.frames(), self._family)
+                    ]
+                )
             )
             while len(self._inline) > self._keep:
                 self._inline.popitem(last=False)
