@@ -140,13 +140,15 @@ def _data(world: World, environment: Mapping[str, str]) -> Need:
 def _judge(world: World, tasks: list[str], limit: float | None, environment: Mapping[str, str]) -> Need:
     """Who judges, and about what it costs."""
     from egost.tasks.judging.choose import chosen_judge
+    from egost.tasks.keys import may_hold_secret
 
     try:
         judge = chosen_judge(world)
     except EgostError as error:
         said, _, how = str(error).partition(". ")
         named = (environment.get("EGOST_JUDGE") or "gpt-4o").partition("+")[0]
-        return Need("judge", f"{said} ({_cost(named, world, tasks, limit, 1)})", how.rstrip("."))
+        cost = "" if may_hold_secret(named) else f" ({_cost(named, world, tasks, limit, 1)})"
+        return Need("judge", f"{said}{cost}", how.rstrip("."))
     if (used := judge.usage) is None:
         return Need("judge", f"{judge.name}, by rules, free of charge")
     repeats = int(environment.get("EGOST_JUDGE_REPEATS") or 1)

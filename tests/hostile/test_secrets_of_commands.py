@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -15,17 +17,19 @@ from canaries import CANARIES, PLACES, SENT, WRITINGS, files_below, keys_in
 from egost_command import egost_run
 from lmms_eval_command import environment
 from mini_annotations import annotated_folder
+from places import ROOT
 from preloaded import run_preloaded
 from typer.testing import CliRunner
 from wire_server import QUICK, serve_wire
 
-from egost.main import app
+from egost.main import EXAMPLES, app
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.model_names import model_named
 from egost.model_adapters.run_plan import RunOptions, plan_run
 from egost.model_adapters.server.server_process import ServerProcess
 from egost.tasks.construction.questions import write_questions
 from egost.tasks.construction.writers import OfflineWriter
+from egost.tasks.judging.validity.pair_set import all_pairs
 from egost.tasks.mini_world import write_mini_release
 
 pytestmark = pytest.mark.usefixtures("keys")
@@ -40,7 +44,9 @@ RUNS = {
     "gemini": ("gemini-3.5-flash", ""),
 }
 SERVED = {"data": [{"id": "Qwen/Qwen2-VL-7B-Instruct", "root": "/models/x"}]}
-TASKS = "egost_mini_route_forward,egost_mini_direction_reverse"
+SAVED = ROOT / "tests" / "saved" / "mini_run"
+CHOICE = "egost_mini_direction_reverse"
+TASKS = f"egost_mini_route_forward,{CHOICE}"
 
 
 def shown_by_ps() -> set[str]:
@@ -105,7 +111,12 @@ def test_the_real_commands_leave_no_key_anywhere(tmp_path: Path, mini: Path, cli
             evaluated = evaluate(fresh=False)
         done = [evaluated, command("judge", "out", "--judge-repeats", "2")]
         if client == "server":
-            done.append(command("report", "out"))
+            done += [
+                command("report", "out"),
+                command(
+                    "diagnose", model, *url, "--tasks", CHOICE, "--controls", "blind", "--output", "diagnosed"
+                ),
+            ]
             server.wire = lambda good: PLACES["error 401"](
                 good, f"{CANARIES[SENT[client]]} {CANARIES['EGOST_JUDGE_KEY']}"
             )
@@ -141,7 +152,11 @@ def train_data(out: Path, judge: str) -> list[str]:
     return ["train", "data", "--world", "mini", "--rows", "4", "--out", str(out), "--writer", judge]
 
 
-ASKERS: tuple[Callable[[Path, str], list[str]], ...] = (questions, calibrate, train_data)
+def check_the_judge(out: Path, judge: str) -> list[str]:
+    return ["judge", "--check", "--judge", judge, "--report", str(out)]
+
+
+ASKERS: tuple[Callable[[Path, str], list[str]], ...] = (questions, calibrate, train_data, check_the_judge)
 
 
 @pytest.fixture
@@ -151,15 +166,20 @@ def quick(mini: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (
         "tasks.construction.questions",
         "tasks.construction.calibration",
+        "tasks.judging.openai_judge",
         "training.rows.thought_writer",
     ):
         monkeypatch.setattr(f"egost.{module}.chosen_pacing", lambda: QUICK)
+    some = all_pairs()[:2]
+    # The package has a function of the name of its module.
+    checking = import_module("egost.tasks.judging.validity.check")
+    monkeypatch.setattr(checking, "all_pairs", lambda: some)
     return own_cache
 
 
 @pytest.mark.parametrize(
     ("asker", "place", "writing"),
-    drawn([(asker, place, writing) for asker in ASKERS for place in PLACES for writing in WRITINGS], 24),
+    drawn([(asker, place, writing) for asker in ASKERS for place in PLACES for writing in WRITINGS], 32),
 )
 def test_a_key_that_a_server_repeats_to_a_command_is_nowhere(
     attacked: Callable[..., None],
@@ -180,6 +200,84 @@ def test_a_key_that_a_server_repeats_to_a_command_is_nowhere(
             return [done.output, said(), *files_below(tmp_path), *files_below(quick)]
 
         attacked(attack, right=lambda found: not keys_in(found))
+
+
+PASSWORD = "s3cret-w0rd"
+
+LOCAL = {
+    "clips build": "--mini --workers 1",
+    "clips verify": "",
+    "compare": "{run} {run} --output {out}/flips.csv",
+    "construct annotate": "{out} --import {out}/none.csv",
+    "construct clips": "{out} {out}/work",
+    "construct publish": "{out} {out}/release",
+    "data mini": "--clips 4 --workers 1 --out {out}/mini",
+    "data status": "--mini",
+    "data verify": "--mini --workers 1",
+    "env": "--all",
+    "judge": "{run} --judge offline",
+    "leaderboard": "{run} --world mini --table 1 -o {out}/board.json",
+    "models": "",
+    "power": "{run}",
+    "prompts import": "{out}",
+    "regress": "{run} --baseline {out}/baseline.jsonl --update",
+    "report": "{run} -o {out}/page.html",
+    "rescore": "{run}",
+    "run": "gpt-4o --dry-run",
+    "serve": "qwen2-vl-7b --dry-run",
+    "show": "{run} --output {out}/manifest.json",
+    "summary": "{run}",
+    "tasks": "",
+    "train plot": "{out}",
+}
+"""Commands that ask no server here, with their arguments: the process holds all keys, and URLs with passwords."""
+
+ELSEWHERE = {
+    "construct calibrate": "above",
+    "construct questions": "above",
+    "construct review": "a local page, as that of construct annotate; reads no key",
+    "data download": "test_hubs",
+    "diagnose": "the real commands",
+    "parity": "asks models of this disk; reads no key",
+    "tiny": "writes a checkpoint of random numbers; reads no key",
+    "train data": "above",
+    "demo": "runs commands of this list on models of this disk",
+    "train demo": "runs commands of this list on models of this disk",
+    "train grpo": "asks its server by the client of test_secrets; what it records leaves tokens out (test_sft_recipe)",
+    "train merge": "reads and writes checkpoints of this disk; reads no key",
+    "train sft": "trains a model of this disk; what it records leaves tokens out (test_sft_recipe)",
+}
+"""Where the other commands are attacked, or why they cannot leave a key anywhere."""
+
+
+def test_no_command_is_left_out() -> None:
+    assert sorted([*LOCAL, *ELSEWHERE]) == sorted(EXAMPLES)
+
+
+@pytest.mark.parametrize("command", LOCAL)
+def test_a_command_that_asks_nobody_shows_no_key_of_its_process(
+    attacked: Callable[..., None],
+    said: Callable[[], str],
+    quick: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    places = {"run": shutil.copytree(SAVED, tmp_path / "run"), "out": tmp_path / "out"}
+    places["out"].mkdir()
+    url = f"http://me:{PASSWORD}@127.0.0.1:9"
+    for name in ("HF_ENDPOINT", "HTTPS_PROXY", "ALL_PROXY", "EGOST_JUDGE"):
+        monkeypatch.setenv(name, f"openai:m@{url}" if name == "EGOST_JUDGE" else url)
+
+    def attack() -> list[str]:
+        done = CliRunner().invoke(app, [*command.split(), *LOCAL[command].format(**places).split()])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done
+        return [done.output, said(), *files_below(tmp_path), *files_below(quick)]
+
+    def nowhere(found: list[str]) -> bool:
+        return not keys_in(found) and not any(PASSWORD in text for text in found)
+
+    attacked(attack, right=nowhere)
 
 
 SAYS = r"""
