@@ -35,7 +35,7 @@ def report(
     ] = False,
     frames_mb: Annotated[
         float, typer.Option(help="Megabytes of frames in the file; the frames get smaller to fit.", min=0)
-    ] = 24.0,
+    ] = 7.5,
 ) -> None:
     """Write a report with all figures and a browser of all samples: one file that opens without a network.
 

@@ -1,6 +1,6 @@
 """The report itself: one HTML file that opens without a network and whose samples can never run as script.
 
-page = report_page([read_run(Path("runs"))], Path("~/.cache/egost"), 24_000_000)
+page = report_page([read_run(Path("runs"))], Path("~/.cache/egost"), 7_500_000)
 Path("report.html").write_bytes(page.html)
 """
 

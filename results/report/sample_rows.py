@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import json
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +17,14 @@ from typing import Any
 from PIL import Image
 
 from egost.results.records import SampleRecord
+from egost.tasks.cache import write_whole
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE
 from egost.tasks.clips.lossless import Frames
 from egost.tasks.errors import CacheError
 from egost.tasks.json_text import read_json
 from egost.tasks.judging.judge import Judgement
+from egost.tasks.progress import counted
 from egost.tasks.sample import TASK_KINDS
 
 _THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -172,7 +177,7 @@ def _generation(record: SampleRecord) -> dict[str, Any] | None:
     }
 
 
-STEPS = ((224, 70), (160, 60), (112, 50))
+STEPS = ((224, 70), (160, 60), (112, 50), (88, 45))
 """Largest width in pixels and WebP quality, from the best to the smallest pictures."""
 
 _TRIED = 12
@@ -199,7 +204,7 @@ def thumbnails(hashes: Iterable[str], limit: int, cache: Path) -> Thumbnails:
 
     hashes: `pixels_sha256` of clips, the most wanted first. limit: bytes of all pictures in base64; where even the
     smallest are too many, the last clips go without. cache: the cache's root. Nothing is decoded from a source:
-    what the cache lacks is absent.
+    what the cache lacks is absent. Pictures are kept beside their clip, for the next report.
     """
     wanted = list(dict.fromkeys(hashes))
     cached = _cached_clips(cache / "clips")
@@ -212,11 +217,12 @@ def thumbnails(hashes: Iterable[str], limit: int, cache: Path) -> Thumbnails:
     width, quality = _step([cached[sha] for sha in found], limit)
     frames: dict[str, tuple[str, ...]] = {}
     size = 0
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with counted("pictures", "clips", len(found), True) as advance, ThreadPoolExecutor(_AT_ONCE) as pool:
         for start in range(0, len(found), _AT_ONCE):
             batch = found[start : start + _AT_ONCE]
             made = pool.map(lambda sha: _pictures(cached[sha], width, quality), batch)
             for sha, pictures in zip(batch, made, strict=True):
+                advance()
                 if isinstance(pictures, CacheError):
                     absent[sha] = str(pictures)
                 elif size + _size(pictures) > limit:
@@ -253,10 +259,23 @@ def _step(clips: Sequence[Path], limit: int) -> tuple[int, int]:
 
 
 def _pictures(clip: Path, width: int, quality: int) -> tuple[str, ...] | CacheError:
+    kept = clip.with_name(f"pictures-{width}-{quality}.json")
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = read_json(kept)
+        if found["sha256"] == _digest(found["pictures"]):
+            return tuple(found["pictures"])
     try:
-        return tuple(_picture(pixels, width, quality) for pixels in Clip.at(clip).frames())
+        pictures = tuple(_picture(pixels, width, quality) for pixels in Clip.at(clip).frames())
     except CacheError as error:
         return error
+    # They save time and nothing else, so a cache that can only be read does without them.
+    with suppress(CacheError):
+        write_whole(kept, json.dumps({"sha256": _digest(pictures), "pictures": pictures}).encode())
+    return pictures
+
+
+def _digest(pictures: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(pictures).encode()).hexdigest()
 
 
 def _picture(pixels: Frames, width: int, quality: int) -> str:

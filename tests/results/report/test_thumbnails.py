@@ -41,12 +41,47 @@ def test_a_limit_makes_them_smaller_and_then_leaves_the_last_out(own_cache: Path
     smaller = thumbnails(hashes, largest.size - 1, own_cache)
     assert (largest.width, smaller.width, len(smaller.frames)) == (224, 160, 3)
     smallest = thumbnails(hashes, 0, own_cache)
-    assert (smallest.width, smallest.frames, smallest.size) == (112, {}, 0)
-    all_small = thumbnails(hashes, smaller.size - 1, own_cache)
-    assert (all_small.width, list(all_small.frames)) == (112, hashes)
+    assert (smallest.width, smallest.frames, smallest.size) == (88, {}, 0)
+    small = thumbnails(hashes, smaller.size - 1, own_cache)
+    assert (small.width, list(small.frames)) == (112, hashes)
+    all_small = thumbnails(hashes, small.size - 1, own_cache)
+    assert (all_small.width, list(all_small.frames)) == (88, hashes)
     some = thumbnails(hashes, all_small.size - 1, own_cache)
     assert list(some.frames) == hashes[:2], "the most wanted come first"
     assert "over the limit" in some.absent[hashes[2]]
+
+
+def test_pictures_are_made_once_and_kept_beside_the_clip(
+    own_cache: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, frames = [], Clip.frames
+    monkeypatch.setattr(Clip, "frames", lambda clip: read.append(clip) or frames(clip))
+    sha = clip.manifest.pixels_sha256
+    first = thumbnails([sha], 10_000_000, own_cache)
+    assert len(read) == 1
+    assert thumbnails([sha], 10_000_000, own_cache) == first and len(read) == 1
+    thumbnails([sha], first.size - 1, own_cache)
+    assert len(read) == 2, "smaller ones are others"
+    [kept] = clip.path.parent.glob("pictures-224-*.json")
+    for damage in (
+        b"",
+        kept.read_bytes()[:-9],
+        kept.read_bytes().replace(b'["Ukl', b'["Ukm'),
+        b'{"sha256": 1}',
+        b"[]",
+    ):
+        kept.write_bytes(damage)
+        assert thumbnails([sha], 10_000_000, own_cache) == first
+    assert len(read) == 2 + 5, "each damaged file is made again"
+
+
+def test_pictures_go_with_the_frames_that_they_are_of(own_cache: Path, clip: Clip, tmp_path: Path) -> None:
+    sha = clip.manifest.pixels_sha256
+    first = thumbnails([sha], 10_000_000, own_cache)
+    clip.path.write_bytes(b"changed")
+    again = get_clip(tmp_path / "a.mp4", parse_protocol("uniform8"))
+    assert not list(again.path.parent.glob("pictures-*")), "decoding replaces the folder"
+    assert thumbnails([sha], 10_000_000, own_cache) == first
 
 
 def test_what_is_missing_says_so(own_cache: Path, clip: Clip) -> None:
