@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -41,6 +42,10 @@ _KEPT = ("EGOST_CACHE", "EGOST_MINI_DATA")
 """Settings that say where things are; all others would make another demo."""
 
 _ASKED = re.compile(r"egost: (\d+) of (\d+) samples;")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_LEAST = 100_000
+"""Bytes that a run leaves at least; with less, a disk is full."""
+
 _LOOK_EVERY_S = 0.5
 _LINE_EVERY_S = 15.0
 _BAR = 50
@@ -124,6 +129,9 @@ def _evaluate(plans: Mapping[str, RunPlan], out: Path, environment: Mapping[str,
             child = start_script(plan.command, settings, stdout=log, stderr=subprocess.STDOUT)
             running[name] = stack.enter_context(child)
         _watch(running, out)
+        if any(child.wait() for child in running.values()) and shutil.disk_usage(out).free < _LEAST:
+            # Not even the log says so then.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
         return [
             finished_run(plan, running[name].wait(), started, _told(_log(out, name)))
             for name, plan in plans.items()
@@ -172,7 +180,7 @@ def _log(out: Path, name: str) -> Path:
 def _told(log: Path) -> str:
     """Where lmms-eval's messages are, and the last of them."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+    last = next((line for part in reversed(lines) if (line := _COLOURS.sub("", part).strip())), "nothing")
     return f"{log} has all that it said, at last: {last}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -91,20 +92,39 @@ def test_stopped_and_started_again_it_ends_with_a_page_and_what_to_type_next(tmp
     assert b"mini_st_r1" in (tmp_path / "runs" / "demo" / "report.html").read_bytes()
 
 
-def test_a_run_that_cannot_start_names_the_log_and_its_last_line(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def cannot_start(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Python that fails, which lmms-eval is to be started with, and a mini world whose frames are there."""
     mini = write_mini_release(tmp_path / "mini", clips=4, workers=1, progress=False)
     monkeypatch.setenv("EGOST_MINI_DATA", str(mini))
     assert CliRunner().invoke(app, ["clips", "build", "--mini"]).exit_code == 0
     broken = tmp_path / "python"
-    broken.write_text("#!/bin/sh\necho 'OSError: [Errno 28] No space left on device' >&2\nexit 1\n")
-    broken.chmod(0o755)
+    broken.touch(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
+    return broken
+
+
+def test_a_run_that_cannot_start_names_the_log_and_its_last_line(tmp_path: Path, cannot_start: Path) -> None:
+    cannot_start.write_text("#!/bin/sh\nprintf '\\033[31mImportError: no torch\\033[0m\\n' >&2\nexit 1\n")
     done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out")])
     log = tmp_path / "out" / "mini-base.log"
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1] == (
-        f"egost: lmms-eval stopped with exit code 1; {log} has all that it said, at last: OSError: [Errno 28] No "
-        "space left on device. What is answered is kept: the same command goes on."
+        f"egost: lmms-eval stopped with exit code 1; {log} has all that it said, at last: ImportError: no torch. "
+        "What is answered is kept: the same command goes on."
     )
+
+
+def test_a_full_disk_is_said_where_not_even_the_log_can_say_it(tmp_path: Path, cannot_start: Path) -> None:
+    cannot_start.write_text("#!/bin/sh\nhead -c 1000000 /dev/zero >&2\nexit 1\n")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk]).returncode:
+        pytest.skip("only root mounts a small disk")
+    try:
+        done = CliRunner().invoke(app, ["demo", "--out", str(disk / "out")])
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert done.exit_code == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"egost: {disk}/out cannot be written: ") and "space" in last, last
