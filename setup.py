@@ -7,5 +7,5 @@ from setuptools import setup
 
 ELSEWHERE = r"\((?!https?://)[^)]*\)"
 readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
-readme = re.sub(rf"!\[[^\]]*\]{ELSEWHERE}\n\n.*\n\n", "", readme)
-setup(long_description=re.sub(rf"\[([^\]]*)\]{ELSEWHERE}", r"\1", readme))
+blocks = [block for block in readme.split("\n\n") if not re.search(rf"!\[[^\]]*\]{ELSEWHERE}", block)]
+setup(long_description=re.sub(rf"\[([^\]]*)\]{ELSEWHERE}", r"\1", "\n\n".join(blocks)))

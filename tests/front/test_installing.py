@@ -94,7 +94,10 @@ def test_the_description_points_nowhere_into_a_checkout(metadata: Message) -> No
     assert "egost run qwen2.5-vl-7b" in text and metadata["Description-Content-Type"] == "text/markdown"
     links = re.findall(r"\]\(([^)]*)\)", text)
     assert links and all(link.startswith("https://") for link in links)
-    assert "| metrics | what each figure means" in text, "the text of a link stays"
+    assert "Take part: development" in text, "the text of a link stays"
+    headings = re.findall(r"^#+ .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(headings) > 5 and re.findall(r"^#+ .*$", text, re.MULTILINE) == headings
+    assert "![" not in text and "!Right" not in text
     assert metadata.get_all("Project-URL") == ["Paper, https://arxiv.org/abs/2503.12542"]
 
 
