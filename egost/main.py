@@ -92,7 +92,7 @@ EXAMPLES = {
     "train grpo": "egost train grpo mini_grpo --rows rows/rows.jsonl --dry-run",
     "train plot": "egost train plot runs/st_r1_7b_grpo",
     "train merge": "egost train merge runs/lora/final merged",
-    "construct clips": "egost construct clips clips.csv work",
+    "construct clips": "egost construct clips videos work",
     "construct annotate": "egost construct annotate work",
     "construct questions": "egost construct questions work",
     "construct calibrate": "egost construct calibrate work",
@@ -180,6 +180,9 @@ def _begin_with_examples(commands: typer.Typer, name: str = "") -> None:
         command.short_help, command.help = told.partition("\n\n")[0], f"Example: {example}\n\n{told}"
     for group in commands.registered_groups:
         assert group.typer_instance is not None
+        # A group's example is that of its first command.
+        example = next(told for path, told in EXAMPLES.items() if path.startswith(f"{group.name} "))
+        group.typer_instance.info.help = f"Example: {example}\n\n{group.typer_instance.info.help}"
         _begin_with_examples(group.typer_instance, f"{group.name} ")
 
 

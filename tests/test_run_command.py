@@ -339,3 +339,27 @@ def test_our_loop_over_transformers_evaluates_and_is_journaled(tmp_path: Path, o
         assert generation["revision"].startswith("sha256:") and generation["completion_tokens"] <= 8
     again = egost_run(*command, cwd=tmp_path, cache=own_cache)
     assert again.returncode == 0 and ", 2 from the journal" in again.stderr
+
+
+def test_eight_requests_at_once_are_answered_as_one_by_one(tmp_path: Path, own_cache: Path) -> None:
+    """Questions of unlike length, so that the shorter ones are padded; 32 bits on a CPU."""
+    write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
+    answers = []
+    for size in ("8", "1"):
+        done = egost_run(
+            *(
+                "mini-base",
+                "--tasks",
+                "egost_mini_landmark_forward,egost_mini_action_reverse",
+                "--engine",
+                "hf",
+            ),
+            *("--batch-size", size, "--fresh", "--output", size, "--", "--gen_kwargs", "max_new_tokens=16"),
+            cwd=tmp_path,
+            cache=own_cache,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        _, samples = saved(tmp_path / size)
+        answers.append({name: [row["filtered_resps"] for row in rows] for name, rows in samples.items()})
+        questions = {len(row["input"]) for rows in samples.values() for row in rows}
+    assert len(questions) > 1 and answers[0] == answers[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -223,10 +224,18 @@ def recipe_class(command: str) -> tuple[type[RowsRecipe], str]:
     return GrpoRecipe, "GRPOConfig"
 
 
+def _check_rows(flags: list[str]) -> None:
+    """Raise TrainingError where the file of --rows is not there, before torch takes its seconds."""
+    for flag, value in pairwise(flags):
+        if flag == "--rows" and not Path(value).is_file():
+            raise TrainingError(f"there is no file {value}. Make the rows: egost train data --out FOLDER")
+
+
 @train_app.command(context_settings=_FLAGS, cls=_Recipe)
 @says_what_to_do
 def sft(context: typer.Context, config: Config) -> None:
     """Fine-tune with video; any flag of the recipe may follow (--rows FILE, --learning_rate 1e-5, --dry-run)."""
+    _check_rows(context.args)
     from egost.training.sft import main
 
     main(["--config", config, *context.args])
@@ -236,6 +245,7 @@ def sft(context: typer.Context, config: Config) -> None:
 @says_what_to_do
 def grpo(context: typer.Context, config: Config) -> None:
     """Train by GRPO with video; any flag of the recipe may follow (--rows FILE, --learning_rate 1e-6, --dry-run)."""
+    _check_rows(context.args)
     from egost.training.grpo import main
 
     main(["--config", config, *context.args])

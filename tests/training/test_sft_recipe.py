@@ -20,6 +20,7 @@ from video_runs import World
 from egost.commands.train import recipe_class
 from egost.main import app
 from egost.model_adapters.checkpoints import checkpoint_identity
+from egost.model_adapters.model_names import MINI_BASE
 from egost.tasks.errors import EgostError, ReleaseError
 from egost.tasks.release.release import open_release
 from egost.tasks.release.trained_on import MANIFEST
@@ -195,6 +196,31 @@ def test_help_lists_the_flags_of_the_recipe(command: str) -> None:
     for flag in ("model_name_or_path", "learning_rate", "output_dir", "use_peft"):
         assert f" --{flag} " in done.output, flag
     assert f"fields of TRL's {configuration} and ModelConfig" in done.output
+
+
+def test_mini_base_is_taught_by_its_short_name(flags: list[str], tmp_path: Path) -> None:
+    named = [*flags, "--model_name_or_path", "mini-base", "--max_steps", "1", "--save_strategy", "no"]
+    planned = CliRunner().invoke(app, ["train", "sft", "mini_cot_sft", *named[2:], "--dry-run"])
+    assert planned.exit_code == 0, planned.output
+    assert not (tmp_path / "run").exists(), "a plan writes nothing"
+    done = CliRunner().invoke(app, ["train", "sft", "mini_cot_sft", *named[2:]])
+    assert done.exit_code == 0, done.output
+    found = read_manifest(tmp_path / "run" / FINAL)
+    assert found is not None
+    assert (found.base, found.base_revision) == ("mini_base", checkpoint_identity(MINI_BASE).revision)
+    assert len(found.rows) == 3
+
+
+@pytest.mark.parametrize("command", ["sft", "grpo"])
+def test_rows_that_are_not_there_are_said_before_torch_is_imported(command: str) -> None:
+    done = CliRunner().invoke(
+        app, ["train", command, f"mini_{command}", "--rows", "nowhere/rows.jsonl", "--dry-run"]
+    )
+    assert done.exit_code == 2
+    assert (
+        done.output
+        == "egost: there is no file nowhere/rows.jsonl. Make the rows: egost train data --out FOLDER\n"
+    )
 
 
 def test_a_dry_run_shows_what_would_be_taught(flags: list[str], world: World, tmp_path: Path) -> None:
