@@ -1,6 +1,6 @@
 """Every command of README and docs is run: here, by a test that is named, by CI; or it needs what tests have not.
 
-`python tests/docs/test_commands.py` prints the table of all commands.
+`PYTHONPATH=tests/support python tests/docs/test_commands.py` prints the table of all commands.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import pytest
 from places import ROOT
 from typer.testing import CliRunner
 
+import egost
 from egost.main import app
+from egost.tasks.mini_world import write_mini_release
 from egost.tasks.settings import SETTINGS
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -139,7 +141,7 @@ def test_what_ci_is_said_to_run_it_runs() -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the runs that the documents speak of."""
     folder = tmp_path_factory.mktemp("docs")
-    for run in ("a", "b", "mini-base", "qwen2.5-vl-7b"):
+    for run in ("a", "b", "mini-base", "qwen2.5-vl-7b", "demo/mini-st-r1"):
         shutil.copytree(ROOT / "tests" / "saved" / "mini_run", folder / "runs" / run)
     return folder
 
@@ -159,6 +161,27 @@ def test_a_command_that_needs_nothing_works_as_it_stands(
     done = CliRunner().invoke(app, words[1:])
     assert done.exit_code == 0, done.output
     assert done.output.strip()
+
+
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, (language, block) in enumerate(FENCE.findall(page.read_text(encoding="utf-8")))
+    if language == "python"
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_python_runs_as_it_stands(
+    block: str, place: Path, release_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("EGOST_DATA", str(release_folder))
+    if '"mini"' in block:
+        monkeypatch.setenv("EGOST_MINI_DATA", str(place / "mini"))
+        write_mini_release(place / "mini", clips=4, workers=1, progress=False)
+    # A model of the reader's own, and egost, which an earlier block of the page has imported.
+    exec(block, {"ask_my_model": lambda pixels, question: f"A, of {len(pixels)} frames", "egost": egost})
 
 
 def test_every_option_of_lmms_eval_is_one() -> None:
