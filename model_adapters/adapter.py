@@ -9,7 +9,7 @@ import inspect
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, NoReturn
@@ -25,7 +25,7 @@ from egost.model_adapters.api.openai_engine import open_openai
 from egost.model_adapters.engine import AdapterError, Ask, Engine, EngineIdentity, Failure, Reply
 from egost.model_adapters.journal import Entry, Journal, request_key
 from egost.model_adapters.lmms_engine import LmmsEngine, open_lmms_adapter
-from egost.model_adapters.lmms_requests import SampleRequest, read_requests
+from egost.model_adapters.lmms_requests import SampleRequest, Wave, read_requests
 from egost.model_adapters.progress import AskingProgress
 from egost.model_adapters.server.server_engine import open_server
 from egost.model_adapters.transformers_engine import TransformersEngine
@@ -94,8 +94,11 @@ class EngineModel(lmms):  # type: ignore[misc]
     def generate_until(self, requests: Sequence[Any]) -> list[GenerationResult]:
         """The replies to lmms-eval's requests, in their order."""
         try:
-            asked = read_requests(requests, self.task_dict, self._seed)
-            return self.replies(asked, f"rank {self.rank}: " * (self.world_size > 1))
+            # lmms-eval's own adapters pad batches, whose make-up must not depend on which clip was decoded first.
+            at_once = isinstance(self._engine, LmmsEngine)
+            waves = read_requests(requests, self.task_dict, self._seed, at_once=at_once)
+            with closing(waves):
+                return self._replies(waves, len(requests), f"rank {self.rank}: " * (self.world_size > 1))
         except BaseException:
             self._engine.close()
             raise
@@ -106,13 +109,16 @@ class EngineModel(lmms):  # type: ignore[misc]
         A request that failed comes back as a text that the scorer takes for no reply. Raises AdapterError, also where
         another process asks the same model, and CacheError.
         """
+        return self._replies([list(enumerate(asked))], len(asked), label)
+
+    def _replies(self, waves: Iterable[Wave], total: int, label: str) -> list[GenerationResult]:
         with closing(Journal()) as journal:
 
             def claim() -> None:
-                self._only_asker = journal.only_asker(self.identity)
+                self._only_asker = self._only_asker or journal.only_asker(self.identity)
 
             try:
-                return _Asking(self._engine, journal, asked, label).all(self._fresh, claim)
+                return _Asking(self._engine, journal, total, label).all(waves, self._fresh, claim)
             finally:
                 # Of several ranks, others may still ask: they are done when lmms-eval calls `clean`.
                 if os.environ.get("WORLD_SIZE", "1") == "1":
@@ -168,38 +174,49 @@ def _generates_only(what: str) -> AdapterError:
 class _Asking:
     """One call of `generate_until`: the requests, and the replies so far."""
 
-    def __init__(self, engine: Engine, journal: Journal, asked: Sequence[SampleRequest], label: str) -> None:
-        self._engine, self._journal, self._asked = engine, journal, asked
+    def __init__(self, engine: Engine, journal: Journal, total: int, label: str) -> None:
+        self._engine, self._journal = engine, journal
         self._identity = engine.identity
-        self._keys = [request_key(request.ask, self._identity) for request in asked]
+        self._asked: dict[int, tuple[SampleRequest, str]] = {}
         self._outcomes: dict[str, Reply | Failure] = {}
         self._journaled: set[str] = set()
         # The same request, from two samples or two tasks, is asked once.
-        self._shared: dict[str, list[int]] = {}
-        for place, key in enumerate(self._keys):
-            self._shared.setdefault(key, []).append(place)
-        clips = len({request.ask.clip.path for request in asked if request.ask.clip})
-        self._progress = AskingProgress(len(asked), clips, label)
+        self._shared: dict[str, list[SampleRequest]] = {}
+        self._clips: set[Any] = set()
+        self._progress = AskingProgress(total, label)
 
-    def all(self, fresh: bool, claim: Callable[[], None]) -> list[GenerationResult]:
-        """The replies in the order of the requests. claim: called before the first one is asked."""
+    def all(self, waves: Iterable[Wave], fresh: bool, claim: Callable[[], None]) -> list[GenerationResult]:
+        """The replies in the order of the requests. claim: called before a wave of which something is asked."""
         with self._progress:
-            self._look_up(fresh)
-            missing = [key for key in self._by_clip() if key not in self._outcomes]
-            if missing:
-                claim()
-                self._ask(missing)
-        return [self._result(*pair) for pair in zip(self._asked, self._keys, strict=True)]
+            for wave in waves:
+                self._take_up(wave)
+                self._look_up(fresh)
+                missing = [key for key in self._by_clip() if key not in self._outcomes]
+                if missing:
+                    claim()
+                    self._ask(missing)
+        return [self._result(*self._asked[place]) for place in sorted(self._asked)]
+
+    def _take_up(self, wave: Wave) -> None:
+        self._shared = {}
+        for place, request in wave:
+            key = request_key(request.ask, self._identity)
+            self._asked[place] = request, key
+            self._shared.setdefault(key, []).append(request)
+            if request.ask.clip:
+                self._clips.add(request.ask.clip.path)
+        self._progress.decoded(len(self._clips))
 
     def _look_up(self, fresh: bool) -> None:
-        for key, places in self._shared.items():
-            request = self._asked[places[0]]
-            if request.ask.clip is None and not request.blind:
+        for key, requests in self._shared.items():
+            if known := self._outcomes.get(key):
+                self._take(key, known)
+            elif requests[0].ask.clip is None and not requests[0].blind:
                 self._take(key, NO_CLIP)
             elif not fresh and (reply := self._journal.get(key)):
                 self._outcomes[key] = reply
                 self._journaled.add(key)
-                self._progress.journaled(len(places))
+                self._progress.journaled(len(requests))
 
     def _by_clip(self) -> list[str]:
         """The keys, all questions on a clip together, clips in the order in which they were met."""
@@ -232,7 +249,7 @@ class _Asking:
         self._progress.answered(len(self._shared[key]), outcome)
 
     def _ask_of(self, key: str) -> Ask:
-        return self._asked[self._shared[key][0]].ask
+        return self._shared[key][0].ask
 
     def _result(self, request: SampleRequest, key: str) -> GenerationResult:
         outcome = self._outcomes[key]

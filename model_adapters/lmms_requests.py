@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
 from egost.tasks.clips.clips import Clip
+from egost.tasks.progress import usable_cores
 from egost.tasks.sample import World
+
+_LOOK_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -30,29 +33,60 @@ class SampleRequest:
     blind: bool = False
 
 
-def read_requests(requests: Sequence[Any], task_dict: Mapping[str, Any], seed: int) -> list[SampleRequest]:
-    """The requests (lmms-eval's `Instance`s of simple models) in their order, their clips decoded on all cores.
+Wave = list[tuple[int, SampleRequest]]
+"""Requests whose clips are decoded, each with its place; none where some seconds have passed without a clip."""
+
+
+def read_requests(
+    requests: Sequence[Any], task_dict: Mapping[str, Any], seed: int, *, at_once: bool
+) -> Generator[Wave, None, None]:
+    """The requests (lmms-eval's `Instance`s of simple models), while their clips are decoded on all cores.
 
     task_dict: the data sets by task and split, as lmms-eval gives them to a model. seed: of the run; a
     repetition of a request that is drawn has the seed that many higher, else all would be the same.
+    at_once: give them all together, when the last clip is decoded.
 
     Raises AdapterError for a request that is not about a sample of ours, or that wants what no adapter can do.
     """
-    docs = [_doc(request, task_dict) for request in requests]
-    clips = _decoded(requests, docs)
     seen: Counter[tuple[Any, ...]] = Counter()
-    asked = []
-    for request, doc in zip(requests, docs, strict=True):
-        prompt, gen_kwargs, _, doc_id, task, split = request.args
+    of_clip: dict[tuple[str, int, str], Wave] = {}
+    visuals: dict[tuple[str, int, str], Callable[[], list[str]]] = {}
+    for place, request in enumerate(requests):
+        doc = _doc(request, task_dict)
+        prompt, gen_kwargs, doc_to_visual, doc_id, task, split = request.args
         arguments = GenerationArguments.read(gen_kwargs, seed)
         repetition = seen[task, split, doc_id]
         # A request that only fills up a rank is no draw of its own.
         seen[task, split, doc_id] += not request.metadata.get("__padding_only__", False)
         if arguments.seed is not None:
             arguments = replace(arguments, seed=arguments.seed + repetition)
-        ask = Ask(f"{doc['world']}/{doc['id']}", prompt, clips[_clip_name(doc)], arguments)
-        asked.append(SampleRequest(doc["world"], doc["id"], ask, repetition))
-    return asked
+        asked = SampleRequest(
+            doc["world"], doc["id"], Ask(f"{doc['world']}/{doc['id']}", prompt, None, arguments), repetition
+        )
+        clip = doc["world"], doc["part"], doc["clip"]
+        of_clip.setdefault(clip, []).append((place, asked))
+        visuals.setdefault(clip, partial(doc_to_visual, doc))
+    return _waves(of_clip, visuals, at_once)
+
+
+def _waves(
+    of_clip: dict[Any, Wave], visuals: dict[Any, Callable[[], list[str]]], at_once: bool
+) -> Generator[Wave, None, None]:
+    pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="egost-clips")
+    try:
+        waiting = {pool.submit(_clip, shown): of_clip[clip] for clip, shown in visuals.items()}
+        while waiting:
+            done, left = wait(waiting, _LOOK_S, ALL_COMPLETED if at_once else FIRST_COMPLETED)
+            if at_once and left:
+                done = set()
+            # In their order, which decides what a model is asked together.
+            yield [
+                (place, replace(asked, ask=replace(asked.ask, clip=future.result())))
+                for future in [future for future in waiting if future in done]
+                for place, asked in waiting.pop(future)
+            ]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _doc(request: Any, task_dict: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,25 +100,7 @@ def _doc(request: Any, task_dict: Mapping[str, Any]) -> dict[str, Any]:
     return doc
 
 
-def _clip_name(doc: Mapping[str, Any]) -> tuple[str, int, str]:
-    return doc["world"], doc["part"], doc["clip"]
-
-
-def _decoded(
-    requests: Sequence[Any], docs: Sequence[dict[str, Any]]
-) -> dict[tuple[str, int, str], Clip | None]:
-    futures: dict[tuple[str, int, str], Future[Clip | None]] = {}
-    pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="egost-clips")
-    try:
-        for request, doc in zip(requests, docs, strict=True):
-            if (name := _clip_name(doc)) not in futures:
-                futures[name] = pool.submit(_clip, request.args[2], doc)
-        return {name: future.result() for name, future in futures.items()}
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _clip(doc_to_visual: Any, doc: dict[str, Any]) -> Clip | None:
+def _clip(visuals: Callable[[], list[str]]) -> Clip | None:
     """The canonical clip of a sample; None where it has no frames, which the scorer says why."""
-    visuals = doc_to_visual(doc)
-    return Clip.at(Path(visuals[0])) if visuals else None
+    paths = visuals()
+    return Clip.at(Path(paths[0])) if paths else None

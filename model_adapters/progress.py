@@ -20,12 +20,12 @@ class AskingProgress:
     """Counts replies and shows them on stderr: a bar on a terminal; elsewhere a line each five seconds, after
     three minutes one each minute.
 
-    label: put before each line, for example the rank. clips: how many were decoded beforehand.
+    label: put before each line, for example the rank.
     """
 
-    def __init__(self, total: int, clips: int, label: str) -> None:
-        self._total, self._clips, self._label = total, clips, label
-        self._done = self._journaled = self._failed = self._tokens_in = self._tokens_out = 0
+    def __init__(self, total: int, label: str) -> None:
+        self._total, self._label = total, label
+        self._clips = self._done = self._journaled = self._failed = self._tokens_in = self._tokens_out = 0
         self._start = self._last_line = time.monotonic()
         self._cpu = time.process_time()
         self._first_reply = 0.0
@@ -53,6 +53,11 @@ class AskingProgress:
         cpu = time.process_time() - self._cpu
         goes_on = ". What is answered is journaled: the same command goes on" if error else ""
         self._say(f"{self._rates}; {self._seconds:.1f} s, {cpu:.1f} s of CPU in this process{goes_on}")
+
+    def decoded(self, clips: int) -> None:
+        """Say how many clips are ready to be asked about, or that this is still the number."""
+        self._clips = clips
+        self._show()
 
     def journaled(self, n: int) -> None:
         """Count samples whose replies are in the journal."""

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,42 @@ def test_replies_come_in_order_and_the_questions_on_a_clip_go_together() -> None
     changes = sum(a != b for a, b in itertools.pairwise(clips))
     assert changes == 2, "each clip's questions stand together"
     assert len({s.clip for s in samples[: len(samples) // 2]}) == 3, "which they do not in the tasks"
+
+
+def test_asking_begins_while_later_clips_are_decoded() -> None:
+    requests, task_dict = mini_requests(*TASKS)
+    last = requests[-1].args[2]
+    asked = threading.Event()
+
+    def shown(doc: dict[str, Any]) -> list[str]:
+        assert doc["clip"] != slow or asked.wait(60), "nothing is asked before this clip is decoded"
+        return last(doc)
+
+    slow = next(iter(task_dict.values()))["landmark_forward"][-1]["clip"]
+    for request in requests:
+        request.arguments = (*request.args[:2], shown, *request.args[3:])
+
+    def script(ask: Ask) -> Reply | Failure:
+        asked.set()
+        return say_where(ask)
+
+    engine = ScriptedEngine(script)
+    replies = [reply.text for reply in model(engine, task_dict).generate_until(requests)]
+    samples = [s for task in TASKS for s in open_release("mini").samples(*task.split("_"))]
+    assert replies == [f"mini/{sample.id} None" for sample in samples]
+    clips = [ask.clip.manifest.source for ask in engine.asked if ask.clip]
+    assert len(clips) == len(samples) and {*clips[-2:]} == {slow}
+
+
+def test_what_an_earlier_wave_asked_is_not_asked_again() -> None:
+    from egost.model_adapters.lmms_requests import read_requests
+
+    requests, task_dict = mini_requests("landmark_forward")
+    [wave] = read_requests(requests, task_dict, 0, at_once=True)
+    engine = ScriptedEngine()
+    (_, first), *_ = wave
+    replies = model(engine, task_dict)._replies([[(1, first)], [], [(0, first)]], 2, "")
+    assert len(replies) == 2 and len(engine.asked) == 1
 
 
 def other_run(cache: Path) -> subprocess.Popen[str]:
