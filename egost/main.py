@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from egost.commands import (
+    cache,
     clips,
     compare,
     construct,
@@ -37,7 +38,7 @@ from egost.commands import (
 from egost.tasks.settings import help_lines
 
 GROUPS = {
-    "Start": "demo env data clips models tasks prompts tiny",
+    "Start": "demo env data clips cache models tasks prompts tiny",
     "Evaluate": "run serve judge rescore",
     "Believe": "summary show report diagnose parity",
     "Compare": "compare power leaderboard",
@@ -68,6 +69,7 @@ EXAMPLES = {
     "data mini": "egost data mini",
     "clips build": "egost clips build --mini",
     "clips verify": "egost clips verify",
+    "cache prune": "egost cache prune --older 30 --dry-run",
     "prompts import": "egost prompts import ST-Think",
     "env": "egost env",
     "models": "egost models",
@@ -137,10 +139,14 @@ data_app = typer.Typer(
     help="Get, look at and check the release, or write the mini world.", no_args_is_help=True
 )
 clips_app = typer.Typer(help="Decode clips into the cache, and check it.", no_args_is_help=True)
+cache_app = typer.Typer(
+    help="Show what the cache holds, or free what can be made again.", invoke_without_command=True
+)
 prompts_app = typer.Typer(help="Get the authors' wording of the questions.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(clips_app, name="clips")
+app.add_typer(cache_app, name="cache")
 app.add_typer(train.train_app, name="train")
 app.add_typer(construct.construct_app, name="construct")
 
@@ -150,6 +156,8 @@ data_app.command()(data.verify)
 data_app.command()(data.mini)
 clips_app.command()(clips.build)
 clips_app.command()(clips.verify)
+cache_app.callback()(cache.show)
+cache_app.command()(cache.prune)
 prompts_app.command("import")(prompts.import_)
 app.command()(demo.demo)
 app.command()(env.env)

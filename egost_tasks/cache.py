@@ -101,11 +101,19 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Wait for the lock of a folder that `whole_folder` fills: `NAME.lock` beside it. Raises CacheError."""
+    """Wait for the lock of a folder that `whole_folder` fills: `NAME.lock` beside it, while it is held.
+
+    Raises CacheError.
+    """
+    lock = folder.with_name(f"{folder.name}.lock")
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f"{folder.name}.lock")):
-            yield
+        with FileLock(lock):
+            try:
+                yield
+            finally:
+                # Whoever waits opens it anew at each try, and takes no lock on a file that is gone.
+                lock.unlink(missing_ok=True)
 
 
 @contextmanager

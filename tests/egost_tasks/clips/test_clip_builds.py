@@ -85,7 +85,7 @@ def test_build_clips_keeps_order_and_failures(tmp_path: Path) -> None:
 def test_build_clips_shows_progress(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     build_clips([write_video(tmp_path / "0.mp4", 9), tmp_path / "none.mp4"], UNIFORM)
     shown = capfd.readouterr().err
-    assert "2/2" in shown
+    assert "2 of 2 clips, 1 failed" in shown
     assert "1 failed" in shown
 
 
