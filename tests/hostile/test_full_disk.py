@@ -36,6 +36,7 @@ from egost.tasks.text_files import write_json_lines
 from egost.training.rows.training_rows import TrainingRow, write_training_rows
 
 SAVED = ROOT / "tests" / "saved" / "mini_run"
+GOLDEN = ROOT / "tests" / "golden" / "tiny.jsonl"
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "report": ("report", str(SAVED), "-o", "{}/page.html"),
@@ -212,9 +213,12 @@ def egost(*words: str, stdout: int | None = None, **environment: str) -> subproc
     )
 
 
-def test_a_full_standard_output() -> None:
+@pytest.mark.parametrize(
+    "words", [("summary",), ("regress", "--baseline", str(GOLDEN), "--format", "junit")], ids=lambda w: w[0]
+)
+def test_a_full_standard_output(words: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
-        done = egost("summary", str(SAVED), stdout=full.fileno())
+        done = egost(*words, str(SAVED), stdout=full.fileno())
     assert done.returncode != 0 and "the disk is full" in done.stderr and "Traceback" not in done.stderr
 
 

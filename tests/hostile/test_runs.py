@@ -481,16 +481,22 @@ HOSTILE_NAMES = [
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=ascii)
-@pytest.mark.parametrize("command", ["summary", "show", "leaderboard", "compare"])
+@pytest.mark.parametrize(
+    "command", ["summary", "show", "leaderboard", "compare", "power", "regress", "rescore"]
+)
 def test_names_are_shown_and_not_acted_upon(run: Path, command: str, name: str) -> None:
     retold(
         lambda told: (put(told, "config.model_args", f"pretrained={name}"), put(told, "config.model", name))
     )(run)
     for row in (CHOICE, ROUTE):
         rewritten(row, lambda r: put(r, "percent.generation.model", name))(run)
-    words = [command, str(run), *((str(SAVED), "--force") if command == "compare" else ())]
-    done = CliRunner().invoke(app, [*words, *(("--world", "mini") if command == "leaderboard" else ())])
-    assert done.exit_code in (0, 1), done.output
+    more = {
+        "compare": (str(SAVED), "--force"),
+        "leaderboard": ("--world", "mini"),
+        "regress": ("--baseline", str(ROOT / "tests" / "golden" / "tiny.jsonl")),
+    }
+    done = CliRunner().invoke(app, [command, str(run), *more.get(command, ())])
+    assert done.exit_code in (0, 1) or "egost: " in done.output, done.output
     assert not CONTROL.search(done.output)
     assert "\nlimit: none" not in done.output
     if name.startswith("[") and command in ("summary", "show"):
