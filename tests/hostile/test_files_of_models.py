@@ -101,7 +101,7 @@ def test_a_whole_one_is_read(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text"), [(file, text) for file in FILES for text in TEXTS], ids=lambda value: value
+    ("file", "text"), drawn([(file, text) for file in FILES for text in TEXTS], 20), ids=str
 )
 def test_a_file_that_is_none(attacked: Callable[..., None], checkpoint: Path, file: str, text: str) -> None:
     (checkpoint / file).write_bytes(TEXTS[text])
@@ -149,7 +149,7 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(("field", "name"), SETTINGS)
+@pytest.mark.parametrize(("field", "name"), drawn(SETTINGS, 12))
 def test_a_setting_of_a_training_that_is_none(
     attacked: Callable[..., None], checkpoint: Path, field: str, name: str
 ) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import huggingface_hub.constants
 import pytest
+from attacks import drawn
 from canaries import CANARIES, WRITINGS, files_below, keys_in
 from scripted_server import Scripted, ScriptedHandler, serve
 from wire_server import http
@@ -126,8 +127,11 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "wire", "message"), ATTACKS, ids=[name for name, *_ in ATTACKS])
-@pytest.mark.parametrize("what", ["release", "checkpoint"])
+@pytest.mark.parametrize(
+    ("what", "name", "wire", "message"),
+    drawn([(what, *attack) for what in ("release", "checkpoint") for attack in ATTACKS], 40),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_a_hub_that_is_none_is_said(
     attacked: Callable[..., None], said: Callable[[], str], hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     what: str, name: str, wire: Wire, message: str,

@@ -245,7 +245,7 @@ def run(tmp_path: Path) -> Path:
     return shutil.copytree(SAVED, tmp_path / "run")
 
 
-@pytest.mark.parametrize("attack", drawn(FIELDS, 120), ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", drawn(FIELDS, 90), ids=lambda attack: attack.name)
 def test_a_field_holds_what_it_cannot(run: Path, attack: Attack, attacked: Callable[..., None]) -> None:
     attack.make(run)
     attacked(lambda: everything(run), attack.message)
@@ -480,9 +480,13 @@ HOSTILE_NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=ascii)
+SHOWING = ("summary", "show", "leaderboard", "compare", "power", "regress", "rescore")
+
+
 @pytest.mark.parametrize(
-    "command", ["summary", "show", "leaderboard", "compare", "power", "regress", "rescore"]
+    ("command", "name"),
+    drawn([(command, name) for command in SHOWING for name in HOSTILE_NAMES], 28),
+    ids=ascii,
 )
 def test_names_are_shown_and_not_acted_upon(run: Path, command: str, name: str) -> None:
     retold(

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("keys")
 
 @pytest.mark.parametrize(
     ("client", "place", "writing"),
-    drawn([(client, place, writing) for client in CLIENTS for place in PLACES for writing in WRITINGS], 100),
+    drawn([(client, place, writing) for client in CLIENTS for place in PLACES for writing in WRITINGS], 80),
 )
 def test_a_key_that_a_server_repeats_is_nowhere(
     attacked: Callable[..., None],

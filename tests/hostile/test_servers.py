@@ -57,7 +57,7 @@ FIELDS = {
 WRONG = [(client, place, value) for client in CHAT for place, values in FIELDS.items() for value in values]
 
 
-@pytest.mark.parametrize(("client", "place", "value"), drawn(WRONG, 60))
+@pytest.mark.parametrize(("client", "place", "value"), drawn(WRONG, 45))
 def test_a_wrong_field_is_named_and_costs_one_sample(
     attacked: Callable[..., None],
     server: WireServer,
