@@ -127,7 +127,7 @@ def test_the_real_commands_leave_no_key_anywhere(tmp_path: Path, mini: Path, cli
             done += refused
     said = "".join(run.stdout + run.stderr for run in done)
     # 1 says that too many samples are unscored.
-    assert max(run.returncode for run in done[:4]) < 2, said[-3000:]
+    assert max(run.returncode for run in done[:3]) < 2, said[-3000:]
     assert "Traceback (most recent call last)" not in said, said[-3000:]
     assert list((tmp_path / "out").rglob("*-judged-*_samples_*.jsonl")), said[-3000:]
     heard = "".join(server.heard)
