@@ -28,8 +28,8 @@ GENERATED = {"cli.md"}
 """Its blocks are no commands but their usage; test_docs.py holds it against the commands."""
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-HERE = """egost env, egost models, egost tasks, egost show, egost summary, egost report, egost compare, egost power,
-egost leaderboard, egost regress, egost clips verify, egost run qwen2.5-vl-7b --dry-run,
+HERE = """egost env, egost cache, egost models, egost tasks, egost show, egost summary, egost report, egost compare,
+egost power, egost leaderboard, egost regress, egost clips verify, egost run qwen2.5-vl-7b --dry-run,
 egost run qwen2.5-vl-7b --tasks egost --dry-run, .venv/bin/egost run qwen2.5-vl-7b --dry-run"""
 """What runs here as it stands, on saved runs."""
 
