@@ -205,6 +205,7 @@ def test_a_key_that_a_server_repeats_to_a_command_is_nowhere(
 PASSWORD = "s3cret-w0rd"
 
 LOCAL = {
+    "cache prune": "--older 30 --dry-run",
     "clips build": "--mini --workers 1",
     "clips verify": "",
     "compare": "{run} {run} --output {out}/flips.csv",
