@@ -22,6 +22,7 @@ from typing import Any, TextIO
 import torch
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.models import get_model, list_available_models
+from loguru import logger as eval_logger
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
@@ -31,6 +32,10 @@ from egost.tasks.registration import check_frames
 from egost.tasks.scoring.scores import GENERATION_FAILED
 
 _TASK, _SPLIT = "egost", "asks"
+
+PLACED_RIGHT_FROM = 364
+"""Pixels: longer side of frames from which transformers counts Qwen2.5-VL's text on from where it was trained to: 8
+frames at 1 a second end at position 13, as 13 patches of 28 pixels do. See `place_text_as_trained`."""
 
 
 class LmmsEngine:
@@ -47,6 +52,7 @@ class LmmsEngine:
     def __init__(self, adapter: Any, identity: EngineIdentity, batch: int) -> None:
         self.adapter, self._identity, self._batch = adapter, identity, batch
         self._logged: set[str] = set()
+        self._warned = False
 
     @property
     def identity(self) -> EngineIdentity:
@@ -55,6 +61,7 @@ class LmmsEngine:
 
     def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
         """See `Engine`. A batch that fails is asked again one by one, so that it costs only those who broke it."""
+        self._warn_of_places(asks)
         for places in _batches(asks, self._batch):
             outcomes = self._answer([asks[place] for place in places])
             if len(places) > 1 and any(isinstance(outcome, Failure) for outcome in outcomes):
@@ -66,6 +73,21 @@ class LmmsEngine:
     def close(self) -> None:
         """Let the adapter free its memory."""
         self.adapter.clean()
+
+    def _warn_of_places(self, asks: Sequence[Ask]) -> None:
+        """Say once that Qwen2.5-VL sees its question at another place than it was trained to."""
+        if self._warned or not self._identity.engine.endswith(" qwen2_5_vl"):
+            return
+        manifests = [ask.clip.manifest for ask in asks if ask.clip]
+        small = sum(max(clip.width, clip.height) < PLACED_RIGHT_FROM for clip in manifests)
+        if small:
+            self._warned = True
+            eval_logger.warning(
+                f"{small} of {len(manifests)} clips have frames below {PLACED_RIGHT_FROM} pixels, behind which "
+                f"transformers {version('transformers')} puts Qwen2.5-VL's question at another place than it was "
+                "trained to, and lmms-eval's adapter with it. --engine transformers and vLLM put it right "
+                "(docs/limits.md)."
+            )
 
     def _answer(self, asks: Sequence[Ask]) -> list[Reply | Failure]:
         try:

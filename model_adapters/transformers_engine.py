@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -14,6 +15,40 @@ from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failu
 from egost.model_adapters.families import VIDEO_METADATA, prompt_renderer
 from egost.tasks.clips.lossless import Frames
 from egost.tasks.errors import CacheError
+
+
+def place_text_as_trained(model: Any) -> bool:
+    """Let a Qwen2-VL or Qwen2.5-VL of transformers count its text on from the greatest position of the video before it.
+
+    The paper of Qwen2-VL (section 2.1), transformers up to 5.2 and vLLM count from the maximum over time, height and
+    width, and the checkpoints were trained so. transformers 5.19 to 5.24 leave time out, so that the text stands
+    amid a timed video of small frames: 8 frames of 224 px, one a second, end at position 24 and not 8. Returns whether
+    the model is of such a family; call it once, on the plain model.
+    """
+    if model.config.model_type not in ("qwen2_vl", "qwen2_5_vl"):
+        return False
+    inner = model.model
+    theirs = inner.get_rope_index
+
+    def get_rope_index(
+        input_ids: torch.Tensor, mm_token_type_ids: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions int64 [3, sequences, tokens], and for each sequence how far its text is ahead [sequences, 1]."""
+        positions, ahead = theirs(input_ids, mm_token_type_ids, *args, **kwargs)
+        mask = kwargs.get("attention_mask")
+        for row, kinds in enumerate(mm_token_type_ids):
+            shown = torch.ones_like(kinds, dtype=torch.bool) if mask is None else mask[row].bool()
+            placed, first, start = positions[:, row, shown], 0, 0
+            for _, tokens in groupby(kinds[shown].tolist()):
+                end = start + len(list(tokens))
+                placed[:, start:end] += first - placed[1, start]
+                first, start = int(placed[:, start:end].max()) + 1, end
+            positions[:, row, shown] = placed
+            ahead[row] = first - int(shown.sum())
+        return positions, ahead
+
+    inner.get_rope_index = get_rope_index
+    return True
 
 
 class TransformersEngine:
@@ -58,6 +93,7 @@ class TransformersEngine:
                 f"transformers cannot load {checkpoint.name} as {dtype} on {self._device} ({error}). Fix dtype or "
                 "device, or get the checkpoint again."
             ) from error
+        placed = place_text_as_trained(self._model)
         own = self._model.generation_config
         # Of the checkpoint's own way to sample only what makes its model work is kept, as with vLLM: the task says
         # how to sample.
@@ -82,6 +118,7 @@ class TransformersEngine:
                 "frames": "video",
                 "max_pixels": max_pixels,
                 "system": self.renderer.family.system,
+                **({"text_follows": "the video's greatest position"} if placed else {}),
             },
         )
 

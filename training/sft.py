@@ -185,6 +185,7 @@ def make_trainer(
     from datasets import Dataset
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
+    from egost.model_adapters.transformers_engine import place_text_as_trained
     from egost.training.resumable_run import CsvLog, NonFiniteSteps, TokenCount, WholeCheckpoints
 
     args.model_init_kwargs = model_settings(args, model)
@@ -203,7 +204,9 @@ def make_trainer(
         callbacks=[CsvLog(LOG_COLUMNS), WholeCheckpoints(keep, record.write)],
     )
     plain = trainer.accelerator.unwrap_model(trainer.model)
-    check_video_model(plain.get_base_model() if hasattr(plain, "get_base_model") else plain)
+    plain = plain.get_base_model() if hasattr(plain, "get_base_model") else plain
+    check_video_model(plain)
+    place_text_as_trained(plain)
     # TRL makes new lists of metrics whenever it logs.
     trainer.add_callback(TokenCount(trainer))
     trainer.add_callback(NonFiniteSteps(lambda bad: trainer._metrics["train"]["steps/left_out"].append(bad)))

@@ -26,6 +26,7 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
 from egost.model_adapters.engine import Ask
+from egost.model_adapters.transformers_engine import place_text_as_trained
 from egost.training import TrainingError
 from egost.training.group_sampling import GroupSampler
 from egost.training.recipe import check_trl
@@ -108,7 +109,9 @@ class VideoGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             super().__init__(args=args, rollout_func=_rollout, **trainer)
-        check_video_model(self._plain(self.model))
+        for model in filter(None, (self.model, self.ref_model)):
+            check_video_model(self._plain(model))
+            place_text_as_trained(self._plain(model))
         # FSDP shards the weights around the tower, which are whole only inside the model's own forward pass.
         self.encode_once = not self.is_fsdp_enabled
         # A sampled <|video_pad|> would announce a piece of a video that does not exist.

@@ -23,7 +23,7 @@ from egost.training import TrainingError
 from egost.training.group_sampling import GroupSampler
 
 if TYPE_CHECKING:
-    from egost.training.video_inputs import ShownSample
+    pass
 
 WEIGHTS = "rollout_weights"
 """Folder of a run through which vLLM gets the weights of each step. The run's end deletes it."""
@@ -73,8 +73,6 @@ class VllmRollouts:
         otherwise; AdapterError where it samples nothing.
         """
         trainer = self._trainer
-        for shown in trainer.shown.values():
-            _check_placed_alike(shown, trainer.model.config.vision_config)
         groups = [(row, len(list(same))) for row, same in groupby(trainer.rows)]
         wanted = [(self._ask(row), self._sampling(row, n)) for row, n in groups]
         sampled = self._sampler.sample(wanted, self._weights)
@@ -116,24 +114,6 @@ class VllmRollouts:
             "seed": hash((args.seed, trainer.state.global_step, trainer.accelerator.process_index, row))
             % 2**31,
         }
-
-
-def _check_placed_alike(shown: ShownSample, vision: Any) -> None:
-    """Raise TrainingError where vLLM would place the text behind a timed video (Qwen2.5-VL's) otherwise.
-
-    The text's positions follow the greatest one of the video. Where that is the time of its last frames, and not their
-    width or height, transformers 5.19 and vLLM 0.32 differ, as `egost parity` found.
-    """
-    if shown.second_per_grid_ts is None:
-        return
-    steps, height, width = shown.video_grid_thw[0].tolist()
-    last = (steps - 1) * shown.second_per_grid_ts.item() * vision.tokens_per_second
-    longest = (last + 1) * vision.spatial_merge_size
-    if max(height, width) < longest:
-        raise TrainingError(
-            f"the frames are {width} x {height} patches, and vLLM places the text behind their video as the trainer "
-            f"does from {longest:.0f} patches on only. Leave use_vllm out and give another --output_dir."
-        )
 
 
 @contextmanager

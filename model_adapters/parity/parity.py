@@ -235,8 +235,9 @@ def _known_cause(question: QuestionParity) -> str:
     if (reach := question.reach[0]) is None or reach[0] <= max(reach[1:]):
         return ""
     return (
-        f" (the video reaches {reach[0]} positions in time and {max(reach[1:])} in space; transformers 5.19 and vLLM "
-        "put the text behind such a video at different places. Larger frames, or fewer seconds between them, agree)"
+        f" (the video reaches {reach[0]} positions in time and {max(reach[1:])} in space; in lmms-eval's adapters "
+        "transformers, since 5.3, puts the text behind such a video where vLLM and --engine transformers do not. "
+        "Larger frames, or fewer seconds between them, agree)"
     )
 
 

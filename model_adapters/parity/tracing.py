@@ -208,8 +208,7 @@ def video_reach(
     """How many rotary positions a video takes in time, height and width.
 
     grid, seconds: see Trace. config: the content of the checkpoint's config.json. Where the first is the largest,
-    transformers 5.19 puts the text behind the video by max(height, width) further on and vLLM 0.32 by the largest
-    of all three (`get_rope_index` and `get_mrope_input_positions`), so that they cannot agree.
+    lmms-eval's adapter cannot agree with the others: see `place_text_as_trained`.
     """
     vision = config["vision_config"]
     merge = vision.get("spatial_merge_size", 2)

@@ -82,7 +82,7 @@ def test_log_probabilities_are_those_of_teacher_forcing(
     from transformers import AutoModelForImageTextToText
 
     from egost.model_adapters.parity.tracing import TracingTransformers
-    from egost.model_adapters.transformers_engine import TransformersEngine
+    from egost.model_adapters.transformers_engine import TransformersEngine, place_text_as_trained
 
     folder = checkpoint if model_type == "qwen2_vl" else family_checkpoint(model_type, tmp_path)
     with closing(TransformersEngine(str(folder), device="cpu")) as engine:
@@ -94,12 +94,59 @@ def test_log_probabilities_are_those_of_teacher_forcing(
     for name, fill in (("input_ids", reply), ("attention_mask", 1), ("mm_token_type_ids", 0)):
         whole[name] = torch.cat([inputs[name], torch.ones_like(reply) * fill], 1)
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    place_text_as_trained(model)
     with torch.inference_mode():
         forced = model(**whole).logits[0, len(trace.prompt_tokens) - 1 : -1].log_softmax(-1)
     for step, expected in zip(trace.steps, forced, strict=True):
         assert len(step.top) == 20 and step.token == int(expected.argmax())
         for token, value in step.top.items():
             assert value == pytest.approx(float(expected[token]), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("grid", "seconds", "ends"),
+    [
+        # 4 pairs of frames 2 s apart, 2 positions a second: 0, 4, 8, 12 in time; 8 x 8 patches of 28 pixels in space.
+        ((4, 16, 16), 2.0, 13),
+        ((4, 26, 16), 2.0, 13),
+        ((4, 28, 16), 2.0, 14),
+        ((4, 4, 4), 1 / 12, 2),
+    ],
+)
+def test_the_text_follows_the_greatest_position_of_the_video(
+    grid: tuple[int, int, int], seconds: float, ends: int, tmp_path: Path
+) -> None:
+    """Two sequences of one batch, the shorter one padded on the left: 3 tokens, the video, then 2 or 4 of text."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from egost.model_adapters.transformers_engine import place_text_as_trained
+
+    config = AutoConfig.from_pretrained(family_checkpoint("qwen2_5_vl", tmp_path))
+    config.vision_config.tokens_per_second = 2
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    assert place_text_as_trained(model)
+    video = grid[0] * grid[1] * grid[2] // 4
+    kinds = torch.tensor([[0] * 3 + [2] * video + [0] * 4, [0] * 2 + [0] * 3 + [2] * video + [0] * 2])
+    mask = torch.ones_like(kinds)
+    mask[1, :2] = 0
+    positions, ahead = model.model.get_rope_index(
+        kinds,
+        kinds,
+        video_grid_thw=torch.tensor([grid, grid]),
+        second_per_grid_ts=torch.tensor([seconds, seconds]),
+        attention_mask=mask,
+    )
+    for row, (first, behind) in enumerate([(0, 4), (2, 2)]):
+        placed = positions[:, row, first:]
+        assert placed[:, :3].tolist() == [[0, 1, 2]] * 3
+        assert placed[:, 3].tolist() == [3, 3, 3], "the video begins behind the text before it"
+        assert placed[:, -behind:].tolist() == [[3 + ends + k for k in range(behind)]] * 3
+        assert int(ahead[row]) == 3 + ends + behind - (3 + video + behind)
+    assert not place_text_as_trained(
+        type("Other", (), {"config": type("C", (), {"model_type": "qwen3_vl"})})()
+    )
 
 
 def test_a_prompt_that_does_not_fit(tracing: TracingTransformers, clips: list[Clip]) -> None:

@@ -90,7 +90,7 @@ def test_other_limits_of_pixels_are_caught(
     assert {"other grid", "other number of video tokens", "other prompt"} <= named
 
 
-def test_qwen2_5_vl_agrees_but_where_time_reaches_further_than_space(
+def test_qwen2_5_vl_agrees_also_where_time_reaches_further_than_space(
     questions: list[Ask], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """2 s a patch and 2 positions a second: 13 positions, more than small frames have patches on a side."""
@@ -110,5 +110,4 @@ def test_qwen2_5_vl_agrees_but_where_time_reaches_further_than_space(
     assert small.seconds == large.seconds == (2.0, 2.0)
     assert large.reach[0] == (13, 4, 13) and large.faults == ()
     assert small.reach[0] is not None and small.reach[0][0] == 13 > max(small.reach[0][1:])
-    assert small.first_token.largest > 10 * large.first_token.largest, "mend the docstring when they agree"
-    assert all("positions in time" in fault for fault in small.faults)
+    assert small.faults == () and small.first_token.largest < EXPLAINED_GAP / 10
