@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import re
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -274,8 +276,6 @@ def _set_means(figures: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 
 def _standard_errors(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The errors that lmms-eval adds to `percent`: of the mean, and with the samples of one clip taken together."""
-    from lmms_eval.api.metrics import clustered_stderr
-
     scored = [row["percent"] for row in rows if "score" in row["percent"]]
     if len(scored) < 2:
         return {
@@ -287,10 +287,20 @@ def _standard_errors(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "percent_stderr,none": "N/A",
         "percent_stderr_clt,none": statistics.stdev(numbers) / len(numbers) ** 0.5,
-        "percent_stderr_clustered,none": float(
-            clustered_stderr(numbers, [record["clip_id"] for record in scored])
-        ),
+        "percent_stderr_clustered,none": error_by_clip(numbers, [record["clip_id"] for record in scored]),
     }
+
+
+def error_by_clip(numbers: Sequence[float], clips: Sequence[str]) -> float:
+    """The standard error of a mean whose numbers belong to clips (arXiv 2411.00640, equation 4), as lmms-eval's."""
+    n = len(numbers)
+    mean = sum(numbers) / n
+    apart: dict[str, list[float]] = {}
+    for number, clip in zip(numbers, clips, strict=True):
+        apart.setdefault(clip, []).append(number - mean)
+    alone = sum((number - mean) ** 2 for number in numbers) / (n - 1) / n
+    together = sum(sum(found) * sum(found) - sum(d * d for d in found) for found in apart.values())
+    return math.sqrt(alone + together / (n * n))
 
 
 def _set_group_means(results: dict[str, Any]) -> None:

@@ -110,6 +110,8 @@ def run(
     runs: dict[str, tuple[KnownModel, RunOptions]] = {}
     needs: dict[str, tuple[Need, KnownModel]] = {}
     for name in models:
+        if not dry_run:
+            _get_unlisted(name, revision, yes)
         named = model_named(name, revision)
         runs[named.name] = (
             named,
@@ -140,6 +142,28 @@ def run(
     get_missing([(need, named) for need, named in needs.values() if need.command], yes)
     codes = [_run(plan_run(named, options, os.environ), open_page) for named, options in runs.values()]
     raise typer.Exit(max(codes))
+
+
+def _get_unlisted(name: str, revision: str | None, yes: bool) -> None:
+    """Get the checkpoint of a hub id that the table of models does not list: its config tells how to ask it.
+
+    Without a yes nothing is got: what asks for the checkpoint next says how to get it.
+    """
+    from egost.model_adapters.checkpoints import checkpoint_identity, download_checkpoint
+    from egost.model_adapters.engine import AdapterError
+    from egost.model_adapters.known_models import known_model
+    from egost.model_adapters.model_names import weights_named
+
+    if known_model(name) or Path(weights_named(name)[0]).expanduser().is_dir():
+        return
+    try:
+        checkpoint_identity(name, revision)
+    except AdapterError:
+        if yes or (
+            sys.stdin.isatty() and typer.confirm(f"{name} is not on this disk. Get it now?", err=True)
+        ):
+            say(f"egost: getting {name}", err=True)
+            download_checkpoint(name, revision)
 
 
 def needs_of(named: KnownModel, plan: RunPlan, options: RunOptions) -> list[Need]:

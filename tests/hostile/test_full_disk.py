@@ -171,7 +171,6 @@ def test_a_folder_of_the_files_name(tmp_path: Path, command: str, attacked: Call
     )
 
 
-@pytest.mark.skipif(os.environ.get("ATTACK") != "all", reason="imports lmms-eval: make attack")
 def test_a_run_is_scored_again_on_a_full_disk(tmp_path: Path, attacked: Callable[..., None]) -> None:
     with mounted(tmp_path / "disk", "size=280k") as folder:
         copy = shutil.copytree(SAVED, folder / "run")

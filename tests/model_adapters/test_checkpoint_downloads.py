@@ -93,3 +93,17 @@ def test_weights_that_do_not_come(hub: Hub, tmp_path: Path, case: str, said: str
     )
     assert code == 2 and said in output and "Traceback" not in output, output
     assert not list(tmp_path.glob("runs*")), "nothing was started"
+
+
+def test_a_model_that_the_table_does_not_list_is_got_after_a_yes(hub: Hub, tmp_path: Path) -> None:
+    hub.files["somebody/small"] = hub.files[NAME]
+    hub.commits["somebody/small"] = COMMIT
+    told = run(hub, tmp_path, "somebody/small", *TASK)
+    assert told[0] == 2 and "then run: hf download somebody/small" in told[1] and not hub.requests
+    # A prompt that is not there ends the command before the run.
+    code, said = run(hub, tmp_path, "somebody/small", *TASK, "--yes", "--prompt", "nowhere.yaml")
+    assert code == 2 and "getting somebody/small" in said and "nowhere.yaml" in said, said
+    planned = run(hub, tmp_path, "somebody/small", *TASK, "--dry-run")
+    assert planned[0] == 0 and "egost: weights: somebody/small in " in planned[1]
+    code, said = run(hub, tmp_path, "somebody/smal", *TASK, "--yes")
+    assert code == 2 and "the hub has no somebody/smal, or hides it. Check the spelling" in said, said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.results.rejudge import rescore
+from egost.results.rejudge import error_by_clip, rejudge, rescore
 from egost.results.run import Run, read_run
 from egost.results.run_header import RunError
+from egost.tasks.judging.choose import get_judge
 from egost.tasks.provenance import TASK_VERSION
 
 CHOICE, ROUTE = "egost_mini_direction_forward", "egost_mini_route_forward"
@@ -89,3 +91,17 @@ def test_runs_of_two_versions_name_the_command(copied_run: Run, demo_run: Run) -
     older(copied_run, CHOICE, "B", None)
     done = CliRunner().invoke(app, ["compare", str(copied_run.results_file), str(demo_run.results_file)])
     assert done.exit_code == 2 and "egost rescore" in done.output
+
+
+def test_errors_are_those_that_lmms_eval_wrote(copied_run: Run) -> None:
+    """The saved run's were written by lmms-eval; the same judge gives the same scores."""
+    again = json.loads(rejudge(copied_run, get_judge("offline")).read_text())["results"]
+    for task in ("egost_mini_route_forward", "egost_mini_route_reverse"):
+        for error in ("percent_stderr_clt,none", "percent_stderr_clustered,none"):
+            assert again[task][error] == pytest.approx(copied_run.results["results"][task][error], rel=1e-12)
+
+
+def test_the_error_of_samples_that_share_clips_by_hand() -> None:
+    # Mean 75; apart 25, -75 and 25, 25: variance 7500 / 3 / 4 = 625; within clips (-3750 + 1250) / 16 = -156.25.
+    assert error_by_clip([100, 0, 100, 100], ["a", "a", "b", "b"]) == pytest.approx(math.sqrt(625 - 156.25))
+    assert error_by_clip([100, 0, 100, 100], list("abcd")) == pytest.approx(25)
