@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -95,6 +96,11 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
             f"lmms-eval splits its model_args at commas and '=', so {unusable} cannot be given. Rename the folder."
         )
     output = options.output or Path("runs") / model.name
+    if "," in str(output):
+        raise AdapterError(
+            f"lmms-eval splits --output_path at commas, so that no results would be saved in {output}. Name another "
+            "folder with --output."
+        )
     model_args = ",".join(f"{name}={value}" for name, value in arguments.items())
     limit = [] if options.limit is None else ["--limit", f"{options.limit:g}"]
     command = [
@@ -104,7 +110,7 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
             "--batch_size",
             str(options.batch_size or BATCH_SIZES.get(engine, 1)),
             "--output_path",
-            str(output),
+            _as_path(output),
             "--log_samples",
             *limit,
             *options.extra,
@@ -141,6 +147,14 @@ def _settings(
         for name, own in wanted.items()
         if model.as_trained and settings[name] != own
     )
+
+
+def _as_path(output: Path) -> str:
+    """A folder as lmms-eval takes it for one: `8`, `1e3` or `true` would be a number or a truth, and save nothing."""
+    with suppress(ValueError):
+        float(str(output))
+        return f"./{output}"
+    return f"./{output}" if str(output).lower() in ("true", "false") else str(output)
 
 
 def _engine(model: KnownModel, options: RunOptions) -> EngineName:

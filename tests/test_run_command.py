@@ -86,6 +86,27 @@ def test_as_published_is_one_word_by_the_models_family(name: str, word: str) -> 
     assert planned(name, {"EGOST_AS_PUBLISHED": word})[0]["EGOST_AS_PUBLISHED"] == word
 
 
+@pytest.mark.parametrize(
+    ("output", "given"),
+    [
+        ("8", "./8"),
+        ("1e3", "./1e3"),
+        ("nan", "./nan"),
+        ("True", "./True"),
+        ("out", "out"),
+        ("runs/8", "runs/8"),
+    ],
+)
+def test_a_folder_is_a_path_to_lmms_eval(output: str, given: str) -> None:
+    _, arguments = planned("mini-base", output=Path(output))
+    assert arguments[arguments.index("--output_path") + 1] == given
+
+
+def test_a_folder_that_lmms_eval_would_split_is_refused() -> None:
+    with pytest.raises(AdapterError, match=r"no results would be saved in a,b\. Name another"):
+        planned("mini-base", output=Path("a,b"))
+
+
 def test_as_published_says_what_a_person_has_set_otherwise_and_who_was_never_asked() -> None:
     plan = plan_run(
         model_named("st-r1"),
