@@ -26,12 +26,13 @@ from egost.results.diagnosis.text_only import (
     TextOnly,
     TextOnlyScore,
     against_text_only,
+    choices_together,
     not_solved_by_text,
     release_of,
     text_only,
     write_text_only,
 )
-from egost.results.intervals import Difference, estimate, p_text
+from egost.results.intervals import Difference, p_text
 from egost.results.records import SampleRecord
 from egost.results.run import read_run
 from egost.tasks.clips.controls import Control
@@ -293,7 +294,7 @@ def _curve_table(curve: Sequence[CurvePoint]) -> Table:
 
 def _show_rest(records: Sequence[SampleRecord], found: TextOnly) -> None:
     """What the run scores on all questions, and where text alone fails."""
-    whole = estimate([record for record in records if record.sample.options])
+    whole = choices_together(records)
     rest = not_solved_by_text(records, found)
     scores = {"all multiple-choice samples": whole, "not solved by text": rest}
     for name, score in scores.items():

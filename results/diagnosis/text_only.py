@@ -311,6 +311,11 @@ def not_solved_by_text(records: Sequence[SampleRecord], found: TextOnly) -> Esti
     return estimate(left)
 
 
+def choices_together(records: Sequence[SampleRecord]) -> Estimate:
+    """A run's score on its multiple-choice samples, taken together as the baseline's are, and not by task."""
+    return estimate([replace(r, task="choices") for r in records if r.sample.options])
+
+
 def against_text_only(score: Estimate, baseline: TextOnlyScore) -> str:
     """A sentence that says whether a score on multiple-choice questions exceeds what text alone gets."""
     if score.value <= baseline.percent and score.high > baseline.high + _TELLING:

@@ -14,6 +14,7 @@ from egost.results.diagnosis.text_only import (
     TextOnly,
     TextOnlyScore,
     against_text_only,
+    choices_together,
     not_solved_by_text,
     release_of,
     text_only,
@@ -299,7 +300,7 @@ def _without_seeing(entry: Entry, records: Sequence[SampleRecord], test: str | N
     try:
         if records and (found := _text_only(entry)):
             if text := _baseline(found, test):
-                verdicts.append(against_text_only(estimate(records), text))
+                verdicts.append(against_text_only(choices_together(records), text))
             not_solved = not_solved_by_text(records, found)
     except (ReleaseError, RunError) as error:
         verdicts.append(str(error))

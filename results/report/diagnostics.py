@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from egost.results.diagnosis.control_figures import consistency
 from egost.results.diagnosis.controls import Consistency, Controls, Gap, controls_of
@@ -14,10 +14,11 @@ from egost.results.diagnosis.text_only import (
     TextOnly,
     TextOnlyScore,
     against_text_only,
+    choices_together,
     not_solved_by_text,
     text_only_of,
 )
-from egost.results.intervals import Difference, Estimate, estimate
+from egost.results.intervals import Difference, Estimate
 from egost.results.records import SampleRecord
 from egost.results.report.figures import Side, Statement
 from egost.tasks.errors import EgostError
@@ -147,8 +148,7 @@ def _unreadable(side: Side, error: EgostError) -> Statement:
 
 
 def _above_text_only(side: Side, found: TextOnly) -> Statement:
-    # The baseline is of all questions together, and so must be what it is compared with.
-    score = estimate([replace(r, task="choices") for r in side.records if r.sample.options])
+    score = choices_together(side.records)
     baseline = found.trained.floor if found.trained else found.by_clip
     clearly_above = score.low > baseline.high
     return Statement("note" if clearly_above else "warning", against_text_only(score, baseline))
