@@ -152,6 +152,8 @@ def rescore(run: Run) -> tuple[Path, tuple[str, ...]]:
     Raises RunError where the run is of today's version already, or its samples cannot be read.
     """
     before = {task.version for task in run.header.tasks.values()}
+    if not before:
+        raise RunError(f"{run.results_file} has no task of Ego-ST Bench: there is nothing to read again.")
     if before == {TASK_VERSION}:
         raise RunError(f"{run.results_file} is of task version {TASK_VERSION} already: nothing would change.")
     by_task, results, rows = _content(run)

@@ -125,6 +125,10 @@ class Run:
         except (OSError, ValueError) as error:
             raise RunError(f"{path}, {error}. The file was cut or changed; evaluate again.") from error
 
+    def check_figures(self) -> None:
+        """Raise RunError as `figures` does: who reads the samples alone trusts no results file that is damaged."""
+        _ = self.figures
+
     @property
     def figures(self) -> list[TaskResult]:
         """Figures of our tasks and groups, groups first. Raises RunError when there is none, nor one on top."""

@@ -238,11 +238,12 @@ def _usage(run: Run, records: Sequence[SampleRecord], price: Price) -> Usage:
 def _judging(run: Run) -> dict[str, float]:
     """What judging has cost over the tasks; of a run that was judged again, what that has cost."""
     fields = ("calls", "cached", "retries", "tokens_in", "tokens_out", "usd", "wall_s")
+    tasks = [row.name for row in run.figures if not row.is_group]
     if run.header.rejudged_from:
         used = run.header.judge_usage
         return {field: used[field] for field in fields if used.get(field) is not None}
     sums: Counter[str] = Counter()
-    for task in run.header.tasks:
+    for task in tasks:
         for field in fields:
             if (value := run.results["results"][task].get(f"judge_{field},none")) is not None:
                 sums[field] += value

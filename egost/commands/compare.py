@@ -48,6 +48,8 @@ def compare(
     if output is not None and output.suffix not in (".csv", ".json"):
         raise RunError(f"--output {output}: expected a name that ends with .csv (flips) or .json (all).")
     a, b = read_run(run_a), read_run(run_b)
+    for run in (a, b):
+        run.check_figures()
     found = compared(a, b, task or (), force=force)
     for name, run in (("A", a), ("B", b)):
         console.print(f"{name}: {run.results_file}")
