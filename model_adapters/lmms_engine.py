@@ -22,7 +22,7 @@ from typing import Any, TextIO
 import torch
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.models import get_model, list_available_models
-from loguru import logger as eval_logger
+from loguru import logger
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
@@ -33,7 +33,7 @@ from egost.tasks.scoring.scores import GENERATION_FAILED
 
 _TASK, _SPLIT = "egost", "asks"
 
-PLACED_RIGHT_FROM = 364
+_PLACED_RIGHT_FROM = 364
 """Pixels: longer side of frames from which transformers counts Qwen2.5-VL's text on from where it was trained to: 8
 frames at 1 a second end at position 13, as 13 patches of 28 pixels do. See `place_text_as_trained`."""
 
@@ -79,11 +79,11 @@ class LmmsEngine:
         if self._warned or not self._identity.engine.endswith(" qwen2_5_vl"):
             return
         manifests = [ask.clip.manifest for ask in asks if ask.clip]
-        small = sum(max(clip.width, clip.height) < PLACED_RIGHT_FROM for clip in manifests)
+        small = sum(max(clip.width, clip.height) < _PLACED_RIGHT_FROM for clip in manifests)
         if small:
             self._warned = True
-            eval_logger.warning(
-                f"{small} of {len(manifests)} clips have frames below {PLACED_RIGHT_FROM} pixels, behind which "
+            logger.warning(
+                f"{small} of {len(manifests)} clips have frames below {_PLACED_RIGHT_FROM} pixels, behind which "
                 f"transformers {version('transformers')} puts Qwen2.5-VL's question at another place than it was "
                 "trained to, and lmms-eval's adapter with it. --engine transformers and vLLM put it right "
                 "(docs/limits.md)."

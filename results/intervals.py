@@ -23,7 +23,6 @@ Figures do not depend on the order of the records. Percent means 0 to 100 throug
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -297,14 +296,12 @@ def _drawn_means(tally: _Tally, draws: int, seed: int) -> Floats:
     drawn = _drawn(clips, max(1, min(draws, _CELLS // clips)), seed)
     means: list[Floats] = []
     missing = draws
-    for number in itertools.count():
-        totals = drawn.counts(number) @ both
+    while missing:
+        totals = drawn.counts(len(means)) @ both
         whole = totals[(totals[:, tasks:] > 0).all(axis=1)][:missing]
         means.append((whole[:, :tasks] / whole[:, tasks:]).mean(axis=1))
         missing -= len(whole)
-        if not missing:
-            return np.concatenate(means)
-    raise AssertionError
+    return np.concatenate(means)
 
 
 @dataclass(frozen=True, slots=True)

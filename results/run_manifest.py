@@ -139,8 +139,9 @@ def manifest_file(run: Run) -> Path:
 def run_manifest(run: Run, price: Price = price_usd) -> RunManifest:
     """The manifest of a run with tasks of ours. price: list prices of the APIs that answered.
 
-    Raises RunError where the run's samples or settings cannot be read.
+    Raises RunError where the run's figures, samples or settings cannot be read.
     """
+    run.check_figures()
     header, records = run.header, run.records
     return RunManifest(
         results=run.results_file.name,
@@ -238,14 +239,14 @@ def _usage(run: Run, records: Sequence[SampleRecord], price: Price) -> Usage:
 def _judging(run: Run) -> dict[str, float]:
     """What judging has cost over the tasks; of a run that was judged again, what that has cost."""
     fields = ("calls", "cached", "retries", "tokens_in", "tokens_out", "usd", "wall_s")
-    tasks = [row.name for row in run.figures if not row.is_group]
     if run.header.rejudged_from:
         used = run.header.judge_usage
         return {field: used[field] for field in fields if used.get(field) is not None}
     sums: Counter[str] = Counter()
-    for task in tasks:
+    for task in run.header.tasks:
+        figures = run.results["results"].get(task, {})
         for field in fields:
-            if (value := run.results["results"][task].get(f"judge_{field},none")) is not None:
+            if (value := figures.get(f"judge_{field},none")) is not None:
                 sums[field] += value
     return dict(sums)
 
