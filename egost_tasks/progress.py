@@ -53,14 +53,22 @@ class Pace:
         self._said = now
         return True
 
+    @property
+    def per_second(self) -> float:
+        """How many things are done in a second; 0 where it is not known yet."""
+        seconds = self._clock() - (self._first or 0.0)
+        return self._since_first / seconds if self._first is not None and seconds > 0 else 0.0
+
+    def rate(self, things: str) -> str:
+        """`3.1 clips/s`; empty where unknown."""
+        return f"{self.per_second:.2g} {things}/s" if self.per_second else ""
+
     def outlook(self, left: int, things: str) -> str:
         """`3.1 clips/s, ends about Tue 14:32`: the rate, and when `left` more will be done; empty where unknown."""
-        now = self._clock()
-        if self._first is None or not self._since_first or now <= self._first:
+        if not self.per_second:
             return ""
-        rate = self._since_first / (now - self._first)
-        ends = datetime.fromtimestamp(now + left / rate)
-        return f"{rate:.2g} {things}/s, ends about {ends:%a %H:%M}"
+        ends = datetime.fromtimestamp(self._clock() + left / self.per_second)
+        return f"{self.rate(things)}, ends about {ends:%a %H:%M}"
 
 
 @contextmanager
@@ -103,10 +111,9 @@ def counted(
             nonlocal done, said
             done, said = done + 1, note
             pace.did()
-            outlook = pace.outlook(total - done, things)
-            bar.update(task, completed=done, note=note, outlook=outlook.partition(",")[0])
+            bar.update(task, completed=done, note=note, outlook=pace.rate(things))
             if in_log and pace.line_due():
-                say(note, outlook)
+                say(note, pace.outlook(total - done, things))
 
         try:
             yield advance

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from itertools import chain
 from typing import Any, NoReturn
 
 from accelerate import PartialState
@@ -24,7 +25,7 @@ from egost.model_adapters.api.gemini_engine import open_gemini
 from egost.model_adapters.api.openai_engine import open_openai
 from egost.model_adapters.engine import AdapterError, Ask, Engine, EngineIdentity, Failure, Reply
 from egost.model_adapters.journal import Entry, Journal, request_key
-from egost.model_adapters.lmms_engine import LmmsEngine, open_lmms_adapter
+from egost.model_adapters.lmms_engine import LmmsEngine, batches, open_lmms_adapter
 from egost.model_adapters.lmms_requests import SampleRequest, Wave, read_requests
 from egost.model_adapters.progress import AskingProgress
 from egost.model_adapters.server.server_engine import open_server
@@ -94,11 +95,11 @@ class EngineModel(lmms):  # type: ignore[misc]
     def generate_until(self, requests: Sequence[Any]) -> list[GenerationResult]:
         """The replies to lmms-eval's requests, in their order."""
         try:
-            # lmms-eval's own adapters pad batches, whose make-up must not depend on which clip was decoded first.
-            at_once = isinstance(self._engine, LmmsEngine)
-            waves = read_requests(requests, self.task_dict, self._seed, at_once=at_once)
+            in_order = _batch_of(self._engine) > 1
+            waves, clips = read_requests(requests, self.task_dict, self._seed, in_order=in_order)
             with closing(waves):
-                return self._replies(waves, len(requests), f"rank {self.rank}: " * (self.world_size > 1))
+                label = f"rank {self.rank}: " * (self.world_size > 1)
+                return self._replies(waves, AskingProgress(len(requests), label, clips))
         except BaseException:
             self._engine.close()
             raise
@@ -109,16 +110,16 @@ class EngineModel(lmms):  # type: ignore[misc]
         A request that failed comes back as a text that the scorer takes for no reply. Raises AdapterError, also where
         another process asks the same model, and CacheError.
         """
-        return self._replies([list(enumerate(asked))], len(asked), label)
+        return self._replies([list(enumerate(asked))], AskingProgress(len(asked), label))
 
-    def _replies(self, waves: Iterable[Wave], total: int, label: str) -> list[GenerationResult]:
+    def _replies(self, waves: Iterable[Wave], progress: AskingProgress) -> list[GenerationResult]:
         with closing(Journal()) as journal:
 
             def claim() -> None:
                 self._only_asker = self._only_asker or journal.only_asker(self.identity)
 
             try:
-                return _Asking(self._engine, journal, total, label).all(waves, self._fresh, claim)
+                return _Asking(self._engine, journal, progress).all(waves, self._fresh, claim)
             finally:
                 # Of several ranks, others may still ask: they are done when lmms-eval calls `clean`.
                 if os.environ.get("WORLD_SIZE", "1") == "1":
@@ -174,7 +175,7 @@ def _generates_only(what: str) -> AdapterError:
 class _Asking:
     """One call of `generate_until`: the requests, and the replies so far."""
 
-    def __init__(self, engine: Engine, journal: Journal, total: int, label: str) -> None:
+    def __init__(self, engine: Engine, journal: Journal, progress: AskingProgress) -> None:
         self._engine, self._journal = engine, journal
         self._identity = engine.identity
         self._asked: dict[int, tuple[SampleRequest, str]] = {}
@@ -183,18 +184,21 @@ class _Asking:
         # The same request, from two samples or two tasks, is asked once.
         self._shared: dict[str, list[SampleRequest]] = {}
         self._clips: set[Any] = set()
-        self._progress = AskingProgress(total, label)
+        self._progress = progress
 
     def all(self, waves: Iterable[Wave], fresh: bool, claim: Callable[[], None]) -> list[GenerationResult]:
         """The replies in the order of the requests. claim: called before a wave of which something is asked."""
+        held: Wave = []
         with self._progress:
-            for wave in waves:
+            for more in chain[Wave | None](waves, [None]):
+                wave = [*held, *(more or [])]
                 self._take_up(wave)
                 self._look_up(fresh)
                 missing = [key for key in self._by_clip() if key not in self._outcomes]
-                if missing:
+                if asked := missing if more is None else self._in_whole_batches(missing):
                     claim()
-                    self._ask(missing)
+                    self._ask(asked)
+                held = [one for one in wave if self._asked[one[0]][1] not in self._outcomes]
         return [self._result(*self._asked[place]) for place in sorted(self._asked)]
 
     def _take_up(self, wave: Wave) -> None:
@@ -225,6 +229,12 @@ class _Asking:
             clip = self._ask_of(key).clip
             groups.setdefault(clip and clip.path, []).append(key)
         return [key for keys in groups.values() for key in keys]
+
+    def _in_whole_batches(self, keys: list[str]) -> list[str]:
+        """The keys without a last batch that more may fill: padding must not depend on which clips are decoded."""
+        size = _batch_of(self._engine)
+        *_, last = [[], *batches([self._ask_of(key) for key in keys], size)]
+        return keys if len(last) == size else keys[: len(keys) - len(last)]
 
     def _ask(self, keys: Sequence[str]) -> None:
         with _Writing(self._journal, self._identity) as writing:
@@ -260,6 +270,10 @@ class _Asking:
             return GenerationResult(failed_reply(outcome.reason, outcome.message))
         counts = TokenCounts(input_tokens=outcome.prompt_tokens, output_tokens=outcome.completion_tokens)
         return GenerationResult(outcome.text, counts)
+
+
+def _batch_of(engine: Engine) -> int:
+    return engine.batch if isinstance(engine, LmmsEngine) else 1
 
 
 def _generation(identity: EngineIdentity, outcome: Reply | Failure, journaled: bool) -> Generation:

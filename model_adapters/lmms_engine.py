@@ -50,7 +50,7 @@ class LmmsEngine:
     """
 
     def __init__(self, adapter: Any, identity: EngineIdentity, batch: int) -> None:
-        self.adapter, self._identity, self._batch = adapter, identity, batch
+        self.adapter, self._identity, self.batch = adapter, identity, batch
         self._logged: set[str] = set()
         self._warned = False
 
@@ -62,7 +62,7 @@ class LmmsEngine:
     def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
         """See `Engine`. A batch that fails is asked again one by one, so that it costs only those who broke it."""
         self._warn_of_places(asks)
-        for places in _batches(asks, self._batch):
+        for places in batches(asks, self.batch):
             outcomes = self._answer([asks[place] for place in places])
             if len(places) > 1 and any(isinstance(outcome, Failure) for outcome in outcomes):
                 for place in places:
@@ -78,12 +78,11 @@ class LmmsEngine:
         """Say once that Qwen2.5-VL sees its question at another place than it was trained to."""
         if self._warned or not self._identity.engine.endswith(" qwen2_5_vl"):
             return
-        manifests = [ask.clip.manifest for ask in asks if ask.clip]
-        small = sum(max(clip.width, clip.height) < _PLACED_RIGHT_FROM for clip in manifests)
-        if small:
+        sizes = [max(ask.clip.manifest.width, ask.clip.manifest.height) for ask in asks if ask.clip]
+        if sizes and min(sizes) < _PLACED_RIGHT_FROM:
             self._warned = True
             logger.warning(
-                f"{small} of {len(manifests)} clips have frames below {_PLACED_RIGHT_FROM} pixels, behind which "
+                f"some clips have frames below {_PLACED_RIGHT_FROM} pixels, behind which "
                 f"transformers {version('transformers')} puts Qwen2.5-VL's question at another place than it was "
                 "trained to, and lmms-eval's adapter with it. --engine transformers and vLLM put it right "
                 "(docs/limits.md)."
@@ -144,7 +143,7 @@ class _WithoutBars:
         return getattr(self._stream, name)
 
 
-def _batches(asks: Sequence[Ask], size: int) -> Iterator[list[int]]:
+def batches(asks: Sequence[Ask], size: int) -> Iterator[list[int]]:
     """Places of asks that may go together: in their order, with the same arguments, nothing drawn among them."""
     batch: list[int] = []
     for place, ask in enumerate(asks):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,14 @@ Wave = list[tuple[int, SampleRequest]]
 
 
 def read_requests(
-    requests: Sequence[Any], task_dict: Mapping[str, Any], seed: int, *, at_once: bool
-) -> Generator[Wave, None, None]:
-    """The requests (lmms-eval's `Instance`s of simple models), while their clips are decoded on all cores.
+    requests: Sequence[Any], task_dict: Mapping[str, Any], seed: int, *, in_order: bool
+) -> tuple[Generator[Wave, None, None], int]:
+    """The requests (lmms-eval's `Instance`s of simple models), while their clips are decoded on all cores; and how many
+    clips these are.
 
     task_dict: the data sets by task and split, as lmms-eval gives them to a model. seed: of the run; a
     repetition of a request that is drawn has the seed that many higher, else all would be the same.
-    at_once: give them all together, when the last clip is decoded.
+    in_order: give the clips in the order of their first requests, not as they are decoded.
 
     Raises AdapterError for a request that is not about a sample of ours, or that wants what no adapter can do.
     """
@@ -66,23 +68,21 @@ def read_requests(
         clip = doc["world"], doc["part"], doc["clip"]
         of_clip.setdefault(clip, []).append((place, asked))
         visuals.setdefault(clip, partial(doc_to_visual, doc))
-    return _waves(of_clip, visuals, at_once)
+    return _waves(of_clip, visuals, in_order), len(visuals)
 
 
 def _waves(
-    of_clip: dict[Any, Wave], visuals: dict[Any, Callable[[], list[str]]], at_once: bool
+    of_clip: dict[Any, Wave], visuals: dict[Any, Callable[[], list[str]]], in_order: bool
 ) -> Generator[Wave, None, None]:
     pool = ThreadPoolExecutor(usable_cores(), thread_name_prefix="egost-clips")
     try:
         waiting = {pool.submit(_clip, shown): of_clip[clip] for clip, shown in visuals.items()}
         while waiting:
-            done, left = wait(waiting, _LOOK_S, ALL_COMPLETED if at_once else FIRST_COMPLETED)
-            if at_once and left:
-                done = set()
-            # In their order, which decides what a model is asked together.
+            wait([next(iter(waiting))] if in_order else waiting, _LOOK_S, FIRST_COMPLETED)
+            done = list(takewhile(Future.done, waiting) if in_order else filter(Future.done, waiting))
             yield [
                 (place, replace(asked, ask=replace(asked.ask, clip=future.result())))
-                for future in [future for future in waiting if future in done]
+                for future in done
                 for place, asked in waiting.pop(future)
             ]
     finally:

@@ -92,14 +92,70 @@ def test_asking_begins_while_later_clips_are_decoded() -> None:
     assert len(clips) == len(samples) and {*clips[-2:]} == {slow}
 
 
+class Batches:
+    """An adapter of lmms-eval that remembers which prompts it got together."""
+
+    is_simple, rank, world_size = True, 0, 1
+
+    def __init__(self) -> None:
+        self.together: list[list[str]] = []
+        self.asked = threading.Event()
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        self.together.append([request.args[0] for request in requests])
+        self.asked.set()
+        return ["A"] * len(requests)
+
+    def clean(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("size", [2, 4, 100])
+def test_batches_are_the_same_whichever_clip_is_slow(size: int) -> None:
+    """Two questions on each of three clips, the first or the last of which takes until something was asked."""
+    from egost.model_adapters.engine import EngineIdentity
+    from egost.model_adapters.lmms_engine import LmmsEngine
+
+    for slow in (0, 2):
+        requests, task_dict = mini_requests(*TASKS)
+        adapter = Batches()
+        docs = [next(iter(task_dict[r.args[4]].values()))[r.args[3]] for r in requests]
+        clips = list(dict.fromkeys(doc["clip"] for doc in docs))
+        last = requests[-1].args[2]
+
+        def shown(
+            doc: dict[str, Any],
+            clip: str = clips[slow],
+            asked: threading.Event = adapter.asked,
+            last: Any = last,
+            # The four questions on the clips before the last one fill a batch, which waits for no other clip.
+            early: bool = slow == 2 and size <= 4,
+        ) -> list[str]:
+            if doc["clip"] == clip:
+                assert asked.wait(60 if early else 0.01) is early
+            return last(doc)
+
+        for request in requests:
+            request.arguments = (*request.args[:2], shown, *request.args[3:])
+        engine = LmmsEngine(adapter, EngineIdentity("batches", str(slow), None, {}), size)
+        replies = model(engine, task_dict).generate_until(requests)
+        assert [reply.text for reply in replies] == ["A"] * len(requests)
+        prompts = [
+            r.args[0] for clip in clips for r, doc in zip(requests, docs, strict=True) if doc["clip"] == clip
+        ]
+        assert adapter.together == [prompts[start : start + size] for start in range(0, len(prompts), size)]
+
+
 def test_what_an_earlier_wave_asked_is_not_asked_again() -> None:
     from egost.model_adapters.lmms_requests import read_requests
+    from egost.model_adapters.progress import AskingProgress
 
     requests, task_dict = mini_requests("landmark_forward")
-    [wave] = read_requests(requests, task_dict, 0, at_once=True)
+    waves, clips = read_requests(requests, task_dict, 0, in_order=True)
+    (_, first), *_ = [one for wave in waves for one in wave]
     engine = ScriptedEngine()
-    (_, first), *_ = wave
-    replies = model(engine, task_dict)._replies([[(1, first)], [], [(0, first)]], 2, "")
+    progress = AskingProgress(2, "", clips)
+    replies = model(engine, task_dict)._replies([[(1, first)], [], [(0, first)]], progress)
     assert len(replies) == 2 and len(engine.asked) == 1
 
 
