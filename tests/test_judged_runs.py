@@ -214,6 +214,8 @@ def test_the_check_of_a_judge_offline_and_over_http(cache: Path, tmp_path: Path)
         (["RUN"], "No judge is chosen"),
         (["RUN", "--judge", "offline"], "holds no *_results.json"),
         (["--check", "--judge", "gpt-4o"], "OPENAI_API_KEY"),
+        (["runs", "--judge", "offline", "--limit", "3"], "--limit belongs to --check"),
+        (["runs", "--judge", "offline", "--report", "r.json"], "--report belongs to --check"),
         ([], "name a run to be judged"),
     ],
 )

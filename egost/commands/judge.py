@@ -36,6 +36,10 @@ def judge(
         bool,
         typer.Option("--check", help="Check the judge on pairs of routes whose scores have known bounds."),
     ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --check: so many pairs, for a first look without a verdict."),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="With --check: write the report as JSON, too.")] = None,
 ) -> None:
     """Score a run's routes again with a judge, without the model; or check the judge itself."""
@@ -43,10 +47,12 @@ def judge(
 
     if check == (run is not None):
         raise typer.BadParameter("name a run to be judged, or --check to have the judge itself checked")
+    if run is not None and (limit or report):
+        raise typer.BadParameter(f"{'--limit' if limit else '--report'} belongs to --check")
     who = get_judge(judge, repeats) if judge else chosen_judge("official", repeats)
     try:
         if run is None:
-            _check_judge(who, report)
+            _check_judge(who, limit, report)
         else:
             _rejudge(run, who)
     finally:
@@ -68,15 +74,15 @@ def _only_asker(who: Judge, what: Path | str) -> FileLock:
     )
 
 
-def _check_judge(who: Judge, report: Path | None) -> None:
-    from egost.tasks.judging.validity import check, render, to_json
+def _check_judge(who: Judge, limit: int | None, report: Path | None) -> None:
+    from egost.tasks.judging.validity import check, first_pairs, render, to_json
 
     with _only_asker(who, "the set of pairs"):
-        found = check(who)
+        found = check(who, pairs=first_pairs(limit) if limit else None)
     console.print(render(found))
     if report:
         write_whole(report, json.dumps(to_json(found), indent=2).encode())
-    raise typer.Exit(0 if found.passed else 1)
+    raise typer.Exit(1 if found.passed is False else 0)
 
 
 def _rejudge(run: Path, who: Judge) -> None:

@@ -44,6 +44,7 @@ class Question(Generic[T]):
     seed: of the first ask; each further one has the next, since the same seed would bring the same reply.
     temperature: None asks at the server's own.
     keeps_all: whether a reply that makes no sense is kept on disk, too (its key must be its ask's own).
+    shorter: messages and form from the second ask on, where the same words would only bring the same reply.
     """
 
     key: Callable[[int], str]
@@ -53,6 +54,7 @@ class Question(Generic[T]):
     seed: int = SEED
     temperature: float | None = 0
     keeps_all: bool = False
+    shorter: tuple[Callable[[], Sequence[Message]], dict[str, Any] | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +140,15 @@ class Asker:
         return Unanswered(failed.reason, str(failed))
 
     async def _ask(self, question: Question[T], ask: int) -> Completion:
-        messages = question.messages()
+        ask_for, form = question.messages, question.form
+        if ask > 0 and question.shorter:
+            ask_for, form = question.shorter
+        messages = ask_for()
         wanted = {
             "temperature": question.temperature,
             "seed": question.seed + ask,
             "max_completion_tokens": MAX_TOKENS,
-            "response_format": question.form,
+            "response_format": form,
         }
 
         async def call(first: bool) -> Completion:

@@ -43,12 +43,14 @@ from egost.tasks.judging.judge import (
 from egost.tasks.judging.prompt import (
     ASPECTS,
     COMPAT,
-    SCORES_FORM,
+    MAX_REASON,
+    SCORES_ALONE,
     STRICT,
     Scores,
     compat_percent,
     load_judge_prompt,
     read_scores,
+    scores_form,
 )
 
 _ROLE = Role("The judge", "What was judged is kept", "EGOST_JUDGE or --judge", JudgeStopped)
@@ -94,7 +96,9 @@ class OpenAIJudge:
         self._compat, self._temperature = compat, None if compat else 0
         self._endpoint, self._repeats = endpoint, repeats
         self._prompt = load_judge_prompt(COMPAT if compat else STRICT)
-        self._form = SCORES_FORM if self._prompt.reply == "json" else None
+        # A bound is no part of the key: what was judged without one stays judged.
+        self._form = scores_form() if self._prompt.reply == "json" else None
+        self._sent_form = self._form and scores_form(None if endpoint.needs_key else MAX_REASON)
         older = partial(_older, folder / "judgements.sqlite")
         self._asker = Asker(endpoint, _ROLE, reply_store(folder, older), self._pacing, tally)
         self._lock = threading.Lock()
@@ -198,12 +202,15 @@ class OpenAIJudge:
         return Question(
             key=lambda ask: key,
             messages=lambda: self._prompt.messages(item),
-            form=self._form,
+            form=self._sent_form,
             read=lambda completion: read_scores(completion, self._prompt.reply),
             seed=SEED + repeat * self._pacing.asks,
             temperature=self._temperature,
             # What the public reader cannot read is scored, too: another run must not draw another reply.
             keeps_all=self._compat,
+            shorter=(lambda: self._prompt.messages_for_scores_alone(item), SCORES_ALONE)
+            if self._form
+            else None,
         )
 
     def _key(self, item: RouteItem, repeat: int) -> str:

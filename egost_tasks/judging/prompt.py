@@ -34,18 +34,25 @@ ReplyForm = Literal["json", "dictionary"]
 ASPECTS = ("direction", "landmark", "semantic")
 COMPAT_KEYS = ("direction", "landmark", "semantic and logic")
 
-SCORES_FORM = object_form(
-    "route_scores",
-    {
-        key: form
-        for aspect in ASPECTS
-        for key, form in (
-            (f"{aspect}_reason", {"type": "string"}),
-            (aspect, {"type": "integer", "enum": [0, 1, 2, 3, 4, 5]}),
-        )
-    },
-)
-"""The `response_format` of a reply in JSON: for each aspect a reason, then the score."""
+MAX_REASON = 300
+"""Most characters of a reason, for servers whose schemas can bound a text; OpenAI's refuse a bound."""
+
+
+def scores_form(most: int | None = None) -> dict[str, Any]:
+    """The `response_format` of a reply in JSON: for each aspect a reason, of `most` characters, then the score."""
+    reason = {"type": "string"} | ({"maxLength": most} if most else {})
+    return object_form(
+        "route_scores",
+        {key: form for aspect in ASPECTS for key, form in ((f"{aspect}_reason", reason), (aspect, _SCORE))},
+    )
+
+
+_SCORE = {"type": "integer", "enum": [0, 1, 2, 3, 4, 5]}
+
+SCORES_ALONE = object_form("route_scores", dict.fromkeys(ASPECTS, _SCORE))
+"""The `response_format` of a second ask, after a reply that ran on or could not be read."""
+
+_ALONE = 'Leave out the reasons this time: the JSON object has the keys "direction", "landmark" and "semantic" alone.'
 
 STRICT, COMPAT = "route-judge-1", "route-judge-compat-2"
 
@@ -82,6 +89,11 @@ class JudgePrompt(VersionedPrompt):
             fence=fence_code(self.sha256, item),
         )
         return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
+
+    def messages_for_scores_alone(self, item: RouteItem) -> list[Message]:
+        """The same chat, whose instructions end with the wish for scores without reasons."""
+        system, user = self.messages(item)
+        return [{"role": "system", "content": f"{system['content']}\n{_ALONE}"}, user]
 
 
 def fence_code(prompt_sha256: str, item: RouteItem) -> str:

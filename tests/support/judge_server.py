@@ -97,7 +97,10 @@ class _Handler(ScriptedHandler):
         self.meet(user, lambda number: Ask(self.path, headers, body, *said, number))
 
     def good(self, ask: Ask) -> dict[str, Any]:
-        return completion(spoken(self.of.scores(ask), _compat(ask)))
+        said = spoken(self.of.scores(ask), _compat(ask))
+        if wants_scores_alone(ask):
+            said = json.dumps({key: value for key, value in json.loads(said).items() if type(value) is int})
+        return completion(said)
 
     def act_as_interface(self, ask: Ask, word: str, value: str, good: dict[str, Any]) -> bool:
         if word == "say":
@@ -127,6 +130,12 @@ class _Handler(ScriptedHandler):
         else:
             return False
         return True
+
+
+def wants_scores_alone(ask: Ask) -> bool:
+    """Whether the reply's schema has no place for a reason."""
+    form = ask.body.get("response_format")
+    return form is not None and "direction_reason" not in form["json_schema"]["schema"]["properties"]
 
 
 def _compat(ask: Ask) -> bool:

@@ -10,6 +10,7 @@ from egost.tasks.judging.validity.check import (
     RankAgreement,
     ValidityReport,
     check,
+    first_pairs,
     render,
     to_json,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "ValidityReport",
     "all_pairs",
     "check",
+    "first_pairs",
     "implied_bounds",
     "render",
     "to_json",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -96,8 +96,13 @@ class ValidityReport:
         return sum(kind.within for kind in self.kinds) / self.n
 
     @property
-    def passed(self) -> bool:
-        """Whether the judge can be believed: at least 90 % within bounds, and no injection paid."""
+    def passed(self) -> bool | None:
+        """Whether the judge can be believed: at least 90 % within bounds, and no injection paid.
+
+        None where not all pairs were asked about: a first look has no verdict.
+        """
+        if self.n < len(all_pairs()):
+            return None
         return self.within >= PASS_SHARE and not self.paid
 
 
@@ -123,7 +128,11 @@ def render(report: ValidityReport) -> Group:
         "Rank agreement: " + _rank_line(report.rank),
         "Judge failures: " + (", ".join(f"{k} {v}" for k, v in report.failures.items()) or "none") + ".",
     ]
-    verdict = Text("PASSED", "bold green") if report.passed else Text("NOT PASSED", "bold red")
+    verdict = {
+        True: Text("PASSED", "bold green"),
+        False: Text("NOT PASSED", "bold red"),
+        None: Text(f"NO VERDICT: {report.n} of {len(all_pairs())} pairs were asked about.", "bold"),
+    }[report.passed]
     return Group(table, Text("\n".join(lines)), verdict)
 
 
@@ -146,8 +155,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-BATCH = 64
-"""Pairs that a judge is given at a time: enough to keep a remote one busy, few enough to show progress."""
+BATCH = 8
+"""Pairs whose verdicts are taken at a time; a judge behind a server is asked about all from the start."""
 
 TIERS: tuple[tuple[str, ...], ...] = (
     ("identical", "paraphrase", "extra_landmark", "much_longer"),
@@ -168,25 +177,36 @@ Scored = tuple[ValidityPair, Judgement | JudgeFailure]
 def check(
     judge: Judge, *, progress: bool = True, pairs: Sequence[ValidityPair] | None = None
 ) -> ValidityReport:
-    """The validity report of a judge, on all pairs unless some are given.
+    """The validity report of a judge, on all pairs unless some are given; all are asked about at once.
 
     progress: show on standard error how far it has come.
     Raises JudgeError when the judge breaks its contract, and whatever the judge itself raises.
     """
     asked = all_pairs() if pairs is None else pairs
-    batches = [asked[start : start + BATCH] for start in range(0, len(asked), BATCH)]
+    judge.start([pair.item for pair in asked])
     scored: list[Scored] = []
-    with counted(f"checking {judge.name}", "batches", len(batches), progress) as advance:
-        for batch in batches:
+    with counted(f"checking {judge.name}", "pairs", len(asked), progress) as advance:
+        for start in range(0, len(asked), BATCH):
+            batch = asked[start : start + BATCH]
             verdicts = judge([pair.item for pair in batch])
             if [v.sample_id for v in verdicts] != [pair.id for pair in batch]:
                 raise JudgeError(
                     f"Judge {judge.name} was asked about {len(batch)} route descriptions and did not give one verdict "
                     f"for each in their order ({len(verdicts)} came back)."
                 )
-            scored += zip(batch, verdicts, strict=True)
-            advance()
+            for pair, verdict in zip(batch, verdicts, strict=True):
+                scored.append((pair, verdict))
+                advance()
     return _report(judge.name, scored)
+
+
+def first_pairs(most: int) -> tuple[ValidityPair, ...]:
+    """So many pairs for a first look, of as many kinds as they can be: one of each kind, then the next of each."""
+    of_kind: dict[str, list[ValidityPair]] = defaultdict(list)
+    for pair in all_pairs():
+        of_kind[pair.kind].append(pair)
+    in_turn = (pair for turn in zip_longest(*of_kind.values()) for pair in turn if pair is not None)
+    return tuple(islice(in_turn, most))
 
 
 def within_bounds(pair: ValidityPair, verdict: Judgement) -> bool:

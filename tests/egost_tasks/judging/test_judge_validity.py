@@ -6,16 +6,20 @@ import hashlib
 import io
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import count, product
 
 import pytest
+from judge_server import serve_judge
 from rich.console import Console
 
+from egost.tasks.chat.endpoint import parse_endpoint
 from egost.tasks.judging.choose import get_judge
 from egost.tasks.judging.judge import Judge, JudgeError, JudgeFailure, Judgement, RouteItem
+from egost.tasks.judging.openai_judge import OpenAIJudge
 from egost.tasks.judging.rubric import OfflineRubric
 from egost.tasks.judging.validity import (
     Facts,
@@ -23,6 +27,7 @@ from egost.tasks.judging.validity import (
     ValidityReport,
     all_pairs,
     check,
+    first_pairs,
     implied_bounds,
     render,
     to_json,
@@ -38,6 +43,9 @@ class ByRule:
 
     name: str
     rule: Callable[[RouteItem], Scores]
+
+    def start(self, items: Sequence[RouteItem]) -> None:
+        pass
 
     def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]:
         return [Judgement(item.sample_id, *self.rule(item), "", self.name) for item in items]
@@ -284,6 +292,9 @@ class Failing:
 
     name: str = "failing"
 
+    def start(self, items: Sequence[RouteItem]) -> None:
+        pass
+
     def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]:
         verdicts = OfflineRubric()(items)
         verdicts[::10] = [JudgeFailure(item.sample_id, "unreadable", "hm", self.name) for item in items[::10]]
@@ -304,6 +315,9 @@ def test_a_judge_without_any_verdict_does_not_pass() -> None:
     class Dead:
         name = "dead"
 
+        def start(self, items: Sequence[RouteItem]) -> None:
+            pass
+
         def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]:
             return [JudgeFailure(item.sample_id, "timeout", "", self.name) for item in items]
 
@@ -319,6 +333,9 @@ def test_a_judge_that_loses_or_mixes_verdicts_is_refused(
 ) -> None:
     class Careless:
         name = "careless"
+
+        def start(self, items: Sequence[RouteItem]) -> None:
+            pass
 
         def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]:
             return change(OfflineRubric()(items))
@@ -357,6 +374,41 @@ def test_the_table_tells_every_kind_and_the_verdict(offline: ValidityReport) -> 
     assert text.rstrip().endswith("PASSED") and "NOT PASSED" not in text
     bad = printed(checked(always_best))
     assert "NOT PASSED" in bad and "flat-keys/asks_for_marks/0" in bad
+
+
+def test_a_first_look_takes_every_kind_in_turn_and_has_no_verdict() -> None:
+    pairs = first_pairs(len(KINDS) + 1)
+    assert [pair.kind for pair in pairs[:-1]] == list(dict.fromkeys(p.kind for p in all_pairs()))
+    assert pairs[-1].kind == pairs[0].kind and pairs[-1].id != pairs[0].id
+    assert set(first_pairs(10_000)) == set(all_pairs())
+    report = check(ByRule("best", always_best), pairs=pairs, progress=False)
+    assert report.passed is None and to_json(report)["passed"] is None
+    assert (
+        printed(report)
+        .rstrip()
+        .endswith(f"NO VERDICT: {len(KINDS) + 1} of {len(all_pairs())} pairs were asked about.")
+    )
+
+
+def test_a_slow_pair_keeps_no_other_waiting() -> None:
+    """The first request is answered when all others have come: no lot waits for the slowest of the one before."""
+    pairs = first_pairs(120)
+    others = sum(bool(pair.item.prediction.strip()) for pair in pairs) - 1
+    came, all_came, waited = count(), threading.Event(), []
+
+    def script(ask: object) -> str:
+        number = next(came)
+        if number == others:
+            all_came.set()
+        if number == 0:
+            waited.append(all_came.wait(30))
+        return "ok"
+
+    with serve_judge(script=script) as server:
+        judge = OpenAIJudge(parse_endpoint(f"openai:m@{server.url}"))
+        report = check(judge, progress=False, pairs=pairs)
+        judge.close()
+    assert waited == [True] and report.failures == {}
 
 
 def test_json_holds_the_whole_report(offline: ValidityReport) -> None:

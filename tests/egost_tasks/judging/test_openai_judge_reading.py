@@ -12,7 +12,6 @@ from egost.tasks.chat.reading import Completion
 from egost.tasks.judging.judge import RouteItem
 from egost.tasks.judging.prompt import (
     COMPAT,
-    SCORES_FORM,
     STRICT,
     ReplyForm,
     Scores,
@@ -20,6 +19,7 @@ from egost.tasks.judging.prompt import (
     fence_code,
     load_judge_prompt,
     read_scores,
+    scores_form,
 )
 from egost.tasks.text_files import lines_of
 
@@ -79,8 +79,8 @@ def test_the_form_of_the_reply_is_six_fields_with_the_reason_first() -> None:
     }
     schema = {"type": "object", "additionalProperties": False, "required": list(fields), "properties": fields}
     named = {"name": "route_scores", "strict": True, "schema": schema}
-    assert {"type": "json_schema", "json_schema": named} == SCORES_FORM
-    assert list(SCORES_FORM["json_schema"]["schema"]["properties"]) == list(fields)
+    assert {"type": "json_schema", "json_schema": named} == scores_form()
+    assert list(scores_form()["json_schema"]["schema"]["properties"]) == list(fields)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import SNAPSHOT, Ask, JudgeServer, scores_of, serve_judge, spoken
+from judge_server import SNAPSHOT, Ask, JudgeServer, scores_of, serve_judge, spoken, wants_scores_alone
 from loguru import logger
 
 from egost.tasks.chat.calls import Pacing
@@ -123,6 +123,26 @@ def test_a_reply_that_cannot_be_read_is_asked_for_three_times(
     assert len(server.asks) == 3 and len({ask.body["seed"] for ask, _ in server.asks}) == 3
     if behaviour.startswith("say:"):
         assert verdict.text == behaviour.removeprefix("say:")
+
+
+def test_a_judge_whose_reasons_run_on_is_asked_for_the_scores_alone(opened: Open) -> None:
+    judge, server = opened(script=lambda ask: "ok" if wants_scores_alone(ask) else "finish:length")
+    assert triples(judge(items(3))) == truths(items(3))
+    assert judge.usage.faults == {"truncated": 3} and len(server.asks) == 6
+    first, second = (
+        next(ask for ask, _ in server.asks if wants_scores_alone(ask) is alone) for alone in (False, True)
+    )
+    assert "Leave out the reasons" not in first.body["messages"][0]["content"]
+    assert "Leave out the reasons" in second.body["messages"][0]["content"]
+    assert first.body["messages"][1] == second.body["messages"][1]
+    properties = first.body["response_format"]["json_schema"]["schema"]["properties"]
+    assert {field["maxLength"] for name, field in properties.items() if name.endswith("_reason")} == {300}
+
+
+def test_a_server_that_knows_no_bound_in_a_schema_is_asked_without_the_schema(opened: Open) -> None:
+    judge, server = opened(script=lambda ask: "no-parameter:response_format")
+    assert triples(judge(items(2))) == truths(items(2))
+    assert "response_format" not in server.asks[-1][0].body
 
 
 def test_an_error_is_not_kept_and_whoever_asks_again_has_it_asked_again(opened: Open) -> None:
