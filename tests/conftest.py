@@ -6,6 +6,11 @@ import gc
 import json
 import os
 import signal
+
+# Processes that run side by side, each with as many threads as there are cores, spend most of their time waiting for
+# one another. Numpy and torch read this when they are loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +34,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave alone what would only be imported to be deselected."""
+    """Leave alone what would only be collected to be deselected."""
     is_tests = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
     return (
         config.option.markexpr == "not slow" and is_tests and bool(why_slow_file(collection_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,8 @@ from typer.testing import CliRunner
 
 from egost.main import app
 from egost.model_adapters.engine import AdapterError
-from egost.model_adapters.model_names import model_named
+from egost.model_adapters.model_names import MINI_BASE, model_named
 from egost.model_adapters.run_plan import RunOptions, plan_run
-from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.registration import register
 
@@ -169,7 +169,7 @@ def test_hf_is_lmms_evals_own_adapter_and_transformers_is_our_loop() -> None:
 
 
 def test_a_folder_is_asked_as_its_config_says(tmp_path: Path) -> None:
-    folder = tiny_checkpoint(tmp_path / "my-checkpoint")
+    folder = shutil.copytree(MINI_BASE, tmp_path / "my-checkpoint")
     _, arguments = planned(str(folder), engine="hf", extra=("--gen_kwargs", "max_new_tokens=8"))
     assert arguments[3] == "egost_journal" and arguments[-2:] == ["--gen_kwargs", "max_new_tokens=8"]
     assert model_args(arguments)["adapter"] == "qwen2_vl"
@@ -202,7 +202,7 @@ def test_a_folder_is_asked_as_its_config_says(tmp_path: Path) -> None:
 def test_a_checkpoint_is_asked_as_it_was_trained(
     tmp_path: Path, trained: dict[str, Any], protocol: str
 ) -> None:
-    folder = tiny_checkpoint(tmp_path / "trained-here")
+    folder = shutil.copytree(MINI_BASE, tmp_path / "trained-here")
     settings = {"prompt": "think", **trained}
     manifest = {"world": "mini", "release_revision": "r", "rows": [], "settings": settings}
     (folder / "egost_training.json").write_text(json.dumps(manifest))
@@ -235,7 +235,7 @@ def test_a_checkpoint_is_asked_as_it_was_trained(
 def test_a_checkpoint_runs_what_it_was_taught(
     tmp_path: Path, own_cache: Path, world: str, samples: list[str], tasks: str
 ) -> None:
-    folder = tiny_checkpoint(tmp_path / "trained-here")
+    folder = shutil.copytree(MINI_BASE, tmp_path / "trained-here")
     settings = {"prompt": "think", "protocol": "uniform8", "smallest_pixels": 3136, "largest_pixels": 602112}
     rows = [{"sample": name, "clip_sha256": "0" * 64, "world": world} for name in samples]
     manifest = {"world": world, "release_revision": "r", "rows": rows, "settings": settings}
@@ -266,7 +266,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_started(
 
 
 def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path: Path) -> None:
-    folder = tiny_checkpoint(tmp_path / "odd")
+    folder = shutil.copytree(MINI_BASE, tmp_path / "odd")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "seldom_vl"}))
     with pytest.raises(AdapterError, match=r"a 'seldom_vl'.*expected one of qwen2_vl"):
@@ -275,7 +275,7 @@ def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_lmms_eval_would_read_wrongly_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="Rename the folder"):
-        planned(str(tiny_checkpoint(tmp_path / "a,b=c")), engine="hf")
+        planned(str(shutil.copytree(MINI_BASE, tmp_path / "a,b=c")), engine="hf")
 
 
 def test_the_printed_command_alone_starts_nothing(tmp_path: Path, own_cache: Path) -> None:

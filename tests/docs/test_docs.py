@@ -67,6 +67,7 @@ def commands(page: Path) -> Iterator[str]:
             yield " ".join(code.split())
 
 
+@cache
 def recipe_flags() -> set[str]:
     from egost.training.grpo import GrpoRecipe
     from egost.training.sft import SftRecipe
@@ -74,9 +75,14 @@ def recipe_flags() -> set[str]:
     return OF_TRL | {field.name for recipe in (GrpoRecipe, SftRecipe) for field in dataclasses.fields(recipe)}
 
 
+@cache
+def command_tree() -> Any:
+    return typer.main.get_command(app)
+
+
 def fault(command: str) -> str | None:
     """What is wrong with a command: an unknown sub-command or option; None where it can be typed."""
-    at: Any = typer.main.get_command(app)
+    at = command_tree()
     words = shlex.split(command.replace("[", "").replace("]", ""))[1:]
     while words and hasattr(at, "commands"):
         if words[0] in ("--help", "..."):

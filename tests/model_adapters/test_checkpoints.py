@@ -11,35 +11,35 @@ import pytest
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError
-from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
+from egost.model_adapters.model_names import MINI_BASE
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+def walker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(MINI_BASE, tmp_path_factory.mktemp("checkpoints") / "walker")
 
 
 @pytest.fixture
-def hub(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def hub(tmp_path: Path, walker: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hub's cache as `hf download` leaves it: one snapshot, which `main` points to."""
     from huggingface_hub import constants
 
     root = tmp_path / "hub"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(root))
     model = root / "models--someone--walker"
-    shutil.copytree(tiny, model / "snapshots" / COMMIT)
+    shutil.copytree(walker, model / "snapshots" / COMMIT)
     (model / "refs").mkdir()
     (model / "refs" / "main").write_text(COMMIT)
     return model
 
 
-def test_a_folder_is_known_by_all_that_a_reply_depends_on(tiny: Path, tmp_path: Path) -> None:
-    first = checkpoint_identity(tiny)
-    assert (first.name, first.model_type, first.folder) == ("tiny", "qwen2_vl", tiny)
+def test_a_folder_is_known_by_all_that_a_reply_depends_on(walker: Path, tmp_path: Path) -> None:
+    first = checkpoint_identity(walker)
+    assert (first.name, first.model_type, first.folder) == ("walker", "qwen2_vl", walker)
     assert first.revision.startswith("sha256:")
-    other = shutil.copytree(tiny, tmp_path / "copy")
+    other = shutil.copytree(walker, tmp_path / "copy")
     (other / "README.md").write_text("read me")
     (other / "optimizer.pt").write_text("moments")
     assert checkpoint_identity(other).revision == first.revision
@@ -51,10 +51,10 @@ def test_a_folder_is_known_by_all_that_a_reply_depends_on(tiny: Path, tmp_path: 
 
 
 def test_a_hash_is_remembered_between_processes(
-    tiny: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    walker: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("egost.tasks.file_hashes._known", {})
-    revision = checkpoint_identity(tiny).revision
+    revision = checkpoint_identity(walker).revision
     [memo] = [
         path
         for path in (own_cache / "checkpoints" / "sources").iterdir()
@@ -63,7 +63,7 @@ def test_a_hash_is_remembered_between_processes(
     known = json.loads(memo.read_text())
     memo.write_text(json.dumps({**known, "sha256": "0" * 64}))
     monkeypatch.setattr("egost.tasks.file_hashes._known", {})
-    assert checkpoint_identity(tiny).revision != revision
+    assert checkpoint_identity(walker).revision != revision
 
 
 def test_a_hub_id_is_known_by_its_commit(hub: Path) -> None:
@@ -94,7 +94,7 @@ def test_half_a_download_is_no_checkpoint(hub: Path) -> None:
         checkpoint_identity("someone/walker")
 
 
-def test_what_is_no_checkpoint_says_so(tmp_path: Path, tiny: Path) -> None:
+def test_what_is_no_checkpoint_says_so(tmp_path: Path, walker: Path) -> None:
     with pytest.raises(AdapterError, match=r"no config\.json"):
         checkpoint_identity(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
@@ -104,6 +104,6 @@ def test_what_is_no_checkpoint_says_so(tmp_path: Path, tiny: Path) -> None:
     with pytest.raises(AdapterError, match="no model's config"):
         checkpoint_identity(tmp_path)
     with pytest.raises(AdapterError, match="has no revision 'main'"):
-        checkpoint_identity(tiny, "main")
-    relative = os.path.relpath(tiny)
-    assert checkpoint_identity(relative).name == "tiny"
+        checkpoint_identity(walker, "main")
+    relative = os.path.relpath(walker)
+    assert checkpoint_identity(relative).name == "walker"

@@ -21,6 +21,7 @@ SLOW_HELPERS = {
     ("egost_command", "EGOST"): "starts what trains or evaluates",
     ("egost_command", "egost_run"): "starts lmms-eval",
     ("egost_serve", "start_serving"): "starts vLLM's server",
+    ("families", "prompt_renderer"): "imports transformers",
     ("grpo_runs", "PROCESS"): "trains",
     ("headless_chromium", "chromium_page"): "starts a browser",
     ("lmms_eval_command", "COMMAND"): "starts lmms-eval",
@@ -30,6 +31,7 @@ SLOW_HELPERS = {
     ("parity_run", "run_parity"): "runs checkpoints",
     ("sft_runs", "PROCESS"): "trains",
     ("taught_checkpoint", "taught_checkpoint"): "trains",
+    ("tiny_checkpoint", "tiny_checkpoint"): "builds a checkpoint",
     ("text_only_baseline", "linear_baseline"): "fits a text-only baseline",
     ("text_only_baseline", "text_only_accuracy"): "fits a text-only baseline",
     ("text_only_baseline", "trained_baseline"): "fits a text-only baseline",
@@ -84,6 +86,12 @@ SLOW_TESTS = {
         "test_the_same_arguments_give_the_same_bytes_in_any_number_of_processes",
         "test_turns_are_drawn_evenly",
     ),
+    "builds a checkpoint": (
+        "test_a_checkpoint_of_the_package[tiny]",
+        "test_a_checkpoint_of_the_package_is_served_from_its_folder[tiny]",
+        "test_the_command_that_is_suggested_fits_what_is_said_of_the_model[tiny-egost_mini-egost run tiny --dry-run]",
+        "test_the_embedded_checkpoint_needs_no_vllm[tiny]",
+    ),
     "judges a thousand routes": (
         "test_a_thousand_judgements_under_all_faults_at_once",
         "test_every_trick_earns_nothing_with_every_reference",
@@ -123,7 +131,7 @@ SLOW_TESTS = {
         "test_a_tolerance_allows_other_replies_but_no_drop_beyond_chance",
     ),
 }
-"""Tests that take seconds by what they do themselves."""
+"""Tests that take seconds by what they do themselves; a name with brackets is one case of a test."""
 
 _WHY_BY_NAME = {test: reason for reason, tests in SLOW_TESTS.items() for test in tests}
 
@@ -147,7 +155,12 @@ _TESTS = str(Path(__file__).parents[1])
 
 
 def why_slow_file(file: Path) -> str | None:
-    """The slow package that a file of tests imports, so that merely collecting it takes seconds; or None."""
+    """Why a whole file of tests is slow, so that it need not even be collected; or None.
+
+    It imports a slow package, or holds attacks, hundreds of which are made when it is imported.
+    """
+    if file.parent.name == "hostile":
+        return "attacks by the hundred"
     return next(filter(None, map(_why_import, _imported(file))), None)
 
 
@@ -155,12 +168,10 @@ def why_slow(item: pytest.Item) -> str | None:
     """What makes a test slow, or None if it is quick."""
     if not isinstance(item, pytest.Function):
         return None
-    if why := _WHY_BY_NAME.get(item.originalname):
+    if why := _WHY_BY_NAME.get(item.originalname) or _WHY_BY_NAME.get(item.name):
         return why
     if why := why_slow_file(item.path):
         return why
-    if item.path.parent.name == "hostile":
-        return "attacks by the hundred"
     starts = [item.function, *getattr(getattr(item, "callspec", None), "params", {}).values()]
     fixtures = item._fixtureinfo.name2fixturedefs
     starts += [fixtures[name][-1].func for name in item.fixturenames if fixtures.get(name)]

@@ -18,9 +18,8 @@ from egost_command import EGOST
 from lmms_eval_command import environment
 from PIL import Image
 
-from egost.model_adapters.model_names import model_named
+from egost.model_adapters.model_names import MINI_BASE, model_named
 from egost.model_adapters.questions import Question, Questions
-from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import ReleaseError
@@ -46,7 +45,7 @@ def test_a_base_that_knows_a_walk_of_the_demo_is_refused(tmp_path: Path) -> None
 
 
 def test_checkpoints_are_asked_as_they_were_taught(tmp_path: Path) -> None:
-    demo = Demo(tmp_path, tiny_checkpoint(tmp_path / "tiny"), QUICK)
+    demo = Demo(tmp_path, MINI_BASE, QUICK)
     steps = {step.name: step for step in demo_steps(demo)}
     needed = [need for step in steps.values() for need in step.needs]
     assert set(needed) <= steps.keys()
