@@ -7,11 +7,12 @@ clip, as token ids and log-probabilities.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -24,6 +25,9 @@ from egost.model_adapters.vllm_engine import VllmEngine
 from egost.tasks.chat.calls import Faulted, NoReply
 from egost.tasks.errors import CacheError
 
+if TYPE_CHECKING:
+    import torch
+
 T = TypeVar("T")
 
 _REPLY_S = 3600.0
@@ -33,11 +37,24 @@ Wanted = Sequence[tuple[Ask, Mapping[str, Any]]]
 """Asks, and for each what vLLM's SamplingParams and its chat completions call by the same names (`n`, `seed`, ...)."""
 
 
+class Weights(Protocol):
+    """Weights to hand over: see `TrainedWeights`."""
+
+    @property
+    def main(self) -> bool: ...
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]: ...
+
+    def save(self) -> Path: ...
+
+    def sender(self, way: str, url: str, group_port: int) -> Callable[[], None]: ...
+
+
 class GroupSampler(Protocol):
     """Something that samples groups of completions."""
 
-    def take_weights(self, checkpoint: Path, name: str) -> None:
-        """Go on with the weights of a checkpoint's folder, under a name of their own. Raises AdapterError."""
+    def take_weights(self, weights: Weights, name: str) -> None:
+        """Go on with these weights, under a name of their own; by all processes. Raises AdapterError."""
 
     def sample(self, wanted: Wanted, weights: str) -> list[SampledGroup]:
         """One group for each ask, in their order, by the weights of a name. Raises AdapterError."""
@@ -51,12 +68,15 @@ class EngineSampler:
 
     def __init__(self, engine: VllmEngine) -> None:
         self._engine = engine
+        # Weights come from this process's memory. vLLM would start a process of its own on a GPU.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
-    def take_weights(self, checkpoint: Path, name: str) -> None:
+    def take_weights(self, weights: Iterable[tuple[str, torch.Tensor]], name: str) -> None:
         with _same_randomness():
             llm = self._engine.llm
-        with _spoken(f"vLLM does not take the weights in {checkpoint}"):
-            llm.collective_rpc("reload_weights", kwargs={"weights_path": str(checkpoint)})
+        with _spoken(f"vLLM does not take the weights of {name}"):
+            # By `load_weights` of the worker's model, layer by layer, which knows how each layer keeps its own.
+            llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
             if not llm.reset_prefix_cache():
                 raise RuntimeError("what it keeps of the old ones is in use")
             llm.llm_engine.reset_encoder_cache()
@@ -88,6 +108,12 @@ class EngineSampler:
         self._engine.close()
 
 
+def _has_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 @contextmanager
 def _same_randomness() -> Iterator[None]:
     """Let whoever draws in this process go on as before: on a CPU, vLLM seeds all of it anew when it starts."""
@@ -115,13 +141,16 @@ def _spoken(what: str) -> Iterator[None]:
 
 
 class ServerSampler:
-    """A `GroupSampler` over a server that `egost serve MODEL --rollouts` started, on a disk shared with it.
+    """A `GroupSampler` over a server that `egost serve MODEL --rollouts` started, which says how it takes weights.
 
     url: of the server. max_pixels: of a frame, see `processor_arguments`. wait_s: how long to wait until it is up.
-    Raises AdapterError where it is not up by then, or serves something else.
+    group_port: where NCCL's processes meet. Raises AdapterError where it is not up by then, serves something else,
+    or takes weights from a GPU where there is none here.
     """
 
-    def __init__(self, url: str, max_pixels: int, wait_s: float) -> None:
+    def __init__(self, url: str, max_pixels: int, wait_s: float, group_port: int = 51216) -> None:
+        self._group_port = group_port
+        self._send: Callable[[], None] | None = None
         self._loop = asyncio.new_event_loop()
         self._api = ServerApi(url, _REPLY_S)
         self._way: Way | None = None
@@ -136,13 +165,28 @@ class ServerSampler:
             raise AdapterError(
                 f"{url} serves {served.name} for evaluation. Start a server for rollouts: egost serve MODEL --rollouts."
             )
+        self._by = (served.advertised or {})[ROLLOUTS]
+        if self._by in ("ipc", "nccl") and not _has_gpu():
+            raise AdapterError(
+                f"{url} takes weights by {self._by}, from a GPU, and this process has none. Start the server so that "
+                "it takes them from a shared disk: egost serve MODEL --rollouts --weights folder."
+            )
         self._family = family_served(served)
         self._name = served.name
         self._pixels = processor_arguments(self._family, max_pixels)
         self._frames = FrameSender(self._family, self._body, "auto", _CLIPS_KEPT)
 
-    def take_weights(self, checkpoint: Path, name: str) -> None:
-        self._run(self._api.take_weights(checkpoint.resolve(), name))
+    def take_weights(self, weights: Weights, name: str) -> None:
+        folder = None
+        if self._by in ("ipc", "nccl"):
+            with _spoken(f"{self._api.url} does not take the weights of {name} by {self._by}"):
+                if self._send is None:
+                    self._send = weights.sender(self._by, self._api.url, self._group_port)
+                self._send()
+        else:
+            folder = weights.save()
+        if weights.main:
+            self._run(self._api.take_weights(name, folder))
 
     def sample(self, wanted: Wanted, weights: str) -> list[SampledGroup]:
         groups = self._run(self._groups(wanted))

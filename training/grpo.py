@@ -218,7 +218,9 @@ def vllm_server(args: Any) -> str:
 def vllm_sampler(recipe: GrpoRecipe, args: Any, model: Any) -> GroupSampler:
     """vLLM as TRL's arguments ask for it. Raises AdapterError where it is not installed, or no such server is up."""
     if args.vllm_mode == "server":
-        return ServerSampler(vllm_server(args), recipe.largest_pixels, args.vllm_server_timeout)
+        return ServerSampler(
+            vllm_server(args), recipe.largest_pixels, args.vllm_server_timeout, args.vllm_group_port
+        )
     name = model.model_name_or_path
     checkpoint = checkpoint_identity(name, None if Path(name).is_dir() else model.model_revision)
     settings = VllmSettings(

@@ -9,24 +9,15 @@ rollouts by vLLM.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from safetensors import SafetensorError
-from transformers.utils import logging as hf_logging
+from typing import Any
 
 from egost.model_adapters.engine import Ask
 from egost.training import TrainingError
 from egost.training.group_sampling import GroupSampler
-
-if TYPE_CHECKING:
-    pass
-
-WEIGHTS = "rollout_weights"
-"""Folder of a run through which vLLM gets the weights of each step. The run's end deletes it."""
+from egost.training.handed_weights import TrainedWeights
 
 
 class VllmRollouts:
@@ -37,34 +28,18 @@ class VllmRollouts:
 
     def __init__(self, trainer: Any, sampler: GroupSampler, ask: Callable[[int], Ask]) -> None:
         self._trainer, self._sampler, self._ask = trainer, sampler, ask
-        self._folder = Path(trainer.args.output_dir).resolve() / WEIGHTS
-        self._weights = ""
+        self._weights, self._name = TrainedWeights(trainer), ""
 
     def sync_weights(self) -> None:
-        """Let vLLM go on with the weights of this step.
+        """Let vLLM go on with the weights of this step; by all processes. The seconds are logged as TRL logs its own.
 
         Raises AdapterError where it does not take them, TrainingError where they cannot be written.
         """
-        trainer = self._trainer
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        try:
-            with _no_bars():
-                if not hasattr(model, "merge_adapter"):
-                    # By all processes: where they share the weights, these are gathered. Nothing goes to a hub.
-                    trainer.save_model(str(self._folder), _internal_call=True)
-                elif trainer.args.should_save:
-                    _save_merged(model, self._folder)
-                    # vLLM takes the folder for the model from now on, and looks for its processor there.
-                    trainer.processing_class.save_pretrained(self._folder)
-        except (OSError, SafetensorError) as error:
-            raise TrainingError(
-                f"the weights for vLLM cannot be written to {self._folder} ({error}). Free some space there; then run "
-                "the same command again, to go on from the last whole checkpoint."
-            ) from error
-        self._weights = f"{self._folder} of step {trainer.state.global_step}"
-        if trainer.args.should_save:
-            self._sampler.take_weights(self._folder, self._weights)
+        trainer, began = self._trainer, time.perf_counter()
+        self._name = f"{trainer.args.output_dir} at step {trainer.state.global_step}"
+        self._sampler.take_weights(self._weights, self._name)
         trainer.accelerator.wait_for_everyone()
+        trainer._metrics["train"]["vllm/weights_time"].append(time.perf_counter() - began)
 
     def sample(self) -> dict[str, Any]:
         """What TRL's `rollout_func` returns: one completion for each row of the batch, in their order.
@@ -75,7 +50,7 @@ class VllmRollouts:
         trainer = self._trainer
         groups = [(row, len(list(same))) for row, same in groupby(trainer.rows)]
         wanted = [(self._ask(row), self._sampling(row, n)) for row, n in groups]
-        sampled = self._sampler.sample(wanted, self._weights)
+        sampled = self._sampler.sample(wanted, self._name)
         prompts: list[list[int]] = []
         for (row, n), group in zip(groups, sampled, strict=True):
             expected = trainer.shown[row].prompt_ids
@@ -95,8 +70,8 @@ class VllmRollouts:
     def close(self) -> None:
         """Stop what samples, and delete the weights that it was handed."""
         self._sampler.close()
-        if self._trainer.args.should_save:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._weights.main:
+            shutil.rmtree(self._weights.folder, ignore_errors=True)
 
     def _sampling(self, row: int, n: int) -> dict[str, Any]:
         trainer, args = self._trainer, self._trainer.args
@@ -114,42 +89,3 @@ class VllmRollouts:
             "seed": hash((args.seed, trainer.state.global_step, trainer.accelerator.process_index, row))
             % 2**31,
         }
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep transformers' bars out of the run's own, at every step."""
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()
-
-
-def _save_merged(model: Any, folder: Path) -> None:
-    """Write the base of a PEFT model with its adapter in it, by the names that the base has alone."""
-    import torch
-
-    base = model.get_base_model()
-    before = {
-        name: weight.detach().to("cpu", copy=True)
-        for name, weight in base.named_parameters()
-        if ".base_layer." in name
-    }
-    model.merge_adapter()
-    try:
-        weights = {
-            name.replace(".base_layer.", ".").replace(".modules_to_save.default.", "."): weight
-            for name, weight in base.state_dict().items()
-            if ".lora_" not in name and ".original_module." not in name
-        }
-        base.save_pretrained(folder, state_dict=weights)
-    finally:
-        model.unmerge_adapter()
-        # Taking the adapter out again rounds, which would add up over the steps.
-        with torch.no_grad():
-            for name, weight in base.named_parameters():
-                if name in before:
-                    weight.copy_(before[name])

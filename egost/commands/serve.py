@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,13 @@ def serve(
     rollouts: Annotated[
         bool, typer.Option("--rollouts", help="Sample for `egost train grpo`, which changes the weights.")
     ] = False,
+    weights: Annotated[
+        Literal["folder", "nccl", "ipc"] | None,
+        typer.Option(
+            help="How a server for rollouts takes weights: over NCCL from other GPUs (default with a GPU), by ipc from "
+            "the GPU that it shares with the training, or from a folder on a shared disk (default on a CPU)."
+        ),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds to wait until the server is healthy.", min=1)
     ] = 1800,
@@ -69,6 +76,7 @@ def serve(
         max_model_len=max_model_len,
         media=media,
         rollouts=rollouts,
+        weights=weights,
         extra=extra or (),
     )
     command, environment = serve_command(plan), serve_environment(plan)

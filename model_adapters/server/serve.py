@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from egost.model_adapters.checkpoints import Checkpoint, checkpoint_identity
 from egost.model_adapters.engine import AdapterError
@@ -71,8 +71,14 @@ _OURS = re.findall(
 
 # The probabilities that tokens are drawn with, which weight the loss; and the recipe's limit of pixels.
 _FOR_ROLLOUTS = ("--logprobs-mode", "processed_logprobs", "--trust-request-mm-kwargs")
+_TRANSFER = "--weight-transfer-config"
 _SECRETS = ("--api-k", "--hf-t")
 _LORA = ("--enable-lora", "--lora-modules", "--default-mm-loras")
+
+
+Handover = Literal["folder", "nccl", "ipc"]
+"""How a server for rollouts takes weights: from a folder of a shared disk, over NCCL from another GPU, or from the
+memory of the GPU that it shares with the training."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,8 @@ class ServerPlan:
 
     source: hub id or folder, for vLLM. name: under which it is served. revision: commit of the hub or `sha256:` of
     the folder; None where it is not known. model_type: the family's name. media: folder whose files it may read.
-    prompt, protocol: values of `EGOST_PROMPT` and `EGOST_PROTOCOL` that fit the model. rollouts: whether it samples
-    for a training, which changes its weights. extra: more arguments of vLLM's, as they are.
+    prompt, protocol: values of `EGOST_PROMPT` and `EGOST_PROTOCOL` that fit the model. rollouts: how a training that it
+    samples for hands it weights; None where it samples for none. extra: more arguments of vLLM's, as they are.
     """
 
     source: str
@@ -107,7 +113,7 @@ class ServerPlan:
     prompt: str
     protocol: str
     trust_remote_code: bool
-    rollouts: bool
+    rollouts: Handover | None
     extra: tuple[str, ...]
 
     @property
@@ -139,13 +145,16 @@ def plan_server(
     max_model_len: int | None = None,
     media: Path | None = None,
     rollouts: bool = False,
+    weights: Handover | None = None,
     extra: Sequence[str] = (),
 ) -> ServerPlan:
     """The server for a short name, known, embedded or `tiny`, a hub id or a folder; None leaves a choice to the plan.
 
     gpus: as many as are to be used. As many of them as one copy of the model needs hold it together (tensor
     parallel), and there are as many copies as fit (data parallel), unless tensor, pipeline or data say otherwise.
-    Raises AdapterError where the model or its family is not known, or the GPUs cannot be shared out so.
+    weights: how a server for rollouts takes them; by default over NCCL, and on a CPU from a folder.
+    Raises AdapterError where the model or its family is not known, the GPUs cannot be shared out so, or the weights
+    cannot be taken so.
     """
     known = known_model(model)
     if known and "server" not in known.engines:
@@ -177,8 +186,8 @@ def plan_server(
         prompt=asked.prompt,
         protocol=asked.protocol,
         trust_remote_code=bool(known and known.trust_remote_code),
-        rollouts=rollouts,
-        extra=_checked(extra, (*_OURS, *_FOR_ROLLOUTS) if rollouts else _OURS),
+        rollouts=_handover(weights) if rollouts else None,
+        extra=_checked(extra, (*_OURS, *_FOR_ROLLOUTS, _TRANSFER) if rollouts else _OURS),
     )
 
 
@@ -231,6 +240,7 @@ def serve_command(plan: ServerPlan) -> list[str]:
         *("--enable-prefix-caching", "--enable-prompt-tokens-details"),
         *(["--trust-remote-code"] if plan.trust_remote_code else []),
         *(_FOR_ROLLOUTS if plan.rollouts else []),
+        *([_TRANSFER, json.dumps({"backend": plan.rollouts})] if plan.rollouts in ("ipc", "nccl") else []),
         *plan.extra,
     ]
 
@@ -240,7 +250,11 @@ def serve_environment(plan: ServerPlan) -> dict[str, str]:
     memory = "VLLM_CPU_KVCACHE_SPACE"
     environment = {memory: CPU_CACHE} if _is_cpu_build() and memory not in os.environ else {}
     # Every client of the server can then hand it weights.
-    return environment | ({"VLLM_SERVER_DEV_MODE": "1"} if plan.rollouts else {})
+    if plan.rollouts:
+        environment["VLLM_SERVER_DEV_MODE"] = "1"
+    if plan.rollouts == "ipc":  # what names the memory goes over as a pickle
+        environment["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
+    return environment
 
 
 def train_flags(plan: ServerPlan) -> str:
@@ -264,6 +278,15 @@ def evaluate_command(plan: ServerPlan) -> str:
             f"--model_args base_url={plan.url}{at_once} --output_path runs --log_samples",
         ]
     )
+
+
+def _handover(weights: Handover | None) -> Handover:
+    if weights in ("ipc", "nccl") and _is_cpu_build():
+        raise AdapterError(
+            f"--weights {weights} goes from GPU to GPU, and the vLLM here is built for a CPU. Leave it out: weights "
+            "then come from a folder of a disk that the training shares."
+        )
+    return weights or ("folder" if _is_cpu_build() else "nccl")
 
 
 def _json(arguments: dict[str, Any]) -> str | None:
@@ -312,7 +335,7 @@ def _advertised(plan: ServerPlan) -> dict[str, str]:
     if plan.revision:
         settings["revision"] = plan.revision
     if plan.rollouts:
-        settings[ROLLOUTS] = "yes"
+        settings[ROLLOUTS] = plan.rollouts
     for name, values in _arguments(plan.extra):
         if name not in CHANGE_NO_REPLY:
             settings[name.lstrip("-")] = " ".join(map(_with_content, values))

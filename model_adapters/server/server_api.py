@@ -39,7 +39,7 @@ from egost.tasks.keys import SERVER_KEY, check_url, read_key
 _MARK = "egost?"
 
 ROLLOUTS = "rollouts"
-"""The setting of a server that samples for a training: its weights change after it was started."""
+"""The setting of a server that samples for a training, and how it takes the weights, which change after its start."""
 
 
 @dataclass(frozen=True)
@@ -242,15 +242,15 @@ class ServerApi:
         """
         return await self._completed(body, read_group)
 
-    async def take_weights(self, checkpoint: Path, name: str) -> None:
-        """Let the server go on with the weights of a checkpoint's folder, and forget what the old ones made.
+    async def take_weights(self, name: str, checkpoint: Path | None) -> None:
+        """Let the server go on with new weights, and forget what the old ones made.
 
-        name: by which it knows them from now on.
+        name: by which it knows them from now on. checkpoint: folder of them; None where it has got them already.
         Raises NoReply where the server is gone, AdapterError where it takes no weights, or not these.
         """
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(checkpoint)}}
         for path, body in (
-            ("/collective_rpc", reload),
+            *([("/collective_rpc", reload)] if checkpoint else []),
             ("/reset_prefix_cache", None),
             ("/reset_encoder_cache", None),
             ("/update_weight_version", {"new_version": name}),
@@ -263,9 +263,9 @@ class ServerApi:
             refused = path == "/reset_prefix_cache" and response.text.replace(" ", "") == '{"success":false}'
             if response.status_code != 200 or refused:
                 raise AdapterError(
-                    f"{self.url} did not take the weights in {checkpoint}: {path} says: {_said(response)}. It must "
-                    "share the disk, serve the model that is trained, and have no other client meanwhile; its log "
-                    "says more."
+                    f"{self.url} did not take the weights {f'in {checkpoint}' if checkpoint else f'of {name}'}: {path} "
+                    f"says: {_said(response)}. It must {'share the disk, ' if checkpoint else ''}serve the model that "
+                    "is trained, and have no other client meanwhile; its log says more."
                 )
 
     async def weights(self) -> str:

@@ -153,7 +153,15 @@ def test_a_server_for_rollouts(folder: Path) -> None:
     )
     assert serve_environment(plan)["VLLM_SERVER_DEV_MODE"] == "1"
     told = advertised_settings(command)
-    assert told is not None and told["rollouts"] == "yes"
+    assert told is not None and told["rollouts"] == "nccl"
+    assert value(command, "--weight-transfer-config") == '{"backend": "nccl"}'
+    assert "VLLM_ALLOW_INSECURE_SERIALIZATION" not in serve_environment(plan)
+    shared = plan_server(str(folder), rollouts=True, weights="ipc")
+    assert value(serve_command(shared), "--weight-transfer-config") == '{"backend": "ipc"}'
+    assert serve_environment(shared)["VLLM_ALLOW_INSECURE_SERIALIZATION"] == "1"
+    by_disk = serve_command(plan_server(str(folder), rollouts=True, weights="folder"))
+    assert "--weight-transfer-config" not in by_disk
+    assert (advertised_settings(by_disk) or {})["rollouts"] == "folder"
     flags = "--use_vllm true --vllm_mode server --vllm_server_base_url http://127.0.0.1:8123"
     assert train_flags(plan) == flags
     with pytest.raises(AdapterError, match="--logprobs-mode cannot be given after"):

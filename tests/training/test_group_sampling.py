@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.training.group_sampling import ServerSampler
 
-NAMES = ("tiny", "egost?family=qwen2_vl&revision=abc&rollouts=yes")
+NAMES = ("tiny", "egost?family=qwen2_vl&revision=abc&rollouts=folder")
 PIXELS = 360 * 420
 
 
@@ -83,18 +84,45 @@ def test_a_server_that_samples_nothing_ends_the_run(
         sampled(server, asks)
 
 
+@dataclass(frozen=True)
+class Saved:
+    """Weights that lie in a folder already."""
+
+    folder: Path
+    main: bool = True
+
+    def save(self) -> Path:
+        return self.folder
+
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("they are not read one by one")
+
+    def sender(self, way: str, url: str, group_port: int) -> Callable[[], None]:
+        raise AssertionError("they are not sent")
+
+
 def test_weights_are_handed_over_by_their_folder(tmp_path: Path) -> None:
     with serve_chat(names=NAMES, weights='200 {"success":true}') as server:
-        ServerSampler(server.url, PIXELS, wait_s=1.0).take_weights(tmp_path, "step 1")
+        ServerSampler(server.url, PIXELS, wait_s=1.0).take_weights(Saved(tmp_path), "step 1")
         assert (server.taken, server.holds) == ([str(tmp_path)], "step 1")
+        ServerSampler(server.url, PIXELS, wait_s=1.0).take_weights(Saved(tmp_path, main=False), "step 2")
+        assert server.holds == "step 1", "one process talks for all"
+
+
+@pytest.mark.parametrize("way", ["ipc", "nccl"])
+def test_weights_do_not_go_from_a_cpu_to_a_gpu(way: str) -> None:
+    names = (NAMES[0], NAMES[1].replace("folder", way))
+    says = rf"takes weights by {way}, from a GPU, and this process has none.*--rollouts --weights folder"
+    with serve_chat(names=names) as server, pytest.raises(AdapterError, match=says):
+        ServerSampler(server.url, PIXELS, wait_s=1.0)
 
 
 def test_weights_of_another_run_are_noticed(asks: list[Ask], tmp_path: Path) -> None:
     with serve_chat(names=NAMES, weights='200 {"success":true}') as server:
         one, other = (ServerSampler(server.url, PIXELS, wait_s=1.0) for _ in range(2))
-        one.take_weights(tmp_path, "one")
+        one.take_weights(Saved(tmp_path), "one")
         assert one.sample([(asks[0], {"n": 1, "seed": 0})], "one")
-        other.take_weights(tmp_path, "other")
+        other.take_weights(Saved(tmp_path), "other")
         with pytest.raises(AdapterError, match="holds the weights 'other', and was given 'one'"):
             one.sample([(asks[0], {"n": 1, "seed": 0})], "one")
 
@@ -117,7 +145,7 @@ def test_a_broken_line_is_tried_once_more(asks: list[Ask]) -> None:
 )
 def test_weights_that_are_not_taken(tmp_path: Path, weights: str | None, says: str) -> None:
     with serve_chat(names=NAMES, weights=weights) as server, pytest.raises(AdapterError, match=says):
-        ServerSampler(server.url, PIXELS, wait_s=1.0).take_weights(tmp_path, "step 1")
+        ServerSampler(server.url, PIXELS, wait_s=1.0).take_weights(Saved(tmp_path), "step 1")
 
 
 def test_a_server_for_evaluation_is_no_server_for_rollouts() -> None:

@@ -58,8 +58,8 @@ def by_server(flags: list[str], server: Served) -> list[str]:
 
 
 def test_a_run_with_vllm_in_the_process(flags: list[str], cache: Path, world: World, tmp_path: Path) -> None:
+    from egost.training.handed_weights import FOLDER
     from egost.training.run_log import LOG_FILE, read_log
-    from egost.training.vllm_rollouts import WEIGHTS
 
     lora = ["--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", "2"]
     done = run(cache, world, "0", "never", *flags, *lora)
@@ -68,7 +68,7 @@ def test_a_run_with_vllm_in_the_process(flags: list[str], cache: Path, world: Wo
     log = read_log(tmp_path / "run" / LOG_FILE)
     assert max(float(row["sampling_gap"]) for row in log) < 0.05
     assert (tmp_path / "run" / FINAL / "model.safetensors").is_file()
-    assert not (tmp_path / "run" / WEIGHTS).exists()
+    assert not (tmp_path / "run" / FOLDER).exists()
 
 
 def test_a_killed_run_goes_on_as_the_unbroken_one(
