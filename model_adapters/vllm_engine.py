@@ -22,6 +22,7 @@ from egost.model_adapters.families import (
     config_overrides,
     prompt_renderer,
 )
+from egost.model_adapters.read_ahead import ReadAhead
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.protocols import N_FRAMES
 from egost.tasks.errors import CacheError, install_command
@@ -90,7 +91,6 @@ class VllmEngine:
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self._llm: Any = None
-        self._frames: tuple[Clip, Any] | None = None
 
     @property
     def identity(self) -> EngineIdentity:
@@ -124,27 +124,32 @@ class VllmEngine:
         """See `Engine`. Raises AdapterError where vLLM dies, or where frames did not arrive as they should."""
         if not asks:
             return
-        at_once = self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs + WAITING
-        upcoming = iter(enumerate(asks))
+        core = self.llm.llm_engine
+        at_once = core.vllm_config.scheduler_config.max_num_seqs + WAITING
         under_way: dict[str, int] = {}
+        ahead = ReadAhead(asks, self._frames_of, self._made_ready)
         try:
             while True:
-                while len(under_way) < at_once and (following := next(upcoming, None)):
-                    place, ask = following
-                    added = self._add(ask)
-                    if isinstance(added, Failure):
-                        yield place, added
+                # A clip that is not ready is waited for only where nothing else is to be done.
+                while len(under_way) < at_once and (found := ahead.take(wait=not under_way)):
+                    place, made = found
+                    if failure := self._add(str(place), asks[place], made):
+                        yield place, failure
                     else:
-                        under_way[added] = place
+                        under_way[str(place)] = place
                 if not under_way:
                     return
                 for output in self._step():
                     place = under_way.pop(output.request_id)
                     yield place, self._reply(asks[place], output)
         finally:
-            # Else these would come among the answers to the next requests.
-            if under_way and self._llm is not None:
-                self._llm.llm_engine.abort_request(list(under_way))
+            left = ahead.close()
+            if self._llm is not None:
+                # Else these would come among the answers to the next requests.
+                core.abort_request(list(under_way))
+                if left:
+                    # Of vLLM's two caches of frames, one has those of requests that the other never got.
+                    core.reset_mm_cache()
 
     def close(self) -> None:
         """Stop vLLM and its processes. Nothing to do where it was not started."""
@@ -152,13 +157,16 @@ class VllmEngine:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
 
-    def request(self, ask: Ask) -> dict[str, Any]:
-        """vLLM's prompt for an ask: the token ids of the text, and the frames. Raises CacheError."""
+    def request(self, ask: Ask, frames: Any = None) -> dict[str, Any]:
+        """vLLM's prompt for an ask: the token ids of the text, and the frames.
+
+        frames: of its clip, as `frames_of` gives them; read where they are not given. Raises CacheError.
+        """
         text = self.renderer.text(ask.prompt, with_frames=ask.clip is not None)
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         if ask.clip is None:
             return {"prompt_token_ids": ids}
-        frames = self._frames_of(ask.clip)
+        frames = self.frames_of(ask.clip) if frames is None else frames
         # The name of the frames saves vLLM from hashing them for every question; the hash of pixels knows no shape.
         clip = ask.clip.manifest
         name = f"{clip.pixels_sha256}-{clip.width}x{clip.height}"
@@ -177,6 +185,7 @@ class VllmEngine:
     def sampling(self, arguments: GenerationArguments) -> Any:
         """vLLM's SamplingParams. What only the checkpoint says (a repetition penalty) is kept, as transformers does."""
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         own = self.llm.get_default_sampling_params()
         return SamplingParams(
@@ -187,32 +196,34 @@ class VllmEngine:
             stop=list(arguments.stop) or None,
             seed=arguments.seed,
             repetition_penalty=own.repetition_penalty,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+    def frames_of(self, clip: Clip) -> Any:
+        """The frames of a clip as the family takes them. Raises CacheError."""
+        frames = clip.frames()
+        return [Image.fromarray(f) for f in frames] if self.renderer.family.frames_as == "images" else frames
+
+    def _frames_of(self, clip: Clip | None) -> Any:
+        """The frames, or the CacheError that says why there are none; None where there is no clip."""
+        try:
+            return clip and self.frames_of(clip)
+        except CacheError as error:
+            return error
 
     @property
     def _tokenizer(self) -> Any:
         return getattr(self.renderer.processor, "tokenizer", self.renderer.processor)
 
-    def _frames_of(self, clip: Clip) -> Any:
-        """The frames of a clip as the family takes them; those of the last clip are kept for its other questions."""
-        if self._frames is None or self._frames[0] != clip:
-            pixels = clip.frames()
-            if self.renderer.family.frames_as == "images":
-                self._frames = clip, [Image.fromarray(frame) for frame in pixels]
-            else:
-                self._frames = clip, pixels
-        return self._frames[1]
-
-    def _add(self, ask: Ask) -> str | Failure:
-        """Hand a request to vLLM; the id under which its output comes, or why it cannot be asked."""
+    def _made_ready(self, ask: Ask, frames: Any) -> Any:
+        """What vLLM takes for an ask, or the Failure that says why it cannot be asked. frames: of `_frames_of`."""
         from vllm.exceptions import VLLMClientError
 
         if refusal := self.renderer.refusal(ask):
             return refusal
-        try:
-            request = self.request(ask)
-        except CacheError as error:
-            return Failure("unsupported_video", f"{ask.sample}: {error}")
+        if isinstance(frames, CacheError):
+            return Failure("unsupported_video", f"{ask.sample}: {frames}")
+        request = self.request(ask, frames)
         tokens = len(request["prompt_token_ids"]) + self._expected_video_tokens(ask)
         longest = self.llm.llm_engine.model_config.max_model_len
         if tokens >= longest:
@@ -222,11 +233,22 @@ class VllmEngine:
                 "together. Raise max_model_len, or choose an EGOST_PROTOCOL with fewer pixels.",
             )
         try:
-            [name] = self.llm.enqueue([request], self.sampling(ask.arguments), use_tqdm=False)
+            [rendered] = self.llm.renderer.render_cmpl([request])
         except (VLLMClientError, ValueError) as error:
-            return Failure("refused", f"{ask.sample}: vLLM does not take it ({error}).")
-        # vLLM adds random letters to the id that it gives; its outputs come without.
-        return str(name).partition("-")[0]
+            return _refused(ask, error)
+        return rendered
+
+    def _add(self, name: str, ask: Ask, made: Any) -> Failure | None:
+        """Hand to vLLM what `_made_ready` gave; its output comes under the name. Or the Failure, where it is none."""
+        from vllm.exceptions import VLLMClientError
+
+        if isinstance(made, Failure):
+            return made
+        try:
+            self.llm.llm_engine.add_request(name, made, self.sampling(ask.arguments))
+        except (VLLMClientError, ValueError) as error:
+            return _refused(ask, error)
+        return None
 
     def _expected_video_tokens(self, ask: Ask) -> int:
         if ask.clip is None:
@@ -270,6 +292,10 @@ class VllmEngine:
             completion_tokens=taken,
             video_tokens=seen,
         )
+
+
+def _refused(ask: Ask, error: Exception) -> Failure:
+    return Failure("refused", f"{ask.sample}: vLLM does not take it ({error}).")
 
 
 def open_vllm(model: str, revision: str | None = None, **settings: Any) -> VllmEngine:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -93,6 +96,84 @@ def test_replies_come_as_they_finish_and_few_requests_wait(engine: VllmEngine, a
     assert under_way[0] > 0 and max(under_way) <= AT_ONCE + WAITING
 
 
+class CountingEngine:
+    """In the place of vLLM: finishes the oldest request a step, and counts the steps before which one was missing.
+
+    One is missing where room is, and it was made ready before the step before. Each step lets other threads make all
+    the clips ready that they may: at least two that are not with it.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.llm_engine = self.renderer = self
+        self.vllm_config = SimpleNamespace(scheduler_config=SimpleNamespace(max_num_seqs=AT_ONCE))
+        self.model_config = SimpleNamespace(max_model_len=1024)
+        self.total, self.rendered, self.added, self.missing = total, 0, 0, 0
+        self.made_here = 0
+        self.under_way: list[tuple[str, Any]] = []
+        self._ready_before = 0
+        self._changed = threading.Condition()
+
+    def get_default_sampling_params(self) -> Any:
+        return SimpleNamespace(repetition_penalty=1.0)
+
+    def render_cmpl(self, requests: list[Any]) -> list[Any]:
+        self.made_here += threading.current_thread() is threading.main_thread()
+        with self._changed:
+            self.rendered += 1
+            self._changed.notify_all()
+        return requests
+
+    def add_request(self, name: str, rendered: Any, _: Any) -> None:
+        self.added += 1
+        self.under_way.append((name, rendered))
+
+    def step(self) -> list[Any]:
+        has_room = len(self.under_way) < AT_ONCE + WAITING
+        self.missing += has_room and self.added < self._ready_before
+        with self._changed:
+            wanted = min(self.total, self.added + 2)
+            assert self._changed.wait_for(lambda: self.rendered >= wanted, timeout=20)
+            self._ready_before = self.rendered
+        name, rendered = self.under_way.pop(0)
+        completion = SimpleNamespace(text=name, token_ids=[1], finish_reason="stop")
+        ids, outputs = rendered["prompt_token_ids"], [completion]
+        return [
+            SimpleNamespace(
+                request_id=name, finished=True, prompt_token_ids=ids, outputs=outputs, num_cached_tokens=0
+            )
+        ]
+
+    def abort_request(self, names: list[str]) -> None:
+        assert not names
+
+
+def test_no_step_waits_for_a_clip_that_could_have_been_ready(
+    checkpoint: Path, asks: Asks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_a_clip = list({ask.clip: ask for ask in asks(FEW)}.values()) * 8
+    started = VllmEngine(checkpoint_identity(checkpoint), SETTINGS)
+    counting = CountingEngine(len(one_a_clip))
+    monkeypatch.setattr(started, "_llm", counting)
+    # The place of a video stands for its tokens: nothing expands it here.
+    monkeypatch.setattr(started, "_expected_video_tokens", lambda _: 1)
+    replies = answers(started, one_a_clip)
+    assert [reply.text for reply in replies if isinstance(reply, Reply)] == [
+        str(place) for place in range(len(one_a_clip))
+    ]
+    assert counting.rendered == counting.added == len(one_a_clip) == 32
+    assert (counting.missing, counting.made_here) == (0, 0)
+
+
+def test_who_stops_listening_leaves_nothing_to_the_next_requests(engine: VllmEngine, asks: Asks) -> None:
+    many = list({ask.clip: ask for ask in asks(FEW)}.values())
+    whole = answers(engine, many)
+    some = engine.answer(many[::-1])
+    next(some)
+    some.close()  # type: ignore[attr-defined]
+    assert engine.llm.llm_engine.get_num_unfinished_requests() == 0
+    assert answers(engine, many) == whole
+
+
 def test_generation_arguments_are_honoured(engine: VllmEngine, asks: Asks) -> None:
     [ask] = asks(FEW)[:1]
     drawn = GenerationArguments(max_new_tokens=12, temperature=2.0, seed=1)
@@ -143,8 +224,8 @@ def test_frames_that_did_not_arrive_as_a_video_stop_the_run(
 ) -> None:
     given = engine.request
 
-    def half_of_the_frames(ask: Ask) -> dict[str, object]:
-        request = given(ask)
+    def half_of_the_frames(*of: Any) -> dict[str, object]:
+        request = given(*of)
         [(frames, metadata)] = request["multi_modal_data"]["video"]
         return {
             **request,
