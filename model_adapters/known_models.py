@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.families import FAMILIES
 from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.text_files import read_yaml
 
 EngineName = Literal["vllm", "server", "hf", "transformers", "api"]
 """By what a model is asked. hf: lmms-eval's own adapter. transformers: our own loop over that library."""
@@ -135,7 +135,7 @@ class KnownModels(_Frozen):
 @cache
 def known_models() -> KnownModels:
     """The table, in its own order; what a model leaves out is its family's."""
-    table = yaml.safe_load(Path(__file__).with_name("known_models.yaml").read_text(encoding="utf-8"))
+    table = read_yaml(Path(__file__).with_name("known_models.yaml").read_text(encoding="utf-8"))
     table["models"] = [{**table["families"][model["family"]], **model} for model in table["models"]]
     return KnownModels.model_validate(table)
 

@@ -27,6 +27,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +45,14 @@ Score = Callable[[SampleRecord], float | None]
 Row = tuple[str, str, float]
 """Task, clip and value of one sample."""
 Floats = NDArray[np.float64]
+Counts = NDArray[np.unsignedinteger[Any]]
 
 _CELLS = 4_000_000
-"""Numbers in the table of one batch of draws (draws x clips): 32 MB."""
-_KEPT = 6
-"""Numbers of clips whose draws are kept: the benchmark's takes 63 MB."""
+"""Numbers in the table of one batch of draws (draws x clips): 8 MB."""
+_KEPT = 24
+"""Numbers of clips whose draws are kept: the benchmark's takes 16 MB, and its tables have some 20 numbers."""
+_AT_ONCE = 1 << 18
+"""Multiplications at once: a core's own cache holds their numbers, and BLAS starts no threads for so few."""
 _ALIKE = 1e-9
 """Percent. Means that differ by less differ by rounding alone."""
 
@@ -297,11 +301,21 @@ def _drawn_means(tally: _Tally, draws: int, seed: int) -> Floats:
     means: list[Floats] = []
     missing = draws
     while missing:
-        totals = drawn.counts(len(means)) @ both
+        totals = _totals(drawn.counts(len(means)), both)
         whole = totals[(totals[:, tasks:] > 0).all(axis=1)][:missing]
         means.append((whole[:, :tasks] / whole[:, tasks:]).mean(axis=1))
         missing -= len(whole)
     return np.concatenate(means)
+
+
+def _totals(counts: Counts, values: Floats) -> Floats:
+    """counts @ values, shape (draws, columns)."""
+    return np.concatenate([rows.astype(np.float64) @ values for rows in _blocks(counts, values.shape[1])])
+
+
+def _blocks(counts: Counts, columns: int = 1) -> list[Counts]:
+    rows = max(1, _AT_ONCE // (counts.shape[1] * columns))
+    return [counts[start : start + rows] for start in range(0, len(counts), rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,15 +325,18 @@ class _Drawn:
     clips: int
     batch: int
     rng: np.random.Generator
-    batches: list[Floats]
+    batches: list[Counts]
 
-    def counts(self, number: int) -> Floats:
+    def counts(self, number: int) -> Counts:
         """How often each draw of a batch has each clip, shape (batch, clips)."""
         while number >= len(self.batches):
-            chosen = self.rng.integers(self.clips, size=(self.batch, self.clips - 1))
-            chosen += np.arange(self.batch)[:, None] * self.clips
-            counts = np.bincount(chosen.ravel(), minlength=self.batch * self.clips)
-            self.batches.append(counts.reshape(self.batch, self.clips).astype(np.float64))
+            # No clip comes more often than there are clips.
+            counts = np.empty((self.batch, self.clips), np.min_scalar_type(self.clips))
+            for rows in _blocks(counts):
+                chosen = self.rng.integers(self.clips, size=(len(rows), self.clips - 1))
+                chosen += np.arange(len(rows))[:, None] * self.clips
+                rows[:] = np.bincount(chosen.ravel(), minlength=rows.size).reshape(rows.shape)
+            self.batches.append(counts)
         return self.batches[number]
 
 

@@ -17,7 +17,7 @@ from importlib.resources import files
 from statistics import fmean
 from typing import Any, Literal, get_args
 
-import yaml
+from egost.tasks.text_files import read_yaml
 
 TableNumber = Literal[1, 2, 3, 4]
 TABLES: tuple[TableNumber, ...] = get_args(TableNumber)
@@ -64,9 +64,7 @@ class PublishedTable:
 @cache
 def published_table(number: TableNumber) -> PublishedTable:
     """A table of the paper."""
-    content = yaml.safe_load(
-        (files(__package__) / f"published/table{number}.yaml").read_text(encoding="utf-8")
-    )
+    content = read_yaml((files(__package__) / f"published/table{number}.yaml").read_text(encoding="utf-8"))
     columns: dict[str, str] = content["columns"]
     return PublishedTable(
         number=number,

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from egost.results.leaderboard.entries import Entry
 from egost.results.published_tables import TableNumber
@@ -224,17 +225,22 @@ def _missing(entry: Entry, task: str, column: Column) -> str | None:
 
 
 def _judge_failed(entry: Entry, task: str) -> str | None:
-    failed = sum((r.unscored or "").startswith("judge_failed") for r in entry.records[task])
+    failed = sum(n for reason, n in _reasons(entry, task).items() if reason.startswith("judge_failed"))
     return _too_many(failed, len(entry.records[task]), "routes that the judge failed on")
 
 
 def _unscored(entry: Entry, task: str) -> str | None:
-    rows = entry.records[task]
-    reasons = Counter(r.unscored for r in rows if r.unscored)
+    reasons = _reasons(entry, task)
     if all(reason.startswith("judge_failed") for reason in reasons):
         return None
     listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
-    return _too_many(sum(reasons.values()), len(rows), f"samples without a score ({listed})")
+    return _too_many(sum(reasons.values()), len(entry.records[task]), f"samples without a score ({listed})")
+
+
+@cache
+def _reasons(entry: Entry, task: str) -> Counter[str]:
+    """Why samples of a task have no score."""
+    return Counter(r.unscored for r in entry.records[task] if r.unscored)
 
 
 def _too_many(count: int, n: int, what: str) -> str | None:
@@ -275,7 +281,7 @@ def _other_frames(entry: Entry, task: str) -> str | None:
         )
     if least and least > REFERENCE_LEAST:
         return f"frames enlarged to {least} pixels, the reference's to {REFERENCE_LEAST}"
-    kept = [(r.frames.width, r.frames.height) for r in records if r.frames]
+    kept = ((r.frames.width, r.frames.height) for r in records if r.frames)
     if most and any(w % side or h % side or w * h > most for w, h in kept):
         return f"frames of a size that {entry.frames} gave before decoding rules 3. Evaluate again"
     return None
