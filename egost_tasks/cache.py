@@ -117,22 +117,26 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_folder(folder: Path, also: type[Exception] = OSError) -> Iterator[Path]:
+def whole_folder(folder: Path, also: type[Exception] = OSError, *, goes_on: bool = False) -> Iterator[Path]:
     """Give a new empty folder to fill; when the block ends it becomes `folder`, in the place of what was there.
 
     Until then it lies in the same parent as `NAME.part-RANDOM`; a failure deletes it and leaves `folder` as it was.
     What a killed process left there is deleted first, so only one process at a time may write `folder`: hold a lock.
-    also: an error of a package that writes into it and means the disk. Raises CacheError.
+    also: an error of a package that writes into it and means the disk. goes_on: give what was left there instead, and
+    leave it to the next process where this one is interrupted; for who writes each file whole. Raises CacheError.
     """
-    for left_over in folder.parent.glob(f"{folder.name}.part*"):
-        shutil.rmtree(left_over, ignore_errors=True)
+    left = sorted(folder.parent.glob(f"{folder.name}.part*"))
     # A new name each time: a child of a killed process may still be writing into the old folder.
-    part = folder.with_name(f"{folder.name}.part-{secrets.token_hex(8)}")
+    part = left.pop() if goes_on and left else folder.with_name(f"{folder.name}.part-{secrets.token_hex(8)}")
+    for left_over in left:
+        shutil.rmtree(left_over, ignore_errors=True)
     with writing(folder, also):
         try:
-            part.mkdir(parents=True)
+            part.mkdir(parents=True, exist_ok=goes_on)
             yield part
             shutil.rmtree(folder, ignore_errors=True)
             part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        except BaseException as error:
+            if isinstance(error, Exception) or not goes_on:
+                shutil.rmtree(part, ignore_errors=True)
+            raise

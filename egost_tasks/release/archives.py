@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
-import lzma
 import os
 import shutil
 import stat
-import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar, cast
 
 from egost.tasks.cache import only_writer, whole_folder
-from egost.tasks.errors import CacheError, EgostError, ReleaseError, SettingError, download_command
+from egost.tasks.errors import CacheError, EgostError, ReleaseError, SettingError
+from egost.tasks.progress import counted
+from egost.tasks.release.archive_parts import COMPRESSED, Packed, check_spanned, packed
 from egost.tasks.release.layout import CONTROL
 
 T = TypeVar("T")
-
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
-UNREAD_SUFFIXES = (
-    *(
-        ".rar",
-        ".r00",
-        ".7z",
-        ".7z.001",
-        ".zst",
-        ".tzst",
-        ".lz4",
-        ".lz",
-        ".lzma",
-        ".tar.z",
-        ".cab",
-        ".iso",
-        ".lzh",
-    ),
-    *(".arj", ".ace", ".z01", ".tar.br", ".xar", ".wim"),
-)
-"""Archives that Python's library cannot read."""
-
-SPLIT_SUFFIXES = tuple(f"{suffix}.{first}" for suffix in ARCHIVE_SUFFIXES for first in ("001", "01", "aa"))
-"""How the first of several parts of an archive is called."""
 
 MAX_RATIO = 20
 """How many times as large as the archive its files may be. Films cannot be packed: they come near 1."""
@@ -74,12 +49,6 @@ _LEFT_FREE = 256 << 20
 _BLOCK = 1 << 14
 """Bytes that are read at once. Python's zip reader holds all that a block becomes, with lzma 7,000 times as much."""
 
-_COMPRESSED: tuple[tuple[bytes, Callable[..., Any]], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ\x00", lzma.open),
-)
-
 
 @dataclass(frozen=True)
 class _Member:
@@ -89,55 +58,72 @@ class _Member:
     is_encrypted: bool
     size: int
     open: Callable[[], IO[bytes]]
+    at: Callable[[], int]
+    """How many bytes of the archive were read when it is asked."""
 
 
 def unpack(archive: Path, target: Path) -> Path:
     """Unpack `archive` below `target` unless that was done before; return the folder.
 
-    The files lie in `TARGET/KEY/STEM/...`, where STEM is the archive's name without its suffix, so that
-    the clips of `part1.zip` lie in a folder `part1`. KEY follows the archive's path, size and time of
-    change; the folder appears by a rename when everything is in it.
-    Raises ReleaseError for a broken, encrypted or split archive, for one that becomes too large (MAX_RATIO, MAX_TOTAL,
-    MAX_MEMBERS), and for a member that is absolute, leaves the folder, is a link or device, has no usable name, or the
-    name of another; CacheError when the target cannot be written; SettingError for a wrong UNPACK_LIMIT.
+    archive: the file, or any part of one that was split; the others lie beside it, and are read where they are.
+    The files lie in `TARGET/KEY/STEM/...`, where STEM is the archive's name without its suffix and number, so that
+    the clips of `part1.zip` lie in a folder `part1`. KEY follows path, size and time of change of the archive and its
+    parts; the folder appears by a rename when everything is in it. What a killed process had unpacked is kept.
+    Raises ReleaseError for a broken or encrypted archive, for parts that do not belong together, for one that becomes
+    too large (MAX_RATIO, MAX_TOTAL, MAX_MEMBERS), and for a member that is absolute, leaves the folder, is a link or
+    device, has no usable name, or the name of another; CacheError when the target cannot be written; SettingError for a
+    wrong UNPACK_LIMIT.
     """
-    status = archive.stat()
-    key = hashlib.sha256(f"{archive.absolute()}:{status.st_size}:{status.st_mtime_ns}".encode()).hexdigest()[
-        :16
-    ]
-    folder = target / key
+    whole = packed(archive)
+    stats = [(file, file.stat()) for file in whole.files]
+    facts = "\n".join(f"{file.absolute()}:{stat.st_size}:{stat.st_mtime_ns}" for file, stat in stats)
+    folder = target / hashlib.sha256(facts.encode()).hexdigest()[:16]
     with only_writer(folder):
         if not folder.is_dir():
-            _unpack(archive, folder)
+            _unpack(whole, folder)
     return folder
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Packed, folder: Path) -> None:
     """Unpack into the folder, whole or not at all. The caller holds the folder's lock."""
-    _refuse_a_part(archive)
-    suffix = next(s for s in ARCHIVE_SUFFIXES if archive.name.lower().endswith(s))
     room = _Room(archive, folder.parent)
     files: set[PurePosixPath] = set()
     folders: set[PurePosixPath] = set()
-    with whole_folder(folder) as part:
-        base = part / (archive.name[: -len(suffix)].lstrip(".") or "clips")
+    size = archive.starts[-1] >> 20
+    parts = f" ({len(archive.files)} parts)" if len(archive.files) > 1 else ""
+    with (
+        whole_folder(folder, goes_on=True) as part,
+        counted(f"unpacking {archive.path.name}{parts}", "MiB", size, shown=True) as advance,
+    ):
+        done = 0
+        base, half = part / (archive.stem.lstrip(".") or "clips"), part / ".half"
         for count, member in enumerate(_reading(archive, _members(archive))):
             if count >= MAX_MEMBERS:
-                raise ReleaseError(f"{archive} holds more than {MAX_MEMBERS:,} files. {_NOT_UNPACKED}")
-            name = _safe_name(archive, member)
+                raise ReleaseError(f"{archive.path} holds more than {MAX_MEMBERS:,} files. {_NOT_UNPACKED}")
+            name = _safe_name(archive.path, member)
             if member.is_folder:
                 continue
             if name in files or name in folders or files & set(name.parents):
-                raise ReleaseError(f"{archive} holds {member.name!r:.80} twice. {_NOT_UNPACKED}")
+                raise ReleaseError(f"{archive.path} holds {member.name!r:.80} twice. {_NOT_UNPACKED}")
             files.add(name)
             folders.update(name.parents)
             path = base / name
             path.parent.mkdir(parents=True, exist_ok=True)
             room.take(0, member.size)
-            with path.open("wb") as sink:
+            if path.is_file():  # of a killed process
+                room.take(path.stat().st_size)
+                continue
+            with half.open("wb") as sink:
                 for block in _reading(archive, _blocks(member)):
                     room.take(len(block))
                     sink.write(block)
+                    while done < min(size, member.at() >> 20):
+                        done += 1
+                        advance()
+            half.replace(path)
+        while done < size:
+            done += 1
+            advance()
 
 
 _NOT_UNPACKED = "Nothing was unpacked; do not use this archive."
@@ -146,9 +132,9 @@ _NOT_UNPACKED = "Nothing was unpacked; do not use this archive."
 class _Room:
     """Counts what an archive becomes, and stops before it is too much for the archive or for the disk."""
 
-    def __init__(self, archive: Path, target: Path) -> None:
-        self._archive, self._target = archive, target
-        self._packed, self._used, self._looked_at = archive.stat().st_size, 0, -1
+    def __init__(self, archive: Packed, target: Path) -> None:
+        self._archive, self._target = archive.path, target
+        self._packed, self._used, self._looked_at = archive.starts[-1], 0, -1
         self._limit, self._why = _limit(self._packed)
 
     def take(self, size: int, announced: int = 0) -> None:
@@ -184,7 +170,7 @@ def _limit(packed: int) -> tuple[int, str]:
     return MAX_TOTAL, f"{MAX_TOTAL >> 30} GiB are allowed"
 
 
-def _reading(archive: Path, items: Iterable[T]) -> Iterator[T]:
+def _reading(archive: Packed, items: Iterable[T]) -> Iterator[T]:
     """What a reader of the archive gives. Whatever it raises is a fault of the archive, and becomes a ReleaseError.
 
     Python's readers meet broken bytes with a dozen kinds of errors, from struct.error to UnicodeDecodeError.
@@ -198,10 +184,7 @@ def _reading(archive: Path, items: Iterable[T]) -> Iterator[T]:
         except EgostError:
             raise
         except Exception as error:
-            raise ReleaseError(
-                f"{archive} is no complete archive ({type(error).__name__}: {str(error)[:200]!r}). "
-                f"Delete it and run: {download_command()}"
-            ) from error
+            raise archive.broken(error) from error
         yield item
 
 
@@ -211,28 +194,53 @@ def _blocks(member: _Member) -> Iterator[bytes]:
             yield block
 
 
-def _members(archive: Path) -> Iterator[_Member]:
-    if archive.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(archive) as zipped:
-            yield from (_zip_member(zipped, info) for info in zipped.infolist())
+def _members(archive: Packed) -> Iterator[_Member]:
+    if archive.is_zip:
+        directory = check_spanned(archive)
+        with archive.open() as file, zipfile.ZipFile(file) as zipped:
+            if archive.spanned:
+                _place(zipped, archive.starts, directory)
+            yield from (_zip_member(zipped, info, file.tell) for info in zipped.infolist())
         return
-    with archive.open("rb") as file:
+    with archive.open() as file:
         magic = file.read(6)
-    opener = next((opener for begins, opener in _COMPRESSED if magic.startswith(begins)), Path.open)
-    with (
-        opener(archive, "rb") as file,
-        tarfile.open(fileobj=cast(Any, _TarStream(file)), mode="r:") as handle,
-    ):
-        yield from (_tar_member(handle, info) for info in handle)
-        # Python's reader takes a damaged header or a cut for the end, and never looks at a checksum after it.
-        end = cast(_TarStream, handle.fileobj).last
-        if end.strip(b"\0") or len(end) < tarfile.BLOCKSIZE:
-            raise tarfile.ReadError("it breaks off, or a part of it is damaged")
-        size = 0
-        while block := file.read(_BLOCK):
-            size += len(block)
-            if block.strip(b"\0") or size > _SMALL:
-                raise tarfile.ReadError("something follows its end")
+        file.seek(0)
+        opener = next((opener for begins, opener in COMPRESSED if magic.startswith(begins)), None)
+        # A tar has no checksum of what its files hold. Of two parts either may be the longer one.
+        if not opener and len(archive.files) > 1:
+            if archive.starts[-1] % tarfile.BLOCKSIZE:
+                raise tarfile.ReadError(f"no tar has {archive.starts[-1]:,} bytes")
+            if len(archive.files) > 2 and archive.cut_short():
+                raise tarfile.ReadError("its parts are of several sizes")
+        with (
+            opener(file, "rb") if opener else nullcontext(file) as plain,
+            tarfile.open(fileobj=cast(Any, _TarStream(plain)), mode="r:") as handle,
+        ):
+            yield from (_tar_member(handle, info, file.tell) for info in handle)
+            # Python's reader takes a damaged header or a cut for the end, and never looks at a checksum after it.
+            end = cast(_TarStream, handle.fileobj).last
+            if end.strip(b"\0") or len(end) < tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("it breaks off, or a part of it is damaged")
+            size = 0
+            while block := plain.read(_BLOCK):
+                size += len(block)
+                if block.strip(b"\0") or size > _SMALL:
+                    raise tarfile.ReadError("something follows its end")
+
+
+def _place(zipped: zipfile.ZipFile, starts: list[int], directory: int) -> None:
+    """Let a zip's reader find the members of one in parts: each is recorded by its part and its place in that part.
+
+    The reader takes all of them to be in the part where the directory begins. Some versions of Python also note where
+    each member must end, by which they refuse those that overlap.
+    """
+    end = zipped.start_dir
+    for info in zipped.infolist():
+        info.header_offset += starts[info.volume] - starts[directory]
+    for info in sorted(zipped.infolist(), key=lambda info: info.header_offset, reverse=True):
+        if hasattr(info, "_end_offset"):
+            cast(Any, info)._end_offset = end
+        end = info.header_offset
 
 
 class _TarStream:
@@ -249,44 +257,17 @@ class _TarStream:
         return self.last
 
 
-def _refuse_a_part(archive: Path) -> None:
-    """Raise ReleaseError for a zip that is one of several parts: its end names other disks (APPNOTE 4.3.16)."""
-    if not archive.name.lower().endswith(".zip"):
-        return
-    try:
-        with archive.open("rb") as file:
-            begins = file.read(4)
-            file.seek(max(0, archive.stat().st_size - (1 << 16) - 22))
-            tail = file.read()
-    except OSError as error:
-        raise ReleaseError(
-            f"{archive} cannot be read ({error}). Allow it, or copy the archive again."
-        ) from error
-    end = tail.rfind(b"PK\x05\x06")
-    disks = struct.unpack("<HH", tail[end + 4 : end + 8]) if 0 <= end <= len(tail) - 8 else (0, 0)
-    # 0xffff says that the number is elsewhere, in an archive of more than 4 GiB.
-    if begins == b"PK\x07\x08" or any(0 < disk < 0xFFFF for disk in disks):
-        raise split(archive)
-
-
-def split(archive: Path) -> ReleaseError:
-    """What is said of an archive that is one of several parts."""
-    return ReleaseError(
-        f"{archive} is one part of an archive that was split into several. Join them into one archive, or unpack it "
-        "with the program that split it, and move the parts away."
-    )
-
-
-def _zip_member(handle: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+def _zip_member(handle: zipfile.ZipFile, info: zipfile.ZipInfo, at: Callable[[], int]) -> _Member:
     mode = info.external_attr >> 16
     plain = not stat.S_IFMT(mode) or stat.S_ISREG(mode)
     # Some programs on Windows part folders by a backslash, which the format does not allow (APPNOTE 4.4.17.1).
     name = info.filename.replace("\\", "/")
     folder = name.endswith("/") or stat.S_ISDIR(mode)
-    return _Member(name, folder, plain, bool(info.flag_bits & 1), info.file_size, lambda: handle.open(info))
+    encrypted = bool(info.flag_bits & 1)
+    return _Member(name, folder, plain, encrypted, info.file_size, lambda: handle.open(info), at)
 
 
-def _tar_member(handle: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
+def _tar_member(handle: tarfile.TarFile, info: tarfile.TarInfo, at: Callable[[], int]) -> _Member:
     def open_member() -> IO[bytes]:
         stream = handle.extractfile(info)
         if stream is None:
@@ -295,7 +276,7 @@ def _tar_member(handle: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
 
     if info.size < 0:
         raise tarfile.ReadError(f"{info.name} says that it has {info.size:,} bytes")
-    return _Member(info.name, info.isdir(), info.isreg(), False, info.size, open_member)
+    return _Member(info.name, info.isdir(), info.isreg(), False, info.size, open_member, at)
 
 
 def _safe_name(archive: Path, member: _Member) -> PurePosixPath:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,14 +19,8 @@ from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError, download_command
 from egost.tasks.file_hashes import source_sha256
 from egost.tasks.json_text import read_json
-from egost.tasks.release.archives import (
-    ARCHIVE_SUFFIXES,
-    MAX_NESTED,
-    SPLIT_SUFFIXES,
-    UNREAD_SUFFIXES,
-    split,
-    unpack,
-)
+from egost.tasks.release.archive_parts import all_packed, is_packed, is_unread
+from egost.tasks.release.archives import MAX_NESTED, unpack
 from egost.tasks.release.hub import cached_snapshots, recorded_revision
 from egost.tasks.release.layout import (
     PART_FOLDERS,
@@ -81,7 +75,7 @@ class Release:
         Raises ReleaseError for a `Part*.json` that is none of the 26 or that exists twice.
         """
         found: dict[str, Path] = {}
-        for path in (path for root in self.roots for path in _walk(root, (".json",))):
+        for path in (path for root in self.roots for path in _walk(root, _is_json)):
             if not is_question_file(path.name):
                 continue
             if path.name in found and not path.samefile(found[path.name]):
@@ -175,7 +169,7 @@ class Release:
     @cached_property
     def unread_archives(self) -> list[Path]:
         """The archives in which clips may be that only another program can unpack."""
-        return [path for root in self.roots for path in _walk(root, UNREAD_SUFFIXES)]
+        return [path for root in self.roots for path in _walk(root, is_unread)]
 
     def _how_to_get(self) -> str:
         if self.world == "mini":
@@ -197,8 +191,16 @@ def _sha256(files: Mapping[str, Path]) -> str:
     return digest.hexdigest()
 
 
-def _walk(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files of these suffixes under a folder, links to folders followed, but for a folder that was read already."""
+def _is_json(path: Path) -> bool:
+    return path.suffix.lower() == ".json"
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _walk(root: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+    """The wanted files under a folder, links to folders followed, but for a folder that was read already."""
     found: list[Path] = []
     read: set[tuple[str | None, str]] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
@@ -211,7 +213,7 @@ def _walk(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         # `._1.mp4` holds what a Mac knows of 1.mp4, and no film.
         visible = [name for name in names if not name.startswith("._")]
-        paths = (Path(folder, name) for name in sorted(visible) if name.lower().endswith(suffixes))
+        paths = filter(wanted, (Path(folder, name) for name in sorted(visible)))
         # A link whose target is gone is no file: the hub's cache is made of links.
         found += [path for path in paths if path.is_file()]
     return found
@@ -222,12 +224,9 @@ def _videos(root: Path, part: str | None, nested: int = 0) -> Iterator[tuple[str
 
     part: of what names none. nested: in how many archives the folder lies.
     """
-    for path in _walk(root, VIDEO_SUFFIXES):
+    for path in _walk(root, _is_video):
         yield _part_folder(path.relative_to(root)) or part, path
-    for path in _walk(root, SPLIT_SUFFIXES):
-        if not path.with_suffix("").exists():
-            raise split(path)
-    for archive in _walk(root, ARCHIVE_SUFFIXES):
+    for archive in (one.path for one in all_packed(_walk(root, is_packed))):
         if nested > MAX_NESTED:
             raise ReleaseError(
                 f"{archive} lies in {nested} other archives. Unpack those, and move them away."

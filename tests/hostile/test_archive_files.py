@@ -309,8 +309,9 @@ def of_releases() -> dict[str, tuple[dict[str, bytes], str | None]]:
             {"all.zip": zipped([("b.zip", zipped([("part1.zip", packed)]))])},
             "part1.zip lies in 2 other archives",
         ),
-        "parts alone": (
-            {"part1.zip.001": packed[:99], "part1.zip.002": packed[99:]},
+        "parts alone": ({"part1.zip.001": packed[:99], "part1.zip.002": packed[99:]}, None),
+        "a part alone": (
+            {"part1.zip.001": packed[:99]},
             "part1.zip.001 is one part of an archive that was split",
         ),
         "parts of a tar": ({"part1.tar.gz.aa": b"\x1f\x8b"}, "part1.tar.gz.aa is one part of an archive"),
