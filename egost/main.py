@@ -34,6 +34,7 @@ from egost.commands import (
     tasks,
     tiny,
     train,
+    verify,
 )
 from egost.tasks.settings import help_lines
 
@@ -41,7 +42,7 @@ GROUPS = {
     "Start": "demo env data clips cache models tasks prompts tiny",
     "Evaluate": "run serve judge rescore",
     "Believe": "summary show report diagnose parity",
-    "Compare": "compare power leaderboard",
+    "Compare": "compare power leaderboard verify",
     "Train": "train",
     "Build": "construct",
     "Maintain": "regress",
@@ -88,6 +89,7 @@ EXAMPLES = {
     "rescore": "egost rescore runs/mini-base",
     "diagnose": "egost diagnose mini-base --tasks egost_mini_mcq --limit 2",
     "leaderboard": "egost leaderboard runs --world mini",
+    "verify": "egost verify qwen2.5-vl-7b --dry-run",
     "train demo": "egost train demo --quick",
     "train data": "egost train data --world mini --rows 16 --out rows",
     "train sft": "egost train sft mini_cot_sft --rows rows/rows.jsonl --dry-run",
@@ -177,6 +179,7 @@ app.command()(judge.judge)
 app.command()(rescore.rescore)
 app.command()(diagnose.diagnose)
 app.command()(leaderboard.leaderboard)
+app.command()(verify.verify)
 
 
 def _begin_with_examples(commands: typer.Typer, name: str = "") -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -108,7 +109,6 @@ def run(
 
     given = {"EGOST_JUDGE": judge, "EGOST_PROMPT": prompt, "EGOST_PROTOCOL": protocol}
     runs: dict[str, tuple[KnownModel, RunOptions]] = {}
-    needs: dict[str, tuple[Need, KnownModel]] = {}
     for name in models:
         if not dry_run:
             _get_unlisted(name, revision, yes)
@@ -128,7 +128,17 @@ def run(
                 settings={setting: value for setting, value in given.items() if value},
             ),
         )
-    for named, options in runs.values():
+    if prepared(list(runs.values()), yes=yes, dry_run=dry_run):
+        codes = [_run(plan_run(named, options, os.environ), open_page) for named, options in runs.values()]
+        raise typer.Exit(max(codes))
+
+
+def prepared(runs: Sequence[tuple[KnownModel, RunOptions]], *, yes: bool, dry_run: bool) -> bool:
+    """Print the commands of some runs and what they need, and get what is missing; False where that was all."""
+    from egost.model_adapters.run_plan import plan_run
+
+    needs: dict[str, tuple[Need, KnownModel]] = {}
+    for named, options in runs:
         planned = replace(options, without_weights=True)
         plan = plan_run(named, planned, os.environ)
         typer.echo(plan.shown)
@@ -137,11 +147,9 @@ def run(
         needs |= {str(need): (need, named) for need in needs_of(named, plan, planned)}
     for line in needs:
         say(f"egost: {line}", err=True)
-    if dry_run:
-        return
-    get_missing([(need, named) for need, named in needs.values() if need.command], yes)
-    codes = [_run(plan_run(named, options, os.environ), open_page) for named, options in runs.values()]
-    raise typer.Exit(max(codes))
+    if not dry_run:
+        get_missing([(need, named) for need, named in needs.values() if need.command], yes)
+    return not dry_run
 
 
 def _get_unlisted(name: str, revision: str | None, yes: bool) -> None:
@@ -212,10 +220,7 @@ def get_missing(missing: list[tuple[Need, KnownModel]], yes: bool) -> None:
 
 def _run(plan: RunPlan, open_page: bool) -> int:
     """Run a plan and show its figures; return the exit code of these."""
-    started = time.time_ns()
-    with start_script(plan.command, {**os.environ, **plan.settings}) as lmms_eval:
-        code = lmms_eval.wait()
-    found = finished_run(plan, code, started, "its message is printed above")
+    found = evaluated(plan)
     console.print()
     if open_page:
         page = plan.output / "report.html"
@@ -229,6 +234,14 @@ def _run(plan: RunPlan, open_page: bool) -> int:
         f"next: egost report {plan.output} (each sample), egost show {plan.output} (what made the figures)"
     )
     return 0
+
+
+def evaluated(plan: RunPlan) -> Run:
+    """The run of a plan. Raises RunError where it does not finish."""
+    started = time.time_ns()
+    with start_script(plan.command, {**os.environ, **plan.settings}) as lmms_eval:
+        code = lmms_eval.wait()
+    return finished_run(plan, code, started, "its message is printed above")
 
 
 def finished_run(plan: RunPlan, code: int, started: int, told: str) -> Run:

@@ -49,7 +49,7 @@ def format_of(path: Path) -> Format | None:
 
 def _markdown(board: Leaderboard) -> str:
     parts = [_markdown_table(sheet(b)) for b in board.boards]
-    if notes := [f"- {_in_markdown(text)}" for text in remarks(board)]:
+    if notes := [f"- {in_markdown(text)}" for text in remarks(board)]:
         parts.append("\n".join(notes))
     return "\n\n".join(parts) + "\n"
 
@@ -57,20 +57,20 @@ def _markdown(board: Leaderboard) -> str:
 def _markdown_table(shown: Sheet) -> str:
     lines = [[_markdown_field(field) for field in line.fields] for line in shown.lines]
     blocks = [
-        f"## {_in_markdown(shown.title)}",
-        _aligned(shown.head, lines, words=shown.words),
+        f"## {in_markdown(shown.title)}",
+        aligned(shown.head, lines, words=shown.words),
     ]
     if shown.how:
-        rows = [[_in_markdown(text) for text in row] for row in shown.how]
-        blocks += ["How the runs were made:", _aligned(HOW, rows, words=len(HOW))]
-    notes = [f"- <sup>{mark}</sup> {_in_markdown(text)}" for mark, text in shown.footnotes]
-    notes += [f"- {_in_markdown(text)}" for text in shown.notes]
-    notes += [f"- Refused: {_in_markdown(text)}" for text in shown.left_out]
+        rows = [[in_markdown(text) for text in row] for row in shown.how]
+        blocks += ["How the runs were made:", aligned(HOW, rows, words=len(HOW))]
+    notes = [f"- <sup>{mark}</sup> {in_markdown(text)}" for mark, text in shown.footnotes]
+    notes += [f"- {in_markdown(text)}" for text in shown.notes]
+    notes += [f"- Refused: {in_markdown(text)}" for text in shown.left_out]
     return "\n\n".join([*blocks, "\n".join(notes)])
 
 
 def _markdown_field(field: Field) -> str:
-    text = _in_markdown(field.text)
+    text = in_markdown(field.text)
     if text and field.best:
         text = f"**{text}**"
     if text and field.struck:
@@ -80,11 +80,13 @@ def _markdown_field(field: Field) -> str:
     return f"{text}{span}{marks}"
 
 
-def _in_markdown(text: str) -> str:
+def in_markdown(text: str) -> str:
+    """A text on one line that Markdown shows as it is."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
-def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
+    """A Markdown table whose columns are aligned: the first `words` of them to the left, the others to the right."""
     widths = [max(3, *(len(row[k]) for row in [head, *rows])) for k in range(len(head))]
     rule = ["-" * width if k < words else "-" * (width - 1) + ":" for k, width in enumerate(widths)]
     return "\n".join(

@@ -30,14 +30,16 @@ GENERATED = {"cli.md"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HERE = """egost env, egost cache, egost models, egost tasks, egost show, egost summary, egost report, egost compare,
 egost power, egost leaderboard, egost regress, egost clips verify, egost run qwen2.5-vl-7b --dry-run,
-egost run qwen2.5-vl-7b --tasks egost --dry-run, .venv/bin/egost run qwen2.5-vl-7b --dry-run"""
+egost run qwen2.5-vl-7b --tasks egost --dry-run, egost verify qwen2.5-vl-7b --dry-run,
+.venv/bin/egost run qwen2.5-vl-7b --dry-run"""
 """What runs here as it stands, on saved runs."""
 
 CI = "make check, make test, make docs"
 """What .ci/run runs."""
 
 NEEDS = {
-    "GPU": "egost run, egost serve, egost diagnose, egost train sft, egost train grpo, accelerate launch, lmms-eval",
+    "GPU": "egost run, egost verify, egost serve, egost diagnose, "
+    "egost train sft, egost train grpo, accelerate launch, lmms-eval",
     "key": "egost run gpt-4o, egost run gemini-3.5-flash, lmms-eval --tasks egost_mcq --model egost_openai",
     "network": "egost data, egost clips build, pip install, make demo, make install",
     "hours": "make train-demo, make bench, make mutants",

@@ -230,6 +230,7 @@ LOCAL = {
     "summary": "{run}",
     "tasks": "",
     "train plot": "{out}",
+    "verify": "qwen2-vl-7b --run {run}",
 }
 """Commands that ask no server here, with their arguments: the process holds all keys, and URLs with passwords."""
 
