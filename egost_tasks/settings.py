@@ -79,7 +79,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "EGOST_JUDGE",
         "`gpt-4o` (the snapshot `gpt-4o-2024-08-06`), another `gpt-...`, `openai:MODEL@BASE_URL`, "
-        "`azure:DEPLOYMENT@ENDPOINT`, `offline`",
+        "`azure:DEPLOYMENT@ENDPOINT`, `offline`; several with commas between them vote",
         "none on the benchmark, `offline` on the mini world",
         "The judge of the route descriptions.",
         short="gpt-4o, openai:MODEL@URL, azure:NAME@URL, offline",

@@ -7,7 +7,7 @@ for need in run_needs(model, plan, options, os.environ):
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -139,20 +139,26 @@ def _data(world: World, environment: Mapping[str, str]) -> Need:
 
 def _judge(world: World, tasks: list[str], limit: float | None, environment: Mapping[str, str]) -> Need:
     """Who judges, and about what it costs."""
-    from egost.tasks.judging.choose import chosen_judge
+    from egost.tasks.judging.choose import chosen_judge, judge_names
+    from egost.tasks.judging.panel import Panel
     from egost.tasks.keys import may_hold_secret
+
+    def costs(models: Iterable[str], repeats: int) -> str:
+        return "; ".join(_cost(model, world, tasks, limit, repeats) for model in models)
 
     try:
         judge = chosen_judge(world)
     except EgostError as error:
         said, _, how = str(error).partition(". ")
-        named = (environment.get("EGOST_JUDGE") or "gpt-4o").partition("+")[0]
-        cost = "" if may_hold_secret(named) else f" ({_cost(named, world, tasks, limit, 1)})"
-        return Need("judge", f"{said}{cost}", how.rstrip("."))
-    if (used := judge.usage) is None:
+        named = [name.partition("+")[0] for name in judge_names(environment.get("EGOST_JUDGE") or "gpt-4o")]
+        shown = not any(map(may_hold_secret, named))
+        return Need("judge", f"{said} ({costs(named, 1)})" if shown else said, how.rstrip("."))
+    asked = [
+        used.asked for one in (judge.judges if isinstance(judge, Panel) else (judge,)) if (used := one.usage)
+    ]
+    if not asked:
         return Need("judge", f"{judge.name}, by rules, free of charge")
-    repeats = int(environment.get("EGOST_JUDGE_REPEATS") or 1)
-    cost = _cost(used.asked, world, tasks, limit, repeats)
+    cost = costs(asked, int(environment.get("EGOST_JUDGE_REPEATS") or 1))
     return Need("judge", f"{judge.name}, {cost}; what is on the disk is not paid again")
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
     from egost.tasks.judging.judge import Judge
+    from egost.tasks.judging.panel import PanelSpread
 
 
 @says_what_to_do
@@ -25,7 +26,10 @@ def judge(
     run: Annotated[
         Path | None, typer.Argument(help="An --output_path of lmms-eval, saved with --log_samples.")
     ] = None,
-    judge: Annotated[str | None, typer.Option(help="Which judge; by default what EGOST_JUDGE names.")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Which judge, or several with commas; by default what EGOST_JUDGE names."),
+    ] = None,
     repeats: Annotated[
         int | None,
         typer.Option(
@@ -88,6 +92,8 @@ def _check_judge(who: Judge, limit: int | None, report: Path | None) -> None:
 def _rejudge(run: Path, who: Judge) -> None:
     from egost.results.rejudge import rejudge
     from egost.results.run import read_run
+    from egost.tasks.judging.judge import Judgement
+    from egost.tasks.judging.panel import panel_spread
 
     saved = read_run(run)
     with _only_asker(who, saved.results_file.resolve()):
@@ -96,6 +102,11 @@ def _rejudge(run: Path, who: Judge) -> None:
     judged = read_run(written)
     write_manifest(judged)
     for task, header in judged.header.tasks.items():
+        verdicts = [
+            r.judgement for r in judged.records if r.task == task and isinstance(r.judgement, Judgement)
+        ]
+        if spread := panel_spread(verdicts):
+            console.print(f"{task}: {_votes(spread)}")
         if noise := header.judge_noise:
             console.print(
                 f"{task}: {noise['repeats']} judgements a sample, mean {noise['mean']:.1f}; standard deviation "
@@ -103,6 +114,20 @@ def _rejudge(run: Path, who: Judge) -> None:
                 f"{100 * noise['same']:.0f} % of the samples judged alike each time",
             )
     summary(run)
+
+
+def _votes(spread: PanelSpread) -> str:
+    means = []
+    for judge, mean in spread.means.items():
+        absent = ", ".join(f"{number} {why}" for why, number in spread.absent.get(judge, {}).items())
+        means.append(f"{judge} {'-' if mean is None else f'{mean:.1f}'}{absent and f' (absent: {absent})'}")
+    differ = (
+        "no sample was judged by two"
+        if spread.sample_sd is None or spread.same is None
+        else f"standard deviation among judges within a sample {spread.sample_sd:.1f}, "
+        f"{100 * spread.same:.0f} % of {spread.samples} samples judged alike by all"
+    )
+    return f"means {'; '.join(means)}; {differ}"
 
 
 def _print_usage(who: Judge) -> None:

@@ -7,6 +7,7 @@ judge = get_judge("offline")
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from egost.tasks.as_published import chosen
 from egost.tasks.chat.endpoint import SERVER_FORMS
 from egost.tasks.errors import SettingError
 from egost.tasks.judging.judge import Judge, JudgeError
+from egost.tasks.judging.panel import Panel
 from egost.tasks.judging.rubric import OfflineRubric
 from egost.tasks.keys import may_hold_secret
 from egost.tasks.sample import World
@@ -42,11 +44,13 @@ def get_judge(spec: str, repeats: int | None = None) -> Judge:
     """The judge of a name; the same name gives the same judge within a process.
 
     spec: a name of `JUDGES` or one of `SERVER_FORMS`, with `+compat` behind it for the reference code's form of
-        reply.
+        reply; or several of these with commas between them, whose median is the score (see `Panel`).
     repeats: judgements for each sample; None takes `EGOST_JUDGE_REPEATS`, or 1. Rules give the same judgement
         each time, so that a judge without a server takes no notice.
     Raises JudgeError when there is no such judge or it lacks a key.
     """
+    if len(names := judge_names(spec)) > 1:
+        return _panel(tuple(get_judge(name, repeats) for name in names))
     if spec in JUDGES:
         return JUDGES[spec]()
     if not spec.startswith(("gpt-", "openai:", "azure:")):
@@ -64,6 +68,23 @@ def get_judge(spec: str, repeats: int | None = None) -> Judge:
             f"{error} This is the judge of EGOST_JUDGE or --judge; each form may end in +compat, and "
             "EGOST_JUDGE=offline scores by rules, without a key."
         ) from None
+
+
+def judge_names(spec: str) -> tuple[str, ...]:
+    """The judges that a text names: one, or several with commas between them."""
+    return tuple(name.strip() for name in _BETWEEN.split(spec))
+
+
+_BETWEEN = re.compile(rf",(?=\s*(?:gpt-|openai:|azure:|(?:{'|'.join(JUDGES)})\s*(?:,|$)))")
+"""A comma with another judge behind it: a comma may stand in a URL as well."""
+
+
+def _panel(judges: tuple[Judge, ...]) -> Panel:
+    names = [judge.name for judge in judges]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise JudgeError(f"EGOST_JUDGE or --judge names {twice} twice; name each judge once.")
+    return Panel(judges)
 
 
 _counted: dict[str, dict[str, float]] = {}

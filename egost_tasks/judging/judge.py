@@ -18,6 +18,9 @@ from egost.tasks.chat.usage import Usage
 from egost.tasks.errors import EgostError
 from egost.tasks.sample import Way
 
+ASPECTS = ("direction", "landmark", "semantic")
+"""What a judge scores, in the order of the paper's figure 6."""
+
 BEST = 5
 """Highest score of each of the three aspects (paper, section 5.1)."""
 
@@ -42,10 +45,20 @@ class RouteItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Vote:
+    """What one judge of several gave: its (direction, landmark, semantic), or None and why it failed."""
+
+    judge: str
+    scores: tuple[int, int, int] | None
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """Scores of one route description.
 
-    direction, landmark, semantic: whole numbers 0 to 5 (paper, section 5.1; Table 2's D, L and S).
+    direction, landmark, semantic: whole numbers 0 to 5 (paper, section 5.1; Table 2's D, L and S). The median of an
+        even number of judges may lie half way between two.
     reasons: what the judge based them on, for people.
     judge: the judge's name with its version or snapshot.
     empty: the prediction held no text, so that all three are 0 by rule.
@@ -53,25 +66,28 @@ class Judgement:
     repeats: where a sample is judged several times, (direction, landmark, semantic) of each judgement that could
         be read. The first is the one above and counts; `judge_noise` says how far they differ.
     compat: percent by the public code's reading of the reply, which knows no upper limit; None: the same as `percent`.
+    votes: each judge's own scores, where several judged and the three above are their median.
 
     Raises JudgeError when a score is not a whole number from 0 to 5.
     """
 
     sample_id: str
-    direction: int
-    landmark: int
-    semantic: int
+    direction: int | float
+    landmark: int | float
+    semantic: int | float
     reasons: str
     judge: str
     empty: bool = False
     snapshot: str = ""
     repeats: tuple[tuple[int, int, int], ...] = ()
     compat: float | None = None
+    votes: tuple[Vote, ...] = ()
 
     def __post_init__(self) -> None:
-        for aspect in ("direction", "landmark", "semantic"):
+        for aspect in ASPECTS:
             score = getattr(self, aspect)
-            if type(score) is not int or not 0 <= score <= BEST:
+            whole = type(score) is int or (self.votes and type(score) is float and (2 * score).is_integer())
+            if not whole or not 0 <= score <= BEST:
                 raise JudgeError(
                     f"Judge {self.judge} gave {aspect}={score!r} to sample {self.sample_id}; expected a "
                     f"whole number from 0 to {BEST}. Return a JudgeFailure where no score can be read."

@@ -32,6 +32,7 @@ from egost.tasks.chat.reply_store import Body
 from egost.tasks.chat.structured import MAX_TOKENS, SEED, Answered, Asker, Question, Unanswered, reply_store
 from egost.tasks.chat.usage import Tally
 from egost.tasks.judging.judge import (
+    ASPECTS,
     JudgeError,
     JudgeFailure,
     Judgement,
@@ -41,7 +42,6 @@ from egost.tasks.judging.judge import (
     judge_empty,
 )
 from egost.tasks.judging.prompt import (
-    ASPECTS,
     COMPAT,
     MAX_REASON,
     SCORES_ALONE,

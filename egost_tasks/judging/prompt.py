@@ -24,14 +24,13 @@ from egost.tasks.chat.client import Message
 from egost.tasks.chat.reading import Completion, whole_text
 from egost.tasks.chat.structured import object_form
 from egost.tasks.json_text import encodable
-from egost.tasks.judging.judge import BEST, RouteItem
+from egost.tasks.judging.judge import ASPECTS, BEST, RouteItem
 from egost.tasks.prompts import VersionedPrompt
 from egost.tasks.response_text import outside_thinking
 from egost.tasks.sample import Way
 
 ReplyForm = Literal["json", "dictionary"]
 
-ASPECTS = ("direction", "landmark", "semantic")
 COMPAT_KEYS = ("direction", "landmark", "semantic and logic")
 
 MAX_REASON = 300

@@ -91,9 +91,9 @@ class _Choice(_Line):
 class _Judged(_Line):
     """What the judge said: its three scores, or why it failed."""
 
-    direction: int | None = None
-    landmark: int | None = None
-    semantic: int | None = None
+    direction: int | float | None = None
+    landmark: int | float | None = None
+    semantic: int | float | None = None
     empty: bool = False
     failed: str | None = None
 

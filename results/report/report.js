@@ -247,7 +247,9 @@ function judgedBy(judged) {
   const [direction, landmark, semantic] = judged.scores;
   const told = `${judged.judge}: direction ${direction}, landmark ${landmark}, semantic ${semantic} of 5`;
   const again =
-    judged.repeats.length > 1 ? `Judged ${judged.repeats.length} times: ${judged.repeats.map((s) => s.join("/")).join(", ")}.` : null;
+    judged.votes.length
+      ? `The median of ${judged.votes.map(([judge, said]) => `${judge} ${Array.isArray(said) ? said.join("/") : said}`).join(", ")}.`
+      : judged.repeats.length > 1 ? `Judged ${judged.repeats.length} times: ${judged.repeats.map((s) => s.join("/")).join(", ")}.` : null;
   return el("div", { class: "judged" }, el("p", {}, told), again && el("p", {}, again), el("pre", {}, judged.text));
 }
 

@@ -148,6 +148,7 @@ def _judged(record: SampleRecord) -> dict[str, Any] | None:
             "scores": [judged.direction, judged.landmark, judged.semantic],
             "text": judged.reasons,
             "repeats": judged.repeats,
+            "votes": [(vote.judge, vote.scores or vote.failed) for vote in judged.votes],
         }
     failed = record.judgement
     return {"judge": failed.judge, "failure": failed.reason, "text": failed.text}

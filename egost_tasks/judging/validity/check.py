@@ -61,7 +61,7 @@ class OutOfBounds:
 
     id: str
     kind: str
-    scores: tuple[int, int, int]
+    scores: tuple[float, float, float]
     bounds: tuple[tuple[int, int], ...]
     reasons: str
 
@@ -288,5 +288,5 @@ def _group(name: str, group: Sequence[Scored]) -> KindReport:
     )
 
 
-def _scores(verdict: Judgement) -> tuple[int, int, int]:
+def _scores(verdict: Judgement) -> tuple[float, float, float]:
     return verdict.direction, verdict.landmark, verdict.semantic
