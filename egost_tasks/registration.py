@@ -36,7 +36,7 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from egost.tasks.clips.protocols import N_FRAMES
+from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.errors import EgostError, SettingError, exits_with_message
 from egost.tasks.json_text import without_nan
 from egost.tasks.judging.choose import chosen_judge
@@ -254,15 +254,28 @@ class _GuardedTasks(dict[str, Any]):
 
 
 def check_frames(model: Any) -> None:
-    """Raise SettingError for a chat model of lmms-eval that asks for more frames than a clip has: its reader fails."""
-    given = vars(model)
+    """Raise SettingError for an adapter of lmms-eval that would not take a clip's frames as they are.
+
+    A chat model that asks for more than there are fails, and one that asks for fewer samples them again. A simple one
+    with a limit takes no more than that; those of the Qwen families read two frames at a time, so that the last of an
+    odd number would be lost.
+    """
+    given, frames = vars(model), chosen_protocol().n_frames
+    limit = given.get("max_num_frames")
+    if model.is_simple and isinstance(limit, int) and (limit < frames or frames % 2):
+        remedy = "an even number of frames" if frames % 2 else f"max_num_frames={frames} in --model_args"
+        raise SettingError(
+            f"lmms-eval's adapter would not show the model all {frames} frames of EGOST_PROTOCOL. Take {remedy}, or "
+            "one of egost's engines (egost run --engine transformers)."
+        )
     if model.is_simple or any(given.get(name) for name in ("fps", "video_fps", "pass_video_url")):
         return
     for name in ("nframes", "max_frames_num"):
-        if isinstance(asked := given.get(name), int) and asked > N_FRAMES:
+        if isinstance(asked := given.get(name), int) and asked != frames:
+            what = "fail" if asked > frames else "leave the others out"
             raise SettingError(
-                f"lmms-eval's adapter would take {asked} frames of each clip, which has {N_FRAMES}, and fail. Add "
-                f"{name}={N_FRAMES} to --model_args."
+                f"lmms-eval's adapter would take {asked} frames of each clip, which has {frames}, and {what}. Add "
+                f"{name}={frames} to --model_args."
             )
 
 

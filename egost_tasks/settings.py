@@ -65,10 +65,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "EGOST_PROTOCOL",
-        "`uniform8`, `ref-qwen` or `ref-internvl` (the released code's two ways); each with `+cap151200` (most pixels "
-        "a frame), `+cap100352-151200` (fewest, too), or `+224x224`; see [frames](frames.md)",
+        "`uniformN` (N from 1 to 64), `ref-qwen` or `ref-internvl` (the released code's two ways); each with "
+        "`+cap151200` (most pixels a frame), `+cap100352-151200` (fewest, too), or `+224x224`; see [frames](frames.md)",
         "`uniform8`",
-        "Which 8 frames of a clip a model sees, and in which size.",
+        "Which frames of a clip a model sees, and in which size. Others than 8 never stand beside published figures.",
     ),
     Setting(
         "EGOST_DECODER",

@@ -1,10 +1,10 @@
-"""How each model family takes the canonical 8 frames and a text; the same for every engine.
+"""How each model family takes the canonical frames and a text; the same for every engine.
 
 Text: the checkpoint's own chat template, frames before the question, so that all questions on a clip share the
 beginning of their prompts. Qwen models get the system message that lmms-eval's own adapters give them.
 
-Frames: one video of 8 frames, never sampled again, for the Qwen families and LLaVA-OneVision. InternVL knows no
-video; it gets 8 images under the words `Frame1: ` to `Frame8: `, one tile of 448 x 448 each (paper, appendix A.2).
+Frames: one video of them all, never sampled again, for the Qwen families and LLaVA-OneVision. InternVL knows no
+video; it gets as many images under the words `Frame1: `, `Frame2: `, one tile of 448 x 448 each (paper, appendix A.2).
 
 Time: Qwen2.5-VL and Qwen3-VL get the time of each frame. Here that is 1 frame a second, for every clip, as in the
 canonical file: a server or an adapter of lmms-eval that reads the file gets the same times, so that engines agree.
@@ -24,23 +24,28 @@ from typing import Any, Literal
 
 from egost.model_adapters.checkpoints import Checkpoint, read_config
 from egost.model_adapters.engine import AdapterError, Ask, Failure
-from egost.tasks.clips.protocols import LEAST_PATCHES, N_FRAMES
+from egost.tasks.clips.protocols import LEAST_PATCHES, N_FRAMES, chosen_protocol
 
 FRAMES_A_SECOND = 1.0
 
 MOST_PATCHES = 768
 """The most merged patches of a frame (28 x 28 pixels; of Qwen3-VL 32 x 32); the least are `LEAST_PATCHES`."""
 
-VIDEO_METADATA: Mapping[str, Any] = {
-    "fps": FRAMES_A_SECOND,
-    "frames_indices": list(range(N_FRAMES)),
-    "total_num_frames": N_FRAMES,
-    "duration": N_FRAMES / FRAMES_A_SECOND,
-}
-"""The metadata of every clip for transformers (VideoMetadata) and vLLM."""
 
-FRAME_WORDS = "".join(f"Frame{i}: <image>\n" for i in range(1, N_FRAMES + 1))
-"""The text before the question where the frames are 8 images."""
+def video_metadata(n_frames: int = N_FRAMES) -> dict[str, Any]:
+    """The metadata of a clip of so many frames for transformers (VideoMetadata) and vLLM."""
+    return {
+        "fps": FRAMES_A_SECOND,
+        "frames_indices": list(range(n_frames)),
+        "total_num_frames": n_frames,
+        "duration": n_frames / FRAMES_A_SECOND,
+    }
+
+
+def frame_words(n_frames: int) -> str:
+    """The text before the question where the frames are so many images."""
+    return "".join(f"Frame{i}: <image>\n" for i in range(1, n_frames + 1))
+
 
 _HELPFUL = "You are a helpful assistant."
 
@@ -49,10 +54,10 @@ _HELPFUL = "You are a helpful assistant."
 class Family:
     """What a model family wants.
 
-    frames_as: `video` (one of 8 frames), or `images` (8 of them).
+    frames_as: `video` (one of all frames), or `images` (one for each).
     system: the system message; None where there is none.
     patch: side of a merged patch in pixels; None where every frame is resized to one size.
-    limit_frames: over how many frames the processor counts its limits of pixels.
+    limit_frames: over how many of 8 frames the processor counts its limits of pixels: one, or all.
     """
 
     frames_as: Literal["video", "images"]
@@ -83,11 +88,13 @@ def family_of(checkpoint: Checkpoint) -> Family:
     return family
 
 
-def processor_arguments(family: Family, max_pixels: int | None = None) -> dict[str, Any]:
+def processor_arguments(
+    family: Family, max_pixels: int | None = None, n_frames: int = N_FRAMES
+) -> dict[str, Any]:
     """The arguments of the family's processor apart from text and frames, the same for transformers and vLLM.
 
-    max_pixels: of a frame; by default `MOST_PATCHES` patches. Raises AdapterError where the family has no such
-    limit, or where it is less than `LEAST_PATCHES` patches.
+    max_pixels: of a frame; by default `MOST_PATCHES` patches. n_frames: the most of a clip. Raises AdapterError where
+    the family has no such limit, or where it is less than `LEAST_PATCHES` patches.
     """
     if family.patch is None:
         if max_pixels is not None:
@@ -100,11 +107,12 @@ def processor_arguments(family: Family, max_pixels: int | None = None) -> dict[s
         raise AdapterError(
             f"max_pixels={most} is too few to see anything; expected at least {least} a frame."
         )
+    frames = 1 if family.limit_frames == 1 else n_frames
     return {
         "videos_kwargs": {
             "size": {
-                "shortest_edge": least * family.limit_frames,
-                "longest_edge": most * family.limit_frames,
+                "shortest_edge": least * min(frames, family.limit_frames),
+                "longest_edge": most * frames,
             },
             "do_sample_frames": False,
             # Its default changes with transformers 5.22.
@@ -137,12 +145,12 @@ class PromptRenderer:
     video_token: int
     config: Mapping[str, Any]
 
-    def text(self, prompt: str, *, with_frames: bool) -> str:
-        """The whole text for a prompt, with the places of the frames, up to where the reply begins."""
+    def text(self, prompt: str, *, frames: int) -> str:
+        """The whole text for a prompt, with the places of so many frames, up to where the reply begins."""
         if self.family.frames_as == "images":
-            content: Any = FRAME_WORDS * with_frames + prompt
+            content: Any = frame_words(frames) + prompt
         else:
-            content = [*([{"type": "video"}] if with_frames else []), {"type": "text", "text": prompt}]
+            content = [*([{"type": "video"}] if frames else []), {"type": "text", "text": prompt}]
         system = [{"role": "system", "content": self.family.system}] if self.family.system else []
         rendered: str = self.processor.apply_chat_template(
             [*system, {"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
@@ -158,20 +166,20 @@ class PromptRenderer:
             f"{ask.sample}: its prompt holds '{self.placeholder}', which this model takes for frames.",
         )
 
-    def video_tokens(self, height: int, width: int) -> int:
-        """How many tokens 8 frames of this size, pixels, take, as the family's own processor counts."""
+    def video_tokens(self, height: int, width: int, n_frames: int = N_FRAMES) -> int:
+        """How many tokens so many frames of this size, pixels, take, as the family's own processor counts."""
         if self.family.patch is not None:
             video = self.processor.video_processor
             patches: int = video.get_num_of_video_patches(
-                N_FRAMES, height, width, dict(self.arguments["videos_kwargs"])
+                n_frames, height, width, dict(self.arguments["videos_kwargs"])
             )
             return patches // int(video.merge_size) ** 2
         vision = self.config["vision_config"]
         grid: int = vision["image_size"] // vision["patch_size"]
         if self.family.frames_as == "images":
-            return N_FRAMES * int(grid**2 * float(self.config["downsample_ratio"]) ** 2)
+            return n_frames * int(grid**2 * float(self.config["downsample_ratio"]) ** 2)
         # LLaVA-OneVision halves the grid of a video's frames and ends it with one token.
-        return N_FRAMES * math.ceil(grid / 2) ** 2 + 1
+        return n_frames * math.ceil(grid / 2) ** 2 + 1
 
 
 def prompt_renderer(
@@ -208,7 +216,7 @@ def prompt_renderer(
     return PromptRenderer(
         family=family,
         processor=processor,
-        arguments=processor_arguments(family, max_pixels),
+        arguments=processor_arguments(family, max_pixels, chosen_protocol().n_frames),
         placeholder=str(placeholder),
         video_token=int(token),
         config=read_config(checkpoint.folder),

@@ -16,6 +16,7 @@ from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.known_models import EngineName, KnownModel
 from egost.model_adapters.model_names import EMBEDDED
 from egost.tasks.as_published import AS_PUBLISHED, departures
+from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, N_FRAMES, parse_protocol
 from egost.tasks.keys import OTHER_KEY, SERVER_KEY, check_arguments, check_url
 from egost.tasks.provenance import machine
 from egost.tasks.registration import ONLY_OURS
@@ -84,7 +85,10 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
     check_arguments(options.extra, AdapterError)
     engine = _engine(model, options)
     environment = {**environment, **options.settings}
-    adapter, arguments = _adapter(model, engine, options)
+    settings, remarks = _settings(model, options, environment)
+    settings |= options.settings
+    protocol = settings.get("EGOST_PROTOCOL") or environment.get("EGOST_PROTOCOL") or DEFAULT_PROTOCOL
+    adapter, arguments = _adapter(model, engine, options, protocol)
     device = None
     if engine == "hf" and not _has_gpu():
         arguments["device_map"] = device = "cpu"
@@ -116,8 +120,6 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
             *options.extra,
         ),
     ]
-    settings, remarks = _settings(model, options, environment)
-    settings |= options.settings
     if all(task.strip().startswith("egost") for task in options.tasks.split(",")):
         settings[ONLY_OURS] = "1"
     return RunPlan(tuple(command), adapter, model_args, device, settings, output, remarks)
@@ -177,7 +179,9 @@ def _engine(model: KnownModel, options: RunOptions) -> EngineName:
     )
 
 
-def _adapter(model: KnownModel, engine: EngineName, options: RunOptions) -> tuple[str, dict[str, str]]:
+def _adapter(
+    model: KnownModel, engine: EngineName, options: RunOptions, protocol: str
+) -> tuple[str, dict[str, str]]:
     base_url = options.base_url
     url = {} if base_url is None else {"base_url": base_url}
     for each in (base_url or "").split(";"):
@@ -213,6 +217,8 @@ def _adapter(model: KnownModel, engine: EngineName, options: RunOptions) -> tupl
             raise
         pretrained = model.model
     numbers = {name: str(value) for name, value in model.hf_arguments.items()}
+    if (frames := parse_protocol(protocol).n_frames) != N_FRAMES:
+        numbers["max_num_frames"] = str(frames)
     return "egost_journal", {"adapter": model.hf_adapter, "pretrained": pretrained, **numbers}
 
 

@@ -12,7 +12,7 @@ import transformers
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
-from egost.model_adapters.families import VIDEO_METADATA, prompt_renderer
+from egost.model_adapters.families import prompt_renderer, video_metadata
 from egost.tasks.clips.lossless import Frames
 from egost.tasks.errors import CacheError
 
@@ -52,7 +52,7 @@ def place_text_as_trained(model: Any) -> bool:
 
 
 class TransformersEngine:
-    """An `Engine` over transformers: one request at a time, the 8 frames as one video without sampling.
+    """An `Engine` over transformers: one request at a time, the frames as one video without sampling.
 
     renderer: see `PromptRenderer`. context: tokens of prompt and response together.
     """
@@ -135,15 +135,15 @@ class TransformersEngine:
             torch.cuda.empty_cache()
 
     def inputs(self, prompt: str, frames: Frames | None) -> Any:
-        """What the model takes, on its device. frames: uint8 RGB [8, height, width, 3], or None."""
+        """What the model takes, on its device. frames: uint8 RGB [N, height, width, 3], or None."""
         arguments = dict(self.renderer.arguments)
         if frames is not None:
             arguments["videos_kwargs"] = {
                 **arguments["videos_kwargs"],
-                "video_metadata": [dict(VIDEO_METADATA)],
+                "video_metadata": [video_metadata(len(frames))],
             }
         return self.renderer.processor(
-            text=[self.renderer.text(prompt, with_frames=frames is not None)],
+            text=[self.renderer.text(prompt, frames=0 if frames is None else len(frames))],
             videos=None if frames is None else [frames],
             return_tensors="pt",
             **arguments,

@@ -17,18 +17,19 @@ from egost.model_adapters.checkpoints import Checkpoint, checkpoint_identity, re
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.model_adapters.families import (
     MOST_PATCHES,
-    VIDEO_METADATA,
     Family,
     config_overrides,
     prompt_renderer,
+    video_metadata,
 )
 from egost.model_adapters.read_ahead import ReadAhead
 from egost.tasks.clips.clips import Clip
-from egost.tasks.clips.protocols import N_FRAMES
+from egost.tasks.clips.protocols import N_FRAMES, chosen_protocol
 from egost.tasks.errors import CacheError, install_command
 
 CONTEXT = 8192
-"""Tokens: 8 frames of at most 768 patches are 3,072, and a prompt and a reasoned reply need less than the rest."""
+"""Tokens: 8 frames of at most 768 patches are 3,072, and a prompt and a reasoned reply need less than the rest. More
+frames get more of them, see `context_length`."""
 
 WAITING = 16
 """Requests made ready beyond those that vLLM works on: enough that it never waits, few enough to fit in memory."""
@@ -162,7 +163,7 @@ class VllmEngine:
 
         frames: of its clip, as `frames_of` gives them; read where they are not given. Raises CacheError.
         """
-        text = self.renderer.text(ask.prompt, with_frames=ask.clip is not None)
+        text = self.renderer.text(ask.prompt, frames=len(ask.clip.manifest.indices) if ask.clip else 0)
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         if ask.clip is None:
             return {"prompt_token_ids": ids}
@@ -173,13 +174,13 @@ class VllmEngine:
         if self.renderer.family.frames_as == "video":
             return {
                 "prompt_token_ids": ids,
-                "multi_modal_data": {"video": [(frames, dict(VIDEO_METADATA))]},
+                "multi_modal_data": {"video": [(frames, video_metadata(len(frames)))]},
                 "multi_modal_uuids": {"video": [name]},
             }
         return {
             "prompt_token_ids": ids,
             "multi_modal_data": {"image": frames},
-            "multi_modal_uuids": {"image": [f"{name}-{i}" for i in range(N_FRAMES)]},
+            "multi_modal_uuids": {"image": [f"{name}-{i}" for i in range(len(frames))]},
         }
 
     def sampling(self, arguments: GenerationArguments) -> Any:
@@ -253,7 +254,8 @@ class VllmEngine:
     def _expected_video_tokens(self, ask: Ask) -> int:
         if ask.clip is None:
             return 0
-        return self.renderer.video_tokens(ask.clip.manifest.height, ask.clip.manifest.width)
+        clip = ask.clip.manifest
+        return self.renderer.video_tokens(clip.height, clip.width, len(clip.indices))
 
     def _step(self) -> list[Any]:
         try:
@@ -271,7 +273,7 @@ class VllmEngine:
         )
         if seen != expected:
             raise AdapterError(
-                f"{ask.sample}: {seen} tokens are of its frames, and {expected} should be: the {N_FRAMES} frames did "
+                f"{ask.sample}: {seen} tokens are of its frames, and {expected} should be: the frames did "
                 f"not arrive as they are. This vLLM ({self._version}) treats {self.checkpoint.model_type} in a way "
                 "that is not known here; use the version that requirements-vllm.lock names."
             )
@@ -356,9 +358,9 @@ def _start(
         "model": str(checkpoint.folder),
         "mm_processor_kwargs": dict(arguments),
         "hf_overrides": config_overrides(family),
-        "limit_mm_per_prompt": frame_limits(family, settings.max_pixels),
+        "limit_mm_per_prompt": frame_limits(family, settings.max_pixels, chosen_protocol().n_frames),
         "dtype": settings.dtype,
-        "max_model_len": settings.max_model_len or context_length(checkpoint),
+        "max_model_len": settings.max_model_len or context_length(checkpoint, chosen_protocol().n_frames),
         "tensor_parallel_size": settings.tensor_parallel_size,
         "pipeline_parallel_size": settings.pipeline_parallel_size,
         "enforce_eager": settings.enforce_eager,
@@ -378,18 +380,21 @@ def _start(
         ) from error
 
 
-def context_length(checkpoint: Checkpoint) -> int:
-    """Tokens of prompt and reply together: CONTEXT, or the model's own where that is less."""
-    config = read_config(checkpoint.folder)
+def context_length(checkpoint: Checkpoint | None, n_frames: int = N_FRAMES) -> int:
+    """Tokens of prompt and reply together, or the model's own where that is less: CONTEXT, and half of MOST_PATCHES for
+    each frame above 8 (no family makes more of one).
+    """
+    needed = CONTEXT + max(0, n_frames - N_FRAMES) * MOST_PATCHES // 2
+    config = read_config(checkpoint.folder) if checkpoint else {}
     text = config.get("text_config") or config.get("llm_config") or config
-    return min(CONTEXT, int(text.get("max_position_embeddings", CONTEXT)))
+    return min(needed, int(text.get("max_position_embeddings", needed)))
 
 
-def frame_limits(family: Family, max_pixels: int | None) -> dict[str, Any]:
-    """What one prompt may hold, so that vLLM reserves memory for 8 frames and not for the most that a family takes."""
+def frame_limits(family: Family, max_pixels: int | None, n_frames: int = N_FRAMES) -> dict[str, Any]:
+    """What one prompt may hold, so that vLLM reserves memory for it and not for the most that a family takes."""
     if family.frames_as == "images":
-        return {"image": N_FRAMES, "video": 0}
-    video = {"count": 1, "num_frames": N_FRAMES}
+        return {"image": n_frames, "video": 0}
+    video = {"count": 1, "num_frames": n_frames}
     if family.patch is not None:
         side = math.isqrt(max_pixels or MOST_PATCHES * family.patch**2)
         video |= {"width": side, "height": side}

@@ -16,7 +16,7 @@ from places import ROOT
 from egost.results.published_tables import published_table
 from egost.results.records import SampleRecord
 from egost.results.run import read_run
-from egost.tasks.clips.protocols import parse_protocol, ref_internvl, ref_qwen, uniform8
+from egost.tasks.clips.protocols import parse_protocol, ref_internvl, ref_qwen, uniform
 from egost.tasks.judging.prompt import compat_percent
 from egost.tasks.scoring.choices import compat_choice
 
@@ -53,7 +53,7 @@ def test_one_frame_a_second_and_then_eight_of_them() -> None:
 
 def test_eight_of_all_frames_and_the_middles_of_eight_segments() -> None:
     for frames in (1, 2, 7, 8, 9, 300, *random.Random(2).sample(range(1, 100_000), 500)):
-        assert uniform8(frames) == eight_of(range(frames))
+        assert uniform(frames) == eight_of(range(frames))
         segment = Fraction(frames - 1, 8)
         assert ref_internvl(frames) == [int(segment / 2 + nearest_even(segment * i)) for i in range(8)]
 

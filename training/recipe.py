@@ -38,7 +38,7 @@ class RowsRecipe:
     )
     prompt: str = field(default="think", metadata={"help": "Prompt of the questions, as EGOST_PROMPT."})
     protocol: str = field(
-        default="uniform8", metadata={"help": "Which 8 frames the model sees, as EGOST_PROTOCOL."}
+        default="uniform8", metadata={"help": "Which frames the model sees, as EGOST_PROTOCOL."}
     )
     smallest_pixels: int = field(default=3136, metadata={"help": "Fewest pixels of a frame."})
     largest_pixels: int = field(default=602112, metadata={"help": "Most pixels of a frame."})

@@ -2,10 +2,10 @@
 
     shown = VideoRenderer(load_processor(checkpoint, pixels), load_prompt("think")).render(sample, clip)
     shown.prompt_ids             -> tokens of system prompt, video, question and the assistant's opening
-    shown.pixel_values_videos    -> patches of the canonical 8 frames
+    shown.pixel_values_videos    -> patches of the canonical frames
 
 lmms-eval's `qwen2_vl` makes the same of the same sample: the chat template of the checkpoint, its system prompt, the
-video before the question, all 8 frames, resized by qwen-vl-utils. Training that saw anything else would prepare for
+video before the question, all frames, resized by qwen-vl-utils. Training that saw anything else would prepare for
 another test.
 
 `ClipEncoder` runs each clip through the vision tower once, however many completions look at it. The plain way repeats
@@ -26,9 +26,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from egost.model_adapters.families import VIDEO_METADATA
+from egost.model_adapters.families import video_metadata
 from egost.tasks.clips.clips import Clip
-from egost.tasks.clips.protocols import N_FRAMES, parse_protocol, shown_size
+from egost.tasks.clips.protocols import parse_protocol, shown_size
 from egost.tasks.prompts import Prompt, load_prompt
 from egost.tasks.release.release import Release, open_release
 from egost.tasks.sample import Sample
@@ -62,7 +62,7 @@ class ShownSample:
     text: the rendered prompt, with one placeholder for the video.
     prompt_ids: its tokens; the model puts a piece of the video at each video token.
     mm_token_type_ids: one number a token: 2 for a video token, else 0.
-    pixel_values_videos: float32 [patches, patch size], 8 frames. video_grid_thw: int64 [1, 3], the patches' grid over
+    pixel_values_videos: float32 [patches, patch size], all frames. video_grid_thw: int64 [1, 3], the patches' grid over
         time, height and width.
     second_per_grid_ts: float32 [1], seconds that one step of the grid lasts; None for Qwen2-VL, which does not ask.
     """
@@ -109,7 +109,7 @@ class VideoRenderer:
         inputs = self.processor(
             text=[text],
             videos=[self._video(clip)],
-            video_metadata=[dict(VIDEO_METADATA)],
+            video_metadata=[video_metadata(len(clip.manifest.indices))],
             do_sample_frames=False,
             return_tensors="pt",
         )
@@ -140,7 +140,8 @@ class VideoRenderer:
     def prompt_length(self, sample: Sample, clip: Clip) -> int:
         """Tokens of the rendered prompt with its video, found without reading a frame."""
         height, width = self._size(clip.manifest.height, clip.manifest.width)
-        grid_steps = N_FRAMES // self.processor.video_processor.temporal_patch_size
+        # A frame is repeated where the last step lacks one.
+        grid_steps = -(-len(clip.manifest.indices) // self.processor.video_processor.temporal_patch_size)
         video_tokens: int = grid_steps * (height // self._factor) * (width // self._factor)
         text_tokens = len(self.processor.tokenizer(self.text(sample))["input_ids"])
         return text_tokens - 1 + video_tokens
@@ -156,7 +157,7 @@ class VideoRenderer:
         return shown_size(width, height, **limits)[::-1]
 
     def _video(self, clip: Clip) -> torch.Tensor:
-        """The frames as lmms-eval's adapters hand them to the processor: float32 [8, 3, height, width], 0 to 255."""
+        """The frames as lmms-eval's adapters hand them to the processor: float32 [N, 3, height, width], 0 to 255."""
         import torch
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.functional import resize

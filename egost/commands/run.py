@@ -66,7 +66,7 @@ def run(
     judge: Annotated[str | None, typer.Option(help="Who judges the routes, as EGOST_JUDGE.")] = None,
     prompt: Annotated[str | None, typer.Option(help="The wording of the questions, as EGOST_PROMPT.")] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Which 8 frames a model sees, as EGOST_PROTOCOL.")
+        str | None, typer.Option(help="Which frames a model sees, as EGOST_PROTOCOL.")
     ] = None,
     limit: Annotated[
         float | None, typer.Option(help="Samples of each task, or a share below 1; for trying only.")

@@ -30,8 +30,8 @@ FRAME_CONTROLS: tuple[FrameControl, ...] = get_args(FrameControl)
 CONTROLS: tuple[Control, ...] = ("blind", *FRAME_CONTROLS, "rotated")
 """`blind`: no video. `shuffled`, `reversed`, `middle`: see `frame_order`. `rotated`: see `rotated`."""
 
-MIDDLE = N_FRAMES // 2
-"""Place of the middle frame among the 8, from 0."""
+FEWEST_FRAMES = 4
+"""Fewer frames have no order in which each has left its place and its neighbours."""
 
 
 def read_controls(names: str) -> tuple[Control, ...]:
@@ -44,18 +44,24 @@ def read_controls(names: str) -> tuple[Control, ...]:
     return tuple(control for control in CONTROLS if control in asked)
 
 
-def frame_order(control: FrameControl, seed: str) -> tuple[int, ...]:
-    """Which of the 8 frames are in the places 0 to 7.
+def frame_order(control: FrameControl, seed: str, n_frames: int = N_FRAMES) -> tuple[int, ...]:
+    """Which of a clip's frames, counted from 0, are in its places.
 
     `reversed`: from the last to the first. `middle`: the middle one in all places, as a clip of a single frame has it.
     `shuffled`: drawn by the seed, no frame in its own place and no two neighbours still next to each other.
+    Raises SettingError for fewer than `FEWEST_FRAMES` frames.
     """
+    if n_frames < FEWEST_FRAMES:
+        raise SettingError(
+            f"the control {control} needs at least {FEWEST_FRAMES} frames of a clip, and EGOST_PROTOCOL gives "
+            f"{n_frames}. Choose another, for example uniform8."
+        )
     if control == "reversed":
-        return tuple(reversed(range(N_FRAMES)))
+        return tuple(reversed(range(n_frames)))
     if control == "middle":
-        return (MIDDLE,) * N_FRAMES
+        return (n_frames // 2,) * n_frames
     draw = random.Random(seed)
-    order = list(range(N_FRAMES))
+    order = list(range(n_frames))
     while any(k == place for place, k in enumerate(order)) or any(
         abs(a - b) == 1 for a, b in pairwise(order)
     ):
@@ -93,7 +99,7 @@ def rotated(sample: Sample, by: int) -> Sample:
 def _write(clip: Clip, control: FrameControl, entry: Path) -> None:
     """Write the cache entry. The caller holds its lock."""
     original = clip.manifest
-    order = frame_order(control, original.pixels_sha256)
+    order = frame_order(control, original.pixels_sha256, len(original.indices))
     frames = clip.frames()[list(order)]
     manifest = replace(
         original,

@@ -1,11 +1,11 @@
-"""Sampling protocols: which 8 frames of a clip are taken, and at what size a model sees them."""
+"""Sampling protocols: which frames of a clip are taken, 8 unless said otherwise, and at what size a model sees them."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,12 @@ from egost.tasks.as_published import chosen
 from egost.tasks.errors import SettingError
 
 N_FRAMES = 8
-"""Frames of a clip that every model sees (paper, appendix A.2)."""
+"""Frames of a clip that every model sees (paper, appendix A.2), by the default and by the reference's two samplings."""
 
-Sampling = Literal["uniform8", "ref-qwen", "ref-internvl"]
+MOST_FRAMES = 64
+"""Most frames of a `uniformN`, this project's own limit: a clip of them has to fit in memory."""
+
+_REFERENCE = ("ref-qwen", "ref-internvl")
 
 REFERENCE_FPS = 1.0
 REFERENCE_MIN_FRAMES = 4
@@ -34,10 +37,12 @@ LEAST_PIXELS = PATCH**2
 
 DEFAULT_PROTOCOL = "uniform8"
 
+_COUNT = re.compile(r"uniform([1-9][0-9]?)")
 _NAME = re.compile(
     r"(?P<sampling>[a-z0-9-]+?)"
     r"(?:\+cap(?:(?P<least>[1-9]\d*)-)?(?P<most>[1-9]\d*)(?:p(?P<patch>[1-9]\d*))?"
-    r"|\+(?P<width>[1-9]\d*)x(?P<height>[1-9]\d*))?"
+    r"|\+(?P<width>[1-9]\d*)x(?P<height>[1-9]\d*))?",
+    re.ASCII,
 )
 
 
@@ -45,13 +50,13 @@ _NAME = re.compile(
 class Protocol:
     """A sampling protocol; `name` is its one canonical spelling and belongs into every record.
 
-    sampling: see `uniform8`, `ref_qwen` and `ref_internvl`.
+    sampling: `uniformN` (see `uniform`), `ref-qwen` or `ref-internvl` (see `ref_qwen`, `ref_internvl`).
     max_pixels: limit of width x height of a kept frame in pixels, aspect kept, sides multiples of `patch`; None: as
     the source. min_pixels: with max_pixels, frames below it are enlarged; None: `LEAST_PATCHES` patches.
     size: (width, height) in pixels that every frame is resized to; None: as the source.
     """
 
-    sampling: Sampling = "uniform8"
+    sampling: str = DEFAULT_PROTOCOL
     max_pixels: int | None = None
     size: tuple[int, int] | None = None
     min_pixels: int | None = None
@@ -67,14 +72,19 @@ class Protocol:
         patch = f"p{self.patch}" if self.patch != PATCH else ""
         return f"{self.sampling}+cap{least}{self.max_pixels}{patch}"
 
+    @property
+    def n_frames(self) -> int:
+        """How many frames of a clip are taken: 8 by the reference's samplings, N by `uniformN`."""
+        return N_FRAMES if self.sampling in _REFERENCE else int(self.sampling.removeprefix("uniform"))
+
     def indices(self, n_frames: int, duration: float) -> list[int]:
-        """The 8 frames to take, as indices into the decodable frames in presentation order.
+        """The frames to take, as indices into the decodable frames in presentation order.
 
         n_frames: how many frames can be decoded, at least 1. duration: of these frames, in seconds.
         """
         if self.sampling == "ref-qwen":
             return ref_qwen(n_frames, duration)
-        return uniform8(n_frames) if self.sampling == "uniform8" else ref_internvl(n_frames)
+        return ref_internvl(n_frames) if self.sampling in _REFERENCE else uniform(n_frames, self.n_frames)
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) in pixels at which a frame of the given upright size is kept."""
@@ -92,7 +102,7 @@ class Protocol:
         so, else by area.
         """
         size = self.frame_size(frame.shape[1], frame.shape[0])
-        return resize(frame, size, bicubic=bool(self.max_pixels) or self.sampling != "uniform8")
+        return resize(frame, size, bicubic=bool(self.max_pixels) or self.sampling in _REFERENCE)
 
 
 def shown_size(width: int, height: int, *, least: int, most: int, patch: int) -> tuple[int, int]:
@@ -116,7 +126,8 @@ def shown_size(width: int, height: int, *, least: int, most: int, patch: int) ->
 def parse_protocol(name: str) -> Protocol:
     """The protocol that a name means.
 
-    SAMPLING is `uniform8`, `ref-qwen` or `ref-internvl`, alone (frames as large as in the source), or
+    SAMPLING is `uniformN` (N frames, 1 to `MOST_FRAMES`), `ref-qwen` or `ref-internvl`, alone (frames as large as in
+    the source), or
 
     - `SAMPLING+capN`: at most N pixels a frame, at least `LEAST_PIXELS` (the paper asks ST-R1 with 360 x 420,
       `cap151200`); `capM-N`: at least M as well (the reference, `cap100352-151200`); with `p32` behind it, sides are
@@ -126,11 +137,15 @@ def parse_protocol(name: str) -> Protocol:
     Raises SettingError on anything else.
     """
     match = _NAME.fullmatch(name)
-    if not match or match["sampling"] not in get_args(Sampling):
+    sampling = match["sampling"] if match else ""
+    count = _COUNT.fullmatch(sampling)
+    if sampling not in _REFERENCE and not (count and int(count[1]) <= MOST_FRAMES):
+        asked = re.match(r"uniform(\d+)", name)
         raise SettingError(
-            f"'{name}' is no sampling protocol. Expected uniform8 or ref-qwen or ref-internvl, alone or with one "
-            "option: uniform8+cap151200 (at most so many pixels a frame), uniform8+cap100352-151200 (at least so many, "
-            "too), uniform8+224x224 (width x height)."
+            f"'{name}' {f'asks for {asked[1]} frames of a clip' if match and asked else 'is no sampling protocol'}. "
+            "Expected uniform8 or ref-qwen or ref-internvl, alone or with one option: uniform8+cap151200 (at most so "
+            "many pixels a frame), uniform8+cap100352-151200 (at least so many, too), uniform8+224x224 (width x "
+            f"height); uniformN takes N frames, 1 to {MOST_FRAMES}."
         )
     least, most, patch = (int(match[part]) if match[part] else None for part in ("least", "most", "patch"))
     smallest = (patch or PATCH) ** 2
@@ -138,10 +153,10 @@ def parse_protocol(name: str) -> Protocol:
         raise SettingError(
             f"'{name}' leaves {most} pixels a frame; expected at least {max(smallest, least or 0)} "
             f"({'its own lower limit' if least and least > smallest else f'{patch or PATCH} x {patch or PATCH}'}), "
-            f"for example {match['sampling']}+cap151200."
+            f"for example {sampling}+cap151200."
         )
     return Protocol(
-        sampling=cast(Sampling, match["sampling"]),
+        sampling=sampling,
         max_pixels=most,
         size=(int(match["width"]), int(match["height"])) if match["width"] else None,
         min_pixels=least,
@@ -154,12 +169,12 @@ def chosen_protocol() -> Protocol:
     return parse_protocol(chosen("EGOST_PROTOCOL") or DEFAULT_PROTOCOL)
 
 
-def uniform8(n_frames: int) -> list[int]:
-    """8 frames evenly from the first to the last: `linspace(0, n - 1, 8)`, truncated (paper, appendix A.2).
+def uniform(n_frames: int, kept: int = N_FRAMES) -> list[int]:
+    """Some frames evenly from the first to the last: `linspace(0, n - 1, kept)`, truncated (paper, appendix A.2: 8).
 
-    With fewer than 8 frames the truncation repeats some of them, in order; a single frame is repeated 8 times.
+    Of fewer frames than are kept the truncation repeats some, in order; one frame that is kept is the first.
     """
-    return _evenly(np.arange(n_frames))
+    return _evenly(np.arange(n_frames), kept)
 
 
 def ref_qwen(n_frames: int, duration: float) -> list[int]:
@@ -173,7 +188,7 @@ def ref_qwen(n_frames: int, duration: float) -> list[int]:
     that lies about its length changes nothing.
 
     A clip of less than 8 s has fewer than 8 frames after the first step, so the second repeats some. The
-    reference cannot read a clip of a single frame; here that frame is repeated 8 times, as with `uniform8`.
+    reference cannot read a clip of a single frame; here that frame is repeated 8 times, as with `uniform`.
     """
     ceiling = min(REFERENCE_MAX_FRAMES, n_frames)
     first = min(max(duration * REFERENCE_FPS, REFERENCE_MIN_FRAMES), ceiling)
@@ -192,8 +207,8 @@ def ref_internvl(n_frames: int) -> list[int]:
     return [int(segment / 2 + round(segment * i)) for i in range(N_FRAMES)]
 
 
-def _evenly(frames: npt.NDArray[np.int64]) -> list[int]:
-    return [int(frame) for frame in frames[np.linspace(0, len(frames) - 1, N_FRAMES).astype(np.int64)]]
+def _evenly(frames: npt.NDArray[np.int64], kept: int = N_FRAMES) -> list[int]:
+    return [int(frame) for frame in frames[np.linspace(0, len(frames) - 1, kept).astype(np.int64)]]
 
 
 def _linspace32(end: int, steps: int) -> npt.NDArray[np.float32]:

@@ -17,17 +17,19 @@ from egost.tasks.chat.calls import Calls, Faulted, NoReply, Pacing, Wording
 from egost.tasks.chat.usage import price_usd, prices_of
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.pixels import png
-from egost.tasks.clips.protocols import N_FRAMES, chosen_protocol, parse_protocol
+from egost.tasks.clips.protocols import chosen_protocol, parse_protocol
 
 CLOSED_SIZE = (224, 224)
 """Width and height in pixels of a frame for a closed model (paper, appendix A.2)."""
 
-FRAME_SETTINGS: dict[str, str | int] = {
-    "frames": N_FRAMES,
-    "frame_size": "{}x{}".format(*CLOSED_SIZE),
-    "frame_format": "png",
-}
-"""How frames go in, for `EngineIdentity.settings`."""
+
+def frame_settings() -> dict[str, str | int]:
+    """How frames go in, for `EngineIdentity.settings`."""
+    return {
+        "frames": chosen_protocol().n_frames,
+        "frame_size": "{}x{}".format(*CLOSED_SIZE),
+        "frame_format": "png",
+    }
 
 
 def check_chosen_protocol() -> None:
@@ -44,7 +46,7 @@ _encoding = threading.Lock()
 
 
 def png_frames(clip: Clip) -> tuple[bytes, ...]:
-    """The 8 frames of a clip in order, each as the bytes of a PNG file, so that no pixel changes on the way.
+    """The frames of a clip in order, each as the bytes of a PNG file, so that no pixel changes on the way.
 
     Those of the last clips are kept; threads that ask for the same clip at once wait for one of them.
     Raises AdapterError where they are not of `CLOSED_SIZE`, CacheError where the clip's file was changed.
@@ -163,7 +165,7 @@ class _Run:
 
     async def _call(self, ask: Ask, first: bool) -> Reply | Failure:
         bound = CallBound(
-            frame_tokens=self._api.frame_tokens * N_FRAMES if ask.clip else 0,
+            frame_tokens=self._api.frame_tokens * len(ask.clip.manifest.indices) if ask.clip else 0,
             text_tokens=len(ask.prompt.encode("utf-8", "replace")),
             reply_tokens=ask.arguments.max_new_tokens + self._api.hidden_tokens,
         )

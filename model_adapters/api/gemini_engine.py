@@ -12,12 +12,12 @@ import httpx
 
 from egost.model_adapters.api.api_engine import (
     DEFAULT_PACING,
-    FRAME_SETTINGS,
     ApiEngine,
     Called,
     Spending,
     bare_failure,
     check_chosen_protocol,
+    frame_settings,
     pacing_of,
     png_frames,
 )
@@ -115,7 +115,7 @@ def open_gemini(
     }
     return ApiEngine(
         identity=EngineIdentity(
-            "gemini", model, numbered[1] if numbered else None, {**FRAME_SETTINGS, **asked_with}
+            "gemini", model, numbered[1] if numbered else None, {**frame_settings(), **asked_with}
         ),
         open_api=lambda seconds: _GeminiApi(Place(model, url, key_name), key, settings, seconds),
         wrong=_wrong,

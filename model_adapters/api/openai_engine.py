@@ -11,12 +11,12 @@ from typing import Any, Literal, cast, get_args
 
 from egost.model_adapters.api.api_engine import (
     DEFAULT_PACING,
-    FRAME_SETTINGS,
     ApiEngine,
     Called,
     Spending,
     bare_failure,
     check_chosen_protocol,
+    frame_settings,
     pacing_of,
     png_frames,
 )
@@ -116,7 +116,7 @@ def open_openai(
 
 def _identity(endpoint: Endpoint, of: OpenAISettings) -> EngineIdentity:
     settings: dict[str, str | int | float | bool | None] = {
-        **FRAME_SETTINGS,
+        **frame_settings(),
         "url": endpoint.url,
         "detail": of.detail,
         "reasoning": of.reasoning,

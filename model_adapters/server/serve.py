@@ -1,4 +1,4 @@
-"""How `egost serve` starts vLLM: the command by which the protocol's 8 frames arrive unaltered.
+"""How `egost serve` starts vLLM: the command by which the protocol's frames arrive unaltered.
 
 plan = plan_server("qwen2.5-vl-7b", gpus=8)
 serve_command(plan)       # ["vllm", "serve", "Qwen/Qwen2.5-VL-7B-Instruct", ...]
@@ -33,9 +33,9 @@ from egost.model_adapters.known_models import KnownModel, gpus_that_hold, known_
 from egost.model_adapters.model_names import model_named, weights_named
 from egost.model_adapters.server.server_api import ROLLOUTS, as_served_name
 from egost.model_adapters.server.server_engine import AT_ONCE
-from egost.model_adapters.vllm_engine import CONTEXT, CPU_BLOCK, CPU_CACHE, context_length, frame_limits
+from egost.model_adapters.vllm_engine import CPU_BLOCK, CPU_CACHE, context_length, frame_limits
 from egost.tasks.cache import cache_root
-from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, N_FRAMES
+from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, parse_protocol
 from egost.tasks.keys import SERVER_KEY, check_arguments, check_url, may_hold_secret
 from egost.tasks.prompts import DEFAULT as DEFAULT_PROMPT
 
@@ -170,6 +170,7 @@ def plan_server(
         )
     folder = Path(source).is_dir()
     asked = known or model_named(model, revision)
+    protocol = os.environ.get("EGOST_PROTOCOL") or asked.protocol
     if may_hold_secret(host):
         check_url(host, "--host", SERVER_KEY, AdapterError)
     return ServerPlan(
@@ -180,11 +181,11 @@ def plan_server(
         host=host,
         port=port,
         dtype=dtype,
-        max_model_len=max_model_len or (context_length(checkpoint) if checkpoint else CONTEXT),
+        max_model_len=max_model_len or context_length(checkpoint, parse_protocol(protocol).n_frames),
         parallel=share_gpus(model, _needed(known, checkpoint), gpus, tensor, pipeline, data),
         media=(media or cache_root() / "clips").expanduser().resolve(),
         prompt=asked.prompt,
-        protocol=asked.protocol,
+        protocol=protocol,
         trust_remote_code=bool(known and known.trust_remote_code),
         rollouts=_handover(weights) if rollouts else None,
         extra=_checked(extra, (*_OURS, *_FOR_ROLLOUTS, _TRANSFER) if rollouts else _OURS),
@@ -216,7 +217,8 @@ def share_gpus(
 
 def serve_command(plan: ServerPlan) -> list[str]:
     """The command that starts vLLM; prefix caching and token counts on, frames neither sampled nor made smaller."""
-    video = {"num_frames": N_FRAMES, "fps": int(FRAMES_A_SECOND)}
+    frames = parse_protocol(plan.protocol).n_frames
+    video = {"num_frames": frames, "fps": int(FRAMES_A_SECOND)}
     remote = not Path(plan.source).is_dir()
     optional: dict[str, Any] = {
         "--revision": plan.revision if remote else None,
@@ -225,7 +227,7 @@ def serve_command(plan: ServerPlan) -> list[str]:
         "--data-parallel-size": plan.parallel.data if plan.parallel.data > 1 else None,
         # Its default of 128 on a CPU shares little between short prompts.
         "--block-size": CPU_BLOCK if _is_cpu_build() and "--block-size" not in plan.extra else None,
-        "--mm-processor-kwargs": _json(processor_arguments(plan.family)),
+        "--mm-processor-kwargs": _json(processor_arguments(plan.family, n_frames=frames)),
         "--hf-overrides": _json(config_overrides(plan.family)),
     }
     return [
@@ -234,7 +236,7 @@ def serve_command(plan: ServerPlan) -> list[str]:
         *("--served-model-name", plan.name, as_served_name(_advertised(plan))),
         *("--dtype", plan.dtype, "--max-model-len", str(plan.max_model_len)),
         *(part for name, value in optional.items() if value is not None for part in (name, str(value))),
-        *("--limit-mm-per-prompt", json.dumps(frame_limits(plan.family, None))),
+        *("--limit-mm-per-prompt", json.dumps(frame_limits(plan.family, None, frames))),
         *("--media-io-kwargs", json.dumps({"video": video})),
         *("--allowed-local-media-path", str(plan.media)),
         *("--enable-prefix-caching", "--enable-prompt-tokens-details"),

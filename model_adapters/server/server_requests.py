@@ -1,9 +1,9 @@
 """The body of a chat-completions request, its frames, the proof that a server sees all of them, and who is asked.
 
-By file: the canonical mp4, which a server on the same disk reads itself. It holds 8 frames at 1 frame a second,
+By file: the canonical mp4, which a server on the same disk reads itself. It holds the frames at 1 frame a second,
 without loss; vLLM's loaders keep all of them (they sample at 2 frames a second, or take every frame).
-Inline: the frames as 8 PNGs in one `data:video/jpeg` URL, which vLLM takes for one video that it does not sample;
-its reader of single frames opens any picture, so that nothing is lost. Or, where the family wants them, as 8 images.
+Inline: the frames as PNGs in one `data:video/jpeg` URL, which vLLM takes for one video that it does not sample;
+its reader of single frames opens any picture, so that nothing is lost. Or, where the family wants them, as images.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 from loguru import logger
 
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
-from egost.model_adapters.families import FRAME_WORDS, Family
+from egost.model_adapters.families import MOST_PATCHES, Family, frame_words
 from egost.model_adapters.server.server_api import Encoded, ServerApi
 from egost.tasks.chat.calls import Faulted, NoReply
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.lossless import Frames
 from egost.tasks.clips.pixels import png
-from egost.tasks.clips.protocols import N_FRAMES
+from egost.tasks.clips.protocols import LEAST_PATCHES, N_FRAMES
 
 Way = Literal["file", "inline"]
 Media = Literal["auto", "file", "inline"]
@@ -39,7 +39,7 @@ Part = dict[str, Any] | Encoded
 
 def request_body(model: str, family: Family, ask: Ask, frames: Sequence[Part]) -> dict[str, Any]:
     """The body that asks a model for one reply; the parts that hold the frames come before the question."""
-    words = FRAME_WORDS if ask.clip and family.frames_as == "images" else ""
+    words = frame_words(len(ask.clip.manifest.indices)) if ask.clip and family.frames_as == "images" else ""
     system = [{"role": "system", "content": family.system}] if family.system else []
     user = {"role": "user", "content": [*frames, {"type": "text", "text": words + ask.prompt}]}
     return {"model": model, "messages": [*system, user], **_sampling(ask.arguments)}
@@ -117,7 +117,7 @@ class FrameSender:
     ) -> None:
         self._family, self._body, self._media = family, body, media
         self.clips = ClipParts(family, keep)
-        self._tokens_by_size: dict[tuple[int, int], int] = {}
+        self._tokens_by_size: dict[tuple[int, int, int], int] = {}
         self._warned = False
 
     async def way_to(self, server: ServerApi, clip: Clip) -> Way:
@@ -127,15 +127,15 @@ class FrameSender:
         it is gone.
         """
         try:
-            counted = await self._sees_all(server)
+            counted = await self._sees_all(server, len(clip.manifest.indices))
         except Faulted as refused:
             raise AdapterError(
                 f"{server.url} takes no video: {refused}. Serve a model with a video input: "
-                "egost serve MODEL."
+                "egost serve MODEL, with the same EGOST_PROTOCOL where it is not one of 8 frames."
             ) from None
         if self._family.frames_as == "images" and self._media == "file":
             raise AdapterError(
-                f"the model at {server.url} takes {N_FRAMES} images, not a file. Leave media=file out."
+                f"the model at {server.url} takes one image for each frame, not a file. Leave media=file out."
             )
         # Where tokens are not counted, take the way on which nothing is sampled.
         if (
@@ -148,29 +148,48 @@ class FrameSender:
 
     async def check(self, server: ServerApi, clip: Clip, way: Way, found: int) -> None:
         """Raise AdapterError where a reply is about another number of tokens than frames of this size make."""
-        size = (clip.manifest.width, clip.manifest.height)
+        frames = len(clip.manifest.indices)
+        size = (clip.manifest.width, clip.manifest.height, frames)
         if size not in self._tokens_by_size:
-            # Pixels sent inline are never sampled: what they make is what is to be expected.
-            expected = (
-                await self._tokens(server, await self.clips.parts(clip, "inline")) if way == "file" else found
-            )
+            expected = self._whole_patches(*size)
+            if expected is None and way == "file":
+                # Pixels sent inline are never sampled: what they make is what is to be expected.
+                expected = await self._tokens(server, await self.clips.parts(clip, "inline"))
             self._tokens_by_size.setdefault(size, found if expected is None else expected)
         if (expected := self._tokens_by_size[size]) != found:
             raise AdapterError(
                 f"{server.url} made {found} tokens of the frames in {clip.path}, and {expected} were expected of "
-                f"{N_FRAMES} frames of {size[0]} x {size[1]} pixels: frames were lost. What was answered is journaled; "
-                "look at the server's log, and try media=inline."
+                f"{frames} frames of {size[0]} x {size[1]} pixels: frames were lost or made smaller. What was "
+                f"answered is journaled; {self._remedy(frames)}look at the server's log, and try media=inline."
             )
 
-    async def _sees_all(self, server: ServerApi) -> bool:
+    def _whole_patches(self, width: int, height: int, frames: int) -> int | None:
+        """The tokens of frames that no processor resizes, two of them a token in time; None where that is not known.
+
+        Asked of other numbers of frames than 8 alone: a server that was started for 8 may shrink all of them together.
+        """
+        patch = self._family.patch
+        if patch is None or frames == N_FRAMES or width % patch or height % patch:
+            return None
+        patches = (width // patch) * (height // patch)
+        return -(-frames // 2) * patches if LEAST_PATCHES <= patches <= MOST_PATCHES else None
+
+    @staticmethod
+    def _remedy(frames: int) -> str:
+        return "" if frames == N_FRAMES else f"start the server with EGOST_PROTOCOL=uniform{frames}, "
+
+    async def _sees_all(self, server: ServerApi, n_frames: int) -> bool:
         """Whether a server reports how many tokens the frames take.
 
-        Those of 2, 4 and 8 frames lie on a line. Raises AdapterError where they do not: frames were dropped.
+        Those of 2, 4 and all frames, 8 at least, lie on a line. Raises AdapterError where they do not: frames were
+        dropped.
         """
-        few, some, all_8 = [
-            await self._tokens(server, pixel_parts(probe_frames(n), self._family)) for n in (2, 4, N_FRAMES)
+        # Families that see two frames as one count an odd number as the next even one.
+        most = max(n_frames + n_frames % 2, N_FRAMES)
+        few, some, every = [
+            await self._tokens(server, pixel_parts(probe_frames(n), self._family)) for n in (2, 4, most)
         ]
-        if few is None or some is None or all_8 is None:
+        if few is None or some is None or every is None:
             if not self._warned:
                 self._warned = True
                 logger.warning(
@@ -178,10 +197,10 @@ class FrameSender:
                     "frame is not noticed; start it with --enable-prompt-tokens-details"
                 )
             return False
-        if not few < some or all_8 - some != 2 * (some - few):
+        if not few < some or every - some != (most - 4) // 2 * (some - few):
             raise AdapterError(
-                f"{server.url} does not see all frames that it is sent: 2, 4 and 8 of them make {few}, {some} and "
-                f"{all_8} tokens. Start it with --media-io-kwargs as `egost serve MODEL --dry-run` shows."
+                f"{server.url} does not see all frames that it is sent: 2, 4 and {most} of them make {few}, {some} and "
+                f"{every} tokens. Start it with --media-io-kwargs as `egost serve MODEL --dry-run` shows."
             )
         return True
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
 from egost.results.leaderboard.entries import Entry
 from egost.results.published_tables import TableNumber
-from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.clips.protocols import N_FRAMES, parse_protocol
 from egost.tasks.errors import SettingError
 from egost.tasks.judging.judge import Judgement
 from egost.tasks.judging.rubric import NAME as RUBRIC
@@ -264,9 +265,10 @@ def _trained_on(entry: Entry, task: str, column: Column) -> str | None:
 
 
 def _other_frames(entry: Entry, task: str) -> str | None:
-    try:
+    protocol = None
+    with suppress(SettingError):
         protocol = parse_protocol(entry.frames)
-    except SettingError:
+    if protocol is None or protocol.n_frames != N_FRAMES:
         return f"frames by '{entry.frames or 'an unknown protocol'}', not 8 of the whole clip as the paper"
     size, most, least, side = protocol.size, protocol.max_pixels, protocol.min_pixels, protocol.patch
     records = entry.records[task]

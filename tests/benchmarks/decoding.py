@@ -24,7 +24,7 @@ from rich.table import Table
 from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.decoders import DEFAULT_DECODER, Decoder, decode_clip
 from egost.tasks.clips.lossless import read_lossless, write_lossless
-from egost.tasks.clips.protocols import Protocol, uniform8
+from egost.tasks.clips.protocols import Protocol, uniform
 
 VIDEOS = {
     # name: seconds, frames from one key frame to the next
@@ -67,7 +67,7 @@ def by_reference(path: Path) -> Any:
 
 def by_every_frame(path: Path) -> Any:
     with av.open(str(path)) as container:
-        wanted = set(uniform8(container.streams.video[0].frames))
+        wanted = set(uniform(container.streams.video[0].frames))
         return [f.to_ndarray(format="rgb24") for i, f in enumerate(container.decode(video=0)) if i in wanted]
 
 

@@ -88,6 +88,19 @@ def test_gpus_that_do_not_add_up(gpus: int, tensor: int | None, data: int | None
         share_gpus("m", 4, gpus, tensor, None, data)
 
 
+def test_a_server_for_another_number_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGOST_PROTOCOL", "uniform32+cap602112p32")
+    plan = plan_server("qwen3-vl-8b", gpus=1)
+    command = serve_command(plan)
+    assert json.loads(value(command, "--media-io-kwargs")) == {"video": {"num_frames": 32, "fps": 1}}
+    assert json.loads(value(command, "--limit-mm-per-prompt"))["video"]["num_frames"] == 32
+    size = json.loads(value(command, "--mm-processor-kwargs"))["videos_kwargs"]["size"]
+    # 768 patches of 32 x 32 for each of 32 frames; the lower limit stays that of 8 frames, 4 patches each.
+    assert size == {"shortest_edge": 4 * 1024 * 8, "longest_edge": 768 * 1024 * 32}
+    assert int(value(command, "--max-model-len")) == 8192 + 24 * 384
+    assert "EGOST_PROTOCOL=uniform32+cap602112p32" in evaluate_command(plan)
+
+
 def test_the_command_for_a_known_model() -> None:
     plan = plan_server("qwen2.5-vl-7b", gpus=2, port=8123)
     command = serve_command(plan)

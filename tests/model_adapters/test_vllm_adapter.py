@@ -70,8 +70,8 @@ def test_the_prompt_shows_the_video_before_the_question(tiny: Path) -> None:
     opening = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
     closing = "Where?<|im_end|>\n<|im_start|>assistant\n"
     video = "<|vision_start|><|video_pad|><|vision_end|>"
-    assert renderer.text("Where?", with_frames=True) == opening + video + closing
-    assert renderer.text("Where?", with_frames=False) == opening + closing
+    assert renderer.text("Where?", frames=8) == opening + video + closing
+    assert renderer.text("Where?", frames=0) == opening + closing
 
 
 def test_frames_keep_their_size_up_to_the_limit(tiny: Path) -> None:

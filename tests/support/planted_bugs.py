@@ -25,8 +25,8 @@ from egost.tasks.scoring.choices import Choice
 
 def other_frames() -> None:
     """Each frame is the one behind the right one."""
-    right = frames.uniform8
-    frames.uniform8 = lambda n_frames: [min(index + 1, n_frames - 1) for index in right(n_frames)]
+    right = frames.uniform
+    frames.uniform = lambda n_frames, kept: [min(index + 1, n_frames - 1) for index in right(n_frames, kept)]
 
 
 def other_frames_in_the_decoding_child() -> None:

@@ -13,7 +13,7 @@ from egost.tasks.clips.protocols import (
     ref_qwen,
     resize,
     shown_size,
-    uniform8,
+    uniform,
 )
 from egost.tasks.errors import SettingError
 
@@ -31,7 +31,7 @@ from egost.tasks.errors import SettingError
     ],
 )
 def test_uniform8_by_hand(n_frames: int, expected: list[int]) -> None:
-    assert uniform8(n_frames) == expected
+    assert uniform(n_frames) == expected
 
 
 @pytest.mark.parametrize(
@@ -187,6 +187,8 @@ def test_a_kept_frame_is_not_resized_again_by_its_familys_processor() -> None:
         ("uniform8+cap151200", Protocol(max_pixels=151200)),
         ("ref-qwen+cap151200", Protocol("ref-qwen", max_pixels=151200)),
         ("uniform8+224x224", Protocol(size=(224, 224))),
+        ("uniform1", Protocol("uniform1")),
+        ("uniform64+cap151200", Protocol("uniform64", max_pixels=151200)),
     ],
 )
 def test_a_name_and_its_protocol_are_one(name: str, protocol: Protocol) -> None:
@@ -199,7 +201,10 @@ def test_a_name_and_its_protocol_are_one(name: str, protocol: Protocol) -> None:
     [
         "",
         "uniform",
-        "uniform16",
+        "uniform8.0",
+        "uniform-8",
+        "uniform8x",
+        "uniform8+cap1\u0665",
         "Uniform8",
         "uniform8+",
         "uniform8+cap0",
@@ -212,6 +217,40 @@ def test_a_name_and_its_protocol_are_one(name: str, protocol: Protocol) -> None:
 def test_nonsense_is_refused_with_what_is_expected(name: str) -> None:
     with pytest.raises(SettingError, match=r"uniform8 or ref-qwen"):
         parse_protocol(name)
+
+
+@pytest.mark.parametrize("count", ["0", "00", "08", "65", "99", "100", "640", "9" * 50])
+@pytest.mark.parametrize("suffix", ["", "+cap151200", "+224x224"])
+def test_a_bad_count_of_frames_is_refused_by_its_number(count: str, suffix: str) -> None:
+    with pytest.raises(SettingError, match=rf"asks for {count} frames of a clip.*N frames, 1 to 64"):
+        parse_protocol(f"uniform{count}{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("kept", "n_frames", "expected"),
+    [
+        (1, 300, [0]),
+        (2, 300, [0, 299]),
+        (3, 300, [0, 149, 299]),
+        (5, 3, [0, 0, 1, 1, 2]),
+        # 299 / 15 = 19.93: 19, 39, 59, 79, 99, 119, 139, 159, 179, 199, 219, 239, 259, 279.
+        (16, 300, [0, *range(19, 280, 20), 299]),
+        (64, 64, list(range(64))),
+        (64, 1, [0] * 64),
+    ],
+)
+def test_other_numbers_of_frames_by_hand(kept: int, n_frames: int, expected: list[int]) -> None:
+    protocol = parse_protocol(f"uniform{kept}")
+    assert (protocol.n_frames, protocol.indices(n_frames, 10.0)) == (kept, expected)
+
+
+def test_every_count_gives_as_many_frames_in_order_from_the_first_to_the_last() -> None:
+    for kept in range(1, 65):
+        protocol = parse_protocol(f"uniform{kept}+cap151200")
+        assert protocol.name == f"uniform{kept}+cap151200"
+        indices = protocol.indices(901, 30.0)
+        assert (len(indices), indices[0], sorted(set(indices))) == (kept, 0, indices)
+        assert indices[-1] == 900 or kept == 1
 
 
 def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,8 +84,8 @@ def test_other_times_of_the_frames_are_caught(
 
     checkpoint = family_checkpoint("qwen2_5_vl", tmp_path)
     sound = traces(checkpoint, asks)
-    other = {**transformers_engine.VIDEO_METADATA, "fps": 0.5}
-    monkeypatch.setattr(transformers_engine, "VIDEO_METADATA", other)
+    right = transformers_engine.video_metadata
+    monkeypatch.setattr(transformers_engine, "video_metadata", lambda n: {**right(n), "fps": 0.5})
     assert [t.seconds for t in sound] == [2.0, 2.0]
     assert kinds(sound, traces(checkpoint, asks)) == {"other times"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from egost.model_adapters.families import FAMILIES, VIDEO_METADATA
+from egost.model_adapters.families import FAMILIES, video_metadata
 from egost.model_adapters.server.serve import plan_server, serve_command
 from egost.model_adapters.server.server_requests import file_part, pixel_parts
 from egost.tasks.clips.clips import Clip, get_clip
@@ -48,7 +48,7 @@ def test_each_pixel_and_each_time_is_the_same(clip: Clip, way: str, processor: s
     loaded = connector.fetch_video(part["video_url"]["url"], video_processor=processor)
     frames, metadata = loaded.media
     assert np.array_equal(frames, clip.frames())
-    assert {name: metadata[name] for name in VIDEO_METADATA} == dict(VIDEO_METADATA)
+    assert {name: metadata[name] for name in video_metadata()} == video_metadata()
 
 
 def test_images_of_a_family_without_a_video_input(clip: Clip) -> None:

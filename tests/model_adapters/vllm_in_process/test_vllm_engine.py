@@ -51,7 +51,7 @@ def test_the_prompt_is_what_transformers_would_give_the_model(engine: VllmEngine
     assert ask.clip is not None
     frames = ask.clip.frames()
     processor = engine.renderer.processor
-    text = engine.renderer.text(ask.prompt, with_frames=True)
+    text = engine.renderer.text(ask.prompt, frames=8)
     assert text.startswith(
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_"
     )

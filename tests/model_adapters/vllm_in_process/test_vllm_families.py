@@ -10,7 +10,7 @@ from family_checkpoints import family_checkpoint
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import Ask, GenerationArguments, Reply
-from egost.model_adapters.families import FAMILIES, VIDEO_METADATA
+from egost.model_adapters.families import FAMILIES, video_metadata
 from egost.model_adapters.vllm_engine import VllmEngine, VllmSettings
 
 SETTINGS = VllmSettings(
@@ -30,7 +30,7 @@ def test_the_frames_arrive(model_type: str, tmp_path: Path, asks: Callable[..., 
     finally:
         engine.close()
     assert isinstance(reply, Reply), reply
-    text = engine.renderer.text(ask.prompt, with_frames=True)
+    text = engine.renderer.text(ask.prompt, frames=8)
     if FAMILIES[model_type].frames_as == "images":
         # 8 tiles of 448 x 448, 256 tokens each, and the tokenizer alone for the rest.
         assert text.count("<image>\n") == 8 and reply.video_tokens == 8 * 256
@@ -38,7 +38,7 @@ def test_the_frames_arrive(model_type: str, tmp_path: Path, asks: Callable[..., 
     inputs = engine.renderer.processor(
         text=[text],
         videos=[torch.from_numpy(ask.clip.frames()).permute(0, 3, 1, 2)],
-        video_metadata=[dict(VIDEO_METADATA)],
+        video_metadata=[video_metadata()],
         return_tensors="pt",
         **engine.renderer.arguments,
     )

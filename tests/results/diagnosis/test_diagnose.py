@@ -278,6 +278,18 @@ def test_altered_clips_tell_what_they_are(questions: Questions) -> None:
         assert all(abs(a - b) > 1 for a, b in pairwise(drawn))
 
 
+def test_controls_of_other_numbers_of_frames() -> None:
+    for n in (4, 5, 16, 64):
+        drawn = frame_order("shuffled", "a", n)
+        assert sorted(drawn) == list(range(n)) and all(k != place for place, k in enumerate(drawn))
+        assert frame_order("reversed", "", n) == tuple(range(n - 1, -1, -1))
+    assert frame_order("middle", "", 5) == (2,) * 5
+    for n in (1, 2, 3):
+        for control in ("shuffled", "reversed", "middle"):
+            with pytest.raises(SettingError, match=f"{control} needs at least 4 frames.* gives {n}"):
+                frame_order(control, "a", n)
+
+
 def test_rotated_options_keep_the_right_text() -> None:
     sample = Sample("x", "direction", "forward", 1, "1.mp4", "Which?", ("p", "q", "r"), "B")
     assert [(rotated(sample, k).options, rotated(sample, k).answer) for k in range(4)] == [

@@ -211,6 +211,22 @@ def test_frames_that_are_not_the_papers(demo_run: Run, tmp_path: Path) -> None:
     assert sheet(board).left_out == (f"somebody/Seer-7B ({row.date}): {row.refused[0]}",)
 
 
+@pytest.mark.parametrize("count", [1, 7, 9, 16, 64])
+def test_other_numbers_of_frames_never_stand_beside_published_figures(
+    demo_run: Run, tmp_path: Path, count: int
+) -> None:
+    def of_count(task: str, rows: Rows) -> Rows:
+        for row in rows:
+            row["percent"]["frames"]["protocol"] = f"uniform{count}+cap602112"
+        return rows
+
+    as_official(demo_run, tmp_path / "run", rows=of_count)
+    board = board_of(tmp_path)
+    [row] = board.left_out
+    assert row.refused == (f"frames by 'uniform{count}+cap602112', not 8 of the whole clip as the paper",)
+    assert [r for r in board.rows if r.origin == "run"] == []
+
+
 def test_all_shows_what_is_refused_struck_out(demo_run: Run, tmp_path: Path) -> None:
     as_official(demo_run, tmp_path / "run", judge="offline-rubric-3")
     shown = sheet(board_of(tmp_path, show_all=True))
