@@ -64,7 +64,7 @@ def samples(release: Release, task: str) -> list[Sample]:
 
 
 def frames(release: Release, sample: Sample, protocol: str | None = None) -> npt.NDArray[np.uint8]:
-    """The 8 frames that a model sees of a sample's clip: uint8 RGB [8, height, width, 3].
+    """The frames that a model sees of a sample's clip: uint8 RGB [N, height, width, 3].
 
     protocol: a value of `EGOST_PROTOCOL`, such as `uniform8+cap151200`; None takes that of the environment.
     Decodes a clip once and keeps it in `EGOST_CACHE`. Raises ClipError where the clip is missing or gives no frames,

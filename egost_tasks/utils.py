@@ -66,7 +66,7 @@ def _docs(world: World, placeholder: Dataset) -> Dataset:
 
 @exits_with_message
 def doc_to_visual(doc: dict[str, Any]) -> list[str]:
-    """The clip's canonical 8 frames as the path of one video; nothing where the clip has none.
+    """The clip's canonical frames as the path of one video; nothing where the clip has none.
 
     A sample without frames is still asked, since lmms-eval has no way to leave a request out; its reply
     is not looked at and the sample is unscored with the clip's reason.

@@ -84,7 +84,7 @@ class Ask:
     """One request to a model: a clip, then a text.
 
     sample: `WORLD/ID` of the sample, for messages and progress. prompt: the text, without any chat template.
-    clip: the canonical 8 frames; None asks without a video.
+    clip: the canonical frames; None asks without a video.
     """
 
     sample: str

@@ -20,7 +20,7 @@ _Models = Annotated[
 
 @says_what_to_do
 def build(models: _Models = None, mini: Mini = False, workers: Workers = None) -> None:
-    """Decode the 8 frames of all clips into the cache, on all cores; run it again to go on."""
+    """Decode the frames of all clips into the cache, on all cores; run it again to go on."""
     from egost.tasks.clips.clips import Clip, build_clips
     from egost.tasks.clips.protocols import chosen_protocol, parse_protocol
     from egost.tasks.release.check import present_samples

@@ -62,7 +62,7 @@ def verify(mini: Mini = False, workers: Workers = None) -> None:
     for one in odd:
         console.print(marked("note", f"{one.path}: {one.what}", "yellow"))
     console.print(
-        f"{found.clips - len(bad)} of {found.clips + len(found.missing_clips)} clips give their 8 frames"
+        f"{found.clips - len(bad)} of {found.clips + len(found.missing_clips)} clips give their frames"
     )
     raise typer.Exit(0 if found.complete and not bad else 1)
 

@@ -1,4 +1,4 @@
-"""Clips: each is decoded once into its 8 frames, in a child process, and kept in a content-addressed cache.
+"""Clips: each is decoded once into its frames, in a child process, and kept in a content-addressed cache.
 
 `clips.py` is the way in; `protocols.py` says which frames, `decoders.py` how they are read.
 """

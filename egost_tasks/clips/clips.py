@@ -1,14 +1,15 @@
-"""From a video file to its canonical 8 frames, kept in a content-addressed cache."""
+"""From a video file to its canonical frames, kept in a content-addressed cache."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -18,19 +19,28 @@ from egost.tasks.cache import cache_root, only_writer, whole_folder
 from egost.tasks.clips.decode_process import DecodePool, decode_settings
 from egost.tasks.clips.decode_worker import CLIP_FILE, MANIFEST_FILE, DecodeRequest
 from egost.tasks.clips.decoders import DECODING_VERSION
-from egost.tasks.clips.lossless import ENCODER, Frames, pixels_sha256, read_lossless, write_lossless
+from egost.tasks.clips.lossless import (
+    ENCODER,
+    Frames,
+    lossless_sha256,
+    pixels_sha256,
+    read_lossless,
+    write_lossless,
+)
 from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.clips.protocols import Protocol
 from egost.tasks.errors import CacheError, ClipError
 from egost.tasks.file_hashes import source_sha256
 from egost.tasks.progress import counted, usable_cores
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Clip:
-    """The canonical 8 frames of a clip.
+    """The canonical frames of a clip, 8 unless the protocol says otherwise.
 
-    path: a lossless mp4 of exactly 8 frames at 1 frame a second, to be given to a model as one video.
+    path: a lossless mp4 of exactly these frames at 1 frame a second, to be given to a model as one video.
     """
 
     path: Path
@@ -53,24 +63,28 @@ class Clip:
         The frames are read at first, and again only when the file's size, times or place on the disk change.
         """
         if _sound.get(self.path) != self._state():
-            self.frames()
+            self._checked(lossless_sha256, lambda found: found)
 
     def frames(self) -> Frames:
-        """The frames, uint8 RGB [8, height, width, 3]. Raises CacheError where the file was changed."""
+        """The frames, uint8 RGB [N, height, width, 3]. Raises CacheError where the file was changed."""
+        return self._checked(read_lossless, pixels_sha256)
+
+    def _checked(self, read: Callable[[Path], T], sha256: Callable[[T], str]) -> T:
+        """What reading gives, whose hash is the manifest's."""
         state = self._state()
         try:
-            frames = read_lossless(self.path)
+            found = read(self.path)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise CacheError(
                 f"{self.path} cannot be read ({error}). Delete its folder and run again."
             ) from error
-        if pixels_sha256(frames) != self.manifest.pixels_sha256:
+        if sha256(found) != self.manifest.pixels_sha256:
             raise CacheError(
                 f"{self.path} was changed after it was written: it does not hold the frames of "
                 f"{self.manifest.source}. Delete its folder and run again."
             )
         _sound[self.path] = state
-        return frames
+        return found
 
     def _state(self) -> tuple[int | str, ...]:
         try:
@@ -120,13 +134,13 @@ def cache_entry(folder: Path, what: str) -> Path:
 def get_clip(
     source: Path, protocol: Protocol, cache: Path | None = None, *, every_frame: bool = False
 ) -> Clip:
-    """The 8 frames of a clip, decoded at most once for each content of the file, sampling and decoder.
+    """The canonical frames of a clip, decoded at most once for each content of the file, sampling and decoder.
 
     Frames of a protocol that resizes are made of the same frames as large as in the source, which are kept as well.
     cache: folder of the cache; by default `cache_root()`. The decoder is the one that `EGOST_DECODER`
     names. A clip of the cache that was changed is decoded again. `EGOST_DECODE_TIMEOUT` (30 s of CPU) and
     `EGOST_DECODE_MEMORY` (4096 MiB) limit the child process that decodes. every_frame: decode all frames, which may
-    take ten times as long, so that `complete` of the manifest is known; the 8 frames stay the same. Several threads and
+    take ten times as long, so that `complete` of the manifest is known; the frames stay the same. Several threads and
     processes may call it at once.
 
     Raises ClipError with one of the reasons `missing`, `empty`, `unreadable`, `no_video`, `no_frames`,

@@ -1,4 +1,4 @@
-"""The manifest of a clip's 8 frames: which file, protocol and decoder they come from, and their hash."""
+"""The manifest of a clip's frames: which file, protocol and decoder they come from, and their hash."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from egost.tasks.json_text import Count, read_json
 
 @dataclass(frozen=True)
 class ClipManifest:
-    """The record in the same folder as a clip's 8 frames.
+    """The record in the same folder as a clip's frames.
 
     source: file name of the source, without its folder. source_sha256: of its bytes.
     protocol: name of the sampling protocol.
     n_frames: decodable frames of the source; where it is 1, that frame is repeated 8 times.
-    counted_by: `packets` (each packet of the file holds a frame, and the 8 frames did decode) or `decoding`
+    counted_by: `packets` (each packet of the file holds a frame, and those that were taken did decode) or `decoding`
         (all frames were decoded, since one that a packet promised could not be).
     expected_frames: how many the file should hold; None where it is cut and its index does not say.
     complete: True where all frames were decoded and none was lost; False where one is missing or damaged, or the file
-        was cut; None where nothing is known to be missing, but only the 8 frames and those that they refer to were
+        was cut; None where nothing is known to be missing, but only the taken frames and those that they refer to were
         decoded, or the container does not say where the file ends.
-    indices: of the 8 frames among the decodable ones, in presentation order.
-    timestamps: of the 8 frames, seconds after the first frame.
+    indices: of the taken frames among the decodable ones, in presentation order.
+    timestamps: of the taken frames, seconds after the first frame.
     duration: seconds from the start of the first decodable frame to the end of the last.
     width, height: of the kept frames, pixels. source_width, source_height: of the stored frames, pixels.
     rotation: degrees by which the stored frames were turned counter-clockwise to be upright: 0, 90, 180, 270.

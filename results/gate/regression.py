@@ -56,7 +56,7 @@ class Change:
 class MovedSample:
     """A sample that is not what it was. stage: the first that differs; changes: all that differs, in their order.
 
-    pixels: hash of the 8 frames before and now, where there are any.
+    pixels: hash of the frames before and now, where there are any.
     """
 
     task: str
@@ -211,7 +211,7 @@ def _frames_changes(was: SampleRecord, now: SampleRecord) -> Iterator[Change]:
         if was.frames is not now.frames:
             # A clip that is not there is no fault of the decoder.
             missing = any(record.unscored == "decode_failed:missing" for record in (was, now))
-            states = [str(record.unscored) if record.frames is None else "8 frames" for record in (was, now)]
+            states = [str(record.unscored) if record.frames is None else "frames" for record in (was, now)]
             yield Change("data" if missing else "frames", "clip", states[0], states[1])
         return
     if was.frames.source_sha256 != now.frames.source_sha256:

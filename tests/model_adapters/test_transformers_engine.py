@@ -52,6 +52,19 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
     return [get_clip(source, parse_protocol("uniform8"), folder / "cache") for source in sources]
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 16, 64])
+def test_other_numbers_of_frames_reach_the_model(
+    engine: TransformersEngine, clips: list[Clip], tmp_path: Path, n: int
+) -> None:
+    source = write_video(tmp_path / "film.mp4", size=(112, 140), seed=1)
+    clip = get_clip(source, parse_protocol(f"uniform{n}"), tmp_path / "cache")
+    [(_, reply)] = engine.answer([Ask("mini/1", "Which way?", clip, SHORT)])
+    # Two frames are one step in time, the last of an odd number twice.
+    steps = {1: 1, 2: 1, 3: 2, 16: 8, 64: 32}[n]
+    assert isinstance(reply, Reply), reply
+    assert reply.video_tokens == steps * (112 // 28) * (140 // 28)
+
+
 def test_8_frames_are_one_video_of_4_times_2(tracing: TracingTransformers, clips: list[Clip]) -> None:
     [trace] = tracing.trace([Ask("mini/1", "Which way?", clips[0], SHORT)])
     assert trace.grid == (4, 112 // 14, 140 // 14)

@@ -57,6 +57,7 @@ SLOW_NAMES = {
 """Names that code looks up to start a Python process, or to end one in the middle of its work."""
 
 SLOW_TESTS = {
+    "decodes 64 frames of 1080p": ("test_64_frames_of_1080p_stay_within_a_bound_of_memory",),
     "fits a text-only baseline": (
         "test_a_biased_writer_is_caught_by_name",
         "test_a_run_is_measured_from_its_saved_samples",
