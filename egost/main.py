@@ -31,6 +31,7 @@ from egost.commands import (
     serve,
     show,
     summary,
+    sweep,
     tasks,
     tiny,
     train,
@@ -42,7 +43,7 @@ GROUPS = {
     "Start": "demo env data clips cache models tasks prompts tiny",
     "Evaluate": "run serve judge rescore",
     "Believe": "summary show report diagnose parity",
-    "Compare": "compare power leaderboard verify",
+    "Compare": "compare sweep power leaderboard verify",
     "Train": "train",
     "Build": "construct",
     "Maintain": "regress",
@@ -82,6 +83,7 @@ EXAMPLES = {
     "summary": "egost summary runs/mini-base",
     "show": "egost show runs/mini-base",
     "compare": "egost compare runs/mini-base runs/mini-st-r1 --force",
+    "sweep": "egost sweep mini-base --frames 1,2,4,8",
     "power": "egost power --points 3",
     "regress": "egost regress runs/mini-base --baseline baseline.jsonl --update",
     "report": "egost report runs/mini-base",
@@ -172,6 +174,7 @@ app.command()(serve.serve)
 app.command()(summary.summary)
 app.command()(show.show)
 app.command()(compare.compare)
+app.command()(sweep.sweep)
 app.command()(power.power)
 app.command()(regress.regress)
 app.command()(report.report)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,8 +45,8 @@ def write_lossless(frames: Frames, path: Path) -> None:
         file.write(buffer.getbuffer())
         file.flush()
         os.fsync(file.fileno())
-    read = _frames(path)
-    if not all(np.array_equal(next(read, None), frame) for frame in frames) or next(read, None) is not None:
+    pairs = zip_longest(_frames(path), frames, fillvalue=np.zeros(0, np.uint8))
+    if not all(np.array_equal(read, frame) for read, frame in pairs):
         raise ValueError(f"the frames in {path} are not those that were written")
 
 

@@ -137,9 +137,8 @@ def parse_protocol(name: str) -> Protocol:
     Raises SettingError on anything else.
     """
     match = _NAME.fullmatch(name)
-    sampling = match["sampling"] if match else ""
-    count = _COUNT.fullmatch(sampling)
-    if sampling not in _REFERENCE and not (count and int(count[1]) <= MOST_FRAMES):
+    count = match and _COUNT.fullmatch(match["sampling"])
+    if not match or not (match["sampling"] in _REFERENCE or (count and int(count[1]) <= MOST_FRAMES)):
         asked = re.match(r"uniform(\d+)", name)
         raise SettingError(
             f"'{name}' {f'asks for {asked[1]} frames of a clip' if match and asked else 'is no sampling protocol'}. "
@@ -153,10 +152,10 @@ def parse_protocol(name: str) -> Protocol:
         raise SettingError(
             f"'{name}' leaves {most} pixels a frame; expected at least {max(smallest, least or 0)} "
             f"({'its own lower limit' if least and least > smallest else f'{patch or PATCH} x {patch or PATCH}'}), "
-            f"for example {sampling}+cap151200."
+            f"for example {match['sampling']}+cap151200."
         )
     return Protocol(
-        sampling=sampling,
+        sampling=match["sampling"],
         max_pixels=most,
         size=(int(match["width"]), int(match["height"])) if match["width"] else None,
         min_pixels=least,

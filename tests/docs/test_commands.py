@@ -53,6 +53,7 @@ BY_TEST = {
     "test_a_run_its_repetition_from_the_journal_and_the_printed_command",
     "egost run mini-base mini-st-r1": "test_run_needs.py::test_two_models_and_a_page_of_each",
     "egost run mini-st-r1": "test_run_needs.py::test_two_models_and_a_page_of_each",
+    "egost sweep mini-base": "results/test_sweep.py::test_a_real_sweep_shares_the_journal_and_goes_on",
     "egost train plot": "training/demo/test_curves.py::test_a_persons_own_runs_are_drawn",
     "egost judge": "test_judged_runs.py::test_a_saved_run_is_judged_again_without_the_model",
     "egost judge --check": "test_judged_runs.py::test_the_check_of_a_judge_offline_and_over_http",

@@ -228,6 +228,7 @@ LOCAL = {
     "serve": "qwen2-vl-7b --dry-run",
     "show": "{run} --output {out}/manifest.json",
     "summary": "{run}",
+    "sweep": "gpt-4o --dry-run",
     "tasks": "",
     "train plot": "{out}",
     "verify": "qwen2-vl-7b --run {run}",

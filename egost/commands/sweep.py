@@ -1,0 +1,152 @@
+"""`egost sweep`: how many frames are worth it."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from egost.commands.front import console, say, says_what_to_do
+from egost.commands.run import Engine, finished_run, get_missing, needs_of
+from egost.tasks.cache import write_whole
+from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, MOST_FRAMES, parse_protocol
+from egost.tasks.end_with_parent import start_script
+from egost.tasks.errors import SettingError
+
+if TYPE_CHECKING:
+    from egost.model_adapters.run_needs import Need
+    from egost.model_adapters.run_plan import RunPlan
+    from egost.results.intervals import Difference, Estimate
+    from egost.results.sweep import FrameCount
+
+
+@says_what_to_do
+def sweep(
+    model: Annotated[str, typer.Argument(help="Short name (egost models), hub id, or folder.")],
+    frames: Annotated[
+        str, typer.Option(help=f"Numbers of frames, 1 to {MOST_FRAMES}, with commas between.")
+    ] = "1,2,4,8,16,32",
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks or groups; by default what the model is for.")
+    ] = None,
+    engine: Annotated[Engine | None, typer.Option(help="Which engine; by default the model's first.")] = None,
+    judge: Annotated[str | None, typer.Option(help="Who judges the routes, as EGOST_JUDGE.")] = None,
+    limit: Annotated[
+        float | None, typer.Option(help="Samples of each task, or a share below 1; for trying only.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder; by default runs/MODEL-frames.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="URL of a server that was started for the most of these frames.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Get missing weights and data without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the commands and what is missing.")
+    ] = False,
+) -> None:
+    """Run a model at several numbers of frames: one table and one plot of score against frames, with paired gains.
+
+    Each number is a run of its own in the folder; the same command again goes on where it was stopped. Figures of
+    other numbers than 8 never stand beside published ones.
+    """
+    from egost.model_adapters.model_names import EMBEDDED, model_named
+    from egost.model_adapters.run_plan import RunOptions, plan_run
+    from egost.results.sweep import as_json, draw
+    from egost.results.sweep import sweep as swept
+
+    counts = _counts(frames)
+    named = model_named(model, revision)
+    base = parse_protocol(os.environ.get("EGOST_PROTOCOL") or named.protocol or DEFAULT_PROTOCOL)
+    folder = output or Path("runs") / f"{named.name}-frames"
+    asked_by = engine.value if engine else None
+    if asked_by is None and named.name in EMBEDDED and any(count % 2 for count in counts):
+        # lmms-eval's own adapters, which the package's checkpoints are asked by otherwise, show even numbers alone.
+        asked_by = "transformers"
+    plans: dict[int, RunPlan] = {}
+    needs: dict[str, Need] = {}
+    for count in counts:
+        options = RunOptions(
+            tasks=tasks or named.tasks,
+            engine=asked_by,
+            limit=limit,
+            output=folder / f"uniform{count}",
+            base_url=base_url,
+            settings={
+                "EGOST_PROTOCOL": replace(base, sampling=f"uniform{count}").name,
+                **({"EGOST_JUDGE": judge} if judge else {}),
+            },
+            without_weights=dry_run,
+        )
+        plans[count] = plan_run(named, options, os.environ)
+        say(plans[count].shown)
+        needs |= {str(need): need for need in needs_of(named, plans[count], options)}
+    for line in needs:
+        say(f"egost: {line}", err=True)
+    if dry_run:
+        return
+    get_missing([(need, named) for need in needs.values() if need.command], yes)
+    runs = {}
+    for count, plan in plans.items():
+        started = time.time_ns()
+        with start_script(plan.command, {**os.environ, **plan.settings}) as lmms_eval:
+            runs[count] = finished_run(plan, lmms_eval.wait(), started, "its message is printed above")
+    rows = swept(runs)
+    Console(width=120).print(_table(rows))
+    write_whole(folder / "sweep.json", as_json(rows).encode())
+    draw(rows, f"{named.name}: score against frames of a clip", folder / "sweep.png")
+    console.print(f"figures: {folder / 'sweep.json'}")
+    console.print(f"plot: {folder / 'sweep.png'}")
+
+
+def _counts(text: str) -> list[int]:
+    """The numbers that a list names, each once, smallest first. Raises SettingError."""
+    counts = set()
+    for word in text.split(","):
+        if not (word.strip().isascii() and word.strip().isdigit()) or not 1 <= int(word[:9]) <= MOST_FRAMES:
+            raise SettingError(
+                f"--frames: '{word.strip()}' is no number of frames that a clip can give. Expected whole numbers from "
+                f"1 to {MOST_FRAMES} with commas between, for example 1,2,4,8,16,32."
+            )
+        counts.add(int(word))
+    return sorted(counts)
+
+
+def _table(rows: list[FrameCount]) -> Table:
+    from egost.results.intervals import p_text
+
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in (
+        "frames",
+        "score (95 % interval)",
+        "gain over fewer",
+        "p",
+        "won",
+        "lost",
+        "scored",
+        "unscored",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            str(row.frames),
+            _with_interval(row.score),
+            _with_interval(row.gain, "+") if row.gain else "",
+            p_text(row.gain.p_value) if row.gain else "",
+            *(map(str, (row.gain.wins, row.gain.losses)) if row.gain else ("", "")),
+            *map(str, (row.score.n, row.score.unscored)),
+        )
+    return table
+
+
+def _with_interval(found: Estimate | Difference, sign: str = "") -> str:
+    if math.isnan(found.value):
+        return "not known"
+    between = "not known" if math.isnan(found.low) else f"{found.low:{sign}.1f} to {found.high:{sign}.1f}"
+    return f"{found.value:{sign}.1f} ({between})"
