@@ -71,6 +71,41 @@ class Pace:
         return f"{self.rate(things)}, ends about {ends:%a %H:%M}"
 
 
+class LineAMinute:
+    """Counts things as they are done, and writes a line a minute on stderr; nothing on a terminal.
+
+    total: may grow while they are done.
+    """
+
+    def __init__(
+        self,
+        doing: str,
+        things: str,
+        total: int = 0,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """doing, things, clock: see `counted`."""
+        self._console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._doing, self._things, self.total = doing, things, total
+        self._pace = Pace(clock)
+        self.done = 0
+
+    def did(self, note: str = "") -> str:
+        """Count one more; gives the rate for people."""
+        self.done += 1
+        self._pace.did()
+        if self._pace.line_due():
+            self.say(note, self._pace.outlook(self.total - self.done, self._things))
+        return self._pace.rate(self._things)
+
+    def say(self, *figures: str) -> None:
+        """Write a line now, unless to a terminal."""
+        if not self._console.is_terminal:
+            number = f"{self.done} of {self.total} {self._things}"
+            self._console.print(f"egost: {self._doing}: {', '.join(filter(None, (number, *figures)))}")
+
+
 @contextmanager
 def counted(
     doing: str,
@@ -88,12 +123,8 @@ def counted(
     clock: see `Pace`.
     """
     console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    pace = Pace(clock)
-    in_log = shown and total > 0 and not console.is_terminal
-    done, said = 0, ""
-
-    def say(*figures: str) -> None:
-        console.print(f"egost: {doing}: {', '.join(filter(None, (f'{done} of {total} {things}', *figures)))}")
+    log = LineAMinute(doing, things, total, console if shown and total else Console(quiet=True), clock)
+    said = ""
 
     with Progress(
         TextColumn(doing),
@@ -108,18 +139,15 @@ def counted(
         task = bar.add_task(things, total=total, note="", outlook="")
 
         def advance(note: str = "") -> None:
-            nonlocal done, said
-            done, said = done + 1, note
-            pace.did()
-            bar.update(task, completed=done, note=note, outlook=pace.rate(things))
-            if in_log and pace.line_due():
-                say(note, pace.outlook(total - done, things))
+            nonlocal said
+            said = note
+            rate = log.did(note)
+            bar.update(task, completed=log.done, note=note, outlook=rate)
 
         try:
             yield advance
         finally:
-            if in_log:
-                say(said)
+            log.say(said)
 
 
 def usable_cores(group_of: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -11,6 +11,7 @@ import io
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, TrainerCallback
 
 from egost.tasks.cache import write_whole, writing
+from egost.tasks.progress import LineAMinute
 from egost.training import TrainingError
 from egost.training.checkpoint_manifest import FINAL, CheckpointManifest, new_manifest, read_manifest
 from egost.training.recipe import RowsRecipe
@@ -95,6 +97,7 @@ def train_resumably(
         print(f"Going on from {last[0]}.")
     if last:
         restore_weights(trainer, last[0])
+    trainer.add_callback(StepLines())
     trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
     save_final(trainer, output / FINAL, record)
     if args.should_save:
@@ -241,6 +244,21 @@ def remove_unfinished(output: Path) -> list[Path]:
     for folder in broken:
         shutil.rmtree(folder)
     return broken
+
+
+class StepLines(TrainerCallback):  # type: ignore[misc]
+    """Writes a line a minute into a log, where transformers' bar is one line without an end."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.lines = LineAMinute("training", "steps", state.max_steps, clock=self.clock)
+        self.lines.done = state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self.lines.did()
 
 
 class CutWarning(TrainerCallback):  # type: ignore[misc]

@@ -23,7 +23,7 @@ from egost.tasks.chat.reading import Completion
 from egost.tasks.chat.reply_store import STORE, Body, ReplyStore
 from egost.tasks.chat.usage import Tally
 from egost.tasks.json_text import encodable
-from egost.tasks.progress import counted
+from egost.tasks.progress import LineAMinute, counted
 
 T = TypeVar("T")
 
@@ -76,24 +76,36 @@ class Unanswered:
 class Asker:
     """Asks one endpoint; safe in threads.
 
-    store: where replies are kept. tally: an account that goes on, a new one by default.
+    store: where replies are kept. tally: an account that goes on, a new one by default. clock: see `Pace`.
     Raises SettingError where the key is missing or cannot be sent.
     """
 
     def __init__(
-        self, endpoint: Endpoint, role: Role, store: ReplyStore, pacing: Pacing, tally: Tally | None = None
+        self,
+        endpoint: Endpoint,
+        role: Role,
+        store: ReplyStore,
+        pacing: Pacing,
+        tally: Tally | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._endpoint, self._store, self._pacing = endpoint, store, pacing
         self.tally = tally or Tally()
         self._client = ChatClient(endpoint, role, pacing.timeout_s)
         self.calls = Calls(self._client.wording, pacing, first_bad_ends=True, at_end=self._client.close)
+        self._log = LineAMinute(f"asking {endpoint.label}", "questions", clock=clock)
 
     def submit(self, question: Question[T]) -> Future[Answered[T] | Unanswered]:
         """Begin to ask; returns at once. The future raises what `ask_all` does."""
+        self._log.total += 1
         future = self.calls.submit(self._answer, question)
         self.tally.begin()
-        future.add_done_callback(lambda _: self.tally.end())
+        future.add_done_callback(self._end)
         return future
+
+    def _end(self, _: Future[Any]) -> None:
+        self.tally.end()
+        self._log.did()
 
     def gather(self, questions: Sequence[Question[T]]) -> Iterator[tuple[int, Answered[T] | Unanswered]]:
         """The place of each question and its answer, as they come; see `Calls.gather`."""

@@ -10,9 +10,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask
 from egost.model_adapters.model_names import weights_named
@@ -20,6 +17,7 @@ from egost.model_adapters.parity.parity import Parity, Trace, TracingEngine, com
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.errors import install_command
+from egost.tasks.progress import counted
 from egost.tasks.prompts import chosen_prompt, load_prompt
 
 DTYPES = ("float32", "bfloat16")
@@ -75,12 +73,13 @@ def run_parity(
     """
     traces: dict[str, list[Trace]] = {}
     identities: dict[str, dict[str, Any]] = {}
-    with Progress(console=Console(stderr=True)) as bar:
-        for name, make in makers.items():
-            task = bar.add_task(name, total=len(asks))
-            with closing(make()) as engine:
-                identities[name] = engine.identity.as_dict()
-                traces[name] = list(bar.track(engine.trace(asks), task_id=task))
+    for name, make in makers.items():
+        with closing(make()) as engine, counted(f"asking {name}", "questions", len(asks), True) as advance:
+            identities[name] = engine.identity.as_dict()
+            traces[name] = []
+            for trace in engine.trace(asks):
+                traces[name].append(trace)
+                advance()
     first, *others = makers
     return [
         Parity(

@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from rich.console import Console
 
-from egost.tasks.progress import Pace, counted
+from egost.tasks.progress import LineAMinute, Pace, counted
 
 NOON = datetime(2026, 3, 3, 12).timestamp()
 
@@ -88,3 +88,17 @@ def test_a_pace_of_journaled_work_is_not_known(clock: Clock) -> None:
     assert not pace.line_due() and pace.outlook(10, "samples") == ""
     clock.now += 0.1
     assert pace.line_due() and not pace.line_due()
+
+
+def test_what_comes_bit_by_bit_gets_its_line_a_minute_too(clock: Clock) -> None:
+    """3 come at once and take 40 s each, 2 more come with the third; the others end 40 s after each line."""
+    log = io.StringIO()
+    lines = LineAMinute("asking", "questions", console=Console(file=log, soft_wrap=True), clock=clock)
+    for more in (3, 0, 2, 0, 0):
+        lines.total += more
+        clock.now += 40.0
+        lines.did()
+    assert log.getvalue().splitlines() == [
+        "egost: asking: 2 of 3 questions, 0.025 questions/s, ends about Tue 12:02",
+        "egost: asking: 4 of 5 questions, 0.025 questions/s, ends about Tue 12:03",
+    ]

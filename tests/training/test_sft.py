@@ -105,3 +105,20 @@ if __name__ == "__main__":
         made = figures(made_world, Path(folder))
     GOLDEN.parent.mkdir(parents=True, exist_ok=True)
     GOLDEN.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+def test_a_log_gets_a_line_a_minute_of_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    """A resumed run at step 10 of 20, 30 s a step: lines at steps 12 and 14."""
+    from types import SimpleNamespace
+
+    from egost.training.resumable_run import StepLines
+
+    now = [0.0]
+    lines = StepLines(lambda: now[0])
+    state = SimpleNamespace(max_steps=20, global_step=10, is_world_process_zero=True)
+    lines.on_train_begin(None, state, None)
+    for _ in range(4):
+        now[0] += 30.0
+        lines.on_step_end(None, state, None)
+    said = [line.split(", ")[:2] for line in capsys.readouterr().err.splitlines()]
+    assert said == [[f"egost: training: {step} of 20 steps", "0.033 steps/s"] for step in (12, 14)]

@@ -338,3 +338,23 @@ def test_what_is_sent_and_kept(opened: Open, tmp_path: Path) -> None:
     [body] = stored_bodies(tmp_path / STORE).values()
     assert (body["snapshot"], body["tokens_in"], body["left_out"]) == (SNAPSHOT, 900, [])
     assert body["asked"] == f"openai:judge-model@{server.url}" and KEY not in json.dumps(body)
+
+
+def test_questions_that_are_asked_one_by_one_leave_a_line_a_minute(
+    opened: Open, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, server = opened()
+    now = [0.0]
+    endpoint = parse_endpoint(f"openai:judge-model@{server.url}")
+    asking = Asker(endpoint, ROLE, reply_store(tmp_path / "own"), QUICK, clock=lambda: now[0])
+    for number in range(1, 7):
+        now[0] += 25.0
+        asking.submit(question(f"question {number}")).result()
+        while asking._log.done < number:
+            time.sleep(0.001)
+    asking.close()
+    numbers = [
+        line.partition(f"egost: asking {endpoint.label}: ")[2]
+        for line in capsys.readouterr().err.splitlines()
+    ]
+    assert [number.partition(",")[0] for number in numbers] == ["3 of 3 questions", "6 of 6 questions"]
