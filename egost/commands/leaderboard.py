@@ -18,11 +18,24 @@ class Format(StrEnum):
     tex = "tex"
     html = "html"
     json = "json"
+    hub = "hub"
 
 
 class World(StrEnum):
     official = "official"
     mini = "mini"
+
+
+def paper_rows() -> dict[str, str]:
+    """Name in the paper's tables by model, in lower case."""
+    from egost.model_adapters.known_models import known_models
+
+    return {
+        name.casefold(): model.paper_row
+        for model in known_models().models
+        if model.paper_row
+        for name in (model.model, model.model.rpartition("/")[2], model.name)
+    }
 
 
 @says_what_to_do
@@ -33,7 +46,10 @@ def leaderboard(
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="Form; by default that of the name after -o, else md."),
+        typer.Option(
+            "--format",
+            help="Form; by default that of the name after -o, else md. hub: .eval_results/*.yaml of a model.",
+        ),
     ] = None,
     table: Annotated[
         list[int] | None,
@@ -56,25 +72,18 @@ def leaderboard(
 
     A figure is shown only if it can be compared; the reasons for all others are listed.
     """
-    from egost.model_adapters.known_models import known_models
     from egost.results.leaderboard.entries import find_entries
     from egost.results.leaderboard.formats import format_of, written
     from egost.results.leaderboard.tables import leaderboard as tables_with
     from egost.results.published_tables import TABLES
 
-    paper_rows = {
-        name.casefold(): model.paper_row
-        for model in known_models().models
-        if model.paper_row
-        for name in (model.model, model.model.rpartition("/")[2], model.name)
-    }
     board = tables_with(
         find_entries(runs or []),
         tables=[number for number in TABLES if not table or number in table],
         world=world.value,
         show_all=show_all,
         sort=sort,
-        published_as=paper_rows,
+        published_as=paper_rows(),
     )
     text = written(board, (form and form.value) or (output and format_of(output)) or "md")
     if output is None:

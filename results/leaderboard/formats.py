@@ -1,4 +1,4 @@
-"""A leaderboard as Markdown, CSV, LaTeX, JSON or an HTML page.
+"""A leaderboard as Markdown, CSV, LaTeX, JSON or an HTML page, or one model's figures as the hub reads them.
 
 Markdown, LaTeX and HTML show a `Sheet`: a table as texts in rows and columns. CSV and JSON hold the figures themselves.
 """
@@ -9,17 +9,25 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from egost.results.leaderboard.rows import OWN_PROTOCOL
 from egost.results.leaderboard.sheets import HOW, Field, Sheet, remarks, sheet
 from egost.results.leaderboard.tables import Board, Leaderboard
 from egost.results.run_header import RunError
 from egost.tasks.json_text import without_nan
+from egost.tasks.release.hub import QUESTIONS_REPO
 from egost.tasks.text_files import csv_text
 
-Format = Literal["md", "csv", "tex", "html", "json"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+Format = Literal["md", "csv", "tex", "html", "json", "hub"]
+FORMATS: tuple[Format, ...] = ("md", "csv", "tex", "html", "json")
+"""Those that show all tables, each the ending of its files."""
+
+_COMMIT = re.compile("[0-9a-f]{7,40}")
+_CHOICES = ("direction", "landmark", "action")
+"""How the columns begin that no judge scores."""
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#])")
 _LATEX = {
@@ -41,7 +49,8 @@ def written(board: Leaderboard, form: Format) -> str:
 
 def format_of(path: Path) -> Format | None:
     """The format that a file's name asks for; None for another name."""
-    return next((form for form in FORMATS if path.suffix.lower() == f".{form}"), None)
+    suffix = path.suffix.lower().removeprefix(".")
+    return "hub" if suffix in ("yaml", "yml") else next((form for form in FORMATS if suffix == form), None)
 
 
 # --- Markdown ----------------------------------------------------------------------------------------
@@ -254,10 +263,74 @@ def _html(board: Leaderboard) -> str:
     )
 
 
+# --- The hub -----------------------------------------------------------------------------------------
+
+
+def _hub(board: Leaderboard) -> str:
+    """A file for `.eval_results/` of a model's repository on the Hugging Face hub: its figures in Table 1.
+
+    Raises RunError for a run that is not of the benchmark, for figures of several models or runs, and where none is
+    comparable.
+    """
+    import yaml
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    ours = [b for b in board.boards if b.number == 1 and b.title.startswith("Table ")]
+    rows = [row for b in ours for row in b.rows if row.origin == "run"]
+    refused = [f"{row.model}: {'; '.join(row.refused)}" for b in ours for row in b.left_out]
+    if len(rows) != 1:
+        found = f"found {len(rows)} ({', '.join(row.model for row in rows)})" if rows else "found none"
+        raise RunError(
+            "a file for the hub holds one run of the benchmark with figures in Table 1, for one model's repository; "
+            f"{found}. Name its folder, without --table or with --table 1. The mini world and private releases have "
+            f"no place on the hub.{''.join(f' Refused: {text}.' for text in refused)}"
+        )
+    [row], details = rows, rows[0].details
+    assert details is not None
+    release = details.release if _COMMIT.fullmatch(details.release) else None
+    made = [
+        *(
+            "strict" if details.protocol == OWN_PROTOCOL else "compat",
+            details.protocol,
+            f"frames {details.frames}",
+        ),
+        *(f"prompt {details.prompt}", f"engine {details.engine}", f"egost {package_version('egost')}"),
+    ]
+    entries = [
+        EvalResultEntry(
+            dataset_id=QUESTIONS_REPO,
+            task_id=column,
+            value=round(cell.percent, 2),
+            dataset_revision=release,
+            date=row.date or None,
+            notes="; ".join(
+                [
+                    f"percent, 95 % interval by clips {cell.low:.1f} to {cell.high:.1f}, {cell.n} of {cell.of} scored",
+                    *made,
+                    *(
+                        [f"judge {details.judge}"]
+                        if details.judge and not column.startswith(_CHOICES)
+                        else []
+                    ),
+                    *cell.notes,
+                    *row.notes,
+                ]
+            ),
+        )
+        for column, cell in row.cells.items()
+        if cell.percent is not None and not cell.refused
+    ]
+    text: str = yaml.safe_dump(
+        eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True, width=120
+    )
+    return text
+
+
 _WRITERS: Mapping[Format, Callable[[Leaderboard], str]] = {
     "md": _markdown,
     "csv": _csv,
     "tex": _latex,
     "html": _html,
     "json": _json,
+    "hub": _hub,
 }

@@ -115,15 +115,18 @@ def _once(said: Sequence[Statement]) -> list[Statement]:
     ]
 
 
-def index_page(rows: Iterable[dict[str, Any]], unreadable: Sequence[str]) -> bytes:
+def index_page(
+    rows: Iterable[dict[str, Any]], unreadable: Sequence[str], boards: Sequence[tuple[str, str]] = ()
+) -> bytes:
     """A page with one line for each run, newest first, that leads to its report; UTF-8.
 
-    rows: see `index_row`. unreadable: why other runs are not there.
+    rows: see `index_row`. unreadable: why other runs are not there. boards: title and link of each leaderboard.
     """
     style, script = _own_file("report.css"), _own_file("sort.js")
     text = _template("index.html.jinja").render(
         rows=sorted(rows, key=lambda row: row["made_at"], reverse=True),
         unreadable=unreadable,
+        boards=boards,
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),

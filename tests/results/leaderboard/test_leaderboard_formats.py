@@ -11,7 +11,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from headless_chromium import chromium_page, needs_chromium
+from huggingface_hub import parse_eval_result_entries
 from official_runs import as_official
 from typer.testing import CliRunner
 
@@ -137,6 +139,51 @@ def test_the_command_writes_what_the_name_asks_for(form: str, demo_run: Run, tmp
     assert "mini-1" in target.read_text(encoding="utf-8")
     if form == "md":
         assert CliRunner().invoke(app, arguments[:-2]).stdout == target.read_text(encoding="utf-8")
+
+
+def test_figures_for_a_models_repository(demo_run: Run, tmp_path: Path) -> None:
+    revision = "54971f7" + "0" * 33
+    as_official(demo_run, tmp_path / "run", release_revision=revision)
+    target = tmp_path / ".eval_results" / "ego-st-bench.yaml"
+    command = ["leaderboard", str(tmp_path / "run"), "-o", str(target)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    content = yaml.safe_load(target.read_text(encoding="utf-8"))
+    found = {entry.task_id: entry for entry in parse_eval_result_entries(content)}
+    board = leaderboard(find_entries([tmp_path / "run"]), tables=(1,))
+    [row] = [row for row in board.boards[0].rows if row.origin == "run"]
+    shown = {name: cell for name, cell in row.cells.items() if cell.percent is not None}
+    assert found.keys() == shown.keys() and {"route_forward", "avg_total"} <= found.keys()
+    for name, cell in shown.items():
+        entry = found[name]
+        assert (entry.dataset_id, entry.dataset_revision) == ("openinterx/Ego-ST-bench", revision)
+        assert entry.value == pytest.approx(cell.percent, abs=0.005) and entry.date == row.date
+        assert entry.notes.startswith(f"percent, 95 % interval by clips {cell.low:.1f} to {cell.high:.1f}, ")
+        assert "strict; egost protocol; frames uniform8" in entry.notes
+        assert ("gpt-4o-2024-08-06" in entry.notes) == (name.startswith(("route", "avg")))
+    assert CliRunner().invoke(app, [*command[:2], "--format", "hub"]).stdout == target.read_text(
+        encoding="utf-8"
+    )
+
+
+def test_what_is_no_models_figures_on_the_benchmark(demo_run: Run, tmp_path: Path) -> None:
+    as_official(demo_run, tmp_path / "a", model="one/model")
+    as_official(demo_run, tmp_path / "b", model="other/model")
+    as_official(demo_run, tmp_path / "c", judge="offline")
+    for folders, message in (
+        ((demo_run.results_file.parent,), "found none"),
+        ((tmp_path / "a", tmp_path / "b"), r"found 2 \(one/model, other/model\)"),
+        ((), "found none"),
+    ):
+        done = CliRunner().invoke(app, ["leaderboard", *map(str, folders), "--format", "hub"])
+        assert done.exit_code == 2 and re.search(message, done.stderr.replace("\n", " ")), done.output
+    judged = yaml.safe_load(
+        CliRunner().invoke(app, ["leaderboard", str(tmp_path / "c"), "--format", "hub"]).stdout
+    )
+    names = {entry["dataset"]["task_id"] for entry in judged}
+    assert "direction_forward" in names and not {"route_forward", "avg_total"} & names, (
+        "what is refused is left out"
+    )
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 
 import pytest
 from changed_runs import changed
+from headless_chromium import CHROMIUM, chromium_page
 from official_runs import Rows, as_official, scored
 from planted_run import HOSTILE, REASONS, planted
 from typer.testing import CliRunner
@@ -359,6 +361,45 @@ def test_samples_come_before_the_many_tables_and_settings_are_folded(
     assert summary.count("A and B: Not measured") == 2, "what is true of both is said once"
     alone = report_page(runs[:1], own_cache, LIMIT).html.decode()
     assert alone.index('<section id="summary">') < alone.index('<section id="browser">')
+
+
+def test_a_folder_to_serve(
+    demo_run: Run, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(demo_run.results_file.parent, tmp_path / "runs" / "a, b")
+    stamp = demo_run.results_file.name.removesuffix("_results.json")
+    as_official(demo_run, tmp_path / "runs" / "c")
+    before = sorted((tmp_path / "runs").rglob("*"))
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["report", "runs", "--publish", "site"])
+        assert done.exit_code == 0, done.output
+        assert "2 runs, each with its report in site/reports" in done.output.replace("\n", " ")
+    assert sorted((tmp_path / "runs").rglob("*")) == before, "the runs are left as they were"
+    site = tmp_path / "site"
+    links = [a["href"] or "" for tag, a in Read((site / "index.html").read_bytes()).tags if tag == "a"]
+    assert sorted(links) == [
+        "leaderboard-mini.html",
+        "leaderboard.html",
+        f"reports/a%2C%20b/{stamp}_report.html",
+        "reports/c/x_report.html",
+    ]
+    assert {str(p.relative_to(site)) for p in site.rglob("*.html")} == {"index.html", *map(unquote, links)}
+    assert "somebody/Seer-7B" in (site / "leaderboard.html").read_text(encoding="utf-8")
+    mini = (site / "leaderboard-mini.html").read_text(encoding="utf-8")
+    assert "mini-1" in mini and "Seer-7B" not in mini
+    if CHROMIUM:
+        with chromium_page(tmp_path) as page:
+            for scheme, width in (("light", 1200), ("dark", 600)):
+                page.show(width, scheme=scheme)
+                page.open(site / "index.html")
+                assert page.run("document.documentElement.scrollWidth <= innerWidth")
+            page.run("document.querySelector('a[href=\"leaderboard.html\"]').click()")
+            assert page.run("location.pathname").endswith("html") and page.complaints == []
+    for arguments in (["-o", "x.html"], ["runs"]):
+        wrong = CliRunner().invoke(app, ["report", "runs", *arguments, "--publish", "other"])
+        assert wrong.exit_code == 2 and "takes one folder of runs" in wrong.output.replace("\n", " ")
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_index_of_a_folder_of_runs(
