@@ -293,6 +293,7 @@ def _generation(identity: EngineIdentity, outcome: Reply | Failure, journaled: b
         failure=f"{outcome.reason}: {outcome.message}" if isinstance(outcome, Failure) else None,
         snapshot=reply.snapshot if reply else None,
         replaced=reply.replaced if reply else 0,
+        reasoning=reply.reasoning if reply else None,
     )
 
 

@@ -102,6 +102,7 @@ class Reply:
     as a video or as images. None where the engine does not report them.
     snapshot: the model that an API says has replied, where it says so.
     replaced: halves of surrogate pairs in the text, which no file can hold; U+FFFD is in their places.
+    reasoning: the thinking, where it came apart from the text: kept, and never read for an answer.
     """
 
     text: str
@@ -111,8 +112,11 @@ class Reply:
     video_tokens: int | None = None
     snapshot: str | None = None
     replaced: int = 0
+    reasoning: str | None = None
 
     def __post_init__(self) -> None:
+        if self.reasoning is not None:
+            object.__setattr__(self, "reasoning", encodable(self.reasoning))
         # lmms-eval's writer of samples stops at such a text, and drops all samples behind it.
         if (text := encodable(self.text)) != self.text:
             object.__setattr__(self, "replaced", text.count("\ufffd") - self.text.count("\ufffd"))

@@ -20,11 +20,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from egost.model_adapters.checkpoints import Checkpoint, read_config
 from egost.model_adapters.engine import AdapterError, Ask, Failure
 from egost.tasks.clips.protocols import LEAST_PATCHES, N_FRAMES, chosen_protocol
+from egost.tasks.prompts import chosen_prompt, load_prompt
 
 FRAMES_A_SECOND = 1.0
 
@@ -49,6 +51,18 @@ def frame_words(n_frames: int) -> str:
 
 _HELPFUL = "You are a helpful assistant."
 
+THINKING_SWITCH = "enable_thinking"
+"""The argument by which chat templates of today's thinking models turn thinking on and off."""
+
+
+def thinking_apart(text: str) -> tuple[str, str]:
+    """The answer and the thinking of a response that began inside its thinking; without an end, all of it is thinking.
+
+    No mark tells that such a response was cut there, and a guess in it would be read for an answer.
+    """
+    thinking, end, said = text.partition("</think>")
+    return said.strip() if end else "", thinking.strip()
+
 
 @dataclass(frozen=True)
 class Family:
@@ -58,12 +72,14 @@ class Family:
     system: the system message; None where there is none.
     patch: side of a merged patch in pixels; None where every frame is resized to one size.
     limit_frames: over how many of 8 frames the processor counts its limits of pixels: one, or all.
+    thinking_switch: whether its chat template has `THINKING_SWITCH`, for servers, whose templates nobody sees.
     """
 
     frames_as: Literal["video", "images"]
     system: str | None = None
     patch: int | None = None
     limit_frames: int = 1
+    thinking_switch: bool = False
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -136,6 +152,7 @@ class PromptRenderer:
     processor: transformers' processor, or the tokenizer of a family that has no processor.
     arguments: of `processor_arguments`.
     placeholder: the text that marks the place of the frames. video_token: id of the token of a piece of a frame.
+    thinking: the value of the chat template's switch `enable_thinking`; None where it has none.
     """
 
     family: Family
@@ -144,6 +161,7 @@ class PromptRenderer:
     placeholder: str
     video_token: int
     config: Mapping[str, Any]
+    thinking: bool | None = None
 
     def text(self, prompt: str, *, frames: int) -> str:
         """The whole text for a prompt, with the places of so many frames, up to where the reply begins."""
@@ -153,9 +171,26 @@ class PromptRenderer:
             content = [*([{"type": "video"}] if frames else []), {"type": "text", "text": prompt}]
         system = [{"role": "system", "content": self.family.system}] if self.family.system else []
         rendered: str = self.processor.apply_chat_template(
-            [*system, {"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            [*system, {"role": "user", "content": content}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **({} if self.thinking is None else {THINKING_SWITCH: self.thinking}),
         )
         return rendered
+
+    @property
+    def identity(self) -> dict[str, str | bool | None]:
+        """What of it changes replies, for `EngineIdentity.settings`."""
+        thinking = {} if self.thinking is None else {"thinking": self.thinking}
+        return {"frames": self.family.frames_as, "system": self.family.system, **thinking}
+
+    def apart(self, text: str) -> tuple[str, str | None]:
+        """What a response says, and the thinking before it where the chat template itself opened that; else None."""
+        return thinking_apart(text) if self._opens_thinking else (text, None)
+
+    @cached_property
+    def _opens_thinking(self) -> bool:
+        return self.text("", frames=0).rstrip().endswith("<think>")
 
     def refusal(self, ask: Ask) -> Failure | None:
         """Why a prompt cannot be asked: it holds the text that this model takes for frames."""
@@ -204,7 +239,8 @@ def prompt_renderer(
             "tokenizer's and the processor's files there from its base model, or set trust_remote_code=True where its "
             "own code is to be run."
         ) from error
-    if not getattr(processor, "chat_template", None):
+    template = str(getattr(processor, "chat_template", None) or "")
+    if not template:
         raise AdapterError(
             f"{checkpoint.name} has no chat template in {checkpoint.folder}. Copy chat_template.jinja there from its "
             "base model."
@@ -217,6 +253,7 @@ def prompt_renderer(
         family=family,
         processor=processor,
         arguments=processor_arguments(family, max_pixels, chosen_protocol().n_frames),
+        thinking=load_prompt(chosen_prompt()).thinks if THINKING_SWITCH in template else None,
         placeholder=str(placeholder),
         video_token=int(token),
         config=read_config(checkpoint.folder),

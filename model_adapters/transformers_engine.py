@@ -115,9 +115,8 @@ class TransformersEngine:
                 "torch": torch.__version__,
                 "device": torch.device(self._device).type,
                 "dtype": str(self._model.dtype).removeprefix("torch."),
-                "frames": "video",
                 "max_pixels": max_pixels,
-                "system": self.renderer.family.system,
+                **self.renderer.identity,
                 **({"text_follows": "the video's greatest position"} if placed else {}),
             },
         )
@@ -203,8 +202,10 @@ class TransformersEngine:
         text = self.renderer.processor.tokenizer.decode(tokens, skip_special_tokens=True)
         stops = [text.find(stop) for stop in ask.arguments.stop if stop in text]
         ended = bool(stops) or tokens[-1] in self._end_tokens
+        said, reasoning = self.renderer.apart(text[: min(stops)] if stops else text)
         return Reply(
-            text=text[: min(stops)] if stops else text,
+            text=said,
+            reasoning=reasoning,
             finish_reason="stop" if ended else "length",
             prompt_tokens=n_prompt,
             completion_tokens=len(tokens),

@@ -106,9 +106,8 @@ class VllmEngine:
                 "device": "cuda" if torch.cuda.is_available() else "cpu",
                 "dtype": self.settings.dtype,
                 "quantization": self.settings.quantization,
-                "frames": self.renderer.family.frames_as,
                 "max_pixels": self.settings.max_pixels,
-                "system": self.renderer.family.system,
+                **self.renderer.identity,
             },
         )
 
@@ -287,8 +286,10 @@ class VllmEngine:
                 f"the reply ended after {taken} of {most} tokens: prompt and reply do not fit. Raise max_model_len, "
                 "or choose an EGOST_PROTOCOL with fewer pixels.",
             )
+        text, reasoning = self.renderer.apart(completion.text)
         return Reply(
-            text=completion.text,
+            text=text,
+            reasoning=reasoning,
             finish_reason=str(completion.finish_reason),
             prompt_tokens=len(output.prompt_token_ids),
             completion_tokens=taken,

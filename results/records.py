@@ -20,6 +20,7 @@ from egost.tasks.clips.manifest import ClipManifest
 from egost.tasks.errors import EgostError
 from egost.tasks.json_text import shown, typed_json, without_halves
 from egost.tasks.judging.judge import JudgeFailure, Judgement
+from egost.tasks.response_text import outside_thinking
 from egost.tasks.sample import LETTERS, Sample, World
 from egost.tasks.scoring.choices import Choice
 from egost.tasks.scoring.generation_notes import Generation
@@ -111,6 +112,14 @@ class SampleRecord:
     frames: ClipManifest | None
     clip_error: str | None
     generation: Generation | None
+
+    @property
+    def cut_in_thinking(self) -> bool:
+        """Whether the response ends inside its thinking: it holds no answer, however much it says."""
+        if self.unscored and self.unscored.startswith(("decode_failed", "generation_failed")):
+            return False
+        apart = self.generation is not None and self.generation.reasoning is not None
+        return (apart and not self.response.strip()) or outside_thinking(self.response) is None
 
     @property
     def cluster(self) -> str:

@@ -139,6 +139,11 @@ def _print_of_samples(run: Run, estimates: dict[str, Estimate]) -> None:
                 else ""
             )
             console.print(one_line(f"unscored in {name}: {told}{bounds}"))
+    if cut := sum(record.cut_in_thinking for record in run.records):
+        console.print(
+            f"{cut} of {len(run.records)} responses end inside their thinking, so that they hold no answer: raise "
+            "max_new_tokens (--gen_kwargs), or take EGOST_PROMPT=direct."
+        )
     replaced = [r.generation.replaced for r in run.records if r.generation and r.generation.replaced]
     if replaced:
         console.print(

@@ -36,6 +36,8 @@ class Message(Said):
 
     content: str | list[_Part] | None = None
     refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
 
 
 class _Choice(Said):
@@ -71,6 +73,7 @@ class Completion:
     text: what the model said, half surrogates included; empty where it said nothing. refusal: its refusal, or empty.
     finish: why it ended (`stop`, `length`, `content_filter`, ...). snapshot: the model that the server says it is.
     tokens_in, tokens_out: 0 where the server does not count. fingerprint: of the server's set-up, or empty.
+    reasoning: the thinking that it gave apart from the text; None where it gave none.
     """
 
     text: str
@@ -80,6 +83,7 @@ class Completion:
     tokens_in: int
     tokens_out: int
     fingerprint: str = ""
+    reasoning: str | None = None
 
 
 def read_body(body: bytes, form: type[M], what: str) -> M:
@@ -128,6 +132,7 @@ def read_completion(body: bytes) -> Completion:
         tokens_in=usage.prompt_tokens or 0,
         tokens_out=usage.completion_tokens or 0,
         fingerprint=content.system_fingerprint or "",
+        reasoning=message_reasoning(message),
     )
 
 
@@ -135,6 +140,12 @@ def message_text(message: Message | None) -> str | None:
     """The text of a message: a string, or the text parts of a list of parts; None where it has neither."""
     content = message.content if message else None
     return "".join(part.text or "" for part in content) if isinstance(content, list) else content
+
+
+def message_reasoning(message: Message) -> str | None:
+    """The thinking that a server gave apart from the text, by either of the names in use; None where there is none."""
+    apart = (message.reasoning_content, message.reasoning)
+    return next((text for text in apart if isinstance(text, str) and text), None)
 
 
 def whole_text(completion: Completion) -> str:

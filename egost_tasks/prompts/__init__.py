@@ -76,6 +76,11 @@ class Prompt(VersionedPrompt):
     max_new_tokens: _MaxNewTokens
 
     @property
+    def thinks(self) -> bool:
+        """Whether it asks a model to reason first, inside `<think>`: a chat template's own switch follows it."""
+        return "<think>" in self.choice + self.route
+
+    @property
     def by_authors(self) -> bool:
         """Whether it is the authors' wording, as its hash says."""
         return self.sha256 in AUTHORS.values()

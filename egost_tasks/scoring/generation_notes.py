@@ -7,8 +7,8 @@ process, so the rest takes this way into the sample's record.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from egost.tasks.json_text import Count
 from egost.tasks.sample import Sample, World
@@ -28,6 +28,7 @@ class Generation:
     journaled: whether the response came from the journal, so that nothing was asked.
     failure: None, or why there is no response, for people. snapshot: the model that an API says has answered.
     replaced: halves of surrogate pairs in the response, which have U+FFFD in their places.
+    reasoning: the thinking, where it came apart from the response; None where it did not.
     """
 
     engine: str
@@ -43,6 +44,13 @@ class Generation:
     failure: str | None
     snapshot: str | None = None
     replaced: Count = 0
+    reasoning: str | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """What a samples file holds; the reasoning only where it came apart."""
+        return {
+            name: value for name, value in asdict(self).items() if name != "reasoning" or value is not None
+        }
 
 
 @dataclass(frozen=True)

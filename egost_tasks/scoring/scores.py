@@ -209,7 +209,7 @@ def _record(
         "options": list(sample.options),
         "choice": asdict(score.choice) if score.choice else None,
         "compat_letter": score.compat_letter,
-        "generation": asdict(generation) if generation else None,
+        "generation": generation.as_record() if generation else None,
         **score_record(score),
     }
     if isinstance(clip, Clip):

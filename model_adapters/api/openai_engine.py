@@ -212,6 +212,7 @@ def _called(completion: Completion) -> Called:
         outcome = Reply(
             text=completion.text,
             finish_reason=completion.finish,
+            reasoning=completion.reasoning,
             prompt_tokens=completion.tokens_in or None,
             completion_tokens=completion.tokens_out or None,
             snapshot="+".join(filter(None, (completion.snapshot, completion.fingerprint))) or None,

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast, get_args
 from loguru import logger
 
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, Reply
+from egost.model_adapters.families import thinking_apart
 from egost.model_adapters.server.server_api import ServedModel, ServerApi, family_served, identity_of
 from egost.model_adapters.server.server_requests import (
     FrameSender,
@@ -30,6 +31,7 @@ from egost.model_adapters.server.server_requests import (
 from egost.tasks.chat.calls import Faulted, NoReply
 from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import CacheError
+from egost.tasks.prompts import chosen_prompt, load_prompt
 from egost.tasks.release.trained_on import note_served
 
 T = TypeVar("T")
@@ -104,6 +106,7 @@ class ServerEngine:
         self._wanted, self._concurrency, self._media, self._wait_s = model, concurrency, media, wait_s
         self._served: ServedModel | None = None
         self._troubles: dict[str, str] = {}
+        self._thinking: bool | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="egost-servers", daemon=True)
         self._thread.start()
@@ -161,7 +164,11 @@ class ServerEngine:
         self._identity = identity_of(self._served)
         note_served(self._served.name, self._served.root, *self._served.parents)
         family = family_served(self._served)
-        self._body = partial(request_body, self._served.name, family)
+        if family.thinking_switch:
+            self._thinking = load_prompt(chosen_prompt()).thinks
+            settings = {**self._identity.settings, "thinking": self._thinking}
+            self._identity = replace(self._identity, settings=settings)
+        self._body = partial(request_body, self._served.name, family, thinking=self._thinking)
         self._frames = FrameSender(family, self._body, self._media, _CLIPS_KEPT * len(self._servers))
 
     async def _look(self, server: _Server) -> bool:
@@ -269,8 +276,18 @@ class ServerEngine:
                 f"the server ended the reply after {taken} of {most} tokens: prompt and reply do not fit. Serve with a "
                 "larger --max-model-len, or choose an EGOST_PROTOCOL with fewer pixels.",
             )
+        text, reasoning = completion.text or "", completion.reasoning
+        if (
+            self._thinking
+            and reasoning is None
+            and completion.finish_reason == "length"
+            and "</think>" not in text
+        ):
+            # A template that opens the thinking itself leaves no mark of it in a reply that was cut there.
+            text, reasoning = thinking_apart(text)
         return Reply(
-            text=completion.text or "",
+            text=text,
+            reasoning=reasoning,
             finish_reason=completion.finish_reason,
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,

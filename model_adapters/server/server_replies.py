@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from egost.model_adapters.engine import SampledGroup
 from egost.tasks.chat.calls import Fault, Faulted
 from egost.tasks.chat.http import shown
-from egost.tasks.chat.reading import ChatBody, Count, Said, Usage, message_text, read_body
+from egost.tasks.chat.reading import ChatBody, Count, Said, Usage, message_reasoning, message_text, read_body
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Completion:
     prompt_tokens: int | None
     completion_tokens: int | None
     video_tokens: int | None
+    reasoning: str | None = None
 
 
 class _Card(Said):
@@ -75,7 +76,12 @@ def read_completion(body: bytes) -> Completion:
     # A family without a video input has the 8 frames counted as images.
     video_tokens = None if by_kind is None else (by_kind.get("video") or 0) + (by_kind.get("image") or 0)
     return Completion(
-        message_text(message), str(finish_reason), usage.prompt_tokens, usage.completion_tokens, video_tokens
+        message_text(message),
+        str(finish_reason),
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        video_tokens,
+        message_reasoning(message),
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from loguru import logger
 
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
-from egost.model_adapters.families import MOST_PATCHES, Family, frame_words
+from egost.model_adapters.families import MOST_PATCHES, THINKING_SWITCH, Family, frame_words
 from egost.model_adapters.server.server_api import Encoded, ServerApi
 from egost.tasks.chat.calls import Faulted, NoReply
 from egost.tasks.clips.clips import Clip
@@ -37,12 +37,18 @@ Part = dict[str, Any] | Encoded
 """One part of a message's content, for example `{"type": "video_url", "video_url": {"url": ...}}`."""
 
 
-def request_body(model: str, family: Family, ask: Ask, frames: Sequence[Part]) -> dict[str, Any]:
-    """The body that asks a model for one reply; the parts that hold the frames come before the question."""
+def request_body(
+    model: str, family: Family, ask: Ask, frames: Sequence[Part], *, thinking: bool | None = None
+) -> dict[str, Any]:
+    """The body that asks a model for one reply; the parts that hold the frames come before the question.
+
+    thinking: the value of the chat template's switch; None leaves it alone.
+    """
+    switch = {} if thinking is None else {"chat_template_kwargs": {THINKING_SWITCH: thinking}}
     words = frame_words(len(ask.clip.manifest.indices)) if ask.clip and family.frames_as == "images" else ""
     system = [{"role": "system", "content": family.system}] if family.system else []
     user = {"role": "user", "content": [*frames, {"type": "text", "text": words + ask.prompt}]}
-    return {"model": model, "messages": [*system, user], **_sampling(ask.arguments)}
+    return {"model": model, "messages": [*system, user], **_sampling(ask.arguments), **switch}
 
 
 def _sampling(arguments: GenerationArguments) -> dict[str, Any]:

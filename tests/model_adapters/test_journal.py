@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from journaled_requests import requests
 from release_files import write_video
 
 from egost.model_adapters.engine import Ask, EngineIdentity, GenerationArguments, Reply
@@ -69,11 +71,19 @@ def test_what_is_put_is_got_and_the_newest_wins(tmp_path: Path) -> None:
     assert journal.get(key) is None
     journal.put([Entry(key, ask(), REPLY, IDENTITY)])
     assert journal.get(key) == Journal(tmp_path).get(key) == REPLY
-    newer = replace(REPLY, text="", prompt_tokens=None)
+    newer = replace(REPLY, text="", prompt_tokens=None, reasoning="First left.")
     journal.put([Entry(key, ask(), newer, IDENTITY)])
     assert journal.get(key) == newer
     [[records]] = sqlite3.connect(journal.store.path).execute("SELECT count(*) FROM replies")
     assert records == 2, "nothing is overwritten"
+
+
+def test_what_the_code_before_has_journaled_is_not_asked_again(tmp_path: Path) -> None:
+    """`old_journal` was written before replies had reasoning."""
+    shutil.copytree(Path(__file__).with_name("old_journal"), tmp_path / "journal")
+    with closing(Journal(tmp_path / "journal")) as journal:
+        found = [journal.get(request_key(*request)) for request in requests()]
+    assert found == [Reply(f"old {n} ⟲", "stop", 100 + n, 3, 32, "snap" if n % 2 else None) for n in range(8)]
 
 
 def test_by_default_it_lies_in_the_cache_folder(own_cache: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -72,6 +73,40 @@ def test_the_prompt_shows_the_video_before_the_question(tiny: Path) -> None:
     video = "<|vision_start|><|video_pad|><|vision_end|>"
     assert renderer.text("Where?", frames=8) == opening + video + closing
     assert renderer.text("Where?", frames=0) == opening + closing
+
+
+SWITCHED = (
+    "{%- for message in messages %}{{ message['role'] }}: {% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{{ message['content'][-1]['text'] }}{% endif %}\n{%- endfor %}"
+    "assistant: {% if enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}"
+)
+"""A chat template with the switch of today's thinking models, as short as can be."""
+
+
+@pytest.mark.parametrize(("prompt", "thinks"), [("direct", False), ("bare", False), ("think", True)])
+def test_the_templates_switch_follows_the_prompt(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str, thinks: bool
+) -> None:
+    shutil.copytree(tiny, tmp_path / "switched")
+    (tmp_path / "switched" / "chat_template.jinja").write_text(SWITCHED)
+    monkeypatch.setenv("EGOST_PROMPT", prompt)
+    renderer = prompt_renderer(checkpoint_identity(tmp_path / "switched"))
+    opened = "assistant: <think>" if thinks else "</think>"
+    assert renderer.thinking is thinks
+    assert renderer.text("Where?", frames=8).rstrip().endswith(opened)
+    assert renderer.identity["thinking"] is thinks, "part of the journal's key, and of the record"
+    cut, whole = "Maybe A. Or B", "Maybe A.\n</think>\n\nB"
+    assert renderer.apart(cut) == (("", "Maybe A. Or B") if thinks else (cut, None))
+    assert renderer.apart(whole) == (("B", "Maybe A.") if thinks else (whole, None))
+
+
+def test_a_template_without_the_switch_is_asked_as_before(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGOST_PROMPT", "think")
+    renderer = prompt_renderer(checkpoint_identity(tiny))
+    assert renderer.identity == {"frames": "video", "system": "You are a helpful assistant."}
+    assert renderer.apart("Maybe A. Or B") == ("Maybe A. Or B", None)
 
 
 def test_frames_keep_their_size_up_to_the_limit(tiny: Path) -> None:

@@ -144,7 +144,7 @@ def test_the_metrics_of_a_choice(clip: Clip) -> None:
         "options": ["left", "right", "on"],
         "choice": {"letter": "A", "how": "letter"},
         "compat_letter": "A",
-        "generation": asdict(GENERATION),
+        "generation": {k: v for k, v in asdict(GENERATION).items() if k != "reasoning"},
         "unscored": None,
         "judgement": None,
         "score": 0.0,
