@@ -174,7 +174,7 @@ class ServerSampler:
         self._family = family_served(served)
         self._name = served.name
         self._pixels = processor_arguments(self._family, max_pixels)
-        self._frames = FrameSender(self._family, self._body, "auto", _CLIPS_KEPT)
+        self._frames = FrameSender(self._family, self._body, "auto", _CLIPS_KEPT, served.version is not None)
 
     def take_weights(self, weights: Weights, name: str) -> None:
         folder = None

@@ -84,9 +84,9 @@ class ServerEngine:
     """An `Engine` over one or several servers that serve the same model.
 
     urls: of the servers. model: the name to ask for; None takes the one that they name. concurrency: requests under
-    way at each server. media: `file` gives the path of the clip's file, `inline` its pixels; `auto` tries the file
-    and takes `inline` where the server cannot read it, or does not see all of its frames. timeout_s: for one reply,
-    its wait in the server's queue included. wait_s: how long to wait for a server when none is left.
+    way at each server. media: `file` gives the path of the clip's file, `inline` its bytes or pixels; `auto` tries the
+    file and takes `inline` where the server cannot read it, or does not see all of its frames. timeout_s: for one
+    reply, its wait in the server's queue included. wait_s: how long to wait for a server when none is left.
     first_wait_s: before a busy server is asked again.
 
     Raises AdapterError when no server is up, or when they serve different models.
@@ -136,14 +136,14 @@ class ServerEngine:
                 yield outcome
         finally:
             run.cancel()
-            sent = sum(server.api.sent_bytes for server in self._servers)
-            logger.info(f"egost: {sent / 1e6:,.1f} MB of questions and frames were sent to the servers")
 
     def close(self) -> None:
         """Close the connections; the servers go on."""
         if self._thread.is_alive():
             with suppress(Exception):
                 self._in_loop(self._close()).result(timeout=10)
+            if sent := sum(server.api.sent_bytes for server in self._servers):
+                logger.info(f"egost: {sent / 1e6:,.1f} MB of questions and frames were sent to the servers")
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
             if not self._thread.is_alive():
@@ -169,7 +169,8 @@ class ServerEngine:
             settings = {**self._identity.settings, "thinking": self._thinking}
             self._identity = replace(self._identity, settings=settings)
         self._body = partial(request_body, self._served.name, family, thinking=self._thinking)
-        self._frames = FrameSender(family, self._body, self._media, _CLIPS_KEPT * len(self._servers))
+        keep, is_vllm = _CLIPS_KEPT * len(self._servers), self._served.version is not None
+        self._frames = FrameSender(family, self._body, self._media, keep, is_vllm)
 
     async def _look(self, server: _Server) -> bool:
         """Whether a server is up and serves what the others do; AdapterError where it serves something else."""

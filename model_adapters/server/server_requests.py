@@ -2,6 +2,7 @@
 
 By file: the canonical mp4, which a server on the same disk reads itself. It holds the frames at 1 frame a second,
 without loss; vLLM's loaders keep all of them (they sample at 2 frames a second, or take every frame).
+As a copy: the bytes of that file in a `data:video/mp4` URL, which vLLM gives to the same loaders.
 Inline: the frames as PNGs in one `data:video/jpeg` URL, which vLLM takes for one video that it does not sample;
 its reader of single frames opens any picture, so that nothing is lost. Or, where the family wants them, as images.
 """
@@ -28,7 +29,7 @@ from egost.tasks.clips.lossless import Frames
 from egost.tasks.clips.pixels import png
 from egost.tasks.clips.protocols import LEAST_PATCHES, N_FRAMES
 
-Way = Literal["file", "inline"]
+Way = Literal["file", "copy", "inline"]
 Media = Literal["auto", "file", "inline"]
 
 _PROBE = GenerationArguments(max_new_tokens=1)
@@ -70,6 +71,13 @@ def file_part(clip: Clip) -> dict[str, Any]:
     return {"type": "video_url", "video_url": {"url": clip.path.resolve().as_uri()}}
 
 
+def copy_part(clip: Clip) -> dict[str, Any]:
+    """A clip by the bytes of its file. Raises CacheError where it was changed."""
+    clip.check()
+    copy = base64.b64encode(clip.path.read_bytes()).decode()
+    return {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{copy}"}}
+
+
 def pixel_parts(frames: Frames, family: Family) -> list[dict[str, Any]]:
     """uint8 RGB frames [N, H, W, 3] as PNGs: one video of them, or N images, as the family wants."""
     pngs = [base64.b64encode(png(frame)).decode() for frame in frames]
@@ -84,46 +92,52 @@ def probe_frames(n: int) -> Frames:
 
 
 class ClipParts:
-    """Clips as parts of request bodies. Pixels are encoded when asked for, and those of the last few clips kept.
+    """Clips as parts of request bodies. They are encoded when asked for, and those of the last few clips kept.
 
     keep: how many; a clip's questions follow each other, so that a few for each server are enough.
     """
 
     def __init__(self, family: Family, keep: int) -> None:
         self._family, self._keep = family, keep
-        self._inline: OrderedDict[Path, asyncio.Future[list[Part]]] = OrderedDict()
+        self._encoded: OrderedDict[tuple[Path, Way], asyncio.Future[list[Part]]] = OrderedDict()
 
     async def parts(self, clip: Clip, way: Way) -> list[Part]:
         """The parts of a request that hold a clip. Raises CacheError where its file cannot be read any more."""
         if way == "file":
             return [file_part(clip)]
-        if clip.path not in self._inline:
-            self._inline[clip.path] = asyncio.ensure_future(
-                asyncio.to_thread(
-                    lambda: [
-                        Encoded(json.dumps(p).encode()) for p in pixel_parts(clip.frames(), self._family)
-                    ]
-                )
-            )
-            while len(self._inline) > self._keep:
-                self._inline.popitem(last=False)
-        self._inline.move_to_end(clip.path)
+        key = clip.path, way
+        if key not in self._encoded:
+            self._encoded[key] = asyncio.ensure_future(asyncio.to_thread(self._encode, clip, way))
+            while len(self._encoded) > self._keep:
+                self._encoded.popitem(last=False)
+        self._encoded.move_to_end(key)
         # Shielded: others that wait for the same clip must not be cancelled with this one.
-        return await asyncio.shield(self._inline[clip.path])
+        return await asyncio.shield(self._encoded[key])
+
+    def _encode(self, clip: Clip, way: Way) -> list[Part]:
+        parts = [copy_part(clip)] if way == "copy" else pixel_parts(clip.frames(), self._family)
+        return [Encoded(json.dumps(part).encode()) for part in parts]
 
 
 class FrameSender:
     """Sends clips by the way that media allows, and counts the tokens that servers make of them.
 
     body: makes a request's body of an ask and the parts that hold its frames. keep: encoded clips that are kept.
+    copies: whether the servers are of vLLM, whose loaders are known to read every pixel of a file as it is.
     """
 
     def __init__(
-        self, family: Family, body: Callable[[Ask, Sequence[Part]], dict[str, Any]], media: Media, keep: int
+        self,
+        family: Family,
+        body: Callable[[Ask, Sequence[Part]], dict[str, Any]],
+        media: Media,
+        keep: int,
+        copies: bool,
     ) -> None:
-        self._family, self._body, self._media = family, body, media
+        self._family, self._body, self._media, self._copies = family, body, media, copies
         self.clips = ClipParts(family, keep)
         self._tokens_by_size: dict[tuple[int, int, int], int] = {}
+        self._only_one = asyncio.Lock()
         self._warned = False
 
     async def way_to(self, server: ServerApi, clip: Clip) -> Way:
@@ -144,24 +158,23 @@ class FrameSender:
                 f"the model at {server.url} takes one image for each frame, not a file. Leave media=file out."
             )
         # Where tokens are not counted, take the way on which nothing is sampled.
-        if (
-            self._media == "inline"
-            or self._family.frames_as == "images"
-            or (not counted and self._media == "auto")
-        ):
+        if self._family.frames_as == "images" or (not counted and self._media != "file"):
             return "inline"
-        return await self._file_or_inline(server, clip)
+        by_path: list[Way] = [] if self._media == "inline" else ["file"]
+        by_bytes: list[Way] = ["copy"] if self._copies and self._media != "file" else []
+        return await self._tried(server, clip, [*by_path, *by_bytes])
 
     async def check(self, server: ServerApi, clip: Clip, way: Way, found: int) -> None:
         """Raise AdapterError where a reply is about another number of tokens than frames of this size make."""
         frames = len(clip.manifest.indices)
         size = (clip.manifest.width, clip.manifest.height, frames)
-        if size not in self._tokens_by_size:
-            expected = self._whole_patches(*size)
-            if expected is None and way == "file":
-                # Pixels sent inline are never sampled: what they make is what is to be expected.
-                expected = await self._tokens(server, await self.clips.parts(clip, "inline"))
-            self._tokens_by_size.setdefault(size, found if expected is None else expected)
+        async with self._only_one:
+            if size not in self._tokens_by_size:
+                expected = self._whole_patches(*size)
+                if expected is None and way != "inline":
+                    # Pixels sent inline are never sampled: what they make is what is to be expected.
+                    expected = await self._tokens_inline(server, clip)
+                self._tokens_by_size[size] = found if expected is None else expected
         if (expected := self._tokens_by_size[size]) != found:
             raise AdapterError(
                 f"{server.url} made {found} tokens of the frames in {clip.path}, and {expected} were expected of "
@@ -210,15 +223,19 @@ class FrameSender:
             )
         return True
 
-    async def _file_or_inline(self, server: ServerApi, clip: Clip) -> Way:
-        ways: tuple[Way, Way] = ("inline", "file")
-        try:
-            inline, by_file = [await self._tokens(server, await self.clips.parts(clip, way)) for way in ways]
-            why = f"it makes {by_file} tokens of the file and {inline} of the pixels"
-        except (Faulted, NoReply) as error:
-            inline, by_file, why = -1, None, str(error)
-        if by_file == inline:
-            return "file"
+    async def _tried(self, server: ServerApi, clip: Clip, ways: Sequence[Way]) -> Way:
+        """The first of some ways on which a clip makes as many tokens as its pixels inline; else inline."""
+        why = "it is not of vLLM"
+        for way in ways:
+            try:
+                inline = await self._tokens_inline(server, clip)
+                found = await self._tokens(server, await self.clips.parts(clip, way))
+            except (Faulted, NoReply) as error:
+                why = str(error)
+            else:
+                if found == inline:
+                    return way
+                why = f"it makes {found} tokens of the file and {inline} of the pixels"
         if self._media == "file":
             raise AdapterError(
                 f"{server.url} cannot be given clips by file: {why}. It must share the disk, allow the folder "
@@ -227,6 +244,9 @@ class FrameSender:
             )
         logger.info(f"egost: {server.url} gets the pixels of each clip, not its file ({why})")
         return "inline"
+
+    async def _tokens_inline(self, server: ServerApi, clip: Clip) -> int | None:
+        return await self._tokens(server, await self.clips.parts(clip, "inline"))
 
     async def _tokens(self, server: ServerApi, frames: Sequence[Part]) -> int | None:
         """How many tokens a server makes of frames; None where it does not report it."""

@@ -186,7 +186,7 @@ def _answer(path: str, body: bytes, seen: dict[str, Any]) -> Any:
             seen["clips_before"] = len({json.loads(m.read_text())["source_sha256"] for m in manifests})
         seen["requests"] += 1
         seen["bytes"] += len(body)
-    start = body.find(b"base64,")
+    start = body.find(b"video/jpeg;base64,")
     frames = 8 if start < 0 else body.count(b",", start, body.find(b'"', start))
     details = {"multimodal_tokens": {"video": frames * _TOKENS_OF_A_FRAME}}
     usage = {"prompt_tokens": 1100, "completion_tokens": 2, "prompt_tokens_details": details}

@@ -81,7 +81,9 @@ def test_every_pixel_arrives_as_it_is(asks: list[Ask], media: str) -> None:
     with serve_chat() as server:
         outcomes = answers(asks, server.url, media=media)
         assert texts(outcomes) == right(asks)
-        assert {ask.by_file for ask in server.questions} == {media == "file"}
+        assert {(ask.by_file, ask.by_copy) for ask in server.questions} == {
+            (media == "file", media == "inline")
+        }
         first = outcomes[0]
         assert isinstance(first, Reply) and (first.video_tokens, first.prompt_tokens) == (64, 74)
 
@@ -122,7 +124,7 @@ def test_what_is_sent_beside_the_clip(asks: list[Ask]) -> None:
 def test_a_server_that_cannot_read_the_file_gets_the_pixels(asks: list[Ask]) -> None:
     with serve_chat(takes_files=False) as server:
         assert texts(answers(asks, server.url)) == right(asks)
-        assert not any(ask.by_file for ask in server.questions)
+        assert all(ask.by_copy for ask in server.questions)
         with pytest.raises(AdapterError, match=r"cannot be given clips by file: .*allowed-local-media-path"):
             answers(asks, server.url, media="file")
 
@@ -130,6 +132,7 @@ def test_a_server_that_cannot_read_the_file_gets_the_pixels(asks: list[Ask]) -> 
 def test_a_server_that_samples_files_gets_the_pixels(asks: list[Ask]) -> None:
     with serve_chat(keeps=(4, 8)) as server:
         assert texts(answers(asks, server.url)) == right(asks)
+        assert not any(ask.by_file or ask.by_copy for ask in server.questions)
         with pytest.raises(AdapterError, match="makes 32 tokens of the file and 64 of the pixels"):
             answers(asks, server.url, media="file")
 
@@ -230,8 +233,16 @@ def test_many_at_once_and_no_more(asks: list[Ask]) -> None:
         assert server.most_at_once == 4
 
 
-def test_pixels_are_encoded_once_for_all_questions_on_a_clip(
-    asks: list[Ask], monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_is_not_of_vllm_gets_pixels_rather_than_bytes(asks: list[Ask]) -> None:
+    """Its decoder may show the file otherwise, which a number of tokens does not tell."""
+    with serve_chat(version=None) as server:
+        assert texts(answers(asks, server.url, media="inline")) == right(asks)
+        assert not any(ask.by_file or ask.by_copy for ask in server.questions)
+
+
+@pytest.mark.parametrize("version", ["0.32.0", None])
+def test_a_clip_is_encoded_once_for_all_questions_on_it(
+    asks: list[Ask], monkeypatch: pytest.MonkeyPatch, said: list[str], version: str | None
 ) -> None:
     from egost.model_adapters.server import server_requests
 
@@ -242,10 +253,18 @@ def test_pixels_are_encoded_once_for_all_questions_on_a_clip(
         "pixel_parts",
         lambda frames, family: encoded.append(frames.shape) or real(frames, family),
     )
-    with serve_chat() as server:
+    copies: list[Path] = []
+    copied = server_requests.copy_part
+    monkeypatch.setattr(server_requests, "copy_part", lambda clip: copies.append(clip.path) or copied(clip))
+    with serve_chat(version=version) as server:
         assert texts(answers(asks, server.url, media="inline")) == right(asks)
-    # The probe frames, by which a server shows that it sees all, are of 224 x 224 pixels.
-    assert len([shape for shape in encoded if shape[1:3] != (224, 224)]) == 3
+        sent = sum(len(json.dumps(ask.body)) for ask, _ in server.asks)
+    # The probe frames, by which a server shows that it sees all, are of 224 x 224 pixels. Of the bytes of files, one
+    # clip of each of two sizes goes as pixels, too, to know how many tokens it makes.
+    assert len([shape for shape in encoded if shape[1:3] != (224, 224)]) == (2 if version else 3)
+    assert len(copies) == (3 if version else 0)
+    [line] = [line for line in said if "MB of questions and frames" in line]
+    assert f" {sent / 1e6:,.1f} MB " in line
 
 
 def test_two_servers_share_the_work_and_keep_a_clip_together(asks: list[Ask]) -> None:

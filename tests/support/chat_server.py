@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,13 @@ class ChatAsk:
         return any("image_url" in part for part in self.body["messages"][-1]["content"])
 
     @property
+    def by_copy(self) -> bool:
+        """Whether the bytes of the clip's file came."""
+        return any(
+            "data:video/mp4" in str(part.get("video_url")) for part in self.body["messages"][-1]["content"]
+        )
+
+    @property
     def probe(self) -> bool:
         return self.text == "?"
 
@@ -49,7 +57,8 @@ class ChatAsk:
 class ChatServer(Scripted):
     """Its requests are `ChatAsk`; probes of the adapter go by the script, too.
 
-    keeps: the most frames that are kept of a video by file, and inline. tells: whether token counts are told.
+    keeps: the most frames that are kept of a file, by its path or its bytes, and of pixels inline. tells: whether token
+    counts are told.
     parent: what each model is an adapter (LoRA) of, None where it is a model of its own.
     weights: what it says to new weights, as `STATUS BODY`; None where it takes none. taken: folders that it was given;
     holds: the name of the weights.
@@ -135,7 +144,7 @@ class _Handler(ScriptedHandler):
         def ask(number: int) -> ChatAsk:
             frames = sent_frames(url) if url else sent_images(images) if images else None
             if frames is not None:
-                frames = frames[: server.keeps[0 if by_file else 1]]
+                frames = frames[: server.keeps[0 if url and "video/jpeg" not in url else 1]]
             return ChatAsk(body, dict(self.headers.items()), text, frames, by_file, number)
 
         return self.meet(json.dumps(body["messages"]), ask)
@@ -193,6 +202,11 @@ def sent_frames(url: str) -> Frames:
     if url.startswith("file:"):
         return read_lossless(Path(unquote(urlsplit(url).path)))
     head, _, data = url.partition(",")
+    if head == "data:video/mp4;base64":
+        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+            file.write(base64.b64decode(data))
+            file.flush()
+            return read_lossless(Path(file.name))
     assert head == "data:video/jpeg;base64"
     return np.stack([picture(png) for png in data.split(",")])
 

@@ -1,4 +1,4 @@
-"""What vLLM's own loaders make of a clip, by file and inline, with the arguments that `egost serve` gives them."""
+"""What vLLM's own loaders make of a clip on each way, with the arguments that `egost serve` gives them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from egost.model_adapters.families import FAMILIES, video_metadata
 from egost.model_adapters.server.serve import plan_server, serve_command
-from egost.model_adapters.server.server_requests import file_part, pixel_parts
+from egost.model_adapters.server.server_requests import copy_part, file_part, pixel_parts
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
 
@@ -35,7 +35,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 
 
 @pytest.mark.parametrize("processor", LOADERS)
-@pytest.mark.parametrize("way", ["file", "inline"])
+@pytest.mark.parametrize("way", ["file", "copy", "inline"])
 def test_each_pixel_and_each_time_is_the_same(clip: Clip, way: str, processor: str | None) -> None:
     from vllm.multimodal.media.connector import MediaConnector
 
@@ -44,7 +44,11 @@ def test_each_pixel_and_each_time_is_the_same(clip: Clip, way: str, processor: s
         json.loads(command[command.index("--media-io-kwargs") + 1]),
         allowed_local_media_path=command[command.index("--allowed-local-media-path") + 1],
     )
-    part = file_part(clip) if way == "file" else pixel_parts(clip.frames(), FAMILIES["qwen2_vl"])[0]
+    part = {
+        "file": lambda: file_part(clip),
+        "copy": lambda: copy_part(clip),
+        "inline": lambda: pixel_parts(clip.frames(), FAMILIES["qwen2_vl"])[0],
+    }[way]()
     loaded = connector.fetch_video(part["video_url"]["url"], video_processor=processor)
     frames, metadata = loaded.media
     assert np.array_equal(frames, clip.frames())
