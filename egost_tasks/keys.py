@@ -6,7 +6,7 @@ import base64
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
@@ -39,7 +39,12 @@ _IN_A_URL = re.compile(r"[@?#\\]")
 
 
 def redacted(text: str) -> str:
-    """The text with `[key]` for each key that this process holds, and for what looks like one.
+    """The text with `[key]` for each key that this process holds, and for what looks like one; see `redaction`."""
+    return redaction()(text)
+
+
+def redaction() -> Callable[[str], str]:
+    """What `redacted` does with the keys that this process holds now, for many texts: they are looked up once.
 
     Keys are the values of the settings that are secret, and of all variables whose names end in `_API_KEY`. A value is
     none where it is shorter than `SHORTEST_KEY`, has fewer than five different characters (`xxxxxxxx`), or is one of
@@ -49,11 +54,15 @@ def redacted(text: str) -> str:
     """
     begins, pieces = _pieces(_keys())
     shortest = len(next(iter(begins), ""))
-    # Nearly all texts end here, after one pass.
-    if not begins.isdisjoint(text[i : i + shortest] for i in range(len(text) - shortest + 1)):
-        for length, of_length in pieces.items():
-            text = _without(text, length, of_length)
-    return _KEY_LIKE.sub("[key]", text)
+
+    def without_keys(text: str) -> str:
+        # Nearly all texts pass here, after one look.
+        if not begins.isdisjoint(text[i : i + shortest] for i in range(len(text) - shortest + 1)):
+            for length, of_length in pieces.items():
+                text = _without(text, length, of_length)
+        return _KEY_LIKE.sub("[key]", text)
+
+    return without_keys
 
 
 def log_without_keys(logger: str) -> None:

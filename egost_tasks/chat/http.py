@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,7 +22,7 @@ import httpx
 from egost.tasks.chat.calls import Fault, Faulted
 from egost.tasks.errors import one_line
 from egost.tasks.json_text import encodable, parse_json
-from egost.tasks.keys import log_without_keys, redacted
+from egost.tasks.keys import log_without_keys, redacted, redaction
 
 MOST_REPLY_BYTES = 32 << 20
 """Bytes of one reply that are read. 64 completions of 2,048 tokens with their probabilities take about 26 MB."""
@@ -36,40 +36,36 @@ log_without_keys("httpx")
 
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-_IN_A_POOL = 8
-"""Requests under way in one pool of connections: httpx looks at all connections of a pool for each request."""
 
 
-class _Pools(httpx.AsyncBaseTransport):
-    """Pools of connections, each made when those before it are full. `Http.send` says which one a request takes."""
+class _Lines(httpx.AsyncBaseTransport):
+    """Pools of one connection each, since httpx looks at all connections of a pool for each request."""
 
     def __init__(self, trust_env: bool) -> None:
-        self.under_way: list[int] = []
-        self._pools: list[httpx.AsyncHTTPTransport] = []
+        self.lines: list[httpx.AsyncHTTPTransport] = []
+        self.free: list[httpx.AsyncHTTPTransport] = []
         self._context = httpx.create_ssl_context(trust_env=trust_env)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        pool = self._pools[request.extensions["pool"]]
-        response: httpx.Response = await pool.handle_async_request(request)
+        response: httpx.Response = await request.extensions["line"].handle_async_request(request)
         return response
 
     async def aclose(self) -> None:
-        for pool in self._pools:
-            await pool.aclose()
+        for line in self.lines:
+            await line.aclose()
 
     @contextmanager
-    def place(self, request: httpx.Request) -> Iterator[None]:
-        """Let a request, until its reply is read, have a place in the first pool that has one."""
-        number = next((i for i, busy in enumerate(self.under_way) if busy < _IN_A_POOL), len(self._pools))
-        if number == len(self._pools):
-            self._pools.append(httpx.AsyncHTTPTransport(verify=self._context, limits=_LIMITS))
-            self.under_way.append(0)
-        self.under_way[number] += 1
-        request.extensions = {**request.extensions, "pool": number}
+    def line(self, request: httpx.Request) -> Iterator[None]:
+        """Give a request, until its reply is read, the line that was free last; a new one where none is."""
+        if not self.free:
+            self.free.append(httpx.AsyncHTTPTransport(verify=self._context, limits=_LIMITS))
+            self.lines += self.free
+        line = self.free.pop()
+        request.extensions = {**request.extensions, "line": line}
         try:
             yield
         finally:
-            self.under_way[number] -= 1
+            self.free.append(line)
 
 
 class Http(httpx.AsyncClient):
@@ -89,20 +85,20 @@ class Http(httpx.AsyncClient):
     ) -> None:
         trust_env = not is_this_machine(url)
         # With a transport of its own, httpx knows no proxy.
-        self._pools = None if trust_env and getproxies() else _Pools(trust_env)
+        self._lines = None if trust_env and getproxies() else _Lines(trust_env)
         super().__init__(
             base_url=url,
             timeout=timeout,
             trust_env=trust_env,
             limits=_LIMITS,
-            transport=self._pools,
+            transport=self._lines,
             # What is packed small may be huge when it is unpacked.
             headers={**(headers or {}), "Accept-Encoding": "identity"},
         )
 
     async def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
         try:
-            with self._pools.place(request) if self._pools else nullcontext():
+            with self._lines.line(request) if self._lines else nullcontext():
                 response = await super().send(request, **{**how, "stream": True, "follow_redirects": False})
                 try:
                     body = await _body(response)
@@ -112,7 +108,8 @@ class Http(httpx.AsyncClient):
             # It repeats what breaks the protocol.
             error.args = (redacted(str(error)),)
             raise
-        headers = {name: redacted(value) for name, value in response.headers.items()}
+        without_keys = redaction()
+        headers = {name: without_keys(value) for name, value in response.headers.items()}
         if response.has_redirect_location:
             there, here = shown(headers["location"]), f"{request.url.scheme}://{request.url.netloc.decode()}"
             why = (
@@ -126,9 +123,9 @@ class Http(httpx.AsyncClient):
         return httpx.Response(
             response.status_code,
             headers=headers,
-            content=_cleaned(body),
+            content=_cleaned(body, without_keys),
             request=request,
-            extensions={"reason_phrase": redacted(response.reason_phrase).encode("ascii", "replace")},
+            extensions={"reason_phrase": without_keys(response.reason_phrase).encode("ascii", "replace")},
         )
 
 
@@ -148,23 +145,31 @@ def _unread(why: str) -> Faulted:
     return Faulted(Fault("unscored", "broken_body", f"the body of the reply was not read: {why}"))
 
 
-def _cleaned(body: bytes) -> bytes:
+def _cleaned(body: bytes, without_keys: Callable[[str], str]) -> bytes:
+    # Where a JSON text escapes nothing, its texts stand in it as they are.
+    if (
+        body.isascii()
+        and b"\\" not in body
+        and b"\0" not in body
+        and without_keys(text := body.decode()) == text
+    ):
+        return body
     try:
         content = parse_json(body, halves=True)
     except ValueError:
         # As bytes, so that what is no UTF-8 stays so. UTF-16 and 32 hide texts between zeros.
-        return redacted(body.replace(b"\0", b"").decode("latin-1")).encode("latin-1")
-    return json.dumps(_clean(content)).encode()
+        return without_keys(body.replace(b"\0", b"").decode("latin-1")).encode("latin-1")
 
+    def clean(value: Any, name: str = "") -> Any:
+        if isinstance(value, str):
+            return without_keys(value if name in _WHAT_A_MODEL_SAYS else encodable(value))
+        if isinstance(value, list):
+            return [clean(part) for part in value]
+        if isinstance(value, dict):
+            return {clean(name): clean(part, name) for name, part in value.items()}
+        return value
 
-def _clean(value: Any, name: str = "") -> Any:
-    if isinstance(value, str):
-        return redacted(value if name in _WHAT_A_MODEL_SAYS else encodable(value))
-    if isinstance(value, list):
-        return [_clean(part) for part in value]
-    if isinstance(value, dict):
-        return {_clean(name): _clean(part, name) for name, part in value.items()}
-    return value
+    return json.dumps(clean(content)).encode()
 
 
 def shown(text: object) -> str:
