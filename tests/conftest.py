@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
 
 # Processes that run side by side, each with as many threads as there are cores, spend most of their time waiting for
@@ -26,6 +27,7 @@ from wheels import build
 
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.vllm_engine import vllm_version
+from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release import release as release_module
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -99,6 +101,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared_folder(tmp_path_factory) / "wheel"
     with FileLock(f"{folder}.lock"):
         return next(folder.glob("*.whl"), None) or build(folder, "wheel")
+
+
+@pytest.fixture(scope="session")
+def mini_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Copies a mini release of test walks into a folder; each is rendered once for all tests."""
+    rendered = shared_folder(tmp_path_factory) / "mini_releases"
+    rendered.mkdir(exist_ok=True)
+
+    def copied(root: Path, clips: int, seed: int = 0) -> Path:
+        release = rendered / f"{clips}_of_seed_{seed}"
+        with FileLock(f"{release}.lock"):
+            write_mini_release(release, clips=clips, seed=seed, workers=1, progress=False)
+        return shutil.copytree(release, root, dirs_exist_ok=True)
+
+    return copied
 
 
 @pytest.fixture(scope="session")

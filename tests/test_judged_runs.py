@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -17,7 +17,6 @@ from lmms_eval_command import environment, lmms_eval, lmms_eval_on_two_ranks, ra
 
 from egost.tasks.judging.judge import RouteItem
 from egost.tasks.judging.rubric import OfflineRubric
-from egost.tasks.mini_world import write_mini_release
 
 KEY = "sk-test-0123456789abcdef"
 REPLY = "Walk straight and turn left at the red plain panel."
@@ -26,9 +25,9 @@ MODEL = ["--model", "dummy", "--model_args", f"response={REPLY}"]
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Path:
     folder = tmp_path_factory.mktemp("shared") / "cache"
-    write_mini_release(folder / "mini", clips=6, seed=5, progress=False)
+    mini_release(folder / "mini", clips=6, seed=5)
     return folder
 
 

@@ -8,19 +8,20 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from egost_command import egost, egost_run
-from lmms_eval_command import environment, saved
+from lmms_eval_command import environment, lmms_eval, saved
 from typer.testing import CliRunner
 
 from egost.main import app
 from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.model_names import MINI_BASE, model_named
 from egost.model_adapters.run_plan import RunOptions, plan_run
-from egost.tasks.mini_world import write_mini_release
 from egost.tasks.registration import register
 
 TASK = "egost_mini_direction_forward"
@@ -35,6 +36,14 @@ def planned(
     start = words.index("lmms-eval")
     assert words[start + 1 :] == list(plan.command[1:]), "what is shown is what is run"
     return dict(word.split("=", 1) for word in words[:start]), words[start + 1 :]
+
+
+def run_as_planned(
+    name: str, options: RunOptions, cwd: Path, cache: Path
+) -> subprocess.CompletedProcess[str]:
+    """What `egost run` would start, in a preloaded process."""
+    plan = plan_run(model_named(name), options, {})
+    return lmms_eval(*plan.command[1:], cwd=cwd, cache=cache, **plan.settings)
 
 
 def model_args(arguments: list[str]) -> dict[str, str]:
@@ -287,9 +296,9 @@ def test_the_printed_command_alone_starts_nothing(tmp_path: Path, own_cache: Pat
 
 
 def test_a_run_its_repetition_from_the_journal_and_the_printed_command(
-    tmp_path: Path, own_cache: Path
+    tmp_path: Path, own_cache: Path, mini_release: Callable[..., Path]
 ) -> None:
-    write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
+    mini_release(own_cache / "mini", clips=4)
     command = (
         "tiny",
         "--tasks",
@@ -344,13 +353,13 @@ def test_a_run_that_lmms_eval_gives_up_is_no_success(tmp_path: Path, own_cache: 
     )
 
 
-def test_our_loop_over_transformers_evaluates_and_is_journaled(tmp_path: Path, own_cache: Path) -> None:
-    write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
-    command = [
-        *("tiny", "--tasks", TASK, "--limit", "2", "--engine", "transformers"),
-        *("--", "--gen_kwargs", "max_new_tokens=8"),
-    ]
-    done = egost_run(*command, cwd=tmp_path, cache=own_cache)
+def test_our_loop_over_transformers_evaluates_and_is_journaled(
+    tmp_path: Path, own_cache: Path, mini_release: Callable[..., Path]
+) -> None:
+    mini_release(own_cache / "mini", clips=4)
+    extra = ("--gen_kwargs", "max_new_tokens=8")
+    options = RunOptions(TASK, "transformers", limit=2, extra=extra)
+    done = run_as_planned("tiny", options, tmp_path, own_cache)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "egost: 2 of 2 samples" in done.stderr and ", 0 from the journal" in done.stderr
     _, samples = saved(tmp_path / "runs" / "tiny")
@@ -358,29 +367,29 @@ def test_our_loop_over_transformers_evaluates_and_is_journaled(tmp_path: Path, o
         generation = row["percent"]["generation"]
         assert generation["engine"].startswith("transformers 5.") and generation["video_tokens"] > 0
         assert generation["revision"].startswith("sha256:") and generation["completion_tokens"] <= 8
-    again = egost_run(*command, cwd=tmp_path, cache=own_cache)
+    again = run_as_planned("tiny", options, tmp_path, own_cache)
     assert again.returncode == 0 and ", 2 from the journal" in again.stderr
 
 
-def test_eight_requests_at_once_are_answered_as_one_by_one(tmp_path: Path, own_cache: Path) -> None:
+def test_eight_requests_at_once_are_answered_as_one_by_one(
+    tmp_path: Path, own_cache: Path, mini_release: Callable[..., Path]
+) -> None:
     """Questions of unlike length, so that the shorter ones are padded; 32 bits on a CPU."""
-    write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
+    mini_release(own_cache / "mini", clips=4)
+    options = RunOptions(
+        "egost_mini_landmark_forward,egost_mini_action_reverse",
+        "hf",
+        fresh=True,
+        extra=("--gen_kwargs", "max_new_tokens=16"),
+    )
     answers = []
-    for size in ("8", "1"):
-        done = egost_run(
-            *(
-                "mini-base",
-                "--tasks",
-                "egost_mini_landmark_forward,egost_mini_action_reverse",
-                "--engine",
-                "hf",
-            ),
-            *("--batch-size", size, "--fresh", "--output", size, "--", "--gen_kwargs", "max_new_tokens=16"),
-            cwd=tmp_path,
-            cache=own_cache,
+    for size in (8, 1):
+        output = Path(str(size))
+        done = run_as_planned(
+            "mini-base", replace(options, output=output, batch_size=size), tmp_path, own_cache
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        _, samples = saved(tmp_path / size)
+        _, samples = saved(tmp_path / output)
         answers.append({name: [row["filtered_resps"] for row in rows] for name, rows in samples.items()})
         questions = {len(row["input"]) for rows in samples.values() for row in rows}
     assert len(questions) > 1 and answers[0] == answers[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from places import ROOT
 from typer.testing import CliRunner
 
 from egost.main import app
-from egost.tasks.mini_world import write_mini_release
 
 TASK = "egost_mini_direction_forward"
 WITHOUT_HEAVY = """
@@ -112,8 +112,8 @@ def test_a_run_with_something_missing_ends_at_once_and_names_all_of_it(bare: Pat
     assert code == 2 and "Get it: export OPENAI_API_KEY=..." in starting(lines, "MISSING key")
 
 
-def test_what_people_type(bare: Path) -> None:
-    write_mini_release(bare / "cache" / "mini", clips=4, seed=0, split="test")
+def test_what_people_type(bare: Path, mini_release: Callable[..., Path]) -> None:
+    mini_release(bare / "cache" / "mini", clips=4)
     settings = ("--judge", "offline", "--prompt", "think", "--protocol", "uniform8+224x224")
     words = (*settings, "--batch-size", "3", "--dry-run")
     _, command, _ = told("mini-base", *words)
@@ -138,8 +138,10 @@ def test_what_people_type(bare: Path) -> None:
     assert code == 2
 
 
-def test_two_models_and_a_page_of_each(tmp_path: Path, own_cache: Path) -> None:
-    write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
+def test_two_models_and_a_page_of_each(
+    tmp_path: Path, own_cache: Path, mini_release: Callable[..., Path]
+) -> None:
+    mini_release(own_cache / "mini", clips=4)
     done = egost_run(
         *("mini-base", "mini-st-r1", "--tasks", TASK, "--limit", "1", "--open"),
         *("--", "--gen_kwargs", "max_new_tokens=8"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.release import Release, mini_revision
 
 TASK = "egost_mini_direction_forward"
@@ -19,9 +19,9 @@ RUN = ["--tasks", TASK, "--gen_kwargs", "max_new_tokens=2", "--log_samples", "--
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Path:
     folder = tmp_path_factory.mktemp("shared") / "cache"
-    write_mini_release(folder / "mini", clips=4, seed=3, progress=False)
+    mini_release(folder / "mini", clips=4, seed=3)
     return folder
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 
 import egost
 from egost.main import app
-from egost.tasks.mini_world import write_mini_release
 from egost.tasks.settings import SETTINGS
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -141,11 +140,12 @@ def test_what_ci_is_said_to_run_it_runs() -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the runs that the documents speak of."""
+def place(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Path:
+    """A folder with the runs that the documents speak of, and a mini world."""
     folder = tmp_path_factory.mktemp("docs")
     for run in ("a", "b", "mini-base", "qwen2.5-vl-7b", "demo/mini-st-r1"):
         shutil.copytree(ROOT / "tests" / "saved" / "mini_run", folder / "runs" / run)
+    mini_release(folder / "mini", clips=4)
     return folder
 
 
@@ -182,7 +182,6 @@ def test_python_runs_as_it_stands(
     monkeypatch.setenv("EGOST_DATA", str(release_folder))
     if '"mini"' in block:
         monkeypatch.setenv("EGOST_MINI_DATA", str(place / "mini"))
-        write_mini_release(place / "mini", clips=4, workers=1, progress=False)
     # A model of the reader's own, and egost, which an earlier block of the page has imported.
     exec(block, {"ask_my_model": lambda pixels, question: f"A, of {len(pixels)} frames", "egost": egost})
 

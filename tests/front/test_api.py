@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,12 +18,11 @@ from notebook import executed, printed
 from places import ROOT
 
 import egost
-from egost.tasks.mini_world import write_mini_release
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_mini_release(tmp_path_factory.mktemp("mini"), clips=4, workers=1, progress=False)
+def world(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Path:
+    return mini_release(tmp_path_factory.mktemp("mini"), clips=4)
 
 
 @pytest.fixture

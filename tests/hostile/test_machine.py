@@ -18,7 +18,6 @@ from places import ROOT
 from video_files import write_video
 from wire_server import http, serve_wire
 
-from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.layout import question_files, write_question_files
 from egost.tasks.sample import Sample
 
@@ -98,9 +97,9 @@ def test_children_end_with_a_killed_command(
 
 @pytest.mark.parametrize("at", ["its start", "work"])
 def test_lmms_eval_ends_with_a_killed_egost_run(
-    tmp_path: Path, attacked: Callable[..., None], at: str
+    tmp_path: Path, attacked: Callable[..., None], at: str, mini_release: Callable[..., Path]
 ) -> None:
-    write_mini_release(tmp_path / "mini", clips=4, seed=5, progress=False)
+    mini_release(tmp_path / "mini", clips=4, seed=5)
     asked = threading.Event()
 
     def wire(good: dict[str, Any]) -> bytes:

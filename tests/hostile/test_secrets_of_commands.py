@@ -30,7 +30,6 @@ from egost.model_adapters.server.server_process import ServerProcess
 from egost.tasks.construction.questions import write_questions
 from egost.tasks.construction.writers import OfflineWriter
 from egost.tasks.judging.validity.pair_set import all_pairs
-from egost.tasks.mini_world import write_mini_release
 
 pytestmark = pytest.mark.usefixtures("keys")
 
@@ -57,9 +56,9 @@ def shown_by_ps() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mini(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Path:
     root = tmp_path_factory.mktemp("world") / "mini"
-    write_mini_release(root, clips=4, seed=5, progress=False)
+    mini_release(root, clips=4, seed=5)
     return root
 
 

@@ -28,7 +28,6 @@ from egost.model_adapters.engine import EngineIdentity
 from egost.model_adapters.journal import Journal
 from egost.results.run import read_run
 from egost.tasks.errors import EgostError
-from egost.tasks.mini_world import write_mini_release
 
 HOLDER = """
 import sys, time
@@ -161,8 +160,10 @@ def test_a_run_is_judged_by_one_process_at_a_time(tmp_path: Path, attacked: Call
     )
 
 
-def test_reasoning_is_written_by_one_process_at_a_time(tmp_path: Path, attacked: Callable[..., None]) -> None:
-    write_mini_release(tmp_path / "cache" / "mini", clips=4, seed=5, progress=False)
+def test_reasoning_is_written_by_one_process_at_a_time(
+    tmp_path: Path, attacked: Callable[..., None], mini_release: Callable[..., Path]
+) -> None:
+    mini_release(tmp_path / "cache" / "mini", clips=4, seed=5)
     env = environment(tmp_path / "cache", EGOST_JUDGE_KEY="a-key-of-a-test", COLUMNS="200")
 
     def data(server: WireServer) -> Done:
@@ -181,9 +182,11 @@ def with_a_half(good: Any) -> Any:
     return good
 
 
-def test_two_whole_runs_of_lmms_eval_with_one_journal(tmp_path: Path, attacked: Callable[..., None]) -> None:
+def test_two_whole_runs_of_lmms_eval_with_one_journal(
+    tmp_path: Path, attacked: Callable[..., None], mini_release: Callable[..., Path]
+) -> None:
     """The server's replies hold half a surrogate pair, which the run counts."""
-    write_mini_release(tmp_path / "mini", clips=4, seed=5, progress=False)
+    mini_release(tmp_path / "mini", clips=4, seed=5)
 
     def run(output: str, server: WireServer) -> Done:
         return lmms_eval(

@@ -6,7 +6,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,7 @@ from hub_server import Hub, serve_hub
 from lmms_eval_command import environment
 from places import ROOT
 
-from egost.model_adapters.model_names import model_named
-from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.mini_world import write_mini_release
+from egost.model_adapters.model_names import MINI_BASE, model_named
 
 MODEL = model_named("qwen2-vl-2b")
 NAME, COMMIT = MODEL.model, str(MODEL.revision)
@@ -24,9 +22,8 @@ TASK = ("--tasks", "egost_mini_direction_forward", "--limit", "1", "--engine", "
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    folder = tiny_checkpoint(tmp_path / "tiny")
-    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+def hub() -> Iterator[Hub]:
+    files = {path.name: path.read_bytes() for path in MINI_BASE.iterdir()}
     with serve_hub(Hub({NAME: files}, {NAME: COMMIT})) as running:
         yield running
 
@@ -81,13 +78,15 @@ def test_a_closed_model_beside_one_without_weights_is_not_asked_of_the_hub(hub: 
         ("full disk", f"{NAME} did not arrive whole: "),
     ],
 )
-def test_weights_that_do_not_come(hub: Hub, tmp_path: Path, case: str, said: str) -> None:
+def test_weights_that_do_not_come(
+    hub: Hub, tmp_path: Path, case: str, said: str, mini_release: Callable[..., Path]
+) -> None:
     if case == "gated":
         hub.gated = frozenset({NAME})
     elif case == "not there":
         hub.files.clear()
     words = ("--revision", "v9") if case == "v9" else ()
-    write_mini_release(tmp_path / "cache" / "mini", clips=2, seed=0, split="test", progress=False)
+    mini_release(tmp_path / "cache" / "mini", clips=2)
     code, output = run(
         hub, tmp_path, "qwen2-vl-2b", *TASK, *words, "--yes", largest=4096 if case == "full disk" else None
     )

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,12 @@ import pytest
 from lmms_eval_command import COMMAND, environment, lmms_eval, on_cpu, saved
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.mini_world import write_mini_release
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Path:
     folder = tmp_path_factory.mktemp("shared") / "cache"
-    write_mini_release(folder / "mini", clips=4, seed=3, progress=False)
+    mini_release(folder / "mini", clips=4, seed=3)
     return folder
 
 

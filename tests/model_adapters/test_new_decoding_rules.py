@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from egost.tasks.clips.protocols import Protocol
 from egost.tasks.file_hashes import source_sha256
 from egost.tasks.judging.judge import RouteItem
 from egost.tasks.judging.openai_judge import OpenAIJudge
-from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release import release as release_module
 from egost.tasks.release.release import open_release
 
@@ -55,9 +55,9 @@ def asked_and_judged(url: str) -> set[str]:
 
 
 def test_only_samples_with_other_pixels_are_asked_and_judged_again(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, mini_release: Callable[..., Path]
 ) -> None:
-    write_mini_release(tmp_path, clips=4, seed=3, progress=False)
+    mini_release(tmp_path, clips=4, seed=3)
     monkeypatch.setenv("EGOST_MINI_DATA", str(tmp_path))
     release_module.open_release.cache_clear()
     files = sorted(tmp_path.rglob("*.mp4"))

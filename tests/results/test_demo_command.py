@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ from egost.commands import demo
 from egost.main import app
 from egost.results.intervals import estimate, paired
 from egost.results.run import Run
-from egost.tasks.mini_world import write_mini_release
 
 
 def test_one_table_and_bars_fit_80_columns(
@@ -58,9 +58,11 @@ def test_it_says_what_mini_st_r1_was_trained_for() -> None:
     assert "never trained on route and action" in demo.taught()
 
 
-def test_stopped_and_started_again_it_ends_with_a_page_and_what_to_type_next(tmp_path: Path) -> None:
+def test_stopped_and_started_again_it_ends_with_a_page_and_what_to_type_next(
+    tmp_path: Path, mini_release: Callable[..., Path]
+) -> None:
     """On 4 walks, with the judge of another setting, which would need a key."""
-    mini = write_mini_release(tmp_path / "mini", clips=4, workers=1, progress=False)
+    mini = mini_release(tmp_path / "mini", clips=4)
     told = environment(
         tmp_path / "cache", EGOST_MINI_DATA=str(mini), EGOST_JUDGE="gpt-4o", EGOST_PROMPT="bare"
     )
@@ -93,9 +95,11 @@ def test_stopped_and_started_again_it_ends_with_a_page_and_what_to_type_next(tmp
 
 
 @pytest.fixture
-def cannot_start(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cannot_start(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, mini_release: Callable[..., Path]
+) -> Path:
     """A Python that fails, which lmms-eval is to be started with, and a mini world whose frames are there."""
-    mini = write_mini_release(tmp_path / "mini", clips=4, workers=1, progress=False)
+    mini = mini_release(tmp_path / "mini", clips=4)
     monkeypatch.setenv("EGOST_MINI_DATA", str(mini))
     assert CliRunner().invoke(app, ["clips", "build", "--mini"]).exit_code == 0
     broken = tmp_path / "python"

@@ -40,14 +40,15 @@ class Kill(TrainerCallback):  # type: ignore[misc]
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(step: int, when: str, flags: list[str]) -> None:
+def main() -> None:
+    step, when, *flags = sys.argv[1:]
     recipe, args, model = grpo.parse(flags)
     data = grpo.load_data(recipe, model.model_name_or_path)
     make_trainer = grpo.make_trainer
 
     def with_kill(*arguments: Any) -> Any:
         trainer = make_trainer(*arguments)
-        trainer.callback_handler.callbacks.insert(0, Kill(step, when))
+        trainer.callback_handler.callbacks.insert(0, Kill(int(step), when))
         generate = trainer._generate_and_score_completions
 
         def written(inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -68,4 +69,4 @@ def main(step: int, when: str, flags: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main()

@@ -74,7 +74,8 @@ def _run(
         for path in sys.path
         if not Path(path).is_relative_to(ROOT) or Path(path).is_relative_to(sys.prefix)
     ]
-    sys.path[:] = [str(Path(sys.executable).parent), *own]
+    given = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [str(Path(sys.executable).parent), *given, *own]
     sys.argv = [entry, *arguments]
     code = 0
     try:

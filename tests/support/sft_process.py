@@ -13,12 +13,13 @@ from grpo_process import Kill
 from egost.training import sft
 
 
-def main(step: int, when: str, flags: list[str]) -> None:
+def main() -> None:
+    step, when, *flags = sys.argv[1:]
     make_trainer = sft.make_trainer
 
     def with_kill(*arguments: Any) -> Any:
         trainer = make_trainer(*arguments)
-        trainer.callback_handler.callbacks.insert(0, Kill(step, when))
+        trainer.callback_handler.callbacks.insert(0, Kill(int(step), when))
         return trainer
 
     sft.make_trainer = with_kill
@@ -26,4 +27,4 @@ def main(step: int, when: str, flags: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main()

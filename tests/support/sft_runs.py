@@ -13,7 +13,6 @@ from egost.training.rows.training_rows import write_training_rows
 from egost.training.video_inputs import ShownRows
 
 CONFIGS = Path(sft.__file__).parent / "configs"
-PROCESS = Path(__file__).with_name("sft_process.py")
 
 Flags = Callable[..., list[str]]
 

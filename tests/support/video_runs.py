@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lmms_eval_command import environment
+from preloaded import run_preloaded
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.clips.clips import get_clip
@@ -109,6 +114,15 @@ def make_trainer(
         peft_config=peft_config,
         callbacks=list(callbacks),
     )
+
+
+def in_a_process(
+    entry: str, kill_at: int, when: str, flags: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    """Train in a preloaded process by sft_process.py or grpo_process.py, which say what the arguments mean."""
+    cache, mini = Path(os.environ["EGOST_CACHE"]), os.environ["EGOST_MINI_DATA"]
+    env = environment(cache, EGOST_MINI_DATA=mini, PYTHONPATH=str(Path(__file__).parent))
+    return run_preloaded(entry, [str(kill_at), when, *flags], Path.cwd(), env, 600)
 
 
 def logged(trainer: Any, name: str) -> list[float]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 import yaml
-from grpo_runs import CONFIGS, PROCESS, grpo_flags
+from grpo_runs import CONFIGS, grpo_flags
 from typer.testing import CliRunner
-from video_runs import World
+from video_runs import World, in_a_process
 
 from egost.main import app
 from egost.model_adapters.engine import AdapterError
@@ -32,14 +30,7 @@ def flags(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
     return grpo_flags(world, tmp_path)
 
 
-def run(kill_at: int, when: str, flags: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(PROCESS), str(kill_at), when, *flags],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        timeout=600,
-    )
+run = partial(in_a_process, "grpo_process:main")
 
 
 def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Path) -> None:

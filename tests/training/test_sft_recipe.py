@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sft_runs import CONFIGS, LORA, PROCESS, sft_flags
+from sft_runs import CONFIGS, LORA, sft_flags
 from typer.testing import CliRunner
-from video_runs import World
+from video_runs import World, in_a_process
 
 from egost.commands.train import recipe_class
 from egost.main import app
@@ -36,14 +34,7 @@ def flags(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
     return sft_flags(world, tmp_path)
 
 
-def run(kill_at: int, when: str, flags: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(PROCESS), str(kill_at), when, *flags],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        timeout=600,
-    )
+run = partial(in_a_process, "sft_process:main")
 
 
 def test_a_killed_run_goes_on_as_the_unbroken_one(flags: list[str], tmp_path: Path) -> None:

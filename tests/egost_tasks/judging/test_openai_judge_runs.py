@@ -132,10 +132,10 @@ def told_by(run: subprocess.Popen[str]) -> dict[str, Any]:
     return told
 
 
-def kept_predictions(server: JudgeServer, cache: Path) -> set[str]:
+def kept_predictions(server: JudgeServer, cache: Path, number: int) -> set[str]:
     """Predictions whose judgement is on disk."""
     judge = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), folder=cache / "for-its-keys")
-    by_key = {judge._key(item, 0): item.prediction for item in items()}
+    by_key = {judge._key(item, 0): item.prediction for item in items(number)}
     judge.close()
     return {by_key[key] for key in stored_bodies(cache / "judge" / STORE)}
 
@@ -171,10 +171,11 @@ def test_a_thousand_judgements_under_all_faults_at_once() -> None:
 
 
 def test_a_run_that_is_killed_three_times_goes_on_and_ends_the_same(own_cache: Path) -> None:
+    number, for_good = 600, 18
     kills: list[tuple[int, set[str]]] = []
     with serve_judge(script=script, latency_s=0.02) as server:
-        for goal in (100, 350, 650):
-            run = run_in_a_process(server)
+        for goal in (50, 150, 250):
+            run = run_in_a_process(server, number)
             begin(run)
             deadline = time.monotonic() + 150
             while count_kept(own_cache) < goal and time.monotonic() < deadline:
@@ -183,9 +184,9 @@ def test_a_run_that_is_killed_three_times_goes_on_and_ends_the_same(own_cache: P
             run.send_signal(signal.SIGKILL)
             run.communicate()
             time.sleep(0.1)
-            kills.append((len(server.asks), kept_predictions(server, own_cache)))
-            assert goal <= len(kills[-1][1]) < N - 30
-        last, again = run_in_a_process(server), run_in_a_process(server)
+            kills.append((len(server.asks), kept_predictions(server, own_cache, number)))
+            assert goal <= len(kills[-1][1]) < number - for_good
+        last, again = run_in_a_process(server, number), run_in_a_process(server, number)
         begin(last)
         told = told_by(last)
         calls = len(server.asks)
@@ -193,14 +194,14 @@ def test_a_run_that_is_killed_three_times_goes_on_and_ends_the_same(own_cache: P
         repeated = told_by(again)
     for before, done in kills:
         assert not done & {ask.prediction for ask, _ in server.asks[before:]}, "asked for again"
-    assert told["verdicts"] == [expected(item) for item in items()]
-    assert told["ids"] == [item.sample_id for item in items()]
+    assert told["verdicts"] == [expected(item) for item in items(number)]
+    assert told["ids"] == [item.sample_id for item in items(number)]
     done = kills[-1][1]
-    assert told["cached"] == len(done) and told["judged"] == N - 30 - len(done)
+    assert told["cached"] == len(done) and told["judged"] == number - for_good - len(done)
     assert repeated["verdicts"] == told["verdicts"]
-    assert (repeated["judged"], repeated["cached"]) == (0, N - 30)
-    for_good = {ask.prediction for ask, _ in server.asks[calls:]}
-    assert len(for_good) == 30, "only what has no judgement is asked for again"
+    assert (repeated["judged"], repeated["cached"]) == (0, number - for_good)
+    asked_again = {ask.prediction for ask, _ in server.asks[calls:]}
+    assert len(asked_again) == for_good, "only what has no judgement is asked for again"
 
 
 def test_two_processes_at_once_agree_and_nobody_asks_again(own_cache: Path) -> None:
@@ -214,7 +215,7 @@ def test_two_processes_at_once_agree_and_nobody_asks_again(own_cache: Path) -> N
         right = [list(scores_of(item.reference, item.prediction)) for item in items(number)]
         assert told[0]["verdicts"] == told[1]["verdicts"] == right
         assert all(run["judged"] + run["cached"] == number for run in told)
-        assert len(kept_predictions(server, own_cache)) == number
+        assert len(kept_predictions(server, own_cache, number)) == number
         third = run_in_a_process(server, number)
         begin(third)
         assert told_by(third)["cached"] == number and sum(asked.values()) == len(server.asks)

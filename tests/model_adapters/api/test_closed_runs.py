@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from closed_model_server import Asked, serve_closed, what_it_says
 from lmms_eval_command import COMMAND, environment, lmms_eval, saved
-
-from egost.tasks.mini_world import write_mini_release
 
 KEY = "c3f1a9d25f1d8a7743b94c01e0b6d7aa"
 CLIPS = 6
@@ -19,9 +18,9 @@ TASK = "egost_mini_direction_reverse"
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mini(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Path:
     folder = tmp_path_factory.mktemp("shared") / "mini"
-    write_mini_release(folder, clips=CLIPS, seed=5, progress=False)
+    mini_release(folder, clips=CLIPS, seed=5)
     return folder
 
 

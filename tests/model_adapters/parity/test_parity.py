@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from egost.model_adapters.parity.parity import EXPLAINED_GAP, Parity, QuestionPa
 from egost.model_adapters.parity.parity_run import engine_makers, run_parity, write_report
 from egost.model_adapters.questions import choose_questions
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
-from egost.tasks.mini_world import write_mini_release
 
 SHORT = GenerationArguments(max_new_tokens=4)
 
@@ -32,8 +32,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_mini_release(tmp_path_factory.mktemp("mini") / "mini", clips=4, seed=5, progress=False)
+def mini(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Path:
+    return mini_release(tmp_path_factory.mktemp("mini") / "mini", clips=4, seed=5)
 
 
 @pytest.fixture
