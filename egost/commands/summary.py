@@ -128,7 +128,21 @@ def _print_of_samples(run: Run, estimates: dict[str, Estimate]) -> None:
     """What the samples say that is in no figure."""
     from collections import Counter
 
+    from egost.results.both_ways import both_ways_by_kind
+    from egost.results.diagnosis.controls import controls_of
+    from egost.results.run_header import RunError
+
     print_set_apart(run)
+    for kind, both in both_ways_by_kind(run.records).items():
+        chance = "" if math.isnan(both.chance) else f", a guess {both.chance:.1f}"
+        unscored = f", {both.unscored} pairs unscored" if both.unscored else ""
+        console.print(f"{kind}, right both ways: {both}{chance}, of {both.pairs} pairs{unscored}")
+    try:
+        if (controls := controls_of(run)) and (circular := controls.circular):
+            whole = circular.circular
+            console.print(f"right in all rotations: {whole.value:.1f} ({_interval(whole)}), n {whole.n}")
+    except RunError as error:
+        console.print(marked("not read:", str(error), "yellow"))
     for name, found in estimates.items():
         reasons = Counter(r.unscored for r in run.records if r.task == name and r.unscored)
         if reasons:

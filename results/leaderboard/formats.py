@@ -189,7 +189,13 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         flat |= {f"{column}_{name}": cell[name] for name in ("low", "high", "n", "of", "refused", "notes")}
     details = dict(row["details"] or {})
     floors = details.pop("floors", None) or {}
+    shares = {name: details.pop(name, None) or {} for name in ("both_ways", "circular")}
     flat |= details
+    for name, share in shares.items():
+        if share:
+            flat |= {name: share["value"], f"{name}_low": share["low"], f"{name}_high": share["high"]}
+    if "chance" in shares["both_ways"]:
+        flat["both_ways_chance"] = shares["both_ways"]["chance"]
     blind = (floors.get("blind") or {}).get("control")
     for name, value in (
         ("text", floors.get("text")),

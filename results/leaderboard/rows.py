@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean
 from typing import Literal
 
-from egost.results.diagnosis.controls import Arm, Gap, controls_of
+from egost.results.both_ways import BothWays, both_ways
+from egost.results.diagnosis.controls import Controls, Gap, controls_of
 from egost.results.diagnosis.text_only import (
     TextOnly,
     TextOnlyScore,
@@ -92,6 +94,8 @@ class Details:
 
     invalid: percent of the multiple-choice replies without an offered letter; None without such tasks.
     judge_failed: routes that the judge failed on; None without routes.
+    both_ways: the forward and the reverse question of a kind on a clip both right. circular: right in all rotations of
+    the options, where they were asked.
     protocol: `egost protocol`, or `as published (...)`. revision: of the model, empty where the run does not tell it.
     """
 
@@ -108,6 +112,8 @@ class Details:
     release: str
     results_file: str
     without_seeing: WithoutSeeing
+    both_ways: BothWays | None
+    circular: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +289,21 @@ def _details(entry: Entry, records: Sequence[SampleRecord], test: str | None) ->
         release=entry.release,
         results_file=entry.file.name,
         without_seeing=_without_seeing(entry, [r for r in records if r.sample.options], test),
+        both_ways=_both_ways(entry, test) if choices else None,
+        circular=_circular(entry) if choices and not test else None,
     )
+
+
+@cache
+def _both_ways(entry: Entry, test: str | None) -> BothWays | None:
+    return both_ways(r for task in entry.records for r in _records(entry, task, test))
+
+
+def _circular(entry: Entry) -> Estimate | None:
+    with suppress(RunError):  # `_without_seeing` says why
+        if (found := _own_controls(entry)) and found.circular:
+            return found.circular.circular
+    return None
 
 
 def _without_seeing(entry: Entry, records: Sequence[SampleRecord], test: str | None) -> WithoutSeeing:
@@ -305,7 +325,7 @@ def _without_seeing(entry: Entry, records: Sequence[SampleRecord], test: str | N
     except (ReleaseError, RunError) as error:
         verdicts.append(str(error))
     try:
-        if arm := _blind(entry):
+        if (controls := _own_controls(entry)) and (arm := controls.arm("blind")):
             blind = arm.overall
             if not blind.gap.low > 0:
                 verdicts.append(arm.meaning)
@@ -329,8 +349,9 @@ def _text_only(entry: Entry) -> TextOnly | None:
     return text_only(samples, release_of(entry.run))
 
 
-def _blind(entry: Entry) -> Arm | None:
-    """The blind control of the run's own checkpoint: a folder may hold runs of several."""
+@cache
+def _own_controls(entry: Entry) -> Controls | None:
+    """The controls of the run's own checkpoint: a folder may hold runs of several."""
     found = controls_of(entry.run)
     if found is None:
         return None
@@ -341,4 +362,4 @@ def _blind(entry: Entry) -> Arm | None:
         if r.generation
     }
     model = (found.about.model.get("model"), found.about.model.get("revision"))
-    return found.arm("blind") if not asked or model in asked else None
+    return found if not asked or model in asked else None

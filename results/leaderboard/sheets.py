@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from egost.results.both_ways import BothWays
 from egost.results.intervals import Estimate
 from egost.results.leaderboard.rows import Cell, Details, Row
 from egost.results.leaderboard.tables import Board, Leaderboard
@@ -14,7 +16,7 @@ _REVISION_SHOWN = 12
 
 HOW = (
     *("Run", "Scored", "Invalid", "Judge failed", "Judge", "Prompt", "Frames", "Engine", "Revision", "Date"),
-    *("Text alone", "Where text fails", "Blind"),
+    *("Text alone", "Where text fails", "Blind", "Both ways", "Circular"),
 )
 """Headings of the table that says how each run was made."""
 
@@ -154,7 +156,14 @@ def _how(details: Details, date: str) -> tuple[str, ...]:
         str(found.text or ""),
         f"{_estimate(found.not_solved)}, n {found.not_solved.n}" if found.not_solved else "",
         f"{_estimate(found.blind.control)}, gap {found.blind.gap.value:+.1f}" if found.blind else "",
+        _both_ways(details.both_ways),
+        _estimate(details.circular) if details.circular else "",
     )
+
+
+def _both_ways(found: BothWays | None) -> str:
+    chance = "" if found is None or math.isnan(found.chance) else f", a guess {found.chance:.1f}"
+    return f"{found}{chance}" if found else ""
 
 
 def _estimate(found: Estimate) -> str:

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from egost.results.both_ways import BothWays, both_ways_by_kind
 from egost.results.diagnosis.control_figures import consistency
 from egost.results.diagnosis.controls import Consistency, Controls, Gap, controls_of
 from egost.results.diagnosis.text_only import (
@@ -46,7 +48,7 @@ class Shown:
 
 def diagnostics(sides: Sequence[Side]) -> list[PlainTable]:
     """The tables that the saved samples give by themselves; those without a row are left out."""
-    tables = [_replies(sides), _letters(sides), *map(_consistency, sides)]
+    tables = [_replies(sides), _letters(sides), *map(_both_ways, sides), *map(_consistency, sides)]
     return [table for table in tables if table.rows]
 
 
@@ -88,6 +90,29 @@ def _letters(sides: Sequence[Side]) -> PlainTable:
         ("", "right", *("chosen" if side.alone else f"chosen by {side.letter}" for side in sides)),
         tuple((letter, str(right[letter]), *(str(count[letter]) for count in chosen)) for letter in seen),
     )
+
+
+def _both_ways(side: Side) -> PlainTable:
+    return PlainTable(
+        side.named("right both ways"),
+        "Percent of the pairs of a forward and a reverse question on one clip; a guess: among the options of both.",
+        ("", "both right", "95 % interval", "a guess", "pairs", "pairs unscored"),
+        tuple(
+            (
+                kind,
+                f"{both.value:.1f}",
+                _reach(both),
+                _number(both.chance),
+                str(both.pairs),
+                str(both.unscored),
+            )
+            for kind, both in both_ways_by_kind(side.records).items()
+        ),
+    )
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1f}"
 
 
 def _consistency(side: Side) -> PlainTable:
@@ -187,7 +212,7 @@ def _controls_table(side: Side, controls: Controls) -> PlainTable:
             (
                 "right in all rotations of the options",
                 "",
-                f"{circular.circular.value:.1f}",
+                f"{circular.circular.value:.1f} ({_reach(circular.circular)})",
                 f"{circular.gap.value:+.1f} ({_reach(circular.gap)})",
                 circular.meaning,
             )
@@ -211,5 +236,5 @@ def _gap(found: Gap) -> tuple[str, str, str]:
     )
 
 
-def _reach(found: TextOnlyScore | Estimate | Difference) -> str:
-    return f"{found.low:.1f} to {found.high:.1f}"
+def _reach(found: TextOnlyScore | Estimate | Difference | BothWays) -> str:
+    return "" if math.isnan(found.low) else f"{found.low:.1f} to {found.high:.1f}"

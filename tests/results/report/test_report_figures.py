@@ -168,3 +168,9 @@ def test_forward_and_reverse_on_the_same_clip() -> None:
         table for table in diagnostics([side]) if table.title == "Forward and reverse on the same clip"
     ]
     assert table.rows == (("direction", "8", "37.5", "37.5", "37.5", "12.5", "12.5"),)
+    [table] = [table for table in diagnostics([side]) if table.title == "Right both ways"]
+    [row] = table.rows
+    assert (*row[:2], *row[4:]) == ("direction", "37.5", "8", "0")
+    assert len(records[0].sample.options) == 3 and row[3] == "11.1", "one of three times one of three"
+    low, _, high = row[2].partition(" to ")
+    assert float(low) < 37.5 < float(high)
