@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.results.run_header import RunHeader, TaskHeader, TrainedOn
 from egost.tasks.cache import write_whole
-from egost.tasks.chat.usage import price_usd
+from egost.tasks.chat.usage import price_usd, prices_of
 from egost.tasks.judging.judge import Judgement
 
 Price = Callable[[str, int, int], float | None]
@@ -89,7 +89,9 @@ class Usage:
     journaled: samples whose response was in the journal: their tokens and price are counted, too, but this run did not
     spend them. usd: price of all responses of an API; None without an API, or where a price is not known (unpriced).
     judge: calls, cached, tokens_in, tokens_out, usd and wall_s of judging, as far as the judge has a server.
-    wall_s: seconds from lmms-eval's start to its end.
+    wall_s: seconds from lmms-eval's start to its end. samples_per_s: those not from the journal over all of these
+    seconds, the model's start and judging included. prices_of: the library of the prices and the day that they are of;
+    None without a price.
     """
 
     known: int
@@ -101,6 +103,8 @@ class Usage:
     unpriced: tuple[str, ...]
     judge: Mapping[str, float]
     wall_s: float | None
+    samples_per_s: float | None
+    prices_of: str | None
 
 
 @dataclass(frozen=True)
@@ -223,16 +227,22 @@ def _usage(run: Run, records: Sequence[SampleRecord], price: Price) -> Usage:
         if g.snapshot and (name := g.snapshot.partition("+")[0])
     ]
     unpriced = tuple(sorted({name for name, usd in bills if usd is None}))
+    journaled, wall_s = sum(g.journaled for g in generations), run.header.wall_s
+    usd = sum(usd for _, usd in bills if usd is not None) if bills and not unpriced else None
+    judge = _judging(run)
+    priced = usd is not None or "usd" in judge
     return Usage(
         known=len(known),
         tokens_in=sum(g.prompt_tokens or 0 for g in known),
         tokens_out=sum(g.completion_tokens or 0 for g in known),
         video_tokens=sum(g.video_tokens or 0 for g in known),
-        journaled=sum(g.journaled for g in generations),
-        usd=sum(usd for _, usd in bills if usd is not None) if bills and not unpriced else None,
+        journaled=journaled,
+        usd=usd,
         unpriced=unpriced,
-        judge=_judging(run),
-        wall_s=run.header.wall_s,
+        judge=judge,
+        wall_s=wall_s,
+        samples_per_s=(len(records) - journaled) / wall_s if wall_s else None,
+        prices_of=f"{prices_of()}, {datetime.now(UTC):%Y-%m-%d}" if priced else None,
     )
 
 

@@ -90,11 +90,12 @@ def _lines(manifest: RunManifest, run: Run) -> list[tuple[str, str]]:
         ("commit of egost", manifest.commit),
         ("commit where lmms-eval was started", manifest.host_commit),
         ("machine", _pairs(manifest.machine or {}, " ")),
-        ("wall time", "" if usage.wall_s is None else f"{usage.wall_s:.0f} s"),
+        ("wall time", _wall(usage)),
         ("samples of incomplete clips", str(sum(t.incomplete for t in tasks) or "")),
         ("tokens", _tokens(usage, sum(t.asked for t in tasks))),
         ("price of the replies", _price(usage)),
         ("judging", _pairs(usage.judge)),
+        ("prices", usage.prices_of or ""),
         ("judged again, after", manifest.rejudged_from),
     ]
     return [(name, value) for name, value in lines if value]
@@ -120,6 +121,15 @@ def _tokens(usage: Usage, asked: int) -> str:
     return (
         f"{usage.tokens_in} in{video}, {usage.tokens_out} out, of {usage.known} of {asked} samples{journaled}"
     )
+
+
+def _wall(usage: Usage) -> str:
+    if usage.wall_s is None:
+        return ""
+    rate = (
+        "" if usage.samples_per_s is None else f", {usage.samples_per_s:.3g} samples/s with the model's start"
+    )
+    return f"{usage.wall_s:.0f} s{rate}"
 
 
 def _price(usage: Usage) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,12 @@ def test_tokens_prices_and_judging_are_added_up(copied_run: Run) -> None:
             for way in ("forward", "reverse")
         ],
     )
+    asked = len(run.records)
+    run = with_results(run, lambda r: r.update(total_evaluation_time_seconds="4.0"))
     used = run_manifest(run).usage
+    assert used.samples_per_s == (asked - 1) / 4 and used.wall_s == 4, "one reply came from the journal"
+    library, day = str(used.prices_of).split(", ")
+    assert library == f"genai-prices {version('genai-prices')}" and re.fullmatch(r"20\d\d-\d\d-\d\d", day)
     assert (used.known, used.tokens_in, used.tokens_out, used.journaled) == (3, 3000, 30, 1)
     assert used.usd == pytest.approx((3000 * 2.5 + 30 * 10) / 1e6) and used.unpriced == ()
     assert used.judge == {"calls": 8, "tokens_in": 1800, "usd": 1.0}
@@ -70,6 +76,7 @@ def test_tokens_prices_and_judging_are_added_up(copied_run: Run) -> None:
     assert other.usd is None and other.unpriced == ("gpt-4o-2024-08-06",)
     shown = CliRunner().invoke(app, ["show", str(run.results_file)]).output
     assert "3000 in, 30 out, of 3 of" in shown and "0.0078 USD" in shown and "calls=8" in shown
+    assert f"{used.samples_per_s:.3g} samples/s" in shown and f"prices: {used.prices_of}" in shown
 
 
 def test_no_secret_and_no_path_is_shown(copied_run: Run) -> None:
