@@ -1,4 +1,4 @@
-"""From a sample and its clip to what a Qwen2-VL model takes, exactly as an evaluation shows them.
+"""From a sample and its clip to what a Qwen-VL model takes, exactly as an evaluation shows them.
 
     shown = VideoRenderer(load_processor(checkpoint, pixels), load_prompt("think")).render(sample, clip)
     shown.prompt_ids             -> tokens of system prompt, video, question and the assistant's opening
@@ -26,7 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from egost.model_adapters.families import video_metadata
+from egost.model_adapters.families import FAMILIES, Family, video_metadata
 from egost.tasks.clips.clips import Clip
 from egost.tasks.clips.protocols import parse_protocol, shown_size
 from egost.tasks.prompts import Prompt, load_prompt
@@ -39,6 +39,13 @@ from egost.training.rows.training_rows import TrainingRow, row_clips
 if TYPE_CHECKING:
     import torch
 
+
+TRAINED_FAMILIES = "Qwen2-VL, Qwen2.5-VL or Qwen3-VL"
+
+_MOST_FRAMES = 1024
+
+_Features = tuple["torch.Tensor", ...]
+"""Of a clip, each [video tokens, hidden size]: for the model's input; of Qwen3-VL, then for its first layers."""
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 """What lmms-eval's `qwen2_vl` and `qwen2_5_vl` say first unless they are given another system prompt."""
@@ -60,11 +67,12 @@ class ShownSample:
     """A sample as a model sees it, before it answers.
 
     text: the rendered prompt, with one placeholder for the video.
-    prompt_ids: its tokens; the model puts a piece of the video at each video token.
+    prompt_ids: its tokens; the model puts a piece of the video at each video token. Qwen3-VL has the time of each
+        pair of frames in words before it.
     mm_token_type_ids: one number a token: 2 for a video token, else 0.
     pixel_values_videos: float32 [patches, patch size], all frames. video_grid_thw: int64 [1, 3], the patches' grid over
         time, height and width.
-    second_per_grid_ts: float32 [1], seconds that one step of the grid lasts; None for Qwen2-VL, which does not ask.
+    second_per_grid_ts: float32 [1], seconds that one step of the grid lasts; for Qwen2.5-VL alone.
     """
 
     text: str
@@ -101,18 +109,12 @@ class VideoRenderer:
         self.processor = processor
         self.prompt = prompt
         self.pixels = pixels
+        self._times_of: dict[int, int] = {}
 
     def render(self, sample: Sample, clip: Clip) -> ShownSample:
         """The sample as the model sees it. Raises CacheError where the clip's frames were changed on disk."""
         text = self.text(sample)
-        # As in an evaluation: the frames have the times that vLLM gives them, which Qwen2.5-VL's positions go by.
-        inputs = self.processor(
-            text=[text],
-            videos=[self._video(clip)],
-            video_metadata=[video_metadata(len(clip.manifest.indices))],
-            do_sample_frames=False,
-            return_tensors="pt",
-        )
+        inputs = self._inputs(text, self._video(clip))
         seconds = inputs.get("second_per_grid_ts")
         return ShownSample(
             text=text,
@@ -143,8 +145,36 @@ class VideoRenderer:
         # A frame is repeated where the last step lacks one.
         grid_steps = -(-len(clip.manifest.indices) // self.processor.video_processor.temporal_patch_size)
         video_tokens: int = grid_steps * (height // self._factor) * (width // self._factor)
-        text_tokens = len(self.processor.tokenizer(self.text(sample))["input_ids"])
-        return text_tokens - 1 + video_tokens
+        times = self._times(len(clip.manifest.indices))
+        return self._text_tokens(self.text(sample)) + times + video_tokens
+
+    def _inputs(self, text: str, frames: torch.Tensor) -> Any:
+        """What the processor makes. The frames have the times that vLLM gives them in an evaluation."""
+        return self.processor(
+            text=[text],
+            videos=[frames],
+            video_metadata=[video_metadata(len(frames))],
+            do_sample_frames=False,
+            return_tensors="pt",
+        )
+
+    def _text_tokens(self, text: str) -> int:
+        """Tokens of a rendered prompt without its placeholder."""
+        return len(self.processor.tokenizer(text)["input_ids"]) - 1
+
+    def _times(self, n_frames: int) -> int:
+        """Tokens that the processor writes between the pieces of every video of so many frames."""
+        import torch
+
+        if n_frames not in self._times_of:
+            text = self.processor.apply_chat_template(
+                [{"role": "user", "content": [{"type": "video"}]}], tokenize=False
+            )
+            frames = torch.zeros(n_frames, 3, 2 * self._factor, 2 * self._factor)
+            [ids] = self._inputs(text, frames)["input_ids"]
+            around = int((ids != self.processor.video_token_id).sum())
+            self._times_of[n_frames] = around - self._text_tokens(text)
+        return self._times_of[n_frames]
 
     @property
     def _factor(self) -> int:
@@ -219,15 +249,16 @@ def open_rows(recipe: RowsRecipe, rows: tuple[TrainingRow, ...], checkpoint: str
 
 
 def load_processor(checkpoint: str | Path, pixels: PixelLimits) -> Any:
-    """The processor of a Qwen2-VL or Qwen2.5-VL checkpoint, padding on the left.
+    """The processor of a checkpoint of Qwen2-VL, Qwen2.5-VL or Qwen3-VL, padding on the left.
 
     Raises TrainingError where there is none, or one without a video input.
     """
-    from transformers import AutoProcessor
+    from transformers import AutoConfig, AutoProcessor
     from transformers.image_utils import SizeDict
 
     try:
         processor = AutoProcessor.from_pretrained(str(checkpoint), padding_side="left")
+        family = FAMILIES.get(AutoConfig.from_pretrained(str(checkpoint)).model_type, Family("video"))
     except (OSError, ValueError) as error:
         raise TrainingError(
             f"{checkpoint} has no processor that can be loaded ({error}). Give a whole checkpoint folder or the "
@@ -236,10 +267,12 @@ def load_processor(checkpoint: str | Path, pixels: PixelLimits) -> Any:
     if not hasattr(processor, "video_processor") or not processor.chat_template:
         raise TrainingError(
             f"the processor of {checkpoint} ({type(processor).__name__}) takes no video or has no chat template; "
-            "expected a checkpoint of Qwen2-VL or Qwen2.5-VL."
+            f"expected a checkpoint of {TRAINED_FAMILIES}."
         )
     limits = {"shortest_edge": pixels.smallest, "longest_edge": pixels.largest}
-    processor.video_processor.size = SizeDict(**limits)
+    # Frames come at their size already. A limit over all of them, however many they are, must not change it.
+    over_all = {"longest_edge": pixels.largest * _MOST_FRAMES} if family.limit_frames > 1 else {}
+    processor.video_processor.size = SizeDict(**{**limits, **over_all})
     processor.image_processor.size = SizeDict(**limits)
     return processor
 
@@ -254,7 +287,7 @@ class ClipEncoder:
     """The features of the clips of one generation batch, for each model that sees them."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[object, ...], torch.Tensor] = {}
+        self._kept: dict[tuple[object, ...], _Features] = {}
 
     def forget(self) -> None:
         """Drop what is kept: a new generation batch begins, and the weights have moved on."""
@@ -268,6 +301,7 @@ class ClipEncoder:
         """
         import torch
         from transformers.modeling_outputs import BaseModelOutputWithPooling
+        from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
         tower = model.model.visual
         clips = {sample.video_key: sample for sample in shown}
@@ -275,13 +309,13 @@ class ClipEncoder:
             features = dict(zip(clips, _run(model, list(clips.values())), strict=True))
         else:
             features = self._encode_once(model, clips)
-        return {
-            "video": BaseModelOutputWithPooling(
-                pooler_output=tuple(features[sample.video_key] for sample in shown)
-            )
-        }
+        pooled, *deep = zip(*(features[sample.video_key] for sample in shown), strict=True)
+        if deep:
+            seen = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
+            return {"video": seen}
+        return {"video": BaseModelOutputWithPooling(pooler_output=pooled)}
 
-    def _encode_once(self, model: Any, clips: dict[str, ShownSample]) -> dict[str, torch.Tensor]:
+    def _encode_once(self, model: Any, clips: dict[str, ShownSample]) -> dict[str, _Features]:
         import torch
 
         seen_by = (id(model.model.visual), *_adapter_state(model.model.visual))
@@ -305,22 +339,20 @@ def check_video_model(model: Any) -> None:
     ):
         return
     raise TrainingError(
-        f"{type(model).__name__} is no model whose video input can be filled; expected one of the Qwen2-VL or "
-        "Qwen2.5-VL family. Give --model_name_or_path a checkpoint of one."
+        f"{type(model).__name__} is no model whose video input can be filled; expected one of {TRAINED_FAMILIES}. Give "
+        "--model_name_or_path a checkpoint of one."
     )
 
 
-def _run(model: Any, clips: Sequence[ShownSample]) -> Sequence[torch.Tensor]:
-    """Features of each clip, [video tokens, hidden size]."""
+def _run(model: Any, clips: Sequence[ShownSample]) -> Sequence[_Features]:
+    """Features of each clip."""
     import torch
 
     device = model.model.visual.device
     pixels = torch.cat([clip.pixel_values_videos for clip in clips]).to(device)
     grid = torch.cat([clip.video_grid_thw for clip in clips]).to(device)
-    features: Sequence[torch.Tensor] = model.model.get_video_features(
-        pixels, grid, return_dict=True
-    ).pooler_output
-    return features
+    seen = model.model.get_video_features(pixels, grid, return_dict=True)
+    return list(zip(seen.pooler_output, *getattr(seen, "deepstack_features", ()), strict=True))
 
 
 def _adapter_state(tower: Any) -> tuple[object, ...]:

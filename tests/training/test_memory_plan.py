@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from video_runs import World, make_trainer
 
+from egost.tasks.clips.protocols import shown_size
 from egost.training.recipe import MemoryPlan, plan_memory
 
 GIB = 2**30
@@ -34,6 +36,70 @@ def test_the_papers_recipe_by_hand() -> None:
     said = "\n".join(all_weights.lines("grpo"))
     assert "4 GPUs, zero3.yaml: 34.75" in said
     assert "fits 80 GiB: one GPU, 4 GPUs, zero2.yaml, 4 GPUs, zero3.yaml, 4 GPUs, fsdp.yaml" in said
+
+
+SEVEN_B = {
+    "model_type": "qwen2_vl",
+    "architectures": ["Qwen2VLForConditionalGeneration"],
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "max_position_embeddings": 32768,
+    "tie_word_embeddings": False,
+    "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+    "vision_config": {
+        "depth": 32,
+        "embed_dim": 1280,
+        "hidden_size": 3584,
+        "in_chans": 3,
+        "mlp_ratio": 4,
+        "num_heads": 16,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    },
+}
+"""What the config.json of Qwen2-VL-7B-Instruct says of its shape."""
+
+
+def test_the_papers_recipe_from_the_real_configuration(tmp_path: Path) -> None:
+    """8 completions of 1,024 tokens behind 8 frames of at most 151,200 pixels; no network, no weight is made."""
+    from egost.training import grpo
+
+    (tmp_path / "config.json").write_text(json.dumps(SEVEN_B))
+    recipe, args, model = grpo.parse(
+        [
+            "--config",
+            "st_r1_7b_grpo",
+            "--model_name_or_path",
+            str(tmp_path),
+            "--rows",
+            "r",
+            "--dry_run",
+            "true",
+        ]
+    )
+    # 364 x 392 pixels: 26 x 28 patches in each of 4 pairs of frames, 182 tokens a pair.
+    assert shown_size(1920, 1786, least=3136, most=recipe.largest_pixels, patch=28) == (392, 364)
+    prompt = 4 * 182 + 272
+    counted = plan_memory(
+        model, args, prompt + args.max_completion_length, 8, patches=4 * 26 * 28, reference=True
+    )
+    assert counted.parameters == counted.trained == 8_291_375_616
+    # 16 bits a number. Text: 28 layers' inputs of 3,584, and one layer of 8 such and 3 of 18,944. Vision: 32 of 1,280,
+    # and one layer of 8 such and 3 of 5,120.
+    text = 8 * 2024 * 2 * (28 * 3584 + 8 * 3584 + 3 * 18944)
+    vision = 2912 * 2 * (32 * 1280 + 8 * 1280 + 3 * 5120)
+    assert counted.activations == text + vision
+    said = "\n".join(counted.lines("grpo"))
+    # 34.75 of states and 5.97 of activations; all on one GPU: 77.22 and 5.97, which 80 do not hold.
+    assert "and 5.97 of activations" in said
+    assert "4 GPUs, zero3.yaml: 40.72" in said and "one GPU: 83.19" in said
+    assert "fits 80 GiB: 4 GPUs, zero2.yaml, 4 GPUs, zero3.yaml, 4 GPUs, fsdp.yaml" in said
+    assert "on one GPU, train adapters instead: --use_peft true" in said
 
 
 def test_what_fits_nowhere_is_said_with_adapters_as_the_way_out() -> None:

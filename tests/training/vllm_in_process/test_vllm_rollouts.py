@@ -117,9 +117,19 @@ def test_it_samples_by_the_weights_of_the_step(
         assert torch.equal(weight, before[name]), f"{name} is not as it was before it was handed over"
 
 
-@pytest.mark.parametrize("lora", [ADAPTERS["full"], ADAPTERS["lora"]], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    ("lora", "most"),
+    # transformers adds an adapter's part to each layer's result, and vLLM has it in the weight.
+    [(ADAPTERS["full"], 1e-5), (ADAPTERS["lora"], 2e-4)],
+    ids=["full", "lora"],
+)
 def test_twenty_steps_agree_each_and_leave_nothing_in_memory(
-    world: World, clips: list[Clip], engine: VllmEngine, tmp_path: Path, lora: dict[str, Any] | None
+    world: World,
+    clips: list[Clip],
+    engine: VllmEngine,
+    tmp_path: Path,
+    lora: dict[str, Any] | None,
+    most: float,
 ) -> None:
     from peft import LoraConfig
     from transformers import TrainerCallback
@@ -145,7 +155,7 @@ def test_twenty_steps_agree_each_and_leave_nothing_in_memory(
     )
     trainer.train()
     # The first steps' tokens are unlikely ones, of which 32 bits keep fewer digits.
-    assert len(gaps) == 20 and max(gaps) < 1e-4 and max(gaps[2:]) < 1e-5
+    assert len(gaps) == 20 and max(gaps[:2]) < max(most, 1e-4) and max(gaps[2:]) < most
     # The first steps make what is made once: the optimiser's moments, vLLM's buffers.
     assert held[-1] == held[4]
     assert not (tmp_path / "rollout_weights").exists(), "nothing goes through the disk"
@@ -186,12 +196,15 @@ def test_another_prompt_than_the_trainer_s_is_refused(
         _rollout([], trainer)
 
 
-def test_a_timed_video_is_placed_where_the_trainer_has_it(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "sides"), [("qwen2_5_vl", (364, 224)), ("qwen3_vl", (384, 224))])
+def test_a_timed_video_is_placed_where_the_trainer_has_it(
+    world: World, tmp_path: Path, family: str, sides: tuple[int, int]
+) -> None:
     import torch
-    from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoModelForImageTextToText
 
-    checkpoint = family_checkpoint("qwen2_5_vl", tmp_path)
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint)
+    checkpoint = family_checkpoint(family, tmp_path)
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
@@ -213,10 +226,12 @@ def test_a_timed_video_is_placed_where_the_trainer_has_it(world: World, tmp_path
         return make_trainer(timed, tmp_path / str(side), rows=(0, 1), vllm=vllm), timed
 
     with closing(VllmEngine(checkpoint_identity(checkpoint), settings)) as engine:
-        for side in (364, 224):
+        for side in sides:
             trainer, timed = trained_on(side)
             trainer.vllm_generation.sync_weights()
             assert gap(trainer, timed) < 1e-3
+        if family == "qwen3_vl":
+            return  # its times are words of the prompt
         other = tuple(replace(shown, second_per_grid_ts=torch.tensor([1 / 12])) for shown in timed.shown)
         assert gap(trainer, replace(timed, shown=other)) > 0.05, "other times are told apart"
 
