@@ -172,6 +172,7 @@ def test_the_wheel_on_a_release_in_the_official_layout(
         python=python,
         EGOST_DATA=str(release_folder),
         EGOST_JUDGE="offline",
+        EGOST_ONLY="1",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     results, samples = saved(tmp_path / "out")
@@ -186,8 +187,11 @@ def test_the_wheel_on_a_release_in_the_official_layout(
 
 
 def test_the_list_of_tasks_with_and_without_include_path(tmp_path: Path) -> None:
-    for more in ([], ["--include_path", str(ROOT / "egost_tasks")]):
-        done = plain_lmms_eval(*["--tasks", "list", *more], cwd=tmp_path, cache=tmp_path / "cache")
+    where: dict[str, Any] = {"cwd": tmp_path, "cache": tmp_path / "cache"}
+    for done in (
+        plain_lmms_eval("--tasks", "list", **where),
+        lmms_eval("--tasks", "list", "--include_path", str(ROOT / "egost_tasks"), EGOST_ONLY="", **where),
+    ):
         listed = {
             line.removeprefix(" - ").strip() for line in done.stdout.splitlines() if line.startswith(" - ")
         }
