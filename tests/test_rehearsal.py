@@ -11,7 +11,9 @@ from places import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 
-from rehearsal import SMALL, Size, asked, seen, serving, write_release
+from rehearsal import SMALL, asked
+from rehearsed_release import Size, write_release
+from rehearsed_server import seen, serving
 
 TINY = Size(clips=6, distinct=2, questions=24, seconds=(8, 16), frames=((320, 240),), shots=1)
 
