@@ -3,12 +3,13 @@
 Text: the checkpoint's own chat template, frames before the question, so that all questions on a clip share the
 beginning of their prompts. Qwen models get the system message that lmms-eval's own adapters give them.
 
-Frames: one video of them all, never sampled again, for the Qwen families and LLaVA-OneVision. InternVL knows no
-video; it gets as many images under the words `Frame1: `, `Frame2: `, one tile of 448 x 448 each (paper, appendix A.2).
+Frames: one video of them all, never sampled again, wherever the family's processor takes a video. The InternVL of its
+authors' own code takes none; it gets as many images under the words `Frame1: `, `Frame2: `, one tile of 448 x 448 each
+(paper, appendix A.2), as InternVL's processor of transformers writes before the frames of a video.
 
-Time: Qwen2.5-VL and Qwen3-VL get the time of each frame. Here that is 1 frame a second, for every clip, as in the
-canonical file: a server or an adapter of lmms-eval that reads the file gets the same times, so that engines agree.
-It is not the clip's true time, which no question asks about.
+Time: Qwen2.5-VL, Qwen3-VL, Qwen3.5, GLM-V and Gemma 4 get the time of each frame. Here that is 1 frame a second, for
+every clip, as in the canonical file: a server or an adapter of lmms-eval that reads the file gets the same times, so
+that engines agree. It is not the clip's true time, which no question asks about.
 
 Pixels: a frame is neither enlarged nor, up to 768 merged patches, made smaller than to a multiple of the patch size.
 768 is what qwen-vl-utils allows a frame of a video (`VIDEO_MAX_TOKEN_NUM`). To see fewer, choose an `EGOST_PROTOCOL`:
@@ -17,14 +18,16 @@ its `+cap` keeps frames in whole patches (`shown_size`), which no processor resi
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from egost.model_adapters.checkpoints import Checkpoint, read_config
 from egost.model_adapters.engine import AdapterError, Ask, Failure
+from egost.tasks.clips.lossless import Frames
 from egost.tasks.clips.protocols import LEAST_PATCHES, N_FRAMES, chosen_protocol
 from egost.tasks.prompts import chosen_prompt, load_prompt
 
@@ -72,6 +75,7 @@ class Family:
     system: the system message; None where there is none.
     patch: side of a merged patch in pixels; None where every frame is resized to one size.
     limit_frames: over how many of 8 frames the processor counts its limits of pixels: one, or all.
+    caps_frames: whether it has an option to cap each frame besides.
     thinking_switch: whether its chat template has `THINKING_SWITCH`, for servers, whose templates nobody sees.
     """
 
@@ -79,6 +83,7 @@ class Family:
     system: str | None = None
     patch: int | None = None
     limit_frames: int = 1
+    caps_frames: bool = True
     thinking_switch: bool = False
 
 
@@ -87,10 +92,19 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2_5_vl": Family("video", _HELPFUL, patch=28),
     "qwen3_vl": Family("video", _HELPFUL, patch=32, limit_frames=N_FRAMES),
     "qwen3_vl_moe": Family("video", _HELPFUL, patch=32, limit_frames=N_FRAMES),
+    "qwen3_5": Family("video", patch=32, limit_frames=N_FRAMES, thinking_switch=True),
+    "qwen3_5_moe": Family("video", patch=32, limit_frames=N_FRAMES, thinking_switch=True),
+    "glm4v": Family("video", patch=28, limit_frames=N_FRAMES, caps_frames=False, thinking_switch=True),
+    "glm4v_moe": Family("video", patch=28, limit_frames=N_FRAMES, caps_frames=False, thinking_switch=True),
+    "gemma4": Family("video"),
+    "minicpmv4_6": Family("video"),
     "llava_onevision": Family("video"),
+    "internvl": Family("video"),
     "internvl_chat": Family("images"),
 }
-"""By the `model_type` of config.json. ST-R1 is a qwen2_vl; InternVL2, 2.5 and 3 are an internvl_chat."""
+"""By the `model_type` of config.json. ST-R1 is a qwen2_vl; GLM-4.6V is a glm4v or glm4v_moe; InternVL2 to 3.5 are an
+internvl_chat, and an internvl where their name ends with `-HF`. How to add one: docs/adding-a-model.md.
+"""
 
 
 def family_of(checkpoint: Checkpoint) -> Family:
@@ -132,7 +146,7 @@ def processor_arguments(
             },
             "do_sample_frames": False,
             # Its default changes with transformers 5.22.
-            "cap_pixels_per_frame": False,
+            **({"cap_pixels_per_frame": False} if family.caps_frames else {}),
         }
     }
 
@@ -151,7 +165,8 @@ class PromptRenderer:
 
     processor: transformers' processor, or the tokenizer of a family that has no processor.
     arguments: of `processor_arguments`.
-    placeholder: the text that marks the place of the frames. video_token: id of the token of a piece of a frame.
+    placeholder: the text that marks the place of the frames. frame_tokens: ids of the tokens that stand for a piece of
+    a frame; GLM-V has that of its images in its videos. counted: tokens by height, width and number of frames.
     thinking: the value of the chat template's switch `enable_thinking`; None where it has none.
     """
 
@@ -159,9 +174,10 @@ class PromptRenderer:
     processor: Any
     arguments: Mapping[str, Any]
     placeholder: str
-    video_token: int
+    frame_tokens: frozenset[int]
     config: Mapping[str, Any]
     thinking: bool | None = None
+    counted: dict[tuple[int, int, int], int] = field(default_factory=dict, compare=False)
 
     def text(self, prompt: str, *, frames: int) -> str:
         """The whole text for a prompt, with the places of so many frames, up to where the reply begins."""
@@ -201,20 +217,43 @@ class PromptRenderer:
             f"{ask.sample}: its prompt holds '{self.placeholder}', which this model takes for frames.",
         )
 
+    def inputs(self, prompt: str, frames: Frames | None) -> Any:
+        """What a model of transformers takes: a BatchFeature of tensors. frames: uint8 RGB [N, height, width, 3]."""
+        arguments = dict(self.arguments)
+        if frames is not None:
+            arguments["videos_kwargs"] = {
+                **arguments["videos_kwargs"],
+                "video_metadata": [video_metadata(len(frames))],
+            }
+        return self.processor(
+            text=[self.text(prompt, frames=0 if frames is None else len(frames))],
+            videos=None if frames is None else [frames],
+            return_tensors="pt",
+            **arguments,
+        )
+
+    def tokens_of_frames(self, ids: Sequence[int]) -> int:
+        """How many tokens of a prompt are pieces of frames."""
+        return sum(token in self.frame_tokens for token in ids)
+
     def video_tokens(self, height: int, width: int, n_frames: int = N_FRAMES) -> int:
-        """How many tokens so many frames of this size, pixels, take, as the family's own processor counts."""
-        if self.family.patch is not None:
-            video = self.processor.video_processor
-            patches: int = video.get_num_of_video_patches(
-                n_frames, height, width, dict(self.arguments["videos_kwargs"])
-            )
-            return patches // int(video.merge_size) ** 2
-        vision = self.config["vision_config"]
-        grid: int = vision["image_size"] // vision["patch_size"]
+        """How many tokens so many frames of this size, pixels, take, as the family's own processor makes them."""
         if self.family.frames_as == "images":
+            vision = self.config["vision_config"]
+            grid: int = vision["image_size"] // vision["patch_size"]
             return n_frames * int(grid**2 * float(self.config["downsample_ratio"]) ** 2)
-        # LLaVA-OneVision halves the grid of a video's frames and ends it with one token.
-        return n_frames * math.ceil(grid / 2) ** 2 + 1
+        size = height, width, n_frames
+        if size not in self.counted:
+            blank = np.zeros((n_frames, height, width, 3), np.uint8)
+            self.counted[size] = self.tokens_of_frames(self.inputs("", blank)["input_ids"][0].tolist())
+        return self.counted[size]
+
+
+def frame_tokens(processor: Any) -> frozenset[int]:
+    """Ids of the tokens that stand for a piece of a frame in the prompts of a processor."""
+    named = (getattr(processor, f"{kind}_token_id", None) for kind in ("video", "image"))
+    tokens = [processor.tokenizer.convert_tokens_to_ids(processor.video_token), *named]
+    return frozenset(int(token) for token in tokens if token is not None)
 
 
 def prompt_renderer(
@@ -246,15 +285,16 @@ def prompt_renderer(
             "base model."
         )
     if family.frames_as == "images":
-        placeholder, token = "<image>", processor.convert_tokens_to_ids("<IMG_CONTEXT>")
+        placeholder = "<image>"
+        tokens = frozenset([int(processor.convert_tokens_to_ids("<IMG_CONTEXT>"))])
     else:
-        placeholder, token = processor.video_token, processor.video_token_id
+        placeholder, tokens = processor.video_token, frame_tokens(processor)
     return PromptRenderer(
         family=family,
         processor=processor,
         arguments=processor_arguments(family, max_pixels, chosen_protocol().n_frames),
         thinking=load_prompt(chosen_prompt()).thinks if THINKING_SWITCH in template else None,
         placeholder=str(placeholder),
-        video_token=int(token),
+        frame_tokens=tokens,
         config=read_config(checkpoint.folder),
     )

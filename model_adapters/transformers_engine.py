@@ -12,7 +12,7 @@ import transformers
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
-from egost.model_adapters.families import prompt_renderer, video_metadata
+from egost.model_adapters.families import prompt_renderer
 from egost.tasks.clips.lossless import Frames
 from egost.tasks.errors import CacheError
 
@@ -135,18 +135,7 @@ class TransformersEngine:
 
     def inputs(self, prompt: str, frames: Frames | None) -> Any:
         """What the model takes, on its device. frames: uint8 RGB [N, height, width, 3], or None."""
-        arguments = dict(self.renderer.arguments)
-        if frames is not None:
-            arguments["videos_kwargs"] = {
-                **arguments["videos_kwargs"],
-                "video_metadata": [video_metadata(len(frames))],
-            }
-        return self.renderer.processor(
-            text=[self.renderer.text(prompt, frames=0 if frames is None else len(frames))],
-            videos=None if frames is None else [frames],
-            return_tensors="pt",
-            **arguments,
-        ).to(self._device)
+        return self.renderer.inputs(prompt, frames).to(self._device)
 
     def generate(self, inputs: Any, arguments: GenerationArguments) -> Any:
         """What the model's `generate` returns, with `sequences` [1, tokens] and the `scores` of each new token."""
@@ -209,5 +198,5 @@ class TransformersEngine:
             finish_reason="stop" if ended else "length",
             prompt_tokens=n_prompt,
             completion_tokens=len(tokens),
-            video_tokens=inputs["input_ids"][0].tolist().count(self.renderer.video_token),
+            video_tokens=self.renderer.tokens_of_frames(inputs["input_ids"][0].tolist()),
         )

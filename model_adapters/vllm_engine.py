@@ -267,7 +267,7 @@ class VllmEngine:
 
     def _reply(self, ask: Ask, output: Any) -> Reply | Failure:
         seen, expected = (
-            output.prompt_token_ids.count(self.renderer.video_token),
+            self.renderer.tokens_of_frames(output.prompt_token_ids),
             self._expected_video_tokens(ask),
         )
         if seen != expected:

@@ -13,13 +13,12 @@ import torch
 
 from egost.model_adapters.checkpoints import checkpoint_identity, read_config
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity
+from egost.model_adapters.families import frame_tokens
+from egost.model_adapters.known_models import known_models
 from egost.model_adapters.parity.parity import TOP, Step, Trace
 from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.model_adapters.vllm_engine import VllmEngine
 from egost.tasks.clips.lossless import pixels_sha256
-
-_LMMS_ADAPTERS = ("qwen2_vl", "qwen2_5_vl")
-"""By the `model_type` of config.json, which is the adapter's name too."""
 
 
 class TracingTransformers:
@@ -63,19 +62,22 @@ class TracingLmmsEval:
         from lmms_eval.models import get_model
 
         checkpoint = checkpoint_identity(model, revision)
-        if checkpoint.model_type not in _LMMS_ADAPTERS:
+        families = known_models().families
+        family = families.get(checkpoint.model_type)
+        if family is None or family.hf_adapter is None:
+            proved = ", ".join(name for name, one in families.items() if one.hf_adapter)
             raise AdapterError(
-                f"{model} is a '{checkpoint.model_type}'; lmms-eval's own adapters are compared for "
-                f"{', '.join(_LMMS_ADAPTERS)}. Leave hf out of --engines."
+                f"{model} is a '{checkpoint.model_type}'; lmms-eval's own adapters are compared for {proved}. Leave hf "
+                "out of --engines."
             )
         self._config = read_config(checkpoint.folder)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._adapter: Any = get_model(checkpoint.model_type, force_simple=True)(
+        self._adapter: Any = get_model(family.hf_adapter, force_simple=True)(
             pretrained=str(checkpoint.folder), device=device, device_map=device, batch_size=1
         )
         self._adapter.model.to(getattr(torch, dtype))
         self.identity = EngineIdentity(
-            engine=f"lmms-eval {version('lmms-eval')} {checkpoint.model_type}",
+            engine=f"lmms-eval {version('lmms-eval')} {family.hf_adapter}",
             model=checkpoint.name,
             revision=checkpoint.revision,
             settings={"dtype": dtype},
@@ -193,7 +195,7 @@ class TracingVllm:
             seconds=seconds,
             reach=reach,
             prompt_tokens=tuple(output.prompt_token_ids),
-            video_tokens=output.prompt_token_ids.count(self.engine.renderer.video_token),
+            video_tokens=self.engine.renderer.tokens_of_frames(output.prompt_token_ids),
             steps=tuple(
                 Step(token, top[token].decoded_token or "", {i: found.logprob for i, found in top.items()})
                 for token, top in zip(completion.token_ids, completion.logprobs, strict=True)
@@ -281,7 +283,7 @@ def _trace_of(
         seconds=seconds,
         reach=None if grid is None else video_reach(grid, seconds, config),
         prompt_tokens=prompt,
-        video_tokens=prompt.count(processor.video_token_id),
+        video_tokens=sum(map(prompt.count, frame_tokens(processor))),
         steps=tuple(
             Step(token, processor.tokenizer.decode([token]), _top(token, scores[0]))
             for token, scores in zip(tokens, output.scores, strict=True)

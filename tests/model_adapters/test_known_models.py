@@ -80,9 +80,9 @@ def test_frames_are_the_papers() -> None:
     """224 x 224 for closed models, one tile of 448 x 448 for InternVL (appendix A.2); ST-R1 as its authors run it."""
     for model in known_models().models:
         size = parse_protocol(model.protocol).size
-        assert size == {"openai": (224, 224), "gemini": (224, 224), "internvl_chat": (448, 448)}.get(
-            model.family
-        )
+        closed, tile = (224, 224), (448, 448)
+        sizes = {"openai": closed, "gemini": closed, "internvl_chat": tile, "internvl": tile}
+        assert size == sizes.get(model.family)
     st_r1 = model_named("st-r1")
     assert (st_r1.prompt, parse_protocol(st_r1.protocol).max_pixels) == ("think", 360 * 420)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from family_checkpoints_today import gemma4, glm4v, internvl, minicpmv4_6, qwen3_5
+
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 
 TEXT: dict[str, Any] = {
@@ -270,4 +272,11 @@ _WRITERS = {
     "qwen3_vl": _qwen3_vl,
     "llava_onevision": _llava_onevision,
     "internvl_chat": _internvl_chat,
+    "qwen3_5": qwen3_5(TEXT),
+    "qwen3_5_moe": qwen3_5(TEXT, moe=True),
+    "glm4v": glm4v(TEXT),
+    "glm4v_moe": glm4v(TEXT, moe=True),
+    "gemma4": gemma4(TEXT),
+    "internvl": internvl(TEXT),
+    "minicpmv4_6": minicpmv4_6(TEXT),
 }

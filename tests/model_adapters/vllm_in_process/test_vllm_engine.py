@@ -67,7 +67,7 @@ def test_the_prompt_is_what_transformers_would_give_the_model(engine: VllmEngine
     [reply] = answers(engine, [ask])
     assert isinstance(reply, Reply)
     assert reply.prompt_tokens == inputs["input_ids"].shape[1]
-    assert reply.video_tokens == (inputs["input_ids"] == engine.renderer.video_token).sum().item()
+    assert reply.video_tokens == engine.renderer.tokens_of_frames(inputs["input_ids"][0].tolist())
     assert reply.video_tokens == 4 * rows * columns
     assert reply.completion_tokens == 6 and reply.finish_reason == "length"
 
