@@ -92,6 +92,23 @@ def download_checkpoint(name: str, revision: str | None) -> None:
             snapshot_download(name, revision=revision)
 
 
+def card_sampling(folder: Path) -> dict[str, float]:
+    """How the makers of a checkpoint draw its responses: `temperature`, `top_p` and `top_k` of generation_config.json,
+    as far as it has them. Raises AdapterError where the file cannot be read.
+    """
+    path = folder / "generation_config.json"
+    try:
+        content = read_json(path)
+        found = {
+            name: content[name] for name in ("temperature", "top_p", "top_k") if content.get(name) is not None
+        }
+        return {name: float(value) for name, value in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise AdapterError(f"{path} cannot be read ({error}). Get the checkpoint again.") from error
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The content of a checkpoint's config.json. Raises AdapterError where there is none that can be read."""
     try:

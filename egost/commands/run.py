@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from egost.commands.draws import MOST_SAMPLES, draw_options, show_draws
 from egost.commands.front import console, say, says_what_to_do
 from egost.commands.report import report
 from egost.commands.show import write_manifest
 from egost.commands.summary import summary
 from egost.tasks.end_with_parent import start_script
+from egost.tasks.errors import SettingError
 
 if TYPE_CHECKING:
     from egost.model_adapters.known_models import KnownModel
@@ -91,6 +93,14 @@ def run(
             "--as-published", help="Ask as the authors did: frames, pixels, prompt, generation, judge."
         ),
     ] = False,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=MOST_SAMPLES,
+            help="Answers to each question, drawn at the temperature of the model's card.",
+        ),
+    ] = None,
     open_page: Annotated[
         bool, typer.Option("--open", help="Write the report, too, and open it in the browser.")
     ] = False,
@@ -128,6 +138,16 @@ def run(
                 settings={setting: value for setting, value in given.items() if value},
             ),
         )
+    if samples:
+        if open_page or as_published:
+            raise SettingError("--samples draws several answers: leave --open and --as-published out.")
+        for named, options in runs.values():
+            draws = draw_options(named, options, samples, needed=False)
+            if prepared([(named, draw) for draw in draws], yes=yes, dry_run=dry_run):
+                draws = draw_options(named, options, samples, needed=True)
+                plans = [plan_run(named, draw, os.environ) for draw in draws]
+                show_draws([evaluated(plan) for plan in plans], plans[0].output.parent)
+        return
     if prepared(list(runs.values()), yes=yes, dry_run=dry_run):
         codes = [_run(plan_run(named, options, os.environ), open_page) for named, options in runs.values()]
         raise typer.Exit(max(codes))

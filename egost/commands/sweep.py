@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,16 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from egost.commands.front import console, say, says_what_to_do
-from egost.commands.run import Engine, finished_run, get_missing, needs_of
+from egost.commands.front import console, says_what_to_do
+from egost.commands.run import Engine, evaluated, prepared
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, MOST_FRAMES, parse_protocol
-from egost.tasks.end_with_parent import start_script
 from egost.tasks.errors import SettingError
 
 if TYPE_CHECKING:
-    from egost.model_adapters.run_needs import Need
-    from egost.model_adapters.run_plan import RunPlan
     from egost.results.intervals import Difference, Estimate
     from egost.results.sweep import FrameCount
 
@@ -69,10 +65,8 @@ def sweep(
     if asked_by is None and named.name in EMBEDDED and any(count % 2 for count in counts):
         # lmms-eval's own adapters, which the package's checkpoints are asked by otherwise, show even numbers alone.
         asked_by = "transformers"
-    plans: dict[int, RunPlan] = {}
-    needs: dict[str, Need] = {}
-    for count in counts:
-        options = RunOptions(
+    options = {
+        count: RunOptions(
             tasks=tasks or named.tasks,
             engine=asked_by,
             limit=limit,
@@ -82,22 +76,12 @@ def sweep(
                 "EGOST_PROTOCOL": replace(base, sampling=f"uniform{count}").name,
                 **({"EGOST_JUDGE": judge} if judge else {}),
             },
-            without_weights=dry_run,
         )
-        plans[count] = plan_run(named, options, os.environ)
-        say(plans[count].shown)
-        needs |= {str(need): need for need in needs_of(named, plans[count], options)}
-    for line in needs:
-        say(f"egost: {line}", err=True)
-    if dry_run:
+        for count in counts
+    }
+    if not prepared([(named, each) for each in options.values()], yes=yes, dry_run=dry_run):
         return
-    get_missing([(need, named) for need in needs.values() if need.command], yes)
-    runs = {}
-    for count, plan in plans.items():
-        started = time.time_ns()
-        with start_script(plan.command, {**os.environ, **plan.settings}) as lmms_eval:
-            runs[count] = finished_run(plan, lmms_eval.wait(), started, "its message is printed above")
-    rows = swept(runs)
+    rows = swept({count: evaluated(plan_run(named, each, os.environ)) for count, each in options.items()})
     Console(width=120).print(_table(rows))
     write_whole(folder / "sweep.json", as_json(rows).encode())
     draw(rows, f"{named.name}: score against frames of a clip", folder / "sweep.png")
@@ -136,8 +120,8 @@ def _table(rows: list[FrameCount]) -> Table:
     for row in rows:
         table.add_row(
             str(row.frames),
-            _with_interval(row.score),
-            _with_interval(row.gain, "+") if row.gain else "",
+            with_interval(row.score),
+            with_interval(row.gain, "+") if row.gain else "",
             p_text(row.gain.p_value) if row.gain else "",
             *(map(str, (row.gain.wins, row.gain.losses)) if row.gain else ("", "")),
             *map(str, (row.score.n, row.score.unscored)),
@@ -145,7 +129,8 @@ def _table(rows: list[FrameCount]) -> Table:
     return table
 
 
-def _with_interval(found: Estimate | Difference, sign: str = "") -> str:
+def with_interval(found: Estimate | Difference, sign: str = "") -> str:
+    """A figure with its interval, for people."""
     if math.isnan(found.value):
         return "not known"
     between = "not known" if math.isnan(found.low) else f"{found.low:{sign}.1f} to {found.high:{sign}.1f}"

@@ -56,7 +56,10 @@ SLOW_NAMES = {
 """Names that code looks up to start a Python process, or to end one in the middle of its work."""
 
 SLOW_TESTS = {
-    "starts lmms-eval": ("test_a_real_sweep_shares_the_journal_and_goes_on",),
+    "starts lmms-eval": (
+        "test_a_real_sweep_shares_the_journal_and_goes_on",
+        "test_real_answers_are_journaled_one_by_one_by_their_seed",
+    ),
     "decodes 64 frames of 1080p": ("test_64_frames_of_1080p_stay_within_a_bound_of_memory",),
     "fits a text-only baseline": (
         "test_a_biased_writer_is_caught_by_name",
