@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from egost.commands.front import console
+from egost.commands.front import console, with_interval
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import SettingError
 
@@ -105,7 +105,6 @@ def _card(model: KnownModel, needed: bool) -> dict[str, str] | None:
 
 def show_draws(runs: Sequence[Run], folder: Path) -> None:
     """Print and save what the answers are worth together. Raises RunError."""
-    from egost.commands.sweep import with_interval
     from egost.results.draws import as_json, drawn
 
     found = drawn(runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
@@ -17,6 +18,7 @@ from egost.tasks.cache import not_used
 from egost.tasks.errors import EgostError, visible
 
 if TYPE_CHECKING:
+    from egost.results.intervals import Difference, Estimate
     from egost.tasks.release.release import Release
 
 P = ParamSpec("P")
@@ -82,3 +84,11 @@ def asked_release(mini: bool) -> Release:
     from egost.tasks.release.release import open_release
 
     return open_release("mini" if mini else "official")
+
+
+def with_interval(found: Estimate | Difference, sign: str = "") -> str:
+    """A figure with its interval, for people."""
+    if math.isnan(found.value):
+        return "not known"
+    between = "not known" if math.isnan(found.low) else f"{found.low:{sign}.1f} to {found.high:{sign}.1f}"
+    return f"{found.value:{sign}.1f} ({between})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from egost.commands.front import console, says_what_to_do
+from egost.commands.front import console, says_what_to_do, with_interval
 from egost.commands.run import Engine, evaluated, prepared
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, MOST_FRAMES, parse_protocol
 from egost.tasks.errors import SettingError
 
 if TYPE_CHECKING:
-    from egost.results.intervals import Difference, Estimate
     from egost.results.sweep import FrameCount
 
 
@@ -127,11 +125,3 @@ def _table(rows: list[FrameCount]) -> Table:
             *map(str, (row.score.n, row.score.unscored)),
         )
     return table
-
-
-def with_interval(found: Estimate | Difference, sign: str = "") -> str:
-    """A figure with its interval, for people."""
-    if math.isnan(found.value):
-        return "not known"
-    between = "not known" if math.isnan(found.low) else f"{found.low:{sign}.1f} to {found.high:{sign}.1f}"
-    return f"{found.value:{sign}.1f} ({between})"
