@@ -28,7 +28,7 @@ MINI_BASE = _CHECKPOINTS / "mini_base"
 """A Qwen2-VL that sees the mini world; what ST-R1 is trained from there."""
 
 MINI_ST_R1 = _CHECKPOINTS / "mini_st_r1"
-"""What `make train-demo` made of it: fine-tuned on reverse thinking, then GRPO."""
+"""What `make train-demo` of egost 0.2.0 made of it: fine-tuned on reverse thinking, then GRPO."""
 
 TINY = "tiny"
 

@@ -1,7 +1,8 @@
-"""Trained checkpoints in the form of the paper's Table 3, each with its controls.
+"""Trained checkpoints in the form of the paper's Tables 1 to 3, each with its controls.
 
     table = training_table([TrainedModel("mini-base", 0, records, controls), ...])
     print(markdown(table))
+    print(markdown_table(*tasks_table(models)))
 
 A gain after training says something about seeing only where the same checkpoint without the clip gains nothing
 (on the released rows, text alone answers 93.8 % of the questions): so every row carries its blind control, and the
@@ -10,16 +11,27 @@ table the text-only baseline of its questions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from egost.results.intervals import Difference, Estimate, estimate, paired
 from egost.results.published_tables import PublishedRow, published_table
 from egost.results.records import SampleRecord
+from egost.results.report.figures import route_aspects
 from egost.results.run_header import RunError
-from egost.tasks.sample import WAYS
-from egost.tasks.text_only_baseline import TextOnlyAccuracy, text_only_accuracy
+from egost.tasks.cache import write_whole
+from egost.tasks.sample import TASK_KINDS, WAYS
+from egost.tasks.text_only_baseline import (
+    FOLDS,
+    TextOnlyAccuracy,
+    accuracy_of,
+    linear_baseline,
+    text_only_accuracy,
+)
 
 Records = tuple[SampleRecord, ...]
 
@@ -31,7 +43,7 @@ CONTROLS = {"blind": "without the clip", "other": "with another walk's clip"}
 class TrainedModel:
     """A checkpoint's evaluation.
 
-    label: its paradigm. rows: training rows that it has seen. records: its samples, of multiple-choice tasks.
+    label: its paradigm. rows: training rows that it has seen. records: its samples.
     controls: the same samples by the name of a control (`blind`, `other`), with the replies and scores under it.
     """
 
@@ -43,10 +55,11 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One checkpoint.
+    """One checkpoint on multiple choice.
 
     figures: percent by column (`avg_forward`, ...). whole: of all its samples, by plain mean of the tasks; kinds: of
-    both ways of a kind. controls: the whole under each control.
+    both ways of a kind. controls: the whole under each control. unread: the whole of what the linear model of the
+    options' wording gets wrong; None for too few clips.
     """
 
     label: str
@@ -55,6 +68,7 @@ class TableRow:
     whole: Estimate
     kinds: Mapping[str, Estimate]
     controls: Mapping[str, Estimate]
+    unread: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -106,30 +120,35 @@ def training_table(models: Sequence[TrainedModel], gains: Sequence[tuple[str, st
     asked = {frozenset(record.sample.id for record in model.records) for model in models}
     if len(asked) != 1:
         raise RunError("the checkpoints of a table have to be asked the same questions; evaluate them anew.")
-    records = {model.label: model.records for model in models}
-    samples = [record.sample for record in models[0].records]
+    records = {model.label: _choices(model.records) for model in models}
+    first = records[models[0].label]
+    samples = [record.sample for record in first]
     kinds = tuple(kind for kind in COLUMNS if any(sample.task == kind for sample in samples))
+    solved = linear_baseline(samples) if len({sample.clip for sample in samples}) >= FOLDS else None
+    unread = (
+        None if solved is None else {s.id for s, by_text in zip(samples, solved, strict=True) if not by_text}
+    )
     return TrainingTable(
-        rows=tuple(_row(model, kinds) for model in models),
+        rows=tuple(_row(model, kinds, unread) for model in models),
         gains=tuple(Gain(a, b, paired(records[a], records[b])) for a, b in gains),
         published=published_table(3).rows,
         kinds=kinds,
-        chance=_chance(models[0].records),
-        chances={kind: _chance([r for r in models[0].records if r.sample.task == kind]) for kind in kinds},
-        text_only=text_only_accuracy(samples) if len({sample.clip for sample in samples}) >= 10 else None,
+        chance=_chance(first),
+        chances={kind: _chance([r for r in first if r.sample.task == kind]) for kind in kinds},
+        text_only=None if solved is None else accuracy_of(samples, solved),
     )
 
 
-def targets(table: TrainingTable, base: str, final: str, aim: float) -> tuple[Target, ...]:
-    """What came of each aim: the base sees, the final checkpoint has `aim` percent of each kind, training gains, and
-    no figure comes from the text alone. base, final: labels."""
+def targets(table: TrainingTable, base: str, final: str, aims: Mapping[str, float]) -> tuple[Target, ...]:
+    """What came of each aim: the base sees, the final checkpoint has the percent of `aims` by kind, training gains,
+    and no figure comes from the text alone. base, final: labels."""
     found = []
     for kind, got in table.row(base).kinds.items():
         chance = table.chances[kind]
         found.append(Target(f"{base} is above chance on {kind}: {_result(got, chance)}.", got.low > chance))
     for kind, got in table.row(final).kinds.items():
         result = _result(got, table.chances[kind])
-        found.append(Target(f"{final} has {aim:g} % on {kind}: {result}.", got.value >= aim))
+        found.append(Target(f"{final} has {aims[kind]:g} % on {kind}: {result}.", got.value >= aims[kind]))
     for gain in table.gains:
         d = gain.difference
         found.append(
@@ -193,18 +212,97 @@ def controlled(table: TrainingTable) -> tuple[list[str], list[list[str]]]:
             row.label,
             _interval(row.whole),
             *(_interval(row.controls[name]) if name in row.controls else "" for name in CONTROLS),
+            _interval(row.unread) if row.unread else "",
         ]
         for row in table.rows
     ]
-    return ["paradigm", "all tasks", *CONTROLS.values()], rows
+    return ["paradigm", "all tasks", *CONTROLS.values(), "where text alone fails"], rows
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown, without a line's end."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
 def markdown(table: TrainingTable) -> str:
     """Both tables and their legend."""
-    parts = []
-    for head, rows in (form(table), controlled(table)):
-        parts += ["\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)), ""]
-    return "\n".join([*parts, legend(table), ""])
+    return "\n\n".join(
+        [*(markdown_table(*part) for part in (form(table), controlled(table))), legend(table), ""]
+    )
+
+
+def tasks_table(models: Sequence[TrainedModel]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows in Table 1's form: each model as asked and under its controls, then a guess and the options'
+    wording alone (both ways of a kind together); each with its 95 % interval in brackets."""
+    tasks = [(kind, way) for kind in TASK_KINDS for way in WAYS]
+    rows = [
+        [label, asked, *(_interval(estimate(of)) if (of := _of(records, *task)) else "" for task in tasks)]
+        for label, asked, records in _as_asked_and_not(models)
+    ]
+    text: list[str] = []
+    chance: list[str] = []
+    for kind, way in tasks:
+        samples = [r.sample for w in WAYS for r in _of(models[0].records, kind, w) if r.sample.options]
+        told = text_only_accuracy(samples) if len({s.clip for s in samples}) >= FOLDS else None
+        text.append(
+            f"{100 * told.accuracy:.1f} ({100 * told.low:.1f} to {100 * told.high:.1f})" if told else ""
+        )
+        chance.append(f"{_chance(_of(models[0].records, kind, way)):.1f}" if samples else "")
+    rows += [["a guess", "", *chance], ["a linear model", "the options' wording", *text]]
+    return ["", "asked", *(f"{kind.capitalize()} {way[0].upper()}" for kind, way in tasks)], rows
+
+
+def aspects_table(models: Sequence[TrainedModel]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows in Table 2's form: direction, landmark and semantic of the routes, as asked and under controls."""
+    rows = [
+        [label, asked, *(_interval(line.a) for line in route_aspects(records, None).lines)]
+        for label, asked, records in _as_asked_and_not(models)
+    ]
+    head = [f"{letter} {way[0].upper()}" for letter in "DLS" for way in WAYS]
+    return ["", "asked", *head], rows
+
+
+def draw_figure_1(models: Sequence[TrainedModel], out: Path) -> None:
+    """Draw the models over the tasks, as the paper's Figure 1 does, each in its 95 % interval, and write the PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    tasks = [(kind, way) for kind in TASK_KINDS for way in WAYS if _of(models[0].records, kind, way)]
+    angles = [2 * math.pi * place / len(tasks) for place in range(len(tasks) + 1)]
+    figure = Figure(figsize=(7.6, 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(projection="polar")
+    chance = [_chance(of) if (of := _choices(_of(models[0].records, *task))) else 0.0 for task in tasks]
+    axes.plot(angles, [*chance, chance[0]], color="0.4", linestyle=":", label="a guess")
+    for number, model in enumerate(models):
+        found = [estimate(_of(model.records, *task)) for task in tasks]
+        around = [*found, found[0]]
+        colour = f"C{number}"
+        axes.plot(angles, [one.value for one in around], color=colour, label=model.label)
+        axes.fill_between(
+            angles, [one.low for one in around], [one.high for one in around], color=colour, alpha=0.15
+        )
+    axes.set_xticks(angles[:-1], [f"{kind.capitalize()} {way[0].upper()}" for kind, way in tasks])
+    axes.set_ylim(0, 100)
+    axes.legend(loc="center left", bbox_to_anchor=(1.15, 0.5), frameon=False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=130)
+    write_whole(out, drawn.getvalue())
+
+
+def _as_asked_and_not(models: Sequence[TrainedModel]) -> Iterator[tuple[str, str, Records]]:
+    for model in models:
+        yield model.label, "with the clip", model.records
+        for name, records in model.controls.items():
+            yield model.label, CONTROLS[name], records
+
+
+def _of(records: Records, kind: str, way: str) -> Records:
+    return tuple(r for r in records if (r.sample.task, r.sample.way) == (kind, way))
+
+
+def _choices(records: Records) -> Records:
+    return tuple(record for record in records if record.sample.task != "route")
 
 
 def legend(table: TrainingTable) -> str:
@@ -228,8 +326,9 @@ def legend(table: TrainingTable) -> str:
     )
 
 
-def _row(model: TrainedModel, kinds: Sequence[str]) -> TableRow:
-    kind_of = {kind: [r for r in model.records if r.sample.task == kind] for kind in kinds}
+def _row(model: TrainedModel, kinds: Sequence[str], unread: set[str] | None) -> TableRow:
+    choices = _choices(model.records)
+    kind_of = {kind: [r for r in choices if r.sample.task == kind] for kind in kinds}
     figures = {
         f"{kind}_{way}": estimate([r for r in kind_of[kind] if r.sample.way == way]).value
         for kind in kinds
@@ -241,9 +340,10 @@ def _row(model: TrainedModel, kinds: Sequence[str]) -> TableRow:
         model.label,
         model.rows,
         figures,
-        estimate(model.records),
+        estimate(choices),
         {kind: estimate(records) for kind, records in kind_of.items()},
-        {name: estimate(records) for name, records in model.controls.items()},
+        {name: estimate(_choices(records)) for name, records in model.controls.items()},
+        estimate([r for r in choices if r.sample.id in unread]) if unread else None,
     )
 
 
@@ -257,6 +357,9 @@ def _result(got: Estimate, chance: float) -> str:
 
 
 def _interval(got: Estimate) -> str:
+    """Without the interval where a task is about one clip alone, and nothing where one has no sample."""
+    if math.isnan(got.low):
+        return "" if math.isnan(got.value) else f"{got.value:.1f}"
     return f"{got.value:.1f} ({got.low:.1f} to {got.high:.1f})"
 
 

@@ -75,13 +75,18 @@ def mini(
     clips: Annotated[int, typer.Option(min=4, help="Number of walks.")] = 40,
     seed: Annotated[int, typer.Option(help="Seed of the walks; another one makes other walks.")] = 0,
     split: Annotated[str, typer.Option(help="train or test; the two share no map.")] = "test",
+    generator: Annotated[
+        int, typer.Option(help="1: mini-1, of corridors; 2: mini-2, of three sources that look different.")
+    ] = 1,
     workers: Workers = None,
 ) -> None:
     """Write the mini world: rendered walks with exact answers, in the official layout."""
     from egost.tasks.mini_world import write_mini_release
     from egost.tasks.release.release import mini_root
 
-    root = write_mini_release(out or mini_root(), clips=clips, seed=seed, split=split, workers=workers)
+    root = write_mini_release(
+        out or mini_root(), clips=clips, seed=seed, split=split, generator=generator, workers=workers
+    )
     console.print(f"mini world: {clips} clips in {root}")
     if out:
         console.print(f"Let the tasks find it: export EGOST_MINI_DATA={root.resolve()}")

@@ -45,7 +45,7 @@ def demo(
         Path | None, typer.Option(help="Checkpoint to begin with; by default the shipped one.")
     ] = None,
 ) -> None:
-    """Make ST-R1 on the mini world on a CPU: data, fine-tuning, GRPO, evaluation, Table 3, plots."""
+    """Make the paper's experiments on the mini world on a CPU: data, training, Tables 1 to 3, Figures 1 and 7 to 9."""
     from egost.commands.train_demo import run_demo
 
     run_demo(out, quick, base)
@@ -65,6 +65,9 @@ def data(
     tasks: Annotated[
         str, typer.Option(help="Which questions, of direction,landmark,action,route.")
     ] = "direction,landmark,action",
+    routes: Annotated[
+        int, typer.Option(min=0, help="How many more rows, behind those, that tell a route.")
+    ] = 0,
     seed: Annotated[
         int, typer.Option(help="Of choice and wordings; with one seed, fewer rows are a subset of more.")
     ] = 0,
@@ -91,7 +94,7 @@ def data(
     """Build training rows from a release; the reasoning of each is the route of the other way."""
     from egost.training.rows.build_rows import write_rows
 
-    built = _chosen_rows(world, root, rows, tasks, seed, by, hold_out, not no_think, writer, released)
+    built = _chosen_rows(world, root, rows, tasks, routes, seed, by, hold_out, not no_think, writer, released)
     card = write_rows(out, built, command=f"egost {shlex.join(sys.argv[1:])}")
     console.print(
         f"{card['rows']} rows about {card['clips']} clips; {card['test_samples']} samples are the test."
@@ -123,6 +126,7 @@ def _chosen_rows(
     root: Path | None,
     rows: int,
     tasks: str,
+    routes: int,
     seed: int,
     by: str,
     hold_out: str | None,
@@ -137,14 +141,15 @@ def _chosen_rows(
 
     release = _release(_one_of("--world", world, get_args(World)), root)
     if released is not None:
-        if writer or hold_out:
+        if writer or hold_out or routes:
             raise TrainingError(
-                "--released takes the authors' rows and reasoning: leave --writer and --hold-out out."
+                "--released takes the authors' rows and reasoning: leave --writer, --hold-out and --routes out."
             )
         found = released_subset_rows(int(released)) if released.isdecimal() else read_rows(Path(released))
         return build_released(release, found, with_think=with_think)
     plan = BuildPlan(
         rows=rows,
+        routes=routes,
         seed=seed,
         tasks=tuple(_one_of("--tasks", task.strip(), TASK_KINDS) for task in tasks.split(",")),
         by=_one_of("--by", by, get_args(By)),

@@ -1,8 +1,10 @@
-"""The report of `egost train demo`: runs the whole way to ST-R1 in small, and shows what came of it."""
+"""The report of `egost train demo`: runs the paper's experiments in small, and shows what came of them."""
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,25 +19,33 @@ from egost.results.training_table import (
     TrainedModel,
     TrainingTable,
     as_json,
+    aspects_table,
     controlled,
+    draw_figure_1,
     form,
     legend,
     markdown,
+    markdown_table,
     targets,
+    tasks_table,
     training_table,
 )
 from egost.tasks.cache import write_whole
+from egost.tasks.json_text import without_nan
+from egost.tasks.provenance import commit
 from egost.training.demo.controls import controls_file, read_replies
-from egost.training.demo.demo import FULL, QUICK, Demo, Paradigm, make_demo
+from egost.training.demo.demo import CHOICES_TO_A_ROUTE, FULL, QUICK, Demo, Paradigm, make_demo
 from egost.training.run_log import FINE_TUNING, LOG_FILE, REWARD, draw
 
-AIM = 60.0
+AIMS = {"route": 90.0, "direction": 85.0, "landmark": 70.0, "action": 70.0}
 """Percent that ST-R1 is to reach on each kind of question; guessing gets about 28."""
 
 QUICK_MISSES = (
     "A quick run is expected to miss most of them: it shows that every step runs, and its "
     "figures mean nothing."
 )
+
+QUICK_FIGURES = "This is a quick run: a few steps of training, a few walks. Its figures mean nothing."
 
 GAINS = (
     ("mini-base", "SFT"),
@@ -46,32 +56,34 @@ GAINS = (
     ("SFT+GRPO", "ST-R1"),
 )
 
+_STYLE = """body{font:16px/1.5 system-ui,sans-serif;margin:2em auto;max-width:76em;padding:0 1em}
+table{border-collapse:collapse;display:block;overflow-x:auto;margin:1em 0}
+th,td{border-bottom:1px solid #8886;padding:.25em .7em;text-align:left;white-space:nowrap}img{max-width:100%}"""
+
 
 def run_demo(out: Path, quick: bool, base: Path | None) -> None:
     """Make the demo in a folder, and write and print its report. Raises EgostError."""
     asked = Demo(out.absolute(), (base or MINI_BASE).absolute(), QUICK if quick else FULL)
     took = make_demo(asked, console)
-    table, aims = _table(asked)
+    models = [_model(asked, paradigm) for paradigm in asked.paradigms]
+    labels = {model.label for model in models}
+    table = training_table(models, [gain for gain in GAINS if labels.issuperset(gain)])
+    aims = targets(table, "mini-base", "ST-R1", AIMS)
     if quick:
         # A few steps teach nothing, so that the paper's figures say nothing next to them.
         table = replace(table, published=())
-    plots = _plots(asked)
-    _report(asked, table, aims, plots, took)
+    figures = _figures(asked, models)
+    _report(asked, models, table, aims, figures, took)
     _show(asked, table, aims)
-    for path in (*plots, asked.out / "report.md", asked.out / "report.json"):
-        console.print(str(path))
-
-
-def _table(demo: Demo) -> tuple[TrainingTable, tuple[Target, ...]]:
-    table = training_table([_model(demo, paradigm) for paradigm in demo.paradigms], GAINS)
-    return table, targets(table, "mini-base", "ST-R1", AIM)
+    for name in (*figures.values(), "report.html", "report.md", "report.json"):
+        console.print(str(asked.out / name))
 
 
 def _model(demo: Demo, paradigm: Paradigm) -> TrainedModel:
     records = read_run(demo.evaluation(paradigm.name)).records
     controls: dict[str, tuple[SampleRecord, ...]] = {
         control: _under_control(records, controls_file(demo.controls, paradigm.name, control))
-        for control in demo.controls_of(paradigm.name)
+        for control in paradigm.controls
     }
     return TrainedModel(paradigm.label, paradigm.rows, records, controls)
 
@@ -85,6 +97,7 @@ def _under_control(records: tuple[SampleRecord, ...], path: Path) -> tuple[Sampl
             percent=reply.percent,
             unscored=reply.unscored,
             choice=None,
+            judgement=reply.judgement,
             frames=None,
             generation=None,
         )
@@ -93,41 +106,113 @@ def _under_control(records: tuple[SampleRecord, ...], path: Path) -> tuple[Sampl
     )
 
 
-def _plots(demo: Demo) -> list[Path]:
-    log = {paradigm.name: demo.run(paradigm.name) / LOG_FILE for paradigm in demo.paradigms}
-    fine_tuning, reward = demo.out / "fine_tuning.png", demo.out / "grpo.png"
-    draw({"ST-CoT": log["st_cot"], "SFT": log["sft"]}, FINE_TUNING, "Fine-tuning", fine_tuning)
-    draw({"ST-CoT + GRPO": log["st_r1"], "SFT + GRPO": log["sft_grpo"]}, REWARD, "GRPO", reward)
-    return [fine_tuning, reward]
+def _figures(demo: Demo, models: list[TrainedModel]) -> dict[str, str]:
+    """Draw the paper's Figures 1, 7, 8 and 9. Returns the name of each one's file by its caption."""
+    *_, cot, r1 = [p for p in demo.paradigms if p.rows == demo.size.rows[-1]]
+    logs = {p.name: demo.run(p.name) / LOG_FILE for p in demo.paradigms if p.rows}
+    on_letters = {p.label: logs[p.name] for p in demo.paradigms if p.method in ("sft", "sft_grpo")}
+    sizes = {f"{p.rows} rows": logs[p.name] for p in demo.paradigms if p.method == "st_r1"}
+    most = [model for model in models if model.rows in (0, demo.size.rows[-1])]
+    draw_figure_1(most, demo.out / "figure1.png")
+    reward, length, *_ = REWARD
+    drawn = (
+        ("figure7", {"ST-CoT + GRPO": logs[r1.name]} | _only(on_letters, "SFT+GRPO"), (reward,), "GRPO"),
+        ("figure8", {"ST-CoT": logs[cot.name]} | _only(on_letters, "SFT"), FINE_TUNING, "Fine-tuning"),
+        ("figure9", sizes, (length, reward), "GRPO from ST-CoT"),
+    )
+    for name, of, panels, title in drawn:
+        draw(of, panels, title, demo.out / f"{name}.png")
+    return {
+        "Figure 1: models over the tasks, each in its 95 % interval.": "figure1.png",
+        "Figure 7: reward during GRPO, after fine-tuning with reasoning and on letters alone.": "figure7.png",
+        "Figure 8: loss and token accuracy of fine-tuning.": "figure8.png",
+        "Figure 9: length of the completions and reward during GRPO, by number of rows.": "figure9.png",
+    }
+
+
+def _only(logs: dict[str, Path], label: str) -> dict[str, Path]:
+    return {name: log for name, log in logs.items() if name == label}
 
 
 def _report(
     demo: Demo,
+    models: list[TrainedModel],
     table: TrainingTable,
     aims: tuple[Target, ...],
-    plots: list[Path],
+    figures: dict[str, str],
     took: dict[str, float],
 ) -> None:
+    shown = [models[0], models[-1]]
     lines = [
-        "# ST-R1 on the mini world",
+        "# The paper's experiments on the mini world",
         "",
-        f"From `{demo.base.name}`, on {demo.size.test_clips} walks of the test. No benchmark results.",
+        f"From `{demo.base.name}`, on {demo.size.test_clips} walks of the test, which no training has seen. These are "
+        "no benchmark results. In brackets: 95 % intervals, clustered by clip.",
+        *(["", QUICK_FIGURES] if demo.size is QUICK else []),
+        "",
+        "## Table 1: all tasks",
+        "",
+        markdown_table(*tasks_table(shown)),
+        "",
+        "Percent; F is forward, R reverse. Rules score the routes, not GPT-4o.",
+        "",
+        "## Table 2: direction, landmark and semantic of the routes",
+        "",
+        markdown_table(*aspects_table(shown)),
+        "",
+        "The judge's scores from 0 to 5, times 20.",
+        "",
+        "## Table 3: paradigms and numbers of rows",
         "",
         markdown(table),
+        f"Behind each {CHOICES_TO_A_ROUTE} rows that are counted here stands one that tells a route.",
+        "",
+        "## Table 4: out of domain",
+        "",
+        "Not made yet: these walks are of one source, corridors, and mini-base saw corridors alone.",
+        "",
+        "## Figures",
+        "",
+        *(line for caption, name in figures.items() for line in (f"![{caption}]({name})", "", caption, "")),
         "## What was aimed at",
         "",
         *([QUICK_MISSES, ""] if demo.size is QUICK else []),
         *(f"- {aim}" for aim in aims),
         "",
-        *(f"![{path.stem}]({path.name})" for path in plots),
+        "## How it was made",
         "",
         "Training rows: " + ", ".join(f"[{n}](rows/{n}/README.md)" for n in demo.size.rows) + ".",
         "",
-        "Seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in took.items()) + ".",
+        f"{sum(took.values()) / 60:.0f} minutes of steps, up to two at once: "
+        + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took.items())
+        + ".",
     ]
-    write_whole(demo.out / "report.md", ("\n".join(lines) + "\n").encode())
-    content = {**as_json(table, aims), "seconds": took}
-    write_whole(demo.out / "report.json", (json.dumps(content, indent=1) + "\n").encode())
+    text = "\n".join(lines) + "\n"
+    write_whole(demo.out / "report.md", text.encode())
+    write_whole(demo.out / "report.html", _html(text, demo.out).encode())
+    tables = (("table_1", tasks_table(shown)), ("table_2", aspects_table(shown)))
+    content = {
+        **{name: {"head": head, "rows": rows} for name, (head, rows) in tables},
+        **as_json(table, aims),
+        "seeds": {split: seed for split, _, seed in demo.planned_walks},
+        "walks": {split: count for split, count, _ in demo.planned_walks},
+        "commit": commit(),
+        "minutes": round(sum(took.values()) / 60, 1),
+        "seconds": took,
+    }
+    write_whole(demo.out / "report.json", (json.dumps(without_nan(content), indent=1) + "\n").encode())
+
+
+def _html(text: str, folder: Path) -> str:
+    """The page of a Markdown text with its pictures in it."""
+    from markdown_it import MarkdownIt
+
+    def picture(found: re.Match[str]) -> str:
+        return f'src="data:image/png;base64,{base64.b64encode((folder / found[1]).read_bytes()).decode()}"'
+
+    body = re.sub(r'src="([\w.]+\.png)"', picture, MarkdownIt().enable("table").render(text))
+    head = f"<meta charset='utf-8'><title>The paper's experiments on the mini world</title><style>{_STYLE}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n"
 
 
 def _show(demo: Demo, table: TrainingTable, aims: tuple[Target, ...]) -> None:

@@ -26,6 +26,9 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _HALF_VIEW = float(np.tan(np.radians(42.0)))
+_FISHEYE_VIEW = float(np.radians(62.0))
+"""Half of what a fisheye sees, by equal angles across the picture."""
+
 _CHUNK = 16
 """Frames that are rendered together; more would not fit a core's cache."""
 
@@ -42,6 +45,7 @@ _COLOURS = {
 _WALLS = ((142, 134, 122), (128, 136, 140), (146, 138, 132), (124, 132, 122), (138, 128, 136))
 _FLOORS = ((96, 82, 68), (84, 86, 90), (104, 96, 84), (78, 88, 80))
 _CEILINGS = ((176, 178, 184), (186, 182, 172), (168, 174, 170))
+_SKY, _GRASS, _LEAVES, _TRUNK = (150, 196, 238), (98, 138, 66), (52, 108, 46), (86, 60, 38)
 _DOOR = (112, 62, 26)
 _INK = (22, 22, 26)
 
@@ -82,6 +86,10 @@ def render(plan: ClipPlan) -> NDArray[np.uint8]:
         np.array(tones[int(look.integers(len(tones)))], np.float32) * np.float32(look.uniform(0.92, 1.08))
         for tones in (_WALLS, _FLOORS, _CEILINGS)
     )
+    outdoor = plan.look == "outdoor"
+    if outdoor:
+        floor, ceiling = np.array(_GRASS, np.float32), np.array(_SKY, np.float32)
+    roll = np.float32(look.choice((-1, 1)) * look.uniform(0.12, 0.22))
     painted = np.array([_COLOURS[panel.colour] for panel in plan.world.panels], np.float32)
     patterns = np.array([PATTERNS.index(panel.pattern) for panel in plan.world.panels])
     film = np.empty((truth.frames, truth.height, truth.width, 3), np.uint8)
@@ -94,11 +102,19 @@ def render(plan: ClipPlan) -> NDArray[np.uint8]:
             )
         )
         across = (np.arange(truth.width, dtype=np.float32) + 0.5) / truth.width * 2 - 1
+        lens = None
         right = across * np.float32(_HALF_VIEW)
+        if plan.look == "fisheye":
+            # Straight lines bend, more so towards the sides, and the horizon slopes.
+            lens = 1 + np.float32(0.3) * across**2, roll * across
+            right = np.tan(across * np.float32(_FISHEYE_VIEW))
         cos, sin = np.cos(camera.angle)[:, None], np.sin(camera.angle)[:, None]
         ray_x, ray_y = cos - sin * right, sin + cos * right
         hits = _cast(grid, camera, ray_x, ray_y)
-        image = _paint(camera, hits, ray_x, ray_y, truth.height, (wall, floor, ceiling), painted, patterns)
+        tones = (wall, floor, ceiling)
+        image = _paint(
+            camera, hits, ray_x, ray_y, truth.height, tones, painted, patterns, lens, outdoor=outdoor
+        )
         film[part] = np.clip(image * camera.light[:, None, None, None], 0, 255).astype(np.uint8)
     return film
 
@@ -167,24 +183,38 @@ def _paint(
     tones: tuple[Floats, Floats, Floats],
     painted: Floats,
     patterns: Ints,
+    lens: tuple[Floats, Floats] | None,
+    *,
+    outdoor: bool,
 ) -> Floats:
+    """lens: by how much each column is stretched, and shifted; None for straight lines and a level horizon."""
     wall, floor, ceiling = tones
     columns = ray_x.shape[1]
     focal = np.float32(columns / 2 / _HALF_VIEW)
     horizon = rows * (np.float32(0.5) + camera.pitch)
-    below = (np.arange(rows, dtype=np.float32)[None] + 0.5 - horizon[:, None]) / focal
-    up = camera.height[:, None, None] - below[:, :, None] * hits.distance[:, None, :]
+    below = ((np.arange(rows, dtype=np.float32)[None] + 0.5 - horizon[:, None]) / focal)[:, :, None]
+    if lens:
+        below = below * lens[0] + lens[1]
+    height = camera.height[:, None, None]
+    up = height - below * hits.distance[:, None, :]
 
     on_wall = (up >= 0) & (up <= 1)
-    gap = np.where(below >= 0, camera.height[:, None], 1 - camera.height[:, None])
+    gap = np.where(below >= 0, height, 1 - height)
     depth = np.minimum(gap / np.maximum(np.abs(below), 1e-3), 40).astype(np.float32)
-    ground_x = camera.x[:, None, None] + ray_x[:, None, :] * depth[:, :, None]
-    ground_y = camera.y[:, None, None] + ray_y[:, None, :] * depth[:, :, None]
+    ground_x = camera.x[:, None, None] + ray_x[:, None, :] * depth
+    ground_y = camera.y[:, None, None] + ray_y[:, None, :] * depth
     tile = (np.floor(ground_x * 2) + np.floor(ground_y * 2)) % 2
-    level = np.where((below >= 0)[:, :, None, None], floor, ceiling)
-    flat = level * (1 - 0.13 * tile)[..., None] / (1 + 0.14 * depth)[:, :, None, None]
+    level = np.where((below >= 0)[..., None], floor, ceiling)
+    flat = level * (1 - 0.13 * tile)[..., None] / (1 + 0.14 * depth)[..., None]
+    if outdoor:
+        sky = ceiling * np.clip(1 + 0.3 * below, 0.6, 1)[..., None]
+        flat = np.where((below < 0)[..., None], sky, flat)
+        bare, seen_over = _hedges(hits, up)
+        on_wall &= ~seen_over
+    else:
+        bare = _walls(hits, up, wall)
 
-    face = _faces(hits, up, wall, painted, patterns)
+    face = _faces(hits, up, bare, painted, patterns)
     lit = np.where(hits.sideways, 1.0, 0.74) / (1 + 0.08 * hits.distance)
     # A panel keeps its brightness on every face: its colour is the answer to questions.
     lit = np.where(hits.panel >= 0, 1 / (1 + 0.03 * hits.distance), lit).astype(np.float32)
@@ -192,21 +222,47 @@ def _paint(
     return np.asarray(image, np.float32)
 
 
-def _faces(hits: _Hits, up: Floats, wall: Floats, painted: Floats, patterns: Ints) -> Floats:
-    """Colours of the wall faces before light, shape (frames, rows, columns, 3)."""
+def _walls(hits: _Hits, up: Floats, wall: Floats) -> Floats:
+    """Colours of brick walls before light, shape (frames, rows, columns, 3)."""
     across = np.broadcast_to(hits.across[:, None, :], up.shape)
     course = np.floor(up * 5)
     brick = (across * 2.5 + 0.5 * (course % 2)) % 1
     mortar = (brick < 0.05) | (up * 5 - course < 0.08)
     # A rail at the height of standing eyes: level when the walker stands, slanting when it crouches or stretches.
     rail = np.abs(up - 0.5) < 0.035
-    face = wall * np.where(rail, 0.45, np.where(mortar, 0.84, 1.0))[..., None].astype(np.float32)
+    return wall * np.where(rail, 0.45, np.where(mortar, 0.84, 1.0))[..., None].astype(np.float32)
 
+
+def _hedges(hits: _Hits, up: Floats) -> tuple[Floats, Bools]:
+    """Colours of what stands in a wall's place outdoors, shape (frames, rows, columns, 3), and where the sky is seen.
+
+    Faces to east and west are houses with windows, the others hedges with a tree behind them. A fence has the rail.
+    """
+    across = np.broadcast_to(hits.across[:, None, :], up.shape)
+    house = np.broadcast_to((hits.sideways & (hits.panel < 0))[:, None, :], up.shape)
+    window = (np.abs(across % 0.5 - 0.25) < 0.1) & (np.abs(up - 0.68) < 0.12)
+    bricks = np.where(
+        window[..., None], np.array((70, 92, 120), np.float32), np.array((188, 150, 120), np.float32)
+    )
+    leaf = (np.floor(across * 18) + 7 * np.floor(up * 22)) % 3
+    leaves = np.array(_LEAVES, np.float32) * (0.8 + 0.2 * leaf)[..., None].astype(np.float32)
+    trunk = (np.abs(across - 0.5) < 0.06) & (up > 0.55)
+    crown = (across - 0.5) ** 2 + (up - 0.84) ** 2 < 0.04
+    green = np.where((trunk & ~crown)[..., None], np.array(_TRUNK, np.float32), leaves)
+    face = np.where(house[..., None], bricks, green)
+    face = np.where((np.abs(up - 0.5) < 0.035)[..., None], np.array((36, 32, 30), np.float32), face)
+    over = ~house & (up > 0.6) & ~trunk & ~crown & ~(hits.panel >= 0)[:, None, :] & ~hits.door[:, None, :]
+    return np.asarray(face, np.float32), over
+
+
+def _faces(hits: _Hits, up: Floats, bare: Floats, painted: Floats, patterns: Ints) -> Floats:
+    """Colours of the wall faces before light, shape (frames, rows, columns, 3). bare: without doors and panels."""
+    across = np.broadcast_to(hits.across[:, None, :], up.shape)
     plank = (across * 4) % 1 < 0.08
     handle = (np.abs(across - 0.85) < 0.05) & (np.abs(up - 0.45) < 0.06)
     door = np.array(_DOOR, np.float32) * np.where(plank, 0.6, 1.0)[..., None].astype(np.float32)
     door = np.where(handle[..., None], np.float32(225), door)
-    face = np.where(hits.door[:, None, :, None], door, face)
+    face = np.where(hits.door[:, None, :, None], door, bare)
 
     u, v = (across - 0.06) / 0.88, (up - 0.08) / 0.84
     inside = (hits.panel >= 0)[:, None, :] & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)

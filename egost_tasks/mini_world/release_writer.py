@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from functools import partial
@@ -16,13 +16,10 @@ from egost.tasks.json_text import read_json
 from egost.tasks.mini_world.question_files import question_files
 from egost.tasks.mini_world.raycast import render, write_film
 from egost.tasks.mini_world.steps import ClipTruth, truth_from_json
-from egost.tasks.mini_world.walks import plan_clip
+from egost.tasks.mini_world.walks import GENERATORS, plan_clip
 from egost.tasks.progress import counted, in_processes, usable_cores
 from egost.tasks.release.layout import PART_FOLDERS, QUESTION_FILES, write_json, write_question_files
 from egost.tasks.release.release import MINI_MANIFEST, broken_mini_manifest, read_mini_manifest
-
-GENERATOR_VERSION = 1
-"""Rises whenever the same seed gives other clips or questions."""
 
 _STARTED = ".egost_mini_started.json"
 _LOCK = ".egost_mini.lock"
@@ -36,24 +33,31 @@ def write_mini_release(
     clips: int = 40,
     seed: int = 0,
     split: str = "test",
+    generator: int = 1,
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
     """Write a mini release into a folder and return the folder; the manifest comes last.
 
     clips: number of walks; four or more have all four parts. split: `train` or `test`, which share no map.
+    generator: 1 for mini-1, of corridors; 2 for mini-2, of three sources that look different (`Look`), whose clips are
+    named as the official release's are.
     workers: processes, by default one a core. progress: show rate and remaining time on stderr.
     The same arguments give the same files, byte for byte, on one machine. A run that was killed goes on
     with the clips that exist; a release that is complete is left as it is.
 
     Raises ReleaseError when the folder holds anything else, or cannot be written.
     """
-    wanted = {"generator": GENERATOR_VERSION, "seed": seed, "split": split, "clips": clips}
+    wanted = {"generator": generator, "seed": seed, "split": split, "clips": clips}
+    if generator not in GENERATORS:
+        raise ReleaseError(
+            f"there is no mini-{generator}; expected a generator of {', '.join(map(str, GENERATORS))}."
+        )
     if clips < 1 or seed < 0:
         raise ReleaseError(
             f"a mini release needs at least 1 clip and a seed of 0 or more; got {clips} clips, seed {seed}."
         )
-    truths = [plan_clip(seed, split, number).truth for number in range(clips)]
+    truths = [plan_clip(seed, split, number, generator).truth for number in range(clips)]
     if _is_complete(root, wanted, truths):
         return root
     try:
@@ -127,24 +131,24 @@ def _is_complete(root: Path, wanted: dict[str, Any], truths: Sequence[ClipTruth]
 def _write(
     root: Path, wanted: dict[str, Any], truths: Sequence[ClipTruth], workers: int, progress: bool
 ) -> None:
-    seed, split = wanted["seed"], wanted["split"]
+    seed, split, generator = wanted["seed"], wanted["split"], wanted["generator"]
     todo = [number for number, truth in enumerate(truths) if not clip_path(root, truth).is_file()]
     for folder in PART_FOLDERS.values():
         (root / folder).mkdir(exist_ok=True)
         for left in (root / folder).glob(".*.part"):
             left.unlink()
-    _render_all(root, seed, split, todo, min(workers, len(todo)), progress)
+    render_one = partial(_render_one, root, seed, split, generator)
+    _render_all(render_one, todo, min(workers, len(todo)), progress)
     write_question_files(root, question_files(truths, seed))
     write_json(root / MINI_MANIFEST, {"made_with": wanted, "walks": [asdict(truth) for truth in truths]})
     (root / _STARTED).unlink(missing_ok=True)
 
 
-def _render_all(root: Path, seed: int, split: str, todo: list[int], workers: int, progress: bool) -> None:
-    render_one = partial(_render_one, root, seed, split)
+def _render_all(render_one: Callable[[int], None], todo: list[int], workers: int, progress: bool) -> None:
     with counted("rendering walks", "clips", len(todo), progress) as advance:
         in_processes(render_one, todo, workers if len(todo) > _FEW else 1, lambda _: advance())
 
 
-def _render_one(root: Path, seed: int, split: str, number: int) -> None:
-    plan = plan_clip(seed, split, number)
+def _render_one(root: Path, seed: int, split: str, generator: int, number: int) -> None:
+    plan = plan_clip(seed, split, number, generator)
     write_film(clip_path(root, plan.truth), render(plan), Fraction(plan.truth.rate))

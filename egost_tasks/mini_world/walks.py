@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,22 @@ from egost.tasks.mini_world.steps import (
 )
 
 Floats = NDArray[np.float32]
+
+Look = Literal["corridor", "outdoor", "fisheye"]
+"""How a walk looks: indoors; between hedges, trees and houses under the sky; indoors by a tilted, bobbing fisheye."""
+
+_NAMES: dict[Look, str] = {
+    "corridor": "sun3d_mini_{split}_{seed}_{number}.mp4",
+    "outdoor": "{number}.mp4",
+    "fisheye": "AriaEverydayActivities_mini_{split}_{seed}_{number}.mp4",
+}
+"""Of clips of mini-2: named as the official release's, so that its sources are told from them (`clip_source`)."""
+
+_CORRIDOR: tuple[Look, str] = ("corridor", "mini_{split}_{seed}_{number}.mp4")
+"""The one look of mini-1, and how its clips are named."""
+
+GENERATORS = (1, 2)
+"""Versions of the release. mini-1 is of corridors; mini-2 has as many walks of each look."""
 
 SPLITS = ("train", "test")
 """Each owns half of all map hashes (their last bit), so that no map can be in both."""
@@ -77,7 +94,7 @@ class Camera:
 class ClipPlan:
     """A clip before it is rendered: the truth about it, its map and its camera.
 
-    number: of the clip in its release; look_seed: seed of wall colours and the like.
+    number: of the clip in its release; look_seed: seed of wall colours and the like. look: what it is painted as.
     """
 
     number: int
@@ -85,6 +102,7 @@ class ClipPlan:
     world: WorldMap
     camera: Camera
     look_seed: int
+    look: Look = "corridor"
 
 
 @dataclass(frozen=True)
@@ -110,20 +128,23 @@ def shown_frames(frames: int) -> list[int]:
     return [int(index) for index in np.linspace(0, frames - 1, SHOWN)]
 
 
-def plan_clip(seed: int, split: str, number: int) -> ClipPlan:
+def plan_clip(seed: int, split: str, number: int, generator: int = 1) -> ClipPlan:
     """The plan of one clip: the same for the same arguments, whatever else the release holds.
 
+    generator: of `GENERATORS`. Both walk the same ways; what they look like differs.
     Raises ReleaseError for an unknown split.
     """
     if split not in SPLITS:
         raise ReleaseError(f"unknown split {split!r} of the mini world; expected one of {', '.join(SPLITS)}.")
     part = _PART_OF[number % len(_PART_OF)]
+    look, form = _CORRIDOR if generator == 1 else tuple(_NAMES.items())[number % len(_NAMES)]
+    name = form.format(split=split, seed=seed, number=number)
     for attempt in count():
         rng = np.random.default_rng([seed, number, attempt])
         story = _story(rng, part)
         world = _world(rng, story, part)
         if world is not None and int(world.hash, 16) % len(SPLITS) == SPLITS.index(split):
-            return _film(rng, story, world, part, number, f"mini_{split}_{seed}_{number}.mp4")
+            return _film(rng, story, world, part, number, name, look)
     raise AssertionError("count() does not end")
 
 
@@ -167,7 +188,13 @@ def _door_cell(order: int) -> int:
 
 
 def _film(
-    rng: np.random.Generator, story: _Story, world: WorldMap, part: int, number: int, name: str
+    rng: np.random.Generator,
+    story: _Story,
+    world: WorldMap,
+    part: int,
+    number: int,
+    name: str,
+    look: Look,
 ) -> ClipPlan:
     width, height = SIZES[int(rng.integers(len(SIZES)))]
     rate = RATES[int(rng.integers(len(RATES)))]
@@ -180,6 +207,9 @@ def _film(
     walked = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
     tall = _STANDING + 0.012 * np.sin(2 * np.pi * walked)
     pitch, light, door = np.zeros(frames), np.ones(frames), np.ones(frames)
+    if look == "fisheye":
+        # A head nods twice a cell; less than a third of what looking up or down does.
+        pitch += 0.06 * np.sin(4 * np.pi * walked)
     for slot, moment in enumerate(moments):
         if moment.kind != "action":
             continue
@@ -210,7 +240,7 @@ def _film(
         world.hash,
         _steps(story, moments, shown, rate),
     )
-    return ClipPlan(number, truth, world, camera, int(rng.integers(2**31)))
+    return ClipPlan(number, truth, world, camera, int(rng.integers(2**31)), look)
 
 
 def _way(

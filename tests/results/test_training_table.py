@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from egost.results.records import SampleRecord
 from egost.results.run_header import RunError
 from egost.results.training_table import (
     TrainedModel,
     as_json,
+    aspects_table,
     controlled,
+    draw_figure_1,
     form,
     markdown,
     targets,
+    tasks_table,
     training_table,
 )
+from egost.tasks.judging.judge import Judgement
 from egost.tasks.sample import Sample, TaskKind, Way
 
 CLIPS = 40
@@ -94,16 +100,82 @@ def test_ours_stand_before_the_published_rows_which_are_marked() -> None:
     assert "a linear model of the options' wording gets" in text
 
 
+def route(way: str, clip: int, direction: int, landmark: int, semantic: int) -> SampleRecord:
+    sample = Sample(
+        f"Part1/route_{way}/{clip}", "route", cast(Way, way), 1, f"{clip}.mp4", "Which way?", (), "Go on."
+    )
+    percent = 100 * (direction + landmark + semantic) / 15
+    judged = Judgement(sample.id, direction, landmark, semantic, "", "offline")
+    asked = record("direction", way, clip, percent)
+    return replace(asked, task=f"egost_mini_route_{way}", sample=sample, judgement=judged)
+
+
+def with_routes(share: float, judged: tuple[int, int, int], seed: int) -> tuple[SampleRecord, ...]:
+    told = [route(way, clip, *judged) for way in ("forward", "reverse") for clip in range(CLIPS)]
+    return (*told, *answers(share, seed))
+
+
+def test_all_tasks_with_their_controls_a_guess_and_the_wording() -> None:
+    seen = TrainedModel(
+        "ST-R1",
+        630,
+        with_routes(1.0, (5, 4, 3), 0),
+        {"blind": with_routes(0.0, (1, 0, 0), 0), "other": with_routes(0.0, (0, 0, 1), 0)},
+    )
+    head, rows = tasks_table([seen])
+    assert head[2:] == [
+        f"{kind} {way}" for kind in ("Route", "Direction", "Landmark", "Action") for way in "FR"
+    ]
+    assert [row[:2] for row in rows] == [
+        ["ST-R1", "with the clip"], ["ST-R1", "without the clip"], ["ST-R1", "with another walk's clip"],
+        ["a guess", ""], ["a linear model", "the options' wording"],
+    ]  # fmt: skip
+    cells = [[cell.split(" ")[0] for cell in row[2:]] for row in rows]
+    # (5 + 4 + 3) / 15 is 80 %, 1 / 15 is 6.7 %; nothing was asked about actions.
+    assert cells[0] == ["80.0", "80.0", *4 * ["100.0"], "", ""]
+    assert cells[1] == cells[2] == ["6.7", "6.7", *4 * ["0.0"], "", ""]
+    assert cells[3] == ["", "", *4 * ["25.0"], "", ""]
+    assert rows[4][4] == rows[4][5] and " to " in rows[4][4] and rows[4][2] == rows[4][8] == ""
+    head, rows = aspects_table([seen])
+    assert head[2:] == ["D F", "D R", "L F", "L R", "S F", "S R"]
+    # Scores of 5, times 20.
+    assert [cell.split(" ")[0] for cell in rows[0][2:]] == ["100.0", "100.0", "80.0", "80.0", "60.0", "60.0"]
+    assert [cell.split(" ")[0] for cell in rows[1][2:]] == ["20.0", "20.0", "0.0", "0.0", "0.0", "0.0"]
+
+
+def test_routes_are_no_part_of_table_3_and_text_alone_has_its_column(tmp_path: Path) -> None:
+    models = [
+        TrainedModel("base", 0, with_routes(0.4, (5, 5, 5), 1), {"blind": with_routes(0.2, (0, 0, 0), 2)}),
+        TrainedModel("ST-R1", 630, with_routes(0.9, (5, 5, 5), 3), {"blind": with_routes(0.3, (0, 0, 0), 4)}),
+    ]
+    without = [
+        replace(m, records=answers(share, seed))
+        for m, share, seed in zip(models, (0.4, 0.9), (1, 3), strict=True)
+    ]
+    table = training_table(models, [("base", "ST-R1")])
+    assert table.rows[1].figures == training_table(without, []).rows[1].figures
+    assert table.rows[0].whole.n == 4 * CLIPS and table.gains[0].difference.n == 4 * CLIPS
+    assert table.text_only is not None
+    wrong = round((1 - table.text_only.accuracy) * 4 * CLIPS)
+    assert [row.unread.n for row in table.rows if row.unread] == [wrong, wrong]
+    head, rows = controlled(table)
+    assert head[-1] == "where text alone fails" and " to " in rows[1][-1]
+    draw_figure_1(models, tmp_path / "figure.png")
+    pixels = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB")).astype(int)
+    for colour in ((31, 119, 180), (255, 127, 14)):
+        assert (np.abs(pixels - colour).sum(axis=2) < 30).sum() > 100
+
+
 def test_each_aim_has_a_sentence_that_says_whether_it_was_reached() -> None:
     models = [model("base", 0.45), model("SFT", 0.46, seed=3), model("ST-R1", 0.85, blind=0.6, seed=7)]
     table = training_table(models, [("base", "SFT"), ("SFT", "ST-R1")])
-    aims = targets(table, "base", "ST-R1", 60.0)
+    aims = targets(table, "base", "ST-R1", {"direction": 60.0, "landmark": 99.0})
     told = {aim.sentence.split(":")[0]: aim.reached for aim in aims}
     assert told == {
         "base is above chance on direction": True,
         "base is above chance on landmark": True,
         "ST-R1 has 60 % on direction": True,
-        "ST-R1 has 60 % on landmark": True,
+        "ST-R1 has 99 % on landmark": False,
         "base < SFT beyond the paired interval": False,
         "SFT < ST-R1 beyond the paired interval": True,
         "base without the clip is not above chance": True,

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
+from pydantic import TypeAdapter
 
 from egost.tasks.cache import write_whole
+from egost.tasks.judging.judge import JudgeError, JudgeFailure, Judgement
 from egost.tasks.release.trained_on import note_model
 from egost.tasks.text_files import json_lines
 from egost.training import TrainingError
@@ -26,18 +28,22 @@ if TYPE_CHECKING:
 
 Control = Literal["blind", "other"]
 
-DIRECT_TOKENS = 8
-"""Most tokens of a reply that is a letter."""
-
 
 @dataclass(frozen=True, slots=True)
 class ControlReply:
-    """A checkpoint's reply to one question under a control, and its score (0 or 100; None: it could not be had)."""
+    """A checkpoint's reply to one question under a control.
+
+    percent: its score, 0 to 100; None where it could not be had, and `unscored` says why. judgement: of a route.
+    """
 
     sample: str
     response: str
     percent: float | None
     unscored: str | None = None
+    judgement: Judgement | JudgeFailure | None = None
+
+
+_REPLY = TypeAdapter(ControlReply)
 
 
 def controls_file(folder: Path, name: str, control: Control) -> Path:
@@ -48,8 +54,8 @@ def controls_file(folder: Path, name: str, control: Control) -> Path:
 def read_replies(path: Path) -> dict[str, ControlReply]:
     """The replies of a file by their samples' ids. Raises TrainingError."""
     try:
-        replies = [ControlReply(**row) for _, row in json_lines(path)]
-    except (OSError, ValueError, TypeError) as error:
+        replies = [_REPLY.validate_python(row) for _, row in json_lines(path)]
+    except (OSError, ValueError, JudgeError) as error:
         raise TrainingError(
             f"{path} holds no replies of a control ({error!r}). Delete it and run the demo again."
         ) from error
@@ -59,8 +65,8 @@ def read_replies(path: Path) -> dict[str, ControlReply]:
 def main(
     asked: Annotated[list[str], typer.Argument(help="NAME:PROMPT:CONTROL:FOLDER of a checkpoint; several.")],
     out: Annotated[Path, typer.Option(help="Folder for the replies; files that are there are kept.")],
-    tasks: Annotated[str, typer.Option(help="Multiple-choice tasks, with commas between.")],
-    tokens: Annotated[int, typer.Option(help="Most tokens of a reply that reasons.")] = 192,
+    tasks: Annotated[str, typer.Option(help="Tasks, with commas between.")],
+    tokens: Annotated[int, typer.Option(help="Most tokens of a reply.")] = 192,
     batch: Annotated[int, typer.Option(help="Questions that are asked at once.")] = 16,
 ) -> None:
     """Write the replies of checkpoints under controls, one file for each."""
@@ -68,9 +74,7 @@ def main(
         name, prompt, control, folder = _parts(words)
         path = controls_file(out, name, control)
         if not path.is_file():
-            replies = _replies(
-                folder, prompt, control, tasks, tokens if prompt == "think" else DIRECT_TOKENS, batch
-            )
+            replies = _replies(folder, prompt, control, tasks, tokens, batch)
             lines = [json.dumps(asdict(reply), ensure_ascii=False) for reply in replies]
             write_whole(path, ("\n".join(lines) + "\n").encode())
             typer.echo(str(path))
@@ -83,6 +87,7 @@ def _replies(
     from egost.model_adapters.questions import ask, choose_questions, load_model
     from egost.model_adapters.run_plan import RunOptions, plan_run
     from egost.results.diagnosis.control_figures import scored
+    from egost.tasks.judging.choose import get_judge
 
     environment = {"EGOST_PROMPT": prompt, "EGOST_PROTOCOL": "uniform8"}
     plan = plan_run(model_named(folder), RunOptions(tasks, engine="hf"), environment)
@@ -98,8 +103,8 @@ def _replies(
     finally:
         model.clean()
     return [
-        ControlReply(record.sample.id, record.response, record.percent, record.unscored)
-        for record in scored(answers, None)
+        ControlReply(record.sample.id, record.response, record.percent, record.unscored, record.judgement)
+        for record in scored(answers, get_judge("offline"))
     ]
 
 

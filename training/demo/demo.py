@@ -1,6 +1,6 @@
-"""`make train-demo`: ST-R1 from its data to its table on the mini world, on a CPU.
+"""`make paper-mini`: the paper's experiments on the mini world, on a CPU, from the data to the tables.
 
-    make train-demo                      # or: egost train demo; --quick for some minutes of the same in small
+    make paper-mini                      # or: egost train demo; --quick for some minutes of the same in small
 
 Walks are rendered for training and for the test, rows are built with reverse thinking, a base checkpoint is fine-tuned
 on them with and without reasoning, GRPO goes on from both, and each checkpoint is evaluated by the plain lmms-eval
@@ -21,19 +21,17 @@ from egost.model_adapters.model_names import model_named
 from egost.model_adapters.run_plan import RunOptions, plan_run
 from egost.tasks.mini_world.walks import ClipPlan, plan_clip
 from egost.tasks.release.trained_on import MANIFEST
-from egost.tasks.sample import WAYS
+from egost.tasks.sample import TASK_KINDS, WAYS
 from egost.training import TrainingError
 from egost.training.checkpoint_manifest import FINAL
 from egost.training.demo import controls
-from egost.training.demo.controls import DIRECT_TOKENS, Control, controls_file
+from egost.training.demo.controls import Control, controls_file
 from egost.training.demo.demo_steps import Command, Step, run_steps
 from egost.training.recipe import CONFIGS
 from egost.training.rows.build_rows import ROWS
+from egost.training.rows.training_rows import SUBSETS
 
-KINDS = ("direction", "landmark")
-"""What is trained and evaluated: the questions that are asked about every walk."""
-
-TASKS = tuple(f"egost_mini_{kind}_{way}" for kind in KINDS for way in WAYS)
+TASKS = tuple(f"egost_mini_{kind}_{way}" for kind in TASK_KINDS for way in WAYS)
 
 AT_ONCE = 2
 """Steps that run side by side: a model this small gains little from a second thread."""
@@ -41,27 +39,29 @@ AT_ONCE = 2
 TRAIN_SEED, TEST_SEED = 630, 3582
 """Seeds of the walks; the splits `train` and `test` share no map whatever the seeds."""
 
-_WITHOUT_REASONING = ("--prompt", "direct", "--max_completion_length", str(DIRECT_TOKENS))
+CHOICES_TO_A_ROUTE = 5
+"""Rows of multiple choice, which Table 3 counts, for each row behind them that tells a route."""
 
 MAPS = "pretraining_maps.txt"
 """File of a checkpoint with the map of each film that it was pre-trained on, one a line (see `map_mark`)."""
 
 Split = Literal["train", "test"]
-Name = Literal["base", "sft", "st_cot", "sft_grpo", "st_r1"]
+Method = Literal["base", "sft", "sft_grpo", "st_cot", "st_r1"]
 
 
 @dataclass(frozen=True)
 class DemoSize:
     """How much a demo does.
 
-    train_clips, test_clips: walks. rows: the nested subsets of training rows that fine-tuning and GRPO learn from.
-    fewer_sft, fewer_grpo: flags that make a run shorter than its recipe. reply_tokens: most of a reply that reasons.
-    batch: questions that are asked at once.
+    train_clips, test_clips: walks. rows: the nested subsets of training rows that ST-R1 learns from; the other
+    paradigms learn from the last. letters: whether fine-tuning and GRPO on letters alone are done, too. fewer_sft,
+    fewer_grpo: flags that make a run shorter than its recipe. reply_tokens: most of a reply. batch: questions at once.
     """
 
     train_clips: int
     test_clips: int
-    rows: tuple[int, int]
+    rows: tuple[int, ...]
+    letters: bool
     fewer_sft: tuple[str, ...]
     fewer_grpo: tuple[str, ...]
     reply_tokens: int
@@ -71,19 +71,21 @@ class DemoSize:
 FULL = DemoSize(
     train_clips=210,
     test_clips=250,
-    rows=(504, 630),
+    rows=SUBSETS,
+    letters=True,
     fewer_sft=(),
     # A step of 32 completions that reason takes about 3 s on one core.
-    fewer_grpo=("--per_device_train_batch_size", "32", "--max_steps", "300"),
+    fewer_grpo=("--per_device_train_batch_size", "32", "--num_train_epochs", "2"),
     reply_tokens=192,
     batch=16,
 )
-"""500 questions a task, both ways together; rows of Table 3's subsets."""
+"""Questions on 250 unseen walks; rows of Table 3's subsets."""
 
 QUICK = DemoSize(
     train_clips=8,
     test_clips=10,
     rows=(8, 16),
+    letters=False,
     fewer_sft=("--max_steps", "6", "--per_device_train_batch_size", "4", "--learning_rate", "1e-3"),
     fewer_grpo=("--max_steps", "3", "--per_device_train_batch_size", "8", "--max_completion_length", "24"),
     reply_tokens=24,
@@ -93,16 +95,26 @@ QUICK = DemoSize(
 
 @dataclass(frozen=True)
 class Paradigm:
-    """A checkpoint of the table. name: for files; label: Table 3's. prompt: how it was taught to be asked.
+    """A checkpoint of the table. label: Table 3's. prompt: how it was taught to be asked.
 
-    rows: number of training rows that it has seen.
+    rows: number of rows of multiple choice that it has seen.
     """
 
-    name: Name
+    method: Method
     label: str
     prompt: Literal["direct", "think"]
     checkpoint: Path
     rows: int
+
+    @property
+    def name(self) -> str:
+        """For files and steps."""
+        return f"{self.method}_{self.rows}" if self.rows else self.method
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """Which controls it goes through; ST-R1 must also not be led by another walk."""
+        return ("blind", "other") if self.method == "st_r1" else ("blind",)
 
 
 @dataclass(frozen=True)
@@ -116,14 +128,18 @@ class Demo:
     @property
     def paradigms(self) -> tuple[Paradigm, ...]:
         """The rows of the table, in the order of Table 3."""
-        fine_tuned, rewarded = self.size.rows
+        most = self.size.rows[-1]
+        letters: tuple[tuple[Method, str], ...] = (("sft", "SFT"), ("sft_grpo", "SFT+GRPO"))
         return (
             Paradigm("base", "mini-base", "direct", self.base, 0),
-            Paradigm("sft", "SFT", "direct", self.run("sft") / FINAL, fine_tuned),
-            Paradigm("sft_grpo", "SFT+GRPO", "direct", self.run("sft_grpo") / FINAL, rewarded),
-            Paradigm("st_cot", "ST-CoT", "think", self.run("st_cot") / FINAL, fine_tuned),
-            Paradigm("st_r1", "ST-R1", "think", self.run("st_r1") / FINAL, rewarded),
+            *(self._trained(method, label, "direct", most) for method, label in letters if self.size.letters),
+            self._trained("st_cot", "ST-CoT", "think", most),
+            *(self._trained("st_r1", f"ST-R1 ({count})", "think", count) for count in self.size.rows[:-1]),
+            self._trained("st_r1", "ST-R1", "think", most),
         )
+
+    def _trained(self, method: Method, label: str, prompt: Literal["direct", "think"], rows: int) -> Paradigm:
+        return Paradigm(method, label, prompt, self.run(f"{method}_{rows}") / FINAL, rows)
 
     @property
     def planned_walks(self) -> tuple[tuple[Split, int, int], ...]:
@@ -146,11 +162,6 @@ class Demo:
     def walks(self, split: Split) -> Path:
         """Folder of a mini release."""
         return self.out / "walks" / split
-
-    @staticmethod
-    def controls_of(name: Name) -> tuple[Control, ...]:
-        """Which controls a checkpoint goes through; the last one must also not be led by another walk."""
-        return ("blind", "other") if name == "st_r1" else ("blind",)
 
     def rows(self, count: int) -> Path:
         """Folder of a subset of training rows with its data card."""
@@ -183,20 +194,18 @@ def map_mark(walk: ClipPlan) -> str:
 
 
 def demo_steps(demo: Demo) -> tuple[Step, ...]:
-    """All steps, each after those that it needs."""
-    size = demo.size
-    fine_tuned, rewarded = (demo.rows(count) / ROWS for count in size.rows)
-    few, many = (f"rows-{count}" for count in size.rows)
+    """All steps, each after those that it needs; what the largest ST-R1 needs comes first."""
+    most, *fewer = reversed(demo.size.rows)
     steps = [
         *(_walks(demo, *planned) for planned in demo.planned_walks),
-        *(_rows(demo, count) for count in size.rows),
-        _training(demo, "st_cot", "mini_cot_sft", demo.base, fine_tuned, (few,)),
-        _training(demo, "sft", "mini_sft", demo.base, fine_tuned, (few,)),
-        _training(demo, "st_r1", "mini_grpo", demo.run("st_cot") / FINAL, rewarded, ("st_cot", many)),
-        _training(demo, "sft_grpo", "mini_grpo", demo.run("sft") / FINAL, rewarded, ("sft", many)),
-        *(_evaluation(demo, paradigm) for paradigm in demo.paradigms),
-        _controls(demo),
+        *(_rows(demo, count) for count in (most, *fewer)),
     ]
+    for count in (most, *fewer):
+        steps += [_training(demo, "st_cot", count), _training(demo, "st_r1", count)]
+        if demo.size.letters and count == most:
+            steps += [_training(demo, "sft", count), _training(demo, "sft_grpo", count)]
+    for paradigm in demo.paradigms:
+        steps += [_evaluation(demo, paradigm), _controls(demo, paradigm)]
     return tuple(steps)
 
 
@@ -216,36 +225,46 @@ def _quiet(demo: Demo, split: Split) -> dict[str, str]:
 def _walks(demo: Demo, split: Split, clips: int, seed: int) -> Step:
     root = demo.walks(split)
     words = _egost("data", "mini", "--out", root, "--clips", clips, "--seed", seed, "--split", split)
-    return Step(f"walks-{split}", (), root, "egost_mini.json", lambda: Command(words, {}))
+    return Step(f"walks-{split}", (), root, "egost_mini.json", lambda: Command(words, {}), 5 + 0.2 * clips)
 
 
 def _rows(demo: Demo, count: int) -> Step:
     out, root = demo.rows(count), demo.walks("train")
     words = _egost(
-        *("train", "data", "--world", "mini", "--root", root, "--tasks", "direction,landmark"),
-        *("--rows", count, "--out", out),
+        *("train", "data", "--world", "mini", "--root", root, "--rows", count),
+        *("--routes", count // CHOICES_TO_A_ROUTE, "--out", out),
     )
-    return Step(f"rows-{count}", ("walks-train",), out, "README.md", lambda: Command(words, {}))
+    return Step(f"rows-{count}", ("walks-train",), out, "README.md", lambda: Command(words, {}), 8)
 
 
-def _training(demo: Demo, name: Name, config: str, base: Path, rows: Path, needs: tuple[str, ...]) -> Step:
-    size, method = demo.size, "grpo" if "grpo" in config else "sft"
+_BEFORE: dict[Method, Method] = {"sft_grpo": "sft", "st_r1": "st_cot"}
+_RECIPES = {"sft": "mini_sft", "st_cot": "mini_cot_sft", "sft_grpo": "mini_grpo", "st_r1": "mini_grpo"}
+
+
+def _training(demo: Demo, method: Method, count: int) -> Step:
+    name, before = f"{method}_{count}", _BEFORE.get(method)
+    base = demo.run(f"{before}_{count}") / FINAL if before else demo.base
     words = _egost(
-        *("train", method, CONFIGS / f"{config}.yaml", "--model_name_or_path", base, "--rows", rows),
+        *("train", "grpo" if before else "sft", CONFIGS / f"{_RECIPES[method]}.yaml"),
+        *("--model_name_or_path", base, "--rows", demo.rows(count) / ROWS),
         *("--output_dir", demo.run(name), "--disable_tqdm", "true"),
-        *(size.fewer_sft if method == "sft" else size.fewer_grpo),
-        *(_WITHOUT_REASONING if name == "sft_grpo" else ()),
+        *(demo.size.fewer_grpo if before else demo.size.fewer_sft),
+        *(("--prompt", "direct") if method == "sft_grpo" else ()),
     )
-    made = f"{FINAL}/{MANIFEST}"
-    return Step(name, needs, demo.run(name), made, lambda: Command(words, _quiet(demo, "train")))
+    return Step(
+        name,
+        (f"{before}_{count}" if before else f"rows-{count}",),
+        demo.run(name),
+        f"{FINAL}/{MANIFEST}",
+        lambda: Command(words, _quiet(demo, "train")),
+        20 + count * (1.8 if before else 0.7),
+    )
 
 
 def _evaluation(demo: Demo, paradigm: Paradigm) -> Step:
-    needs = ("walks-test",) if paradigm.name == "base" else ("walks-test", paradigm.name)
-
     def command() -> Command:
-        tokens = demo.size.reply_tokens if paradigm.prompt == "think" else DIRECT_TOKENS
-        further = ("--batch_size", str(demo.size.batch), "--gen_kwargs", f"max_new_tokens={tokens}")
+        tokens = f"max_new_tokens={demo.size.reply_tokens}"
+        further = ("--batch_size", str(demo.size.batch), "--gen_kwargs", tokens)
         options = RunOptions(
             ",".join(TASKS), engine="hf", output=demo.evaluation(paradigm.name), extra=further
         )
@@ -253,26 +272,33 @@ def _evaluation(demo: Demo, paradigm: Paradigm) -> Step:
         planned = plan_run(
             model_named(str(paradigm.checkpoint)),
             options,
-            {"EGOST_PROMPT": paradigm.prompt, "EGOST_PROTOCOL": "uniform8"},
+            {"EGOST_PROMPT": paradigm.prompt, "EGOST_PROTOCOL": "uniform8", "EGOST_JUDGE": "offline"},
         )
         return Command(planned.command, {**_quiet(demo, "test"), **planned.settings})
 
-    where = demo.evaluation(paradigm.name)
-    return Step(f"evaluate-{paradigm.name}", needs, where, "**/*_results.json", command)
+    return Step(
+        f"evaluate-{paradigm.name}",
+        ("walks-test", *((paradigm.name,) if paradigm.rows else ())),
+        demo.evaluation(paradigm.name),
+        "**/*_results.json",
+        command,
+        30 + demo.size.test_clips,
+    )
 
 
-def _controls(demo: Demo) -> Step:
-    asked = [
-        f"{p.name}:{p.prompt}:{control}:{p.checkpoint}"
-        for p in demo.paradigms
-        for control in demo.controls_of(p.name)
-    ]
+def _controls(demo: Demo, paradigm: Paradigm) -> Step:
+    asked = [f"{paradigm.name}:{paradigm.prompt}:{one}:{paradigm.checkpoint}" for one in paradigm.controls]
     words = (
         *(controls.__file__, "--out", str(demo.controls)),
         *("--tasks", ",".join(TASKS), "--tokens", str(demo.size.reply_tokens)),
         *("--batch", str(demo.size.batch), *asked),
     )
-    needs = ("walks-test", *(p.name for p in demo.paradigms if p.name != "base"))
-    last = demo.paradigms[-1].name
-    made = controls_file(demo.controls, last, demo.controls_of(last)[-1]).name
-    return Step("controls", needs, demo.controls, made, lambda: Command(words, _quiet(demo, "test")))
+    return Step(
+        f"controls-{paradigm.name}",
+        # Two processes must not ask one checkpoint with one journal.
+        (f"evaluate-{paradigm.name}",),
+        demo.controls,
+        controls_file(demo.controls, paradigm.name, paradigm.controls[-1]).name,
+        lambda: Command(words, _quiet(demo, "test")),
+        20 + demo.size.test_clips * len(paradigm.controls),
+    )

@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,7 +44,8 @@ class Step:
     """One command of a demo.
 
     needs: names of the steps before it. made: pattern, below its folder `where`, of a file that exists when it ended
-    well. command: composed when the step begins, since it may depend on what earlier steps made.
+    well. command: composed when the step begins, since it may depend on what earlier steps made. expected: seconds that
+    it takes on two quiet cores, with another one beside it.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Step:
     where: Path
     made: str
     command: Callable[[], Command]
+    expected: float = 1.0
 
     @property
     def is_made(self) -> bool:
@@ -85,7 +88,7 @@ def run_steps(steps: Sequence[Step], folder: Path, *, at_once: int, console: Con
                 if process.ended():
                     took[name] = process.seconds()
                     del running[name]
-                    progress = f"{len(took)} of {len(steps)} steps done"
+                    progress = f"{len(took)} of {len(steps)} steps done, {_end(steps, took, at_once)}"
                     console.print(f"{name}: {took[name]:.0f} s; {progress}", highlight=False)
             if running:
                 time.sleep(_LOOK_S)
@@ -94,6 +97,14 @@ def run_steps(steps: Sequence[Step], folder: Path, *, at_once: int, console: Con
             process.stop()
         signal.signal(signal.SIGTERM, on_sigterm)
     return took
+
+
+def _end(steps: Sequence[Step], took: Mapping[str, float], at_once: int) -> str:
+    """When all is done, if the rest goes as what was done went."""
+    expected = {step.name: step.expected for step in steps}
+    pace = sum(took.values()) / sum(expected[name] for name in took)
+    left = sum(seconds for name, seconds in expected.items() if name not in took) * pace / at_once
+    return f"all by about {datetime.now() + timedelta(seconds=left):%Y-%m-%d %H:%M}"
 
 
 class _Running:

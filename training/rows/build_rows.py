@@ -14,7 +14,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from pathlib import Path
 from statistics import mean, median
@@ -60,11 +60,12 @@ Writer = Callable[[Sequence[tuple[Sample, Sample]]], tuple[Thinks, dict[str, str
 class BuildPlan:
     """How rows are chosen and reasoned about.
 
-    rows, seed, by, hold_out: see `split_rows`. tasks: which questions. with_think: whether a row has reasoning
-    (without it, Table 3's plain fine-tuning).
+    rows, seed, by, hold_out: see `split_rows`. tasks: which questions. routes: how many rows that tell a route come
+    behind them. with_think: whether a row has reasoning (without it, Table 3's plain fine-tuning).
     """
 
     rows: int
+    routes: int = 0
     seed: int = 0
     tasks: tuple[TaskKind, ...] = CHOICE_TASKS
     by: By = "rows"
@@ -96,16 +97,26 @@ def build_rows(release: Release, plan: BuildPlan, writer: Writer | None = None, 
     are listed in `without_row`.
     Raises TrainingError where the release has too few samples, ClipError where a chosen clip is not there.
     """
-    samples = [s for s in release.index.samples if s.task in plan.tasks]
+    if plan.routes and (plan.by == "clips" or "route" in plan.tasks):
+        raise TrainingError(
+            "--routes adds rows that tell a route to those of other questions, each divided by itself: leave out "
+            "--by clips and the task route."
+        )
+    asked = [(plan.tasks, plan.rows), *([(("route",), plan.routes)] if plan.routes else [])]
+    samples = [s for s in release.index.samples if any(s.task in tasks for tasks, _ in asked)]
     routes = other_routes(release)
-    split = split_rows(
-        samples,
-        plan.rows,
-        seed=plan.seed,
-        by=plan.by,
-        hold_out=plan.hold_out,
-        usable=lambda s: not plan.with_think or _key(s) in routes,
-    )
+    splits = [
+        split_rows(
+            [s for s in samples if s.task in tasks],
+            count,
+            seed=plan.seed,
+            by=plan.by,
+            hold_out=plan.hold_out,
+            usable=lambda s: not plan.with_think or _key(s) in routes,
+        )
+        for tasks, count in asked
+    ]
+    split = Split(*(tuple(s for one in splits for s in getattr(one, f.name)) for f in fields(Split)))
     without: defaultdict[str, list[str]] = defaultdict(list)
     if plan.with_think:
         without["no route of the other way"] = [s.id for s in samples if _key(s) not in routes]
@@ -124,7 +135,7 @@ def build_rows(release: Release, plan: BuildPlan, writer: Writer | None = None, 
         Split(tuple(chosen), split.test, split.left_out),
         reasoning,
         plan.seed,
-        plan.rows,
+        plan.rows + plan.routes,
         {reason: ids for reason, ids in without.items() if ids},
     )
 

@@ -105,10 +105,10 @@ def test_a_door_hides_what_is_behind_until_it_opens() -> None:
     assert 0.3 * seen_full < seen_half < 0.7 * seen_full
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_the_shown_frames_show_each_landmark_and_the_side_of_each_turn(split: str) -> None:
+@pytest.mark.parametrize(("split", "generator"), [("train", 1), ("test", 1), ("test", 2)])
+def test_the_shown_frames_show_each_landmark_and_the_side_of_each_turn(split: str, generator: int) -> None:
     for number in range(24):
-        plan = plan_clip(7, split, number)
+        plan = plan_clip(7, split, number, generator)
         keep = shown_frames(plan.truth.frames)
         camera = Camera(
             *(
@@ -127,6 +127,29 @@ def test_the_shown_frames_show_each_landmark_and_the_side_of_each_turn(split: st
                 columns = np.nonzero(coloured(film[step.frames[1]], step.landmark.colour))[1]
                 side = columns.mean() / plan.truth.width
                 assert side > 0.5 if step.turn == "left" else side < 0.5, (plan.truth.clip, step)
+
+
+def test_outdoors_there_is_sky_over_grass_and_a_fence_at_the_eyes() -> None:
+    indoors = standing(Landmark("red", "plain"), 6.0)
+    frame = render(replace(indoors, look="outdoor"))[0].astype(int)
+    sky, ground = frame[2, 56], frame[110, 56]
+    assert sky[2] > sky[1] > sky[0] and ground[1] > ground[0] > ground[2]
+    # The corridor's ceiling and floor are grey and brown.
+    ceiling, floor = render(indoors)[0].astype(int)[[2, 110], 56]
+    assert np.ptp(ceiling) < 20 and floor[1] < floor[0] + 12
+    # Standing eyes are half-way up, where the fence's rail is: darker than what is above and below it.
+    rail, above, below = (frame[row, 2:8].sum() for row in (56, 44, 68))
+    assert rail < above and rail < below
+
+
+def test_a_fisheye_bends_lines_and_tilts_the_horizon() -> None:
+    plan = standing(Landmark("white", "plain"), 1.0)
+    straight, bent = (
+        coloured(render(replace(plan, look=look))[0], "white") for look in ("corridor", "fisheye")
+    )
+    tops = [[np.flatnonzero(seen[:, column])[0] for column in (40, 72)] for seen in (straight, bent)]
+    # The panel fills the picture's middle: its upper edge is level for a lens that keeps lines straight.
+    assert abs(tops[0][0] - tops[0][1]) <= 1 and abs(tops[1][0] - tops[1][1]) >= 3
 
 
 def test_the_same_plan_gives_the_same_bytes() -> None:

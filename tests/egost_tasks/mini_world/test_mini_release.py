@@ -26,8 +26,8 @@ from egost.tasks.mini_world import (
 from egost.tasks.mini_world.raycast import read_film
 from egost.tasks.mini_world.release_writer import clip_path
 from egost.tasks.release.layout import QUESTION_FILES
-from egost.tasks.release.release import mini_revision, open_release
-from egost.tasks.sample import Sample
+from egost.tasks.release.release import Release, mini_revision, open_release
+from egost.tasks.sample import Sample, clip_source
 
 CLIPS = 12
 
@@ -205,7 +205,7 @@ def test_ctrl_c_ends_all_processes_and_the_next_run_goes_on(mini: Path, tmp_path
 
 
 def test_other_parameters_are_refused(mini: Path) -> None:
-    for other in ({"seed": 1}, {"split": "train"}, {"clips": 13}):
+    for other in ({"seed": 1}, {"split": "train"}, {"clips": 13}, {"generator": 2}):
         with pytest.raises(ReleaseError, match=r"another mini release .*Delete the folder, or name another"):
             write_mini_release(mini, **({"clips": CLIPS} | other))  # type: ignore[arg-type]
 
@@ -222,6 +222,8 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
         write_mini_release(tmp_path / "a", clips=0)
     with pytest.raises(ReleaseError, match="train, test"):
         write_mini_release(tmp_path / "b", split="dev")
+    with pytest.raises(ReleaseError, match="there is no mini-3; expected a generator of 1, 2"):
+        write_mini_release(tmp_path / "c", generator=3)
     (tmp_path / "file").write_text("")
     with pytest.raises(ReleaseError, match="cannot be written"):
         write_mini_release(tmp_path / "file" / "mini", clips=4)
@@ -238,6 +240,28 @@ def test_no_and_broken_manifests_are_named(tmp_path: Path) -> None:
 
 def test_the_revision_tells_releases_apart(mini: Path) -> None:
     assert mini_revision(mini) == "mini-1 test seed 0 clips 12"
+
+
+def test_mini_2_walks_the_same_ways_in_three_sources_and_can_hold_one_out(mini: Path, tmp_path: Path) -> None:
+    from egost.training.rows.training_rows import split_rows
+
+    root = write_mini_release(tmp_path / "mini-2", clips=6, generator=2, workers=1, progress=False)
+    assert mini_revision(root) == "mini-2 test seed 0 clips 6"
+    release = Release("mini", (root,), mini_revision(root))
+    assert release.index.excluded == () and release.missing_clips(release.index.samples) == []
+    sources = {clip: clip_source(clip) for clip in read_truths(root)}
+    assert sorted(sources.values()) == 2 * ["aria_everyday"] + 2 * ["outdoor"] + 2 * ["sun3d"]
+    assert {sample.source for sample in release.index.samples} == set(sources.values())
+    ours, theirs = (list(read_truths(folder).values()) for folder in (root, mini))
+    for a, b in zip(ours, theirs, strict=False):
+        assert (a.steps, a.map_hash) == (b.steps, b.map_hash) and a.clip != b.clip
+    # Corridors are mini-1's, byte for byte.
+    assert clip_path(root, ours[0]).read_bytes() == clip_path(mini, theirs[0]).read_bytes()
+    assert clip_path(root, ours[1]).read_bytes() != clip_path(mini, theirs[1]).read_bytes()
+    choices = [sample for sample in release.index.samples if sample.task in ("direction", "landmark")]
+    split = split_rows(choices, 8, seed=0, hold_out="outdoor")
+    assert {s.source for s in split.train} == {"sun3d", "aria_everyday"}
+    assert {s.source for s in split.test} == {"outdoor"} and len(split.test) == 8
 
 
 def test_truths_survive_the_manifest(mini: Path) -> None:

@@ -30,7 +30,11 @@ TASKS: dict[str, Any] = {"mcq": "direction", "mcq_landmark": "landmark", "mcq_ac
 
 @pytest.fixture(scope="module")
 def choices() -> list[Sample]:
-    files = question_files((plan_clip(0, "test", number).truth for number in range(CLIPS)), 0)
+    return choices_of(1)
+
+
+def choices_of(generator: int) -> list[Sample]:
+    files = question_files((plan_clip(0, "test", number, generator).truth for number in range(CLIPS)), 0)
     found = []
     for name, entries in files.items():
         part, way, kind = name.removesuffix(".json").split("_", 2)
@@ -93,6 +97,10 @@ def test_the_guesser_notices_usual_distractors(
 ) -> None:
     floor = text_only_accuracy([biased(c) for c in choices if len(c.options) > 2][:600], folds=5)
     assert floor.low - floor.chance > 0.2, f"{biased.__name__}: {floor}"
+
+
+def test_text_alone_stays_at_chance_across_the_sources_of_mini_2() -> None:
+    assert not text_only_accuracy(choices_of(2), by="source").above_chance
 
 
 def test_what_has_no_floor_is_said(choices: list[Sample]) -> None:

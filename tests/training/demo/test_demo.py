@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,14 @@ from egost.model_adapters.questions import Question, Questions
 from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import ReleaseError
+from egost.tasks.judging.judge import Judgement
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release import Release, mini_revision
 from egost.tasks.release.trained_on import note_model, without_trained_on
 from egost.training import TrainingError
 from egost.training.demo.controls import controls_file, read_replies, with_other_clips
-from egost.training.demo.demo import MAPS, QUICK, Demo, check_maps, demo_steps, map_mark
+from egost.training.demo.demo import FULL, MAPS, QUICK, Demo, check_maps, demo_steps, map_mark
 
 
 def test_a_base_that_knows_a_walk_of_the_demo_is_refused(tmp_path: Path) -> None:
@@ -52,9 +53,29 @@ def test_checkpoints_are_asked_as_they_were_taught(tmp_path: Path) -> None:
     command = steps["evaluate-base"].command()
     assert Path(command.words[0]).name == "lmms-eval" and command.settings["EGOST_PROMPT"] == "direct"
     assert "adapter=qwen2_vl" in command.words[command.words.index("--model_args") + 1]
-    assert {p.name: p.prompt for p in demo.paradigms} == {
+    assert {p.method: p.prompt for p in replace(demo, size=FULL).paradigms} == {
         "base": "direct", "sft": "direct", "sft_grpo": "direct", "st_cot": "think", "st_r1": "think",
     }  # fmt: skip
+
+
+def test_the_whole_has_the_ten_rows_of_table_3(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, tmp_path, FULL)
+    assert [(p.label, p.rows) for p in demo.paradigms] == [
+        ("mini-base", 0), ("SFT", 630), ("SFT+GRPO", 630), ("ST-CoT", 630), ("ST-R1 (63)", 63), ("ST-R1 (126)", 126),
+        ("ST-R1 (252)", 252), ("ST-R1 (378)", 378), ("ST-R1 (504)", 504), ("ST-R1", 630),
+    ]  # fmt: skip
+    steps = {step.name: step for step in demo_steps(demo)}
+    assert all(set(step.needs) <= steps.keys() for step in steps.values())
+    # Each ST-R1 goes on from a checkpoint that was fine-tuned on the same rows, with routes behind them.
+    for count in (63, 126, 252, 378, 504, 630):
+        words = steps[f"st_r1_{count}"].command().words
+        assert words[words.index("--model_name_or_path") + 1] == str(tmp_path / f"runs/st_cot_{count}/final")
+        assert words[words.index("--rows") + 1] == str(tmp_path / f"rows/{count}/rows.jsonl")
+        rows = steps[f"rows-{count}"].command().words
+        assert int(rows[rows.index("--routes") + 1]) == count // 5
+    # GRPO on letters alone asks for no reasoning.
+    rewarded = [steps[f"{method}_630"].command().words for method in ("sft_grpo", "st_r1")]
+    assert ["direct" in words for words in rewarded] == [True, False]
 
 
 def test_the_other_clip_is_never_a_questions_own(tmp_path: Path) -> None:
@@ -76,6 +97,21 @@ def test_replies_that_are_no_replies_are_refused(tmp_path: Path) -> None:
     assert path.name == "base-blind.jsonl"
     path.write_text('{"sample": "Part1/direction_forward/1", "response": "A", "percent": 100.0}\n')
     assert read_replies(path)["Part1/direction_forward/1"].percent == 100.0
+    judged = {
+        "sample_id": "a",
+        "direction": 5,
+        "landmark": 4,
+        "semantic": 3,
+        "reasons": "",
+        "judge": "offline",
+    }
+    routed = {"sample": "a", "response": "Go on.", "percent": 80.0, "judgement": judged}
+    path.write_text(json.dumps(routed) + "\n")
+    found = read_replies(path)["a"].judgement
+    assert isinstance(found, Judgement) and (found.direction, found.landmark, found.semantic) == (5, 4, 3)
+    path.write_text(json.dumps(routed | {"judgement": judged | {"landmark": 9}}) + "\n")
+    with pytest.raises(TrainingError, match="holds no replies of a control"):
+        read_replies(path)
     path.write_text('{"sample": "Part1/direction_forward/1"}\n')
     with pytest.raises(TrainingError, match="holds no replies of a control"):
         read_replies(path)
@@ -104,7 +140,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
         words, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     until = time.monotonic() + 300
-    while first.poll() is None and not (out / "runs" / "st_cot" / "log.csv").exists():
+    while first.poll() is None and not (out / "runs" / "st_cot_16" / "log.csv").exists():
         assert time.monotonic() < until
         time.sleep(0.1)
     assert first.poll() is None
@@ -119,39 +155,68 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
 
 class TestQuickDemo:
     def test_finished_steps_are_not_done_again(self, done: Done) -> None:
-        assert {"walks-train", "walks-test", "rows-8"} <= done.kept.keys()
+        assert {"walks-train", "rows-16"} <= done.kept.keys()
         now = records(done.out)
         assert {name: now[name] for name in done.kept} == done.kept
-        assert len(now) == 14
+        assert len(now) == 16
         assert all(f"{name}: done before" in done.said for name in done.kept)
 
-    def test_five_rows_with_their_controls(self, done: Done) -> None:
+    def test_four_rows_with_their_controls(self, done: Done) -> None:
         report = json.loads((done.out / "report.json").read_text())
         rows = {row["label"]: row for row in report["rows"]}
-        assert list(rows) == ["mini-base", "SFT", "SFT+GRPO", "ST-CoT", "ST-R1"]
-        assert [row["rows"] for row in rows.values()] == [0, 8, 16, 8, 16]
+        assert list(rows) == ["mini-base", "ST-CoT", "ST-R1 (8)", "ST-R1"]
+        assert [row["rows"] for row in rows.values()] == [0, 16, 8, 16]
         for row in rows.values():
-            assert row["whole"]["n"] == 4 * QUICK.test_clips and row["whole"]["unscored"] == 0
+            # Directions and landmarks of each walk both ways, and actions of some.
+            assert row["whole"]["n"] > 4 * QUICK.test_clips and row["whole"]["unscored"] == 0
             assert 0 <= row["controls"]["blind"]["value"] <= 100
-        assert set(rows["ST-R1"]["controls"]) == {"blind", "other"}
-        assert len(report["targets"]) == 17
+        assert set(rows["ST-R1"]["controls"]) == set(rows["ST-R1 (8)"]["controls"]) == {"blind", "other"}
+        assert report["seeds"] == {"train": 630, "test": 3582} and report["minutes"] > 0 and report["commit"]
         for label in rows:
             assert re.search(rf"^ *{re.escape(label)} ", done.said, re.MULTILINE), label
         assert "Missed: " not in done.said and "(published)" not in done.said
-        reached = sum(target["reached"] for target in report["targets"])
-        assert f"{reached} of 17 aims are reached. A quick run is expected to miss most of them" in done.said
-        assert "16 training rows of the mini release" in done.said
+        aims = report["targets"]
+        reached = sum(aim["reached"] for aim in aims)
+        assert (
+            f"{reached} of {len(aims)} aims are reached. A quick run is expected to miss most of them"
+            in done.said
+        )
+        assert "19 training rows of the mini release" in done.said
+        assert re.search(r"1[0-5] of 16 steps done, all by about 20\d\d-\d\d-\d\d \d\d:\d\d", done.said)
+
+    def test_one_page_as_html_and_markdown(self, done: Done) -> None:
+        text, page = ((done.out / f"report.{end}").read_text() for end in ("md", "html"))
+        assert [line for line in text.splitlines() if line.startswith("## Table")] == [
+            "## Table 1: all tasks", "## Table 2: direction, landmark and semantic of the routes",
+            "## Table 3: paradigms and numbers of rows", "## Table 4: out of domain",
+        ]  # fmt: skip
+        assert page.count("<h2>") == text.count("\n## ")
+        assert page.count("<tr>") == sum(
+            line.startswith("| ") and not line.startswith("| ---") for line in text.splitlines()
+        )
+        assert page.count('src="data:image/png;base64,') == text.count("](figure") == 4
+        assert "Its figures mean nothing." in page
+        table = json.loads((done.out / "report.json").read_text())["table_1"]
+        assert [row[:2] for row in table["rows"]] == [
+            ["mini-base", "with the clip"], ["mini-base", "without the clip"],
+            ["ST-R1", "with the clip"], ["ST-R1", "without the clip"], ["ST-R1", "with another walk's clip"],
+            ["a guess", ""], ["a linear model", "the options' wording"],
+        ]  # fmt: skip
+        # mini-base tells routes; without the clip it cannot.
+        seen, blind = (float(row[2].split(" ")[0]) for row in table["rows"][:2])
+        assert seen > blind
 
     def test_fine_tuning_lowers_the_loss(self, done: Done) -> None:
-        from egost.training.run_log import curve
+        from egost.training.run_log import curve, read_log
 
-        _, losses = curve(done.out / "runs" / "st_cot" / "log.csv", "loss")
+        _, losses = curve(done.out / "runs" / "st_cot_16" / "log.csv", "loss")
         assert len(losses) == 6 and losses[-1] < 0.9 * losses[0]
-        # The base gives letters already, so that six steps on letters alone have little to lower.
-        assert len(curve(done.out / "runs" / "sft" / "log.csv", "loss")[0]) == 6
+        rewarded = read_log(done.out / "runs" / "st_r1_16" / "log.csv")
+        # The offline judge scored whatever routes were among the completions.
+        assert len(rewarded) == 3 and {float(row["judge_failed"] or 0) for row in rewarded} == {0.0}
 
     def test_plots_are_drawn(self, done: Done) -> None:
-        for name in ("fine_tuning.png", "grpo.png"):
+        for name in ("figure1.png", "figure9.png"):
             pixels = np.asarray(Image.open(done.out / name).convert("RGB")).astype(int)
             for colour in ((31, 119, 180), (255, 127, 14)):
                 assert (np.abs(pixels - colour).sum(axis=2) < 30).sum() > 100, (name, colour)
@@ -160,10 +225,11 @@ class TestQuickDemo:
         few, many = (
             json.loads((done.out / "rows" / str(n) / "split.json").read_text())["train"] for n in QUICK.rows
         )
-        assert many[: len(few)] == few
+        # The routes stand last: one behind 8 rows, three behind 16.
+        assert many[:8] == few[:8] and many[16:17] == few[8:]
 
     def test_its_checkpoint_knows_its_rows(self, done: Done) -> None:
-        final = done.out / "runs" / "st_r1" / "final"
+        final = done.out / "runs" / "st_r1_16" / "final"
         assert model_named(str(final)).family == "qwen2_vl"
         note_model(f"pretrained={final}")
         for split in ("train", "test"):

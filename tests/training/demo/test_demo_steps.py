@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -159,3 +162,20 @@ def test_a_step_ends_with_its_demo_and_is_done_again(tmp_path: Path, sign: signa
     first.wait(timeout=20)
     assert start(tmp_path).wait(timeout=60) == 0
     assert order(tmp_path) == ["one", "two"]
+
+
+def test_the_end_is_told_by_the_pace_so_far(tmp_path: Path, console: Console) -> None:
+    record = tmp_path / "steps" / "first.json"
+    first, second, third = (
+        replace(step(tmp_path, name), expected=expected)
+        for name, expected in (("first", 10.0), ("second", 1.0), ("third", 3.0))
+    )
+    run_steps([first], tmp_path, at_once=1, console=console)
+    # As if it had taken two days in place of ten seconds; then three more seconds are half a day.
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"seconds": 2 * 86400 * 11 / 10}))
+    began = datetime.now()
+    run_steps([first, second, third], tmp_path, at_once=1, console=console)
+    [told] = re.findall(r"2 of 3 steps done, all by about (\S+ \S+)", console.export_text())
+    left = datetime.fromisoformat(told) - began
+    # 11 expected seconds took 2.2 x 86400 s: 3 more are 51840 s.
+    assert timedelta(hours=14) < left < timedelta(hours=15)

@@ -56,6 +56,10 @@ def test_the_command_writes_rows_split_and_card(mini: Release, tmp_path: Path) -
         (["--no-think", "--writer", "gpt-4o"], "nothing for --writer to write"),
         (["--writer", "gpt-4o"], "OPENAI_API_KEY"),
         (["--hold-out", "sun3d"], "nothing to hold out"),
+        (["--routes", "2", "--by", "clips"], "leave out --by clips and the task route"),
+        (["--routes", "2", "--tasks", "direction,route"], "leave out --by clips and the task route"),
+        (["--routes", "999"], "999 training rows were asked for"),
+        (["--routes", "2", "--released", "63"], "--hold-out and --routes out"),
     ],
 )
 def test_what_cannot_be_built_is_one_message(
@@ -84,6 +88,17 @@ def test_rows_without_reasoning_and_route_rows(mini: Release) -> None:
     routes = build_rows(mini, BuildPlan(8, tasks=("route",)))
     assert {row.sample.way for row in routes.rows} == {"forward", "reverse"}
     assert all(row.solution.endswith(f"<answer>{row.sample.answer}</answer>") for row in routes.rows)
+
+
+def test_route_rows_stand_behind_the_others_and_nest(mini: Release) -> None:
+    few, many = (build_rows(mini, BuildPlan(rows, routes=rows // 5)) for rows in (5, 15))
+    assert [row.sample.task == "route" for row in many.rows] == 15 * [False] + 3 * [True]
+    assert few.rows == many.rows[:5] + many.rows[15:16] and many.asked == 18
+    # Each is as without the other: fewer or no routes change no other row.
+    assert build_rows(mini, BuildPlan(15)).rows == many.rows[:15]
+    trained = {row.sample.id for row in many.rows}
+    tested = {s.id for s in many.split.test}
+    assert tested == {s.id for s in mini.index.samples} - trained
 
 
 def test_a_copied_question_is_reported(mini: Release) -> None:
