@@ -18,7 +18,7 @@ from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release import Release
-from egost.training import grpo, sft
+from egost.training import TrainingError, grpo, sft
 from egost.training.checkpoint_manifest import FINAL, merge
 from egost.training.run_log import LOG_FILE, read_log
 from egost.training.video_inputs import PixelLimits, VideoRenderer, load_processor
@@ -87,6 +87,13 @@ def test_a_clip_that_was_encoded_once_is_the_clip(timed: World, tmp_path: Path) 
     assert not torch.equal(deep[0].linear_fc2.weight, before), (
         "what is seen in the first layers is trained too"
     )
+
+
+def test_rollouts_by_vllm_are_refused(timed: World, tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingError, match=r"use_vllm is set, and the model is a Qwen3-VL.*Leave use_vllm out"
+    ):
+        make_trainer(timed, tmp_path, vllm=(None, None))
 
 
 def family_weights(checkpoint: Path, name: str) -> Any:
