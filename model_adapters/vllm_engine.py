@@ -28,8 +28,7 @@ from egost.tasks.clips.protocols import N_FRAMES, chosen_protocol
 from egost.tasks.errors import CacheError, install_command
 
 CONTEXT = 8192
-"""Tokens: 8 frames of at most 768 patches are 3,072, and a prompt and a reasoned reply need less than the rest. More
-frames get more of them, see `context_length`."""
+"""Tokens: 8 frames of at most 768 patches are 3,072, and a prompt and a reasoned reply need less than the rest."""
 
 WAITING = 16
 """Requests made ready beyond those that vLLM works on: enough that it never waits, few enough to fit in memory."""
@@ -382,9 +381,7 @@ def _start(
 
 
 def context_length(checkpoint: Checkpoint | None, n_frames: int = N_FRAMES) -> int:
-    """Tokens of prompt and reply together, or the model's own where that is less: CONTEXT, and half of MOST_PATCHES for
-    each frame above 8 (no family makes more of one).
-    """
+    """Tokens of prompt and reply together: CONTEXT, more for each frame above 8, or the model's own where less."""
     needed = CONTEXT + max(0, n_frames - N_FRAMES) * MOST_PATCHES // 2
     config = read_config(checkpoint.folder) if checkpoint else {}
     text = config.get("text_config") or config.get("llm_config") or config
