@@ -58,6 +58,11 @@ _COUNTED_INSIDE = re.compile(
 )
 """`clips.part1.zip`: a part, or a whole archive of the first of the release's four parts."""
 
+_UNREAD_PART = re.compile(
+    rf".+(?:{_any_of(s for s in _UNREAD if s != '.tar.z')})[._-]?(?:part)?[._-]?(?:\d{{1,5}}|a+[a-z])"
+)
+"""Not of a `.tar.Z`: `clips.tar.zaaa` is how `split` calls the part after `clips.tar.yz`."""
+
 _UNREAD_FIRST = re.compile(rf".+(?:{_any_of(_UNREAD)})(?:[._-]?(?:part)?[._-]?(?:0*[01]|a{{2,8}}))?")
 
 
@@ -211,6 +216,8 @@ def is_unread(path: Path) -> bool:
 
 def _file(path: Path) -> _File | None:
     name, form = path.name.lower(), None
+    if _UNREAD_PART.fullmatch(name):
+        return None
     match = _PART.fullmatch(name)
     if match and name.endswith((*ARCHIVE_SUFFIXES, *_UNREAD)):
         # `clips.tar.gz` may follow `clips.tar.gy`.
