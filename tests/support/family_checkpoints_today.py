@@ -39,8 +39,8 @@ def qwen3_5(text: dict[str, Any], moe: bool = False) -> Callable[[Path, Any, Tok
                 **text,
                 "vocab_size": len(tokenizer),
                 "layer_types": ["linear_attention", "full_attention"],
-                "linear_key_head_dim": 32,
-                "linear_value_head_dim": 32,
+                "linear_key_head_dim": 128,
+                "linear_value_head_dim": 128,
                 "linear_num_key_heads": 2,
                 "linear_num_value_heads": 2,
                 "rope_parameters": {
