@@ -14,7 +14,6 @@ from rich.table import Table
 from egost.commands.front import console, says_what_to_do, with_interval
 from egost.commands.run import Engine, evaluated, prepared
 from egost.tasks.cache import write_whole
-from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, MOST_FRAMES, parse_protocol
 from egost.tasks.errors import SettingError
 
 if TYPE_CHECKING:
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 @says_what_to_do
 def sweep(
     model: Annotated[str, typer.Argument(help="Short name (egost models), hub id, or folder.")],
-    frames: Annotated[
-        str, typer.Option(help=f"Numbers of frames, 1 to {MOST_FRAMES}, with commas between.")
-    ] = "1,2,4,8,16,32",
+    frames: Annotated[str, typer.Option(help="Numbers of frames, with commas between.")] = "1,2,4,8,16,32",
     tasks: Annotated[
         str | None, typer.Option(help="Tasks or groups; by default what the model is for.")
     ] = None,
@@ -54,6 +51,7 @@ def sweep(
     from egost.model_adapters.run_plan import RunOptions, plan_run
     from egost.results.sweep import as_json, draw
     from egost.results.sweep import sweep as swept
+    from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, parse_protocol
 
     counts = _counts(frames)
     named = model_named(model, revision)
@@ -89,6 +87,8 @@ def sweep(
 
 def _counts(text: str) -> list[int]:
     """The numbers that a list names, each once, smallest first. Raises SettingError."""
+    from egost.tasks.clips.protocols import MOST_FRAMES
+
     counts = set()
     for word in text.split(","):
         if not (word.strip().isascii() and word.strip().isdigit()) or not 1 <= int(word[:9]) <= MOST_FRAMES:
