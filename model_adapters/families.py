@@ -21,15 +21,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from egost.model_adapters.checkpoints import Checkpoint, read_config
 from egost.model_adapters.engine import AdapterError, Ask, Failure
-from egost.tasks.clips.lossless import Frames
 from egost.tasks.clips.protocols import LEAST_PATCHES, N_FRAMES, chosen_protocol
 from egost.tasks.prompts import chosen_prompt, load_prompt
+
+if TYPE_CHECKING:
+    from egost.tasks.clips.lossless import Frames
 
 FRAMES_A_SECOND = 1.0
 

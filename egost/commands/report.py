@@ -93,7 +93,8 @@ def _write_index(folder: Path, output: Path, frames_limit: int, publish: Path | 
             # Made here, so that a run that cannot be shown costs its own line alone.
             rows.append(index_row(one, link))
         except EgostError as error:
-            unreadable.append(str(error))
+            # What is published names no folder of this machine.
+            unreadable.append(str(error).replace(f"{folder}{os.sep}", "") if publish else str(error))
     if not rows:
         raise RunError(f"{folder} holds no run that can be shown. {' '.join(unreadable)}".rstrip())
     boards = _write_leaderboards(folder, publish) if publish else []

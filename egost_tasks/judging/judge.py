@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from egost.tasks.chat.usage import Usage
 from egost.tasks.errors import EgostError
@@ -93,6 +93,10 @@ class Judgement:
                     f"whole number from 0 to {BEST}. Return a JudgeFailure where no score can be read."
                 )
 
+    def as_record(self) -> dict[str, Any]:
+        """What a samples file holds; the votes only where several judged."""
+        return {name: value for name, value in asdict(self).items() if name != "votes" or value}
+
     @property
     def percent(self) -> float:
         """The sample's score, 0 to 100: the mean of the three, times 20 (paper, section 5.1 and Table 2)."""
@@ -113,6 +117,10 @@ class JudgeFailure:
     text: str
     judge: str
     compat: float = 0.0
+
+    def as_record(self) -> dict[str, Any]:
+        """What a samples file holds."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -223,7 +223,7 @@ def score_record(score: Score) -> dict[str, Any]:
     """The part of a record with the score: `score` (percent) where there is one, else why there is none."""
     record: dict[str, Any] = {
         "unscored": score.unscored,
-        "judgement": asdict(score.judgement) if score.judgement else None,
+        "judgement": score.judgement.as_record() if score.judgement else None,
     }
     if score.percent is not None:
         record["score"] = score.percent

@@ -78,11 +78,13 @@ def hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def without_compat(verdict: Judgement | JudgeFailure) -> dict[str, Any]:
+def as_of_old(verdict: Judgement | JudgeFailure) -> dict[str, Any]:
     """A verdict as the old versions wrote it."""
+    assert isinstance(verdict, Judgement)
     assert verdict.compat is None, "not asked in the public code's form"
+    assert verdict.votes == (), "judged by one"
     found: dict[str, Any] = json.loads(json.dumps(asdict(verdict)))
-    del found["compat"]
+    del found["compat"], found["votes"]
     return found
 
 
@@ -92,7 +94,7 @@ def test_no_judgement_is_paid_for_twice(
 ) -> None:
     before = hashes(OLD)
     judge = OpenAIJudge(parse_endpoint(f"openai:judge-model@{URL}"), repeats=repeats, pacing=QUICK)
-    assert [without_compat(verdict) for verdict in judge(ITEMS)] == expected[name]
+    assert [as_of_old(verdict) for verdict in judge(ITEMS)] == expected[name]
     used = judge.usage
     assert (used.calls, used.judged, used.cached) == (0, 0, len(ITEMS) * repeats)
     assert used.snapshots == ("judge-model-2026-01-01",)

@@ -16,6 +16,7 @@ from family_checkpoints import family_checkpoint
 from typer.testing import CliRunner
 
 from egost.main import app
+from egost.model_adapters import families
 from egost.model_adapters.engine import AdapterError, Ask, GenerationArguments
 from egost.model_adapters.parity import parity_run
 from egost.model_adapters.parity.parity import EXPLAINED_GAP, Parity, QuestionParity, Step, Trace, compare
@@ -80,12 +81,10 @@ def test_other_times_of_the_frames_are_caught(
     asks: list[Ask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing else need tell: an untrained model hardly minds, and its answers are the same."""
-    from egost.model_adapters import transformers_engine
-
     checkpoint = family_checkpoint("qwen2_5_vl", tmp_path)
     sound = traces(checkpoint, asks)
-    right = transformers_engine.video_metadata
-    monkeypatch.setattr(transformers_engine, "video_metadata", lambda n: {**right(n), "fps": 0.5})
+    right = families.video_metadata
+    monkeypatch.setattr(families, "video_metadata", lambda n: {**right(n), "fps": 0.5})
     assert [t.seconds for t in sound] == [2.0, 2.0]
     assert kinds(sound, traces(checkpoint, asks)) == {"other times"}
 
