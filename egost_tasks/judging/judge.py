@@ -100,7 +100,7 @@ class Judgement:
     @property
     def percent(self) -> float:
         """The sample's score, 0 to 100: the mean of the three, times 20 (paper, section 5.1 and Table 2)."""
-        return (self.direction + self.landmark + self.semantic) / 3 * 100 / BEST
+        return percent_of((self.direction, self.landmark, self.semantic))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,17 @@ class Judge(Protocol):
     def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]: ...
 
 
+def percent_of(scores: Sequence[float]) -> float:
+    """The percent of three scores from 0 to 5: their mean, times 20 (paper, section 5.1 and Table 2)."""
+    return sum(scores) / 3 * 100 / BEST
+
+
+def pooled_sd(groups: Sequence[Sequence[float]]) -> float:
+    """The standard deviation within groups of two numbers or more, of one group or several."""
+    squares = sum((len(group) - 1) * statistics.variance(group) for group in groups)
+    return float((squares / sum(len(group) - 1 for group in groups)) ** 0.5)
+
+
 def judge_empty(item: RouteItem, judge: str) -> Judgement | None:
     """The rule for a prediction without text, the same for every judge: 0/0/0, and flagged as empty.
 
@@ -187,14 +198,13 @@ class JudgeNoise:
 def judge_noise(judgements: Sequence[Judgement]) -> JudgeNoise | None:
     """The noise that repeated judgements show; None where no sample has two."""
     percents = [
-        [sum(triple) / 3 * 100 / BEST for triple in judgement.repeats]
+        [percent_of(triple) for triple in judgement.repeats]
         for judgement in judgements
         if len(judgement.repeats) > 1
     ]
     if not percents:
         return None
-    squares = sum((len(p) - 1) * statistics.variance(p) for p in percents)
-    sample_sd = (squares / sum(len(p) - 1 for p in percents)) ** 0.5
+    sample_sd = pooled_sd(percents)
     return JudgeNoise(
         samples=len(percents),
         repeats=max(len(p) for p in percents),

@@ -15,7 +15,6 @@ from loguru import logger
 
 from egost.tasks.judging.judge import (
     ASPECTS,
-    BEST,
     Judge,
     JudgeFailure,
     Judgement,
@@ -23,6 +22,8 @@ from egost.tasks.judging.judge import (
     JudgeUsage,
     RouteItem,
     Vote,
+    percent_of,
+    pooled_sd,
 )
 
 STOPPED = "judge_stopped"
@@ -193,17 +194,11 @@ def panel_spread(judgements: Sequence[Judgement]) -> PanelSpread | None:
             if vote.scores is None:
                 absent[vote.judge][vote.failed] += 1
             else:
-                percents[vote.judge].append(_percent(vote.scores))
-    freedom = sum(len(given) - 1 for given in of_samples)
-    squares = sum((len(given) - 1) * statistics.variance(map(_percent, given)) for given in of_samples)
+                percents[vote.judge].append(percent_of(vote.scores))
     return PanelSpread(
         means={name: statistics.fmean(found) if found else None for name, found in percents.items()},
         absent={name: dict(reasons) for name, reasons in absent.items() if reasons},
         samples=len(of_samples),
-        sample_sd=(squares / freedom) ** 0.5 if freedom else None,
+        sample_sd=pooled_sd([[*map(percent_of, given)] for given in of_samples]) if of_samples else None,
         same=statistics.fmean(len(set(given)) == 1 for given in of_samples) if of_samples else None,
     )
-
-
-def _percent(scores: tuple[int, int, int]) -> float:
-    return sum(scores) / 3 * 100 / BEST
