@@ -38,6 +38,16 @@ class Engine(StrEnum):
     api = "api"
 
 
+EngineOption = Annotated[Engine | None, typer.Option(help="Which engine; by default the model's first.")]
+LimitOption = Annotated[
+    float | None, typer.Option(help="Samples of each task, or a share below 1; for trying only.")
+]
+UrlOption = Annotated[
+    str | None, typer.Option(help="URL of a server, several with ';' between, or URL of an API.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Get missing weights and data without asking.")]
+
+
 class RunCommand(TyperCommand):
     """Keeps what follows `--` apart from the models."""
 
@@ -64,15 +74,13 @@ def run(
         str | None,
         typer.Option(help="Tasks or groups, as lmms-eval takes them; by default what the model is for."),
     ] = None,
-    engine: Annotated[Engine | None, typer.Option(help="Which engine; by default the model's first.")] = None,
+    engine: EngineOption = None,
     judge: Annotated[str | None, typer.Option(help="Who judges the routes, as EGOST_JUDGE.")] = None,
     prompt: Annotated[str | None, typer.Option(help="The wording of the questions, as EGOST_PROMPT.")] = None,
     protocol: Annotated[
         str | None, typer.Option(help="Which frames a model sees, as EGOST_PROTOCOL.")
     ] = None,
-    limit: Annotated[
-        float | None, typer.Option(help="Samples of each task, or a share below 1; for trying only.")
-    ] = None,
+    limit: LimitOption = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Requests at once; by default what suits the engine.")
     ] = None,
@@ -84,9 +92,7 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ask for everything anew, also what the journal holds.")
     ] = False,
-    base_url: Annotated[
-        str | None, typer.Option(help="URL of a server, several with ';' between, or URL of an API.")
-    ] = None,
+    base_url: UrlOption = None,
     as_published: Annotated[
         bool,
         typer.Option(
@@ -104,7 +110,7 @@ def run(
     open_page: Annotated[
         bool, typer.Option("--open", help="Write the report, too, and open it in the browser.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Get missing weights and data without asking.")] = False,
+    yes: YesOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the command, what is there and what is missing.")
     ] = False,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from egost.commands.front import console, says_what_to_do, with_interval
-from egost.commands.run import Engine, evaluated, prepared
+from egost.commands.run import EngineOption, LimitOption, YesOption, evaluated, prepared
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import SettingError
 
@@ -27,17 +27,15 @@ def sweep(
     tasks: Annotated[
         str | None, typer.Option(help="Tasks or groups; by default what the model is for.")
     ] = None,
-    engine: Annotated[Engine | None, typer.Option(help="Which engine; by default the model's first.")] = None,
+    engine: EngineOption = None,
     judge: Annotated[str | None, typer.Option(help="Who judges the routes, as EGOST_JUDGE.")] = None,
-    limit: Annotated[
-        float | None, typer.Option(help="Samples of each task, or a share below 1; for trying only.")
-    ] = None,
+    limit: LimitOption = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder; by default runs/MODEL-frames.")] = None,
     base_url: Annotated[
         str | None, typer.Option(help="URL of a server that was started for the most of these frames.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Get missing weights and data without asking.")] = False,
+    yes: YesOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the commands and what is missing.")
     ] = False,

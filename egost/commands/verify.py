@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from egost.commands.front import console, marked, say, says_what_to_do
-from egost.commands.run import Engine, evaluated, prepared
+from egost.commands.run import EngineOption, LimitOption, UrlOption, YesOption, evaluated, prepared
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import one_line
 
@@ -29,13 +29,9 @@ def verify(
             help="Short names of the paper's models (egost models), or mini-base; with --check, files of rows.",
         ),
     ] = None,
-    engine: Annotated[Engine | None, typer.Option(help="Which engine; by default the model's first.")] = None,
-    limit: Annotated[
-        float | None, typer.Option(help="Samples of each task, or a share below 1; for trying only.")
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="URL of a server, several with ';' between, or URL of an API.")
-    ] = None,
+    engine: EngineOption = None,
+    limit: LimitOption = None,
+    base_url: UrlOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -51,7 +47,7 @@ def verify(
             "--check", help="Work out the figures of saved rows again, and print the table of all models."
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Get missing weights and data without asking.")] = False,
+    yes: YesOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the command, what is there and what is missing.")
     ] = False,
