@@ -25,18 +25,12 @@ from egost.tasks.construction.annotations import (
     from_json,
     propose_reverse,
 )
+from egost.tasks.construction.clip_routes import asked_clip, clip_facts, clip_route
 from egost.tasks.construction.drafts import annotation_sha256
-from egost.tasks.construction.local_server import (
-    asked_clip,
-    clip_facts,
-    clip_route,
-    error_reply,
-    read_json,
-    serve_page,
-)
 from egost.tasks.construction.spec import SCENE_WORDS
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder
 from egost.tasks.errors import ConstructionError
+from egost.tasks.local_page import error_reply, read_json, serve_page
 
 State = Literal["none", "begun", "whole", "problems"]
 """State of one clip: not annotated; parts are missing; complete; the annotation contradicts itself or the clip."""
@@ -59,7 +53,7 @@ def serve_annotation(folder: WorkFolder, annotator: str, port: int, announce: Ca
         web.put("/api/clips/{clip}", desk.save),
         clip_route(folder),
     ]
-    serve_page("annotate", routes, port, announce)
+    serve_page("egost.tasks.construction", "annotate", routes, port, announce)
 
 
 def state_of(annotation: Annotation | None, problems: Sequence[Problem]) -> State:

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from aiohttp import web
 
+from egost.tasks.construction.clip_routes import clip_facts, clip_route
 from egost.tasks.construction.drafts import (
     Decision,
     Draft,
@@ -28,11 +29,11 @@ from egost.tasks.construction.drafts import (
     write_reviews,
     written_drafts,
 )
-from egost.tasks.construction.local_server import clip_facts, clip_route, error_reply, read_json, serve_page
 from egost.tasks.construction.option_checks import Finding, check_draft
 from egost.tasks.construction.spec import SCENE_WORDS
 from egost.tasks.construction.workfolder import WorkFolder
 from egost.tasks.errors import ConstructionError
+from egost.tasks.local_page import error_reply, read_json, serve_page
 from egost.tasks.sample import LETTERS
 
 State = Literal["open", "accepted", "edited", "rejected"]
@@ -57,7 +58,7 @@ def serve_review(folder: WorkFolder, port: int, announce: Callable[[str], None])
     desk = _Desk(folder)
     items = "/api/items/{id:.+}"
     routes = [web.get("/api/items", desk.overview), web.get(items, desk.show), web.put(items, desk.decide)]
-    serve_page("review", [*routes, clip_route(folder)], port, announce)
+    serve_page("egost.tasks.construction", "review", [*routes, clip_route(folder)], port, announce)
 
 
 def state_of(review: Review) -> State:

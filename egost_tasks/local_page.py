@@ -1,6 +1,6 @@
 """A web server for the person at this machine: it listens on 127.0.0.1 and refuses requests of others.
 
-    serve_page("annotate", routes, port=0, announce=print)
+    serve_page("egost.tasks.construction", "annotate", routes, port=0, announce=print)
 
 A page of another site that is open in the same browser can send requests to 127.0.0.1. With a host name that resolves
 to 127.0.0.1 it could also read the answers. So each request must name this server in `Host`, and the browser must say
@@ -15,20 +15,16 @@ from __future__ import annotations
 
 import hmac
 import logging
-import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from fractions import Fraction
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from aiohttp import http_exceptions, web
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from egost.tasks.construction.workfolder import ClipRow, WorkFolder
-from egost.tasks.errors import ConstructionError, EgostError
+from egost.tasks.errors import EgostError, SettingError
 from egost.tasks.json_text import parse_json
 
 HOST = "127.0.0.1"
@@ -53,16 +49,21 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def serve_page(
-    name: str, routes: Iterable[web.AbstractRouteDef], port: int, announce: Callable[[str], None]
+    package: str,
+    name: str,
+    routes: Iterable[web.AbstractRouteDef],
+    port: int,
+    announce: Callable[[str], None],
 ) -> None:
-    """Serve a page of `pages/` and its routes until the process is interrupted.
+    """Serve a page and its routes until the process is interrupted.
 
-    announce: called with the page's address once the server listens. Raises ConstructionError where the port is taken.
+    package: whose folder `pages` holds the page's own parts. announce: called with the page's address once the server
+    listens. Raises SettingError where the port is taken.
     """
     with local_socket(port) as listening:
         found: int = listening.getsockname()[1]
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        app = guarded_app([*page_routes(name, token), *routes], found, token)
+        app = guarded_app([*page_routes(package, name, token), *routes], found, token)
         # What is no HTTP, such as the beginning of a TLS connection, is answered with status 400 and is no news.
         logging.getLogger("aiohttp.server").addFilter(_is_news)
         announce(f"http://{HOST}:{found}/?token={token}")
@@ -70,11 +71,11 @@ def serve_page(
 
 
 def local_socket(port: int) -> socket.socket:
-    """A socket that listens on 127.0.0.1; port 0 takes any free port. Raises ConstructionError."""
+    """A socket that listens on 127.0.0.1; port 0 takes any free port. Raises SettingError."""
     try:
         return socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
-        raise ConstructionError(
+        raise SettingError(
             f"port {port} cannot be used ({error}). Name another port with --port, or leave --port out."
         ) from error
 
@@ -148,43 +149,15 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     return content
 
 
-def clip_route(folder: WorkFolder) -> web.RouteDef:
-    """`GET /clips/CLIP`: the videos of a working folder, by ranges."""
-
-    async def reply(request: web.Request) -> web.StreamResponse:
-        path = folder.clip_folder / asked_clip(folder, request).clip
-        if Path(os.path.realpath(path)).parent != folder.clip_folder.resolve():
-            raise web.HTTPForbidden(text=f"{path} leads out of its folder. Put the clip itself there.")
-        if not path.is_file():
-            raise web.HTTPNotFound(text=f"{path} is missing. Run: egost construct clips")
-        return web.FileResponse(path)
-
-    return web.get("/clips/{clip}", reply)
-
-
-def clip_facts(row: ClipRow) -> dict[str, Any]:
-    """What the player of a page needs to know of a clip."""
-    rate = float(Fraction(row.rate))
-    return {"clip": row.clip, "duration_s": row.duration_s, "frames_a_second": rate}
-
-
-def asked_clip(folder: WorkFolder, request: web.Request) -> ClipRow:
-    """The clip that a request names; only the names in `clips.jsonl` lead to a file."""
-    row = folder.clips().get(request.match_info["clip"])
-    if row is None or "/" in row.clip or "\\" in row.clip:
-        raise web.HTTPNotFound(text=f"{folder.manifest} has no such clip.")
-    return row
-
-
-def page_routes(name: str, token: str) -> list[web.RouteDef]:
-    """A page of `pages/` at `/`, with its own style and script and those that all pages share.
+def page_routes(package: str, name: str, token: str) -> list[web.RouteDef]:
+    """A page at `/`, with its own style and script and those that all pages share.
 
     token: carried by the addresses within the page.
     """
-    folder = files("egost.tasks.construction") / "pages"
 
     def read(file: str) -> str:
-        return (folder / file).read_text(encoding="utf-8")
+        owner = "egost.tasks" if file.startswith("page.") else package
+        return (files(owner) / "pages" / file).read_text(encoding="utf-8")
 
     def route(path: str, content: str, kind: str) -> web.RouteDef:
         async def reply(_: web.Request) -> web.Response:
