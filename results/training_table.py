@@ -1,4 +1,4 @@
-"""Trained checkpoints in the form of the paper's Tables 1 to 3, each with its controls.
+"""Trained checkpoints in the form of the paper's Tables 1 to 4, each with its controls.
 
     table = training_table([TrainedModel("mini-base", 0, records, controls), ...])
     print(markdown(table))
@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ Records = tuple[SampleRecord, ...]
 
 COLUMNS = {"avg": "Avg.", "direction": "Direction (D)", "landmark": "Landmark (L)", "action": "Action (A)"}
 CONTROLS = {"blind": "without the clip", "other": "with another walk's clip"}
+OUT_OF_DOMAIN = ("direction", "landmark")  # Table 4's kinds of question.
+_UNREAD = "where text alone fails"
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,19 @@ def targets(table: TrainingTable, base: str, final: str, aims: Mapping[str, floa
     for kind, got in table.row(final).kinds.items():
         result = _result(got, table.chances[kind])
         found.append(Target(f"{final} has {aims[kind]:g} % on {kind}: {result}.", got.value >= aims[kind]))
+    return (*found, *_gains_and_controls(table))
+
+
+def targets_out_of_domain(table: TrainingTable, source: str, final: str) -> tuple[Target, ...]:
+    """What came of it on a source that the training left out: whether the checkpoint `final` is above chance there."""
+    got = table.row(final).whole
+    above = Target(f"{final} is above chance: {_result(got, table.chance)}.", got.low > table.chance)
+    where = f"on {source}, left out of the training: "
+    return tuple(replace(aim, sentence=where + aim.sentence) for aim in (above, *_gains_and_controls(table)))
+
+
+def _gains_and_controls(table: TrainingTable) -> list[Target]:
+    found = []
     for gain in table.gains:
         d = gain.difference
         found.append(
@@ -169,7 +184,7 @@ def targets(table: TrainingTable, base: str, final: str, aims: Mapping[str, floa
             f"{high:.1f}), chance {100 * table.text_only.chance:.1f} %."
         )
         found.append(Target(sentence, not table.text_only.above_chance))
-    return tuple(found)
+    return found
 
 
 def as_json(table: TrainingTable, aims: Sequence[Target]) -> dict[str, Any]:
@@ -205,6 +220,24 @@ def form(table: TrainingTable) -> tuple[list[str], list[list[str]]]:
     return ["paradigm", "rows", "n", *(COLUMNS[kind] for kind in shown)], [*ours, *theirs]
 
 
+def out_of_domain(tables: Mapping[str, TrainingTable]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows in Table 4's form. tables: by the source that was held out, the base and the trained checkpoint."""
+    kinds = ("avg", *OUT_OF_DOMAIN)
+    head = ["", "tested on", "n", *(COLUMNS[kind] for kind in kinds), "all", CONTROLS["blind"], _UNREAD]
+    rows = [
+        [
+            f"{row.label} without {source}" if row.rows else row.label,
+            source,
+            str(row.whole.n),
+            *(_ways(row.figures, kind) for kind in kinds),
+            *(_interval(got) if got else "" for got in (row.whole, row.controls.get("blind"), row.unread)),
+        ]
+        for source, table in tables.items()
+        for row in table.rows
+    ]
+    return head, rows
+
+
 def controlled(table: TrainingTable) -> tuple[list[str], list[list[str]]]:
     """Head and rows of our checkpoints with and without the clip; each figure with its 95 % interval in brackets."""
     rows = [
@@ -216,7 +249,7 @@ def controlled(table: TrainingTable) -> tuple[list[str], list[list[str]]]:
         ]
         for row in table.rows
     ]
-    return ["paradigm", "all tasks", *CONTROLS.values(), "where text alone fails"], rows
+    return ["paradigm", "all tasks", *CONTROLS.values(), _UNREAD], rows
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

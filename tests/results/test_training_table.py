@@ -20,7 +20,9 @@ from egost.results.training_table import (
     draw_figure_1,
     form,
     markdown,
+    out_of_domain,
     targets,
+    targets_out_of_domain,
     tasks_table,
     training_table,
 )
@@ -187,6 +189,31 @@ def test_each_aim_has_a_sentence_that_says_whether_it_was_reached() -> None:
     }
     assert str(aims[0]).startswith("Reached: ") and "chance 25.0 %" in aims[0].sentence
     assert [target["reached"] for target in as_json(table, aims)["targets"]] == [aim.reached for aim in aims]
+
+
+def test_table_4_says_of_each_source_whether_it_is_above_chance_there() -> None:
+    base = replace(model("mini-base", 0.25, seed=2), rows=0)
+    tables = {
+        "sun3d": training_table([base, model("ST-R1", 0.8, seed=5)], [("mini-base", "ST-R1")]),
+        "outdoor": training_table([base, model("ST-R1", 0.25, seed=9)], [("mini-base", "ST-R1")]),
+    }
+    head, rows = out_of_domain(tables)
+    assert head[:6] == ["", "tested on", "n", "Avg.", "Direction (D)", "Landmark (L)"]
+    assert [row[:3] for row in rows] == [
+        ["mini-base", "sun3d", "160"], ["ST-R1 without sun3d", "sun3d", "160"],
+        ["mini-base", "outdoor", "160"], ["ST-R1 without outdoor", "outdoor", "160"],
+    ]  # fmt: skip
+    figures = tables["sun3d"].row("ST-R1").figures
+    assert rows[1][4] == f"{figures['direction_forward']:.1f} / {figures['direction_reverse']:.1f}"
+    assert all(len(row) == len(head) and " to " in row[-1] for row in rows)
+    aims = {source: targets_out_of_domain(table, source, "ST-R1") for source, table in tables.items()}
+    assert [found[0].reached for found in aims.values()] == [True, False]
+    assert [found[1].reached for found in aims.values()] == [True, False]
+    assert all(
+        aim.sentence.startswith(f"on {source}, left out of the training: ")
+        for source, found in aims.items()
+        for aim in found
+    )
 
 
 def test_checkpoints_that_were_asked_otherwise_are_refused() -> None:

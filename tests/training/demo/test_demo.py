@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ from egost_command import EGOST
 from lmms_eval_command import environment
 from PIL import Image
 
+from egost.commands.train_demo import other_sources, table_4
 from egost.model_adapters.model_names import MINI_BASE, model_named
 from egost.model_adapters.questions import Question, Questions
 from egost.tasks.clips.clips import get_clip
@@ -39,8 +41,8 @@ def test_a_base_that_knows_a_walk_of_the_demo_is_refused(tmp_path: Path) -> None
     demo = Demo(tmp_path / "out", base, QUICK)
     (base / MAPS).write_text("0" * 16 + "\n")
     check_maps(demo)
-    split, _, seed = demo.planned_walks[1]
-    (base / MAPS).write_text(map_mark(plan_clip(seed, split, 3)) + "\n")
+    walks = demo.planned_walks[1]
+    (base / MAPS).write_text(map_mark(plan_clip(walks.seed, walks.split, 3)) + "\n")
     with pytest.raises(TrainingError, match="1 walks of the split test have maps that"):
         check_maps(demo)
 
@@ -59,7 +61,7 @@ def test_checkpoints_are_asked_as_they_were_taught(tmp_path: Path) -> None:
 
 
 def test_the_whole_has_the_ten_rows_of_table_3(tmp_path: Path) -> None:
-    demo = Demo(tmp_path, tmp_path, FULL)
+    demo = Demo(tmp_path, MINI_BASE, FULL)
     assert [(p.label, p.rows) for p in demo.paradigms] == [
         ("mini-base", 0), ("SFT", 630), ("SFT+GRPO", 630), ("ST-CoT", 630), ("ST-R1 (63)", 63), ("ST-R1 (126)", 126),
         ("ST-R1 (252)", 252), ("ST-R1 (378)", 378), ("ST-R1 (504)", 504), ("ST-R1", 630),
@@ -73,6 +75,18 @@ def test_the_whole_has_the_ten_rows_of_table_3(tmp_path: Path) -> None:
         assert words[words.index("--rows") + 1] == str(tmp_path / f"rows/{count}/rows.jsonl")
         rows = steps[f"rows-{count}"].command().words
         assert int(rows[rows.index("--routes") + 1]) == count // 5
+    # Table 4: the base, and ST-R1 without each of two sources, which never goes near the walks of Table 3.
+    assert [(p.name, p.hold_out) for p in demo.out_of_domain] == [
+        ("base-2", None), ("st_r1_630_without_sun3d", "sun3d"), ("st_r1_630_without_outdoor", "outdoor"),
+    ]  # fmt: skip
+    without = steps["st_r1_630_without_outdoor"].command()
+    assert str(tmp_path / "runs/st_cot_630_without_outdoor/final") in without.words
+    assert str(tmp_path / "rows/630_without_outdoor/rows.jsonl") in without.words
+    assert without.settings["EGOST_MINI_DATA"] == str(tmp_path / "walks/train-2")
+    rows = steps["rows-630_without_outdoor"].command().words
+    assert rows[-2:] == ("--hold-out", "outdoor") and str(tmp_path / "walks/train-2") in rows
+    assert steps["evaluate-base-2"].command().settings["EGOST_MINI_DATA"] == str(tmp_path / "walks/test-2")
+    assert not replace(demo, size=QUICK).out_of_domain
     # GRPO on letters alone asks for no reasoning.
     rewarded = [steps[f"{method}_630"].command().words for method in ("sft_grpo", "st_r1")]
     assert ["direct" in words for words in rewarded] == [True, False]
@@ -205,6 +219,36 @@ class TestQuickDemo:
         # mini-base tells routes; without the clip it cannot.
         seen, blind = (float(row[2].split(" ")[0]) for row in table["rows"][:2])
         assert seen > blind
+
+    def test_table_4_is_made_of_the_walks_of_the_source_that_was_left_out(
+        self, done: Done, tmp_path: Path
+    ) -> None:
+        """On what the quick demo's checkpoints replied, with clips named as those of two sources are."""
+        demo = Demo(tmp_path, MINI_BASE, replace(QUICK, source_clips=1))
+
+        def sources(text: str) -> str:
+            return re.sub(r"mini_test_3582_(\d*)([0-4])\.mp4", r"sun3d_\1\2.mp4", text)
+
+        for paradigm in demo.out_of_domain:
+            asked = paradigm.method if not paradigm.rows else f"{paradigm.method}_{paradigm.rows}"
+            shutil.copytree(done.out / "evaluations" / asked, demo.evaluation(paradigm.name))
+            for file in demo.evaluation(paradigm.name).rglob("*.jsonl"):
+                named = sources(file.read_text())
+                file.write_text(re.sub(r"mini_test_3582_(\d+)\.mp4", r"\1.mp4", named))
+            replies = controls_file(demo.controls, paradigm.name, "blind")
+            replies.parent.mkdir(exist_ok=True)
+            shutil.copy(controls_file(done.out / "controls", asked, "blind"), replies)
+        tables = other_sources(demo)
+        assert list(tables) == ["sun3d", "outdoor"]
+        asked = [table.rows[0].whole for table in tables.values()]
+        assert [one.clips for one in asked] == [5, 5] and [one.n for one in asked] == [20, 20]
+        text = table_4(demo, tables)
+        assert text[0].startswith("|  | tested on | n | Avg. | Direction (D) | Landmark (L) | all |")
+        assert [line.split(" | ")[:2] for line in text[0].splitlines()[2:]] == [
+            ["| mini-base", "sun3d"], ["| ST-R1 without sun3d", "sun3d"],
+            ["| mini-base", "outdoor"], ["| ST-R1 without outdoor", "outdoor"],
+        ]  # fmt: skip
+        assert "learned on two sources" in text[-1]
 
     def test_fine_tuning_lowers_the_loss(self, done: Done) -> None:
         from egost.training.run_log import curve, read_log
