@@ -13,10 +13,12 @@ import signal
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 from attacks import summary
 from demo_runs import DemoHome, make_demo_home
 from filelock import FileLock
@@ -29,6 +31,9 @@ from egost.model_adapters.engine import AdapterError
 from egost.model_adapters.vllm_engine import vllm_version
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release import release as release_module
+
+# `CliRunner` makes all of egost's commands anew in each call, which costs more than most of them.
+typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and commands that tests interrupt would inherit it.

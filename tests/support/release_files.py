@@ -7,10 +7,12 @@ from typing import Any
 
 import av
 import numpy as np
+from video_files import encoded_once
 
 OPTIONS = ["A. turn left, then right", "B. turn right, then left", "C. walk straight on", "D. turn round"]
 
 
+@encoded_once
 def write_video(
     path: Path, frames: int = 24, size: tuple[int, int] = (112, 112), rate: int = 8, seed: int = 0
 ) -> Path:

@@ -107,6 +107,7 @@ SLOW_TESTS = {
     ),
     "imports torch or lmms-eval": (
         "test_every_function_of_the_paper_exists",
+        "test_every_shipped_recipe_is_read",
         "test_model_args_that_cannot_work_end_the_command_with_one_message",
     ),
     "runs several commands one after another": (
@@ -176,10 +177,21 @@ def why_slow(item: pytest.Item) -> str | None:
         return why
     if why := why_slow_file(item.path):
         return why
-    starts = [item.function, *getattr(getattr(item, "callspec", None), "params", {}).values()]
     fixtures = item._fixtureinfo.name2fixturedefs
-    starts += [fixtures[name][-1].func for name in item.fixturenames if fixtures.get(name)]
-    return next(filter(None, _reasons(starts)), None)
+    functions = [
+        item.function,
+        *(fixtures[name][-1].func for name in item.fixturenames if fixtures.get(name)),
+    ]
+    given = getattr(getattr(item, "callspec", None), "params", {}).values()
+    return next(filter(None, map(_why_function, functions)), None) or next(
+        filter(None, _reasons(given)), None
+    )
+
+
+@cache
+def _why_function(function: Any) -> str | None:
+    """Remembered, since many tests have the same function or fixture."""
+    return next(filter(None, _reasons([function])), None)
 
 
 def _reasons(starts: Iterable[Any]) -> Iterator[str | None]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import av
 import numpy as np
 import numpy.typing as npt
+
+P = ParamSpec("P")
 
 _BITS = 16
 _ROTATIONS = {
@@ -46,6 +49,24 @@ def numbers(frames: Sequence[npt.NDArray[np.uint8]]) -> list[int]:
     return [frame_number(frame) for frame in frames]
 
 
+def encoded_once(write: Callable[Concatenate[Path, P], Path]) -> Callable[Concatenate[Path, P], Path]:
+    """Encodes a film once a process: whoever asks for the same again gets a copy of its bytes."""
+    known: dict[str, bytes] = {}
+
+    @wraps(write)
+    def wrapped(path: Path, *args: P.args, **how: P.kwargs) -> Path:
+        film = repr((path.suffix, args, sorted(how.items())))
+        if film in known:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(known[film])
+        else:
+            known[film] = write(path, *args, **how).read_bytes()
+        return path
+
+    return wrapped
+
+
+@encoded_once
 def write_video(
     path: Path,
     n_frames: int,

@@ -282,14 +282,12 @@ def test_every_panel_of_the_rendered_world_is_read_whole() -> None:
 )  # fmt: skip
 def test_the_time_of_a_long_text_grows_no_faster_than_its_length(unit: str) -> None:
     def cost(characters: int) -> float:
-        """Seconds of CPU. The least of several tries: other processes empty the caches meanwhile."""
-
-        def seconds() -> float:
-            start = time.process_time()
-            read_route(unit * (characters // len(unit)), guarded=True)
-            return time.process_time() - start
-
-        return min(seconds() for _ in range(4))
+        """Seconds of CPU."""
+        start = time.process_time()
+        read_route(unit * (characters // len(unit)), guarded=True)
+        return time.process_time() - start
 
     # Eight times the length would take 64 times as long if it were quadratic. A busy machine triples no ratio.
-    assert cost(20_000) < 30 * cost(2_500) + 0.005
+    # The least of several tries counts: other processes empty the caches meanwhile.
+    bound = 30 * min(cost(2_500) for _ in range(4)) + 0.005
+    assert any(cost(20_000) < bound for _ in range(4))

@@ -309,22 +309,20 @@ LONG = [
 
 
 def cost(reply: str) -> float:
-    """Seconds of CPU for both readings. The least of many tries: other processes empty the caches meanwhile."""
-
-    def seconds() -> float:
-        start = time.process_time()
-        strict_choice(reply, TURNS)
-        compat_choice(reply)
-        return time.process_time() - start
-
-    return min(seconds() for _ in range(5))
+    """Seconds of CPU for both readings."""
+    start = time.process_time()
+    strict_choice(reply, TURNS)
+    compat_choice(reply)
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize(("reply", "letter"), LONG, ids=lambda value: str(value)[:20])
 def test_the_time_of_a_long_reply_grows_no_faster_than_its_length(reply: str, letter: str | None) -> None:
     assert strict_choice(reply, TURNS).letter == letter
     # Eight times the length would take 64 times as long if it were quadratic. A busy machine triples no ratio.
-    assert cost(reply) < 30 * cost(reply[: len(reply) // 8]) + 0.005
+    # The least of several tries counts: other processes empty the caches meanwhile.
+    bound = 30 * min(cost(reply[: len(reply) // 8]) for _ in range(5)) + 0.005
+    assert any(cost(reply) < bound for _ in range(5))
 
 
 def test_chance_level_is_the_mean_of_one_in_n() -> None:
