@@ -28,13 +28,22 @@ def source_sha256(source: Path, folder: Path | None = None) -> str:
     memo = folder / f"{hashlib.sha256(str(source).encode()).hexdigest()[:32]}.json"
     sha256 = _remembered(memo, state)
     if not sha256:
-        sha256 = _read(source)
+        try:
+            sha256 = file_sha256(source)
+        except OSError as error:
+            raise ClipError("unreadable", f"{source} cannot be read: {error.strerror}") from error
         # The memo saves time and nothing else, so a cache that only can be read from does without it.
         with suppress(CacheError):
             memory = {"source": str(source), "state": state, "sha256": sha256}
             write_whole(memo, json.dumps(memory).encode())
     _known[source, state] = sha256
     return sha256
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _state(source: Path) -> tuple[int, int]:
@@ -60,14 +69,3 @@ def _remembered(memo: Path, state: tuple[int, int]) -> str | None:
         return str(known["sha256"]) if known["state"] == list(state) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _read(source: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with source.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise ClipError("unreadable", f"{source} cannot be read: {error.strerror}") from error
-    return digest.hexdigest()

@@ -71,6 +71,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Which frames of a clip a model sees, and in which size. Others than 8 never stand beside published figures.",
     ),
     Setting(
+        "EGOST_FRAME_COUNTS",
+        "whole numbers from 1 to 64 with commas between",
+        "",
+        "Numbers of frames that will be asked for: a clip that is decoded for one `uniformN` is kept for all. `egost "
+        "sweep` sets it.",
+    ),
+    Setting(
         "EGOST_DECODER",
         "`pyav`, `torchcodec` (extra `torchcodec`, needs the system's ffmpeg), `decord`",
         "`pyav`",

@@ -34,7 +34,7 @@ def build(models: _Models = None, mini: Mini = False, workers: Workers = None) -
     paths = sorted({release.clip_path(s) for s in present_samples(release)})
     failed: dict[str, str] = {}
     for protocol in protocols:
-        outcomes = build_clips(paths, protocol, workers=workers)
+        outcomes = build_clips(paths, protocol, workers=workers, also=protocols)
         good = sum(isinstance(outcome, Clip) for outcome in outcomes)
         console.print(f"{good} of {len(paths)} clips are in the cache ({protocol.name})")
         for path, outcome in zip(paths, outcomes, strict=True):

@@ -14,7 +14,6 @@ from rich.table import Table
 from egost.commands.front import console, says_what_to_do, with_interval
 from egost.commands.run import EngineOption, LimitOption, YesOption, evaluated, prepared
 from egost.tasks.cache import write_whole
-from egost.tasks.errors import SettingError
 
 if TYPE_CHECKING:
     from egost.results.sweep import FrameCount
@@ -49,9 +48,9 @@ def sweep(
     from egost.model_adapters.run_plan import RunOptions, plan_run
     from egost.results.sweep import as_json, draw
     from egost.results.sweep import sweep as swept
-    from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, parse_protocol
+    from egost.tasks.clips.protocols import DEFAULT_PROTOCOL, frame_counts, parse_protocol
 
-    counts = _counts(frames)
+    counts = frame_counts(frames, "--frames")
     named = model_named(model, revision)
     base = parse_protocol(os.environ.get("EGOST_PROTOCOL") or named.protocol or DEFAULT_PROTOCOL)
     folder = output or Path("runs") / f"{named.name}-frames"
@@ -68,6 +67,7 @@ def sweep(
             base_url=base_url,
             settings={
                 "EGOST_PROTOCOL": replace(base, sampling=f"uniform{count}").name,
+                "EGOST_FRAME_COUNTS": ",".join(map(str, counts)),
                 **({"EGOST_JUDGE": judge} if judge else {}),
             },
         )
@@ -81,21 +81,6 @@ def sweep(
     draw(rows, f"{named.name}: score against frames of a clip", folder / "sweep.png")
     console.print(f"figures: {folder / 'sweep.json'}")
     console.print(f"plot: {folder / 'sweep.png'}")
-
-
-def _counts(text: str) -> list[int]:
-    """The numbers that a list names, each once, smallest first. Raises SettingError."""
-    from egost.tasks.clips.protocols import MOST_FRAMES
-
-    counts = set()
-    for word in text.split(","):
-        if not (word.strip().isascii() and word.strip().isdigit()) or not 1 <= int(word[:9]) <= MOST_FRAMES:
-            raise SettingError(
-                f"--frames: '{word.strip()}' is no number of frames that a clip can give. Expected whole numbers from "
-                f"1 to {MOST_FRAMES} with commas between, for example 1,2,4,8,16,32."
-            )
-        counts.add(int(word))
-    return sorted(counts)
 
 
 def _table(rows: list[FrameCount]) -> Table:

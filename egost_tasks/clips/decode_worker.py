@@ -6,9 +6,11 @@ Started by `decode_process`: takes requests from its connection until that is cl
 from __future__ import annotations
 
 import resource
+import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,10 +18,10 @@ from pathlib import Path
 import av
 
 from egost.tasks.cache import not_written
-from egost.tasks.clips.decoders import DecodedClip, Decoder, decode_clip, decoder_version
+from egost.tasks.clips.decoders import DecodedClip, Decoder, decode_clips, decoder_version
 from egost.tasks.clips.lossless import pixels_sha256, write_lossless
 from egost.tasks.clips.manifest import ClipManifest
-from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.clips.protocols import Protocol, parse_protocol
 from egost.tasks.end_with_parent import end_when
 from egost.tasks.errors import ClipError
 
@@ -35,6 +37,8 @@ class DecodeRequest:
     """Decode `source` by `protocol` (its name) and write CLIP_FILE and MANIFEST_FILE into `folder`, which exists.
 
     every_frame: decode all frames, to know whether the clip is complete.
+    also: names of other protocols, each written into a folder of its number (from 0) in `folder` where the same decode
+    gives its frames.
     limit: seconds of CPU that it may take; on the clock, `WALL_SHARE` times as many. memory: MiB that the child may
     hold.
     """
@@ -47,6 +51,7 @@ class DecodeRequest:
     limit: float
     memory: int
     every_frame: bool = False
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,24 @@ class DecodeReply:
 
 def write_clip(request: DecodeRequest) -> None:
     """Decode a clip and write its two files. Raises ClipError for the source, MemoryError, OSError for the folder."""
-    clip = _decode(request)
+    protocols = [parse_protocol(name) for name in (request.protocol, *request.also)]
+    clip_of = _decode(request, protocols)
+    _write(request, clip_of(protocols[0]), request.protocol, request.folder)
+    for number, protocol in enumerate(protocols[1:]):
+        folder = request.folder / str(number)
+        folder.mkdir()
+        try:
+            _write(request, clip_of(protocol), protocol.name, folder)
+        except (KeyError, ClipError):
+            # Whoever asks for it gets a decode of its own, or is told why.
+            shutil.rmtree(folder)
+
+
+def _write(request: DecodeRequest, clip: DecodedClip, protocol: str, folder: Path) -> None:
     manifest = ClipManifest(
         source=request.source.name,
         source_sha256=request.source_sha256,
-        protocol=request.protocol,
+        protocol=protocol,
         n_frames=clip.n_frames,
         counted_by=clip.counted_by,
         expected_frames=clip.expected_frames,
@@ -85,16 +103,22 @@ def write_clip(request: DecodeRequest) -> None:
         decoder_version=decoder_version(request.decoder),
     )
     try:
-        write_lossless(clip.frames, request.folder / CLIP_FILE)
+        write_lossless(clip.frames, folder / CLIP_FILE)
     except ValueError as error:
         raise ClipError("unreadable", f"{request.source}: {error}") from error
-    manifest.write(request.folder / MANIFEST_FILE)
+    manifest.write(folder / MANIFEST_FILE)
 
 
-def _decode(request: DecodeRequest) -> DecodedClip:
+def _decode(request: DecodeRequest, protocols: list[Protocol]) -> Callable[[Protocol], DecodedClip]:
     try:
-        protocol = parse_protocol(request.protocol)
-        return decode_clip(request.source, protocol, request.decoder, every_frame=request.every_frame)
+        return decode_clips(
+            request.source,
+            protocols,
+            request.decoder,
+            every_frame=request.every_frame,
+            # They are there twice, and the largest clip's file beside them.
+            most_bytes=request.memory * 2**20 // 3,
+        )
     except MemoryError:
         raise
     except (av.FFmpegError, OSError) as error:

@@ -71,6 +71,40 @@ class _Picked:
     orientation: Orientation
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What one decode of a file gave; see `DecodedClip`. times: of all decodable frames, seconds."""
+
+    picked: _Picked
+    table: PacketTable
+    times: Sequence[Fraction]
+    duration: Fraction
+    counted_by: str
+    expected_frames: int | None
+    complete: bool | None
+
+    def clip(self, protocol: Protocol) -> DecodedClip:
+        """The frames that a protocol takes."""
+        indices = protocol.indices(len(self.times), float(self.duration))
+        kept = {i: protocol.kept(self.picked.images[i]) for i in set(indices)}
+        return DecodedClip(
+            frames=np.stack([kept[i] for i in indices]),
+            n_frames=len(self.times),
+            counted_by=self.counted_by,
+            expected_frames=self.expected_frames,
+            complete=self.complete,
+            indices=tuple(indices),
+            timestamps=tuple(float(self.times[i]) for i in indices),
+            duration=float(self.duration),
+            source_width=self.table.width,
+            source_height=self.table.height,
+            rotation=self.picked.orientation.rotation,
+            mirrored=self.picked.orientation.mirrored,
+            pixel_aspect=self.table.pixel_aspect,
+            transfer=self.table.transfer,
+        )
+
+
 def chosen_decoder() -> Decoder:
     """The decoder that `EGOST_DECODER` names, by default `pyav`. Raises SettingError."""
     name = os.environ.get("EGOST_DECODER") or DEFAULT_DECODER
@@ -95,7 +129,7 @@ def decoder_version(decoder: Decoder) -> str:
 def decode_clip(
     source: Path, protocol: Protocol, decoder: Decoder, *, every_frame: bool = False
 ) -> DecodedClip:
-    """Decode the 8 frames that the protocol takes from a video file.
+    """Decode the frames that the protocol takes from a video file, 8 unless it says otherwise.
 
     The frames are counted by demuxing, never taken from a header. Where one of the 8 cannot be decoded, all
     frames are decoded (`pyav` only) and those that really come out are counted. A file that was cut off or is
@@ -104,6 +138,22 @@ def decode_clip(
     every_frame: decode all frames in any case, to know whether the clip is complete; the 8 frames stay the same.
     Raises ClipError: `unreadable`, `no_video`, `no_frames`, `truncated`.
     """
+    return decode_clips(source, [protocol], decoder, every_frame=every_frame)(protocol)
+
+
+def decode_clips(
+    source: Path,
+    protocols: Sequence[Protocol],
+    decoder: Decoder,
+    *,
+    every_frame: bool = False,
+    most_bytes: int | None = None,
+) -> Callable[[Protocol], DecodedClip]:
+    """Decode a file once for several protocols; what is returned gives each one's clip, as `decode_clip` would.
+
+    It raises KeyError for a protocol that takes frames of its own, where a frame of all together is lost or they are
+    more than most_bytes: then the first protocol's frames alone are decoded. Raises as `decode_clip`.
+    """
     table = read_packets(source)
     _refuse_holes(source, table, table.expected_frames(), len(table.packets))
     if not table.packets:
@@ -111,19 +161,21 @@ def decode_clip(
             "no_frames", f"{source} has a video stream without a single whole frame. Download it again."
         )
     try:
-        clip = _by_packets(source, table, protocol, decoder)
+        found = _by_packets(source, table, protocols, decoder, most_bytes)
     except FrameLost as error:
+        if len(protocols) > 1:
+            return decode_clips(source, protocols[:1], decoder, every_frame=every_frame)
         if decoder != "pyav":
             raise ClipError(
                 "unreadable",
                 f"{source}: {decoder} did not deliver a frame ({error}). Try EGOST_DECODER=pyav.",
             ) from error
-        return _by_decoding(source, table, protocol)
-    if every_frame and clip.complete is None:
+        return _by_decoding(source, table, protocols[0]).clip
+    if every_frame and found.complete is None:
         lost: list[int | None] = []
         decoded = sum(1 for _ in _all_frames(source, lost))
-        clip = replace(clip, complete=_complete(table, lost, decoded, clip.n_frames))
-    return clip
+        found = replace(found, complete=_complete(table, lost, decoded, len(found.times)))
+    return found.clip
 
 
 def _complete(
@@ -145,7 +197,9 @@ def _refuse_holes(source: Path, table: PacketTable, expected: int | None, n_fram
         )
 
 
-def _by_packets(source: Path, table: PacketTable, protocol: Protocol, decoder: Decoder) -> DecodedClip:
+def _by_packets(
+    source: Path, table: PacketTable, protocols: Sequence[Protocol], decoder: Decoder, most_bytes: int | None
+) -> _Found:
     if not table.has_times:
         raise FrameLost("its packets have no times of their own")
     if decoder != "pyav":
@@ -153,11 +207,14 @@ def _by_packets(source: Path, table: PacketTable, protocol: Protocol, decoder: D
     shown = table.pts
     times = [(pts - shown[0]) * table.time_base for pts in shown]
     duration = times[-1] + _tail(table, len(times), times[-1])
-    indices = protocol.indices(len(times), float(duration))
-    picked = _PICK[decoder](source, table, sorted(set(indices)))
+    taken = [set(protocol.indices(len(times), float(duration))) for protocol in protocols]
+    wanted = set().union(*taken)
+    if most_bytes is not None and len(wanted) * table.width * table.height * 3 > most_bytes:
+        wanted = taken[0]
+    picked = _PICK[decoder](source, table, sorted(wanted))
     expected = table.expected_frames()
     complete = None if expected == len(times) else False
-    return _assemble(picked, protocol, table, expected, complete, indices, times, duration, "packets")
+    return _Found(picked, table, times, duration, "packets", expected, complete)
 
 
 def _refuse_differing(source: Path, decoder: Decoder) -> None:
@@ -179,7 +236,7 @@ def _refuse_differing(source: Path, decoder: Decoder) -> None:
         )
 
 
-def _by_decoding(source: Path, table: PacketTable, protocol: Protocol) -> DecodedClip:
+def _by_decoding(source: Path, table: PacketTable, protocol: Protocol) -> _Found:
     """Decode all frames from the front. A packet is not always a frame: where nothing is lost, the frames count."""
     lost: list[int | None] = []
     decoded = [(frame.pts, frame.interlaced_frame) for frame in _all_frames(source, lost)]
@@ -206,13 +263,10 @@ def _by_decoding(source: Path, table: PacketTable, protocol: Protocol) -> Decode
             "unreadable", f"{source} says neither when its frames are shown nor how many a second."
         )
     duration = times[-1] + _tail(table, len(times), times[-1])
-    indices = protocol.indices(len(times), float(duration))
-    wanted = set(indices)
+    wanted = set(protocol.indices(len(times), float(duration)))
     frames = ((i, frame) for i, frame in enumerate(_all_frames(source)) if i in wanted)
     complete = _complete(table, lost, len(times), expected)
-    return _assemble(
-        _picked(frames), protocol, table, expected, complete, indices, times, duration, "decoding"
-    )
+    return _Found(_picked(frames), table, times, duration, "decoding", expected, complete)
 
 
 def _tail(table: PacketTable, n_frames: int, span: Fraction) -> Fraction:
@@ -220,36 +274,6 @@ def _tail(table: PacketTable, n_frames: int, span: Fraction) -> Fraction:
     if table.tail:
         return table.tail * table.time_base
     return span / (n_frames - 1) if n_frames > 1 else Fraction(0)
-
-
-def _assemble(
-    picked: _Picked,
-    protocol: Protocol,
-    table: PacketTable,
-    expected: int | None,
-    complete: bool | None,
-    indices: Sequence[int],
-    times: Sequence[Fraction],
-    duration: Fraction,
-    counted_by: str,
-) -> DecodedClip:
-    kept = {i: protocol.kept(image) for i, image in picked.images.items()}
-    return DecodedClip(
-        frames=np.stack([kept[i] for i in indices]),
-        n_frames=len(times),
-        counted_by=counted_by,
-        expected_frames=expected,
-        complete=complete,
-        indices=tuple(indices),
-        timestamps=tuple(float(times[i]) for i in indices),
-        duration=float(duration),
-        source_width=table.width,
-        source_height=table.height,
-        rotation=picked.orientation.rotation,
-        mirrored=picked.orientation.mirrored,
-        pixel_aspect=table.pixel_aspect,
-        transfer=table.transfer,
-    )
 
 
 def _picked(frames: Iterable[tuple[int, Any]]) -> _Picked:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,32 @@ def parse_protocol(name: str) -> Protocol:
 def chosen_protocol() -> Protocol:
     """The protocol that `EGOST_PROTOCOL` names, by default `uniform8`. Raises SettingError."""
     return parse_protocol(chosen("EGOST_PROTOCOL") or DEFAULT_PROTOCOL)
+
+
+def frame_counts(text: str, given_as: str) -> list[int]:
+    """The numbers of frames that a list names, each once, smallest first. Raises SettingError."""
+    counts = set()
+    for word in text.split(","):
+        if not (word.strip().isascii() and word.strip().isdigit()) or not 1 <= int(word[:9]) <= MOST_FRAMES:
+            raise SettingError(
+                f"{given_as}: '{word.strip()}' is no number of frames that a clip can give. Expected whole numbers "
+                f"from 1 to {MOST_FRAMES} with commas between, for example 1,2,4,8,16,32."
+            )
+        counts.add(int(word))
+    return sorted(counts)
+
+
+def counts_kept(protocol: Protocol) -> list[Protocol]:
+    """The protocols of `EGOST_FRAME_COUNTS`, which differ from one of `uniformN` in the number of frames alone.
+
+    Raises SettingError.
+    """
+    counts = os.environ.get("EGOST_FRAME_COUNTS")
+    if not counts or protocol.sampling in _REFERENCE:
+        return []
+    return [
+        replace(protocol, sampling=f"uniform{count}") for count in frame_counts(counts, "EGOST_FRAME_COUNTS")
+    ]
 
 
 def uniform(n_frames: int, kept: int = N_FRAMES) -> list[int]:

@@ -11,11 +11,15 @@ import pytest
 from changed_runs import changed
 from egost_command import egost
 from typer.testing import CliRunner
+from video_files import write_video
 
 from egost.main import app
 from egost.results.run import Run
 from egost.results.run_header import RunError
 from egost.results.sweep import as_json, draw, sweep
+from egost.tasks.clips.clips import get_clip
+from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.errors import SettingError
 from egost.tasks.mini_world import write_mini_release
 
 TASK = "egost_mini_direction_forward"
@@ -65,6 +69,14 @@ def test_a_bad_number_is_refused_by_name_before_anything_is_asked(word: str, oth
     assert f"--frames: '{word[:50].strip()}" in done.output
 
 
+def test_a_bad_number_in_the_setting_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EGOST_FRAME_COUNTS", "1,65")
+    with pytest.raises(SettingError, match="EGOST_FRAME_COUNTS: '65' is no number of frames"):
+        get_clip(write_video(tmp_path / "walk.mp4", 3), parse_protocol("uniform2"))
+
+
 def test_the_plans_keep_the_models_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EGOST_PROTOCOL", raising=False)
     done = CliRunner().invoke(app, ["sweep", "gpt-4o", "--frames", "16,1,16", "--dry-run"])
@@ -74,6 +86,7 @@ def test_the_plans_keep_the_models_pixels(monkeypatch: pytest.MonkeyPatch) -> No
         "uniform1+224x224",
         "uniform16+224x224",
     ]
+    assert [line.partition("EGOST_FRAME_COUNTS=")[2].split()[0] for line in lines] == ["1,16"] * 2
     assert [line.partition("--output_path ")[2].split()[0] for line in lines] == [
         "runs/gpt-4o-frames/uniform1",
         "runs/gpt-4o-frames/uniform16",
