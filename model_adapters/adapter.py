@@ -19,6 +19,7 @@ from accelerate import PartialState
 from filelock import FileLock
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
+from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from lmms_eval.utils import simple_parse_args_string
 
 from egost.model_adapters.api.gemini_engine import open_gemini
@@ -28,7 +29,7 @@ from egost.model_adapters.journal import Entry, Journal, request_key
 from egost.model_adapters.lmms_engine import LmmsEngine, batches, open_lmms_adapter
 from egost.model_adapters.lmms_requests import SampleRequest, Wave, read_requests
 from egost.model_adapters.progress import AskingProgress
-from egost.model_adapters.server.server_engine import open_server
+from egost.model_adapters.server.server_engine import ServerEngine, open_server
 from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.model_adapters.vllm_engine import VllmSettings, open_vllm
 from egost.tasks.errors import exits_with_message
@@ -99,7 +100,15 @@ class EngineModel(lmms):  # type: ignore[misc]
             waves, clips = read_requests(requests, self.task_dict, self._seed, in_order=in_order)
             with closing(waves):
                 label = f"rank {self.rank}: " * (self.world_size > 1)
-                return self._replies(waves, AskingProgress(len(requests), label, clips))
+                progress = AskingProgress(len(requests), label, clips)
+                replies = self._replies(waves, progress)
+            # lmms-eval keeps what its first rank alone has logged.
+            if isinstance(self._engine, ServerEngine) and self._engine.sent_bytes and self.world_size == 1:
+                sent = {"sent_mb": self._engine.sent_bytes / 1e6}
+                log_metrics(
+                    progress.seconds, progress.tokens_out, progress.tokens_out / progress.seconds, sent
+                )
+            return replies
         except BaseException:
             self._engine.close()
             raise

@@ -17,15 +17,15 @@ from egost.tasks.progress import Pace
 class AskingProgress:
     """Counts replies and shows them on stderr: a bar on a terminal, elsewhere a line a minute and one at the end.
 
-    label: put before each line, for example the rank. clips: of all samples. clock: see `Pace`, whose rates these are:
-    they begin with the first reply, since an engine may take minutes to start.
+    label: put before each line, for example the rank. clips: of all samples. tokens_out: of the replies that are new.
+    clock: see `Pace`, whose rates these are: they begin with the first reply, since an engine may take minutes to start.
     """
 
     def __init__(
         self, total: int, label: str, clips: int = 0, clock: Callable[[], float] = time.time
     ) -> None:
         self._total, self._label, self._clips, self._clock = total, label, clips, clock
-        self._ready = self._done = self._journaled = self._failed = self._tokens_in = self._tokens_out = 0
+        self._ready = self._done = self._journaled = self._failed = self._tokens_in = self.tokens_out = 0
         self._pace, self._start, self._cpu = Pace(clock), clock(), time.process_time()
         # The stream itself: an adapter of lmms-eval is asked while `sys.stderr` is another.
         self._console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
@@ -49,10 +49,15 @@ class AskingProgress:
         self._bar.stop()
         cpu = time.process_time() - self._cpu
         goes_on = ". What is answered is journaled: the same command goes on" if error else ""
-        seconds = self._clock() - self._start
         self._say(
-            f"{self._state(self._pace.rate('samples'))}; {seconds:.1f} s, {cpu:.1f} s of CPU in this process{goes_on}"
+            f"{self._state(self._pace.rate('samples'))}; {self.seconds:.1f} s, {cpu:.1f} s of CPU in this "
+            f"process{goes_on}"
         )
+
+    @property
+    def seconds(self) -> float:
+        """Since the asking began."""
+        return self._clock() - self._start
 
     def decoded(self, clips: int) -> None:
         """Say how many clips are ready to be asked about, or that this is still the number."""
@@ -73,7 +78,7 @@ class AskingProgress:
             self._failed += n
         else:
             self._tokens_in += outcome.prompt_tokens or 0
-            self._tokens_out += outcome.completion_tokens or 0
+            self.tokens_out += outcome.completion_tokens or 0
         self._show()
 
     def _state(self, pace: str) -> str:
@@ -84,11 +89,9 @@ class AskingProgress:
             f"{self._failed} failed",
             pace,
         ]
-        if pace and (self._tokens_in or self._tokens_out):
+        if pace and (self._tokens_in or self.tokens_out):
             a_token = self._pace.per_second / (self._done - self._journaled)
-            state.append(
-                f"tokens {self._tokens_in * a_token:.0f} in/s {self._tokens_out * a_token:.0f} out/s"
-            )
+            state.append(f"tokens {self._tokens_in * a_token:.0f} in/s {self.tokens_out * a_token:.0f} out/s")
         return ", ".join(filter(None, state))
 
     def _show(self) -> None:

@@ -100,6 +100,13 @@ class Run:
             for record in read_samples(self.samples_file(name), task.name, task.asked)
         )
 
+    @property
+    def sent_mb(self) -> float | None:
+        """MB of questions and frames that the client sent to servers; None where it did not say."""
+        throughput = self.results.get("throughput")
+        sent = throughput.get("avg_sent_mb") if isinstance(throughput, dict) else None
+        return sent if isinstance(sent, float) and math.isfinite(sent) else None
+
     def dataframe(self) -> pd.DataFrame:
         """The samples as a pandas DataFrame; columns and dtypes: see `COLUMNS`.
 

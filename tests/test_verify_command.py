@@ -9,6 +9,7 @@ from chat_server import serve_chat
 from egost_command import EGOST, egost
 from judge_server import serve_judge
 
+from egost.results.run import read_run
 from egost.results.verification import VerificationRow, read_row
 from egost.tasks.mini_world import write_mini_release
 
@@ -50,6 +51,7 @@ def test_a_release_named_as_if_official(tmp_path: Path, own_cache: Path, release
             EGOST_JUDGE_KEY="sk-test-0123456789abcdef",
         )
     row = saved_row(tmp_path / "out")
+    assert (read_run(tmp_path / "out").sent_mb or 0) > 0
     assert (row.world, row.as_published, row.release, row.revision) == ("official", "qwen", "5" * 40, COMMIT)
     figures = {figure.column: figure for figure in row.figures}
     # 8 of 8 clips right: 0.025 ** (1 / 8) = 63.1 %. The paper has 52.6, 71.0 and, on two clips here, 76.3.

@@ -56,6 +56,8 @@ def summary(
         console.print(f"The figures are shown, the samples cannot be used: {damage}")
     elif found.samples_files:
         _print_of_samples(found, estimates)
+    if sent := found.sent_mb:
+        console.print(f"sent to the servers: {sent:,.1f} MB of questions and frames")
     console.print(f"results: {found.results_file}")
     for path in found.samples_files:
         console.print(f"samples: {path}")

@@ -137,13 +137,16 @@ class ServerEngine:
         finally:
             run.cancel()
 
+    @property
+    def sent_bytes(self) -> int:
+        """Of the bodies of all requests for replies."""
+        return sum(server.api.sent_bytes for server in self._servers)
+
     def close(self) -> None:
         """Close the connections; the servers go on."""
         if self._thread.is_alive():
             with suppress(Exception):
                 self._in_loop(self._close()).result(timeout=10)
-            if sent := sum(server.api.sent_bytes for server in self._servers):
-                logger.info(f"egost: {sent / 1e6:,.1f} MB of questions and frames were sent to the servers")
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
             if not self._thread.is_alive():

@@ -8,11 +8,15 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chat_server import serve_chat
+from httpx import Headers
 from scripted_engine import ScriptedEngine, mini_requests, say_where
+from server_engines import engine as engine_of
 
 from egost.model_adapters.engine import AdapterError, Ask, Failure, Reply
 from egost.tasks import utils
@@ -23,6 +27,7 @@ from egost.tasks.scoring.generation_notes import noted_generation
 
 if TYPE_CHECKING:
     from egost.model_adapters.adapter import EngineModel
+    from egost.model_adapters.engine import Engine
 
 TASKS = ("landmark_forward", "direction_reverse")
 
@@ -40,7 +45,7 @@ def world(own_cache: Path, mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release_module.open_release.cache_clear()
 
 
-def model(engine: ScriptedEngine, task_dict: dict[str, Any], **settings: Any) -> EngineModel:
+def model(engine: Engine, task_dict: dict[str, Any], **settings: Any) -> EngineModel:
     from egost.model_adapters.adapter import EngineModel
 
     made = EngineModel(engine, **settings)
@@ -90,6 +95,25 @@ def test_asking_begins_while_later_clips_are_decoded() -> None:
     assert replies == [f"mini/{sample.id} None" for sample in samples]
     clips = [ask.clip.manifest.source for ask in engine.asked if ask.clip]
     assert len(clips) == len(samples) and clips[0] != slow
+
+
+def test_what_was_sent_to_servers_stands_in_the_results_of_lmms_eval() -> None:
+    from lmms_eval.models.model_utils.gen_metrics import reset_logged_metrics, summarize_logged_metrics
+
+    requests, task_dict = mini_requests(*TASKS)
+    reset_logged_metrics()
+    with serve_chat() as server, closing(engine_of(server.url)) as engine:
+        replies = model(engine, task_dict).generate_until(requests)
+        assert len(replies) == len(server.questions)
+        found = summarize_logged_metrics()
+        lengths = [Headers(ask.headers)["content-length"] for ask in server.asks]
+        assert found["avg_sent_mb"] == pytest.approx(sum(map(int, lengths)) / 1e6)
+        assert found["total_gen_tokens"] == sum(reply.token_counts.output_tokens for reply in replies) > 0
+        reset_logged_metrics()
+    with serve_chat() as server, closing(engine_of(server.url)) as engine:
+        # All of it is in the journal, so that nothing is sent.
+        model(engine, task_dict).generate_until(requests)
+        assert not server.questions and not summarize_logged_metrics()
 
 
 class Batches:

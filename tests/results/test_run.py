@@ -113,6 +113,25 @@ def test_summary_has_the_figures_and_show_what_made_them(copied_run: Run) -> Non
         assert metric in told("summary", file, "--all") and metric not in summary
 
 
+@pytest.mark.parametrize(
+    ("throughput", "line"),
+    [
+        ({"avg_sent_mb": 1234.56}, "sent to the servers: 1,234.6 MB of questions and frames"),
+        ({"avg_sent_mb": 0.0}, None),
+        ({"avg_sent_mb": float("nan")}, None),
+        ({"avg_sent_mb": "12"}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_summary_says_how_much_was_sent(copied_run: Run, throughput: object, line: str | None) -> None:
+    results = json.loads(copied_run.results_file.read_text(encoding="utf-8"))
+    results["throughput"] = throughput
+    copied_run.results_file.write_text(json.dumps(results), encoding="utf-8")
+    said = told("summary", str(copied_run.results_file))
+    assert line in said.splitlines() if line else "sent to the servers" not in said
+
+
 def test_compat_is_shown_where_it_differs_and_reasons_where_there_are_some(copied_run: Run) -> None:
     results = json.loads(copied_run.results_file.read_text(encoding="utf-8"))
     results["results"]["egost_mini_direction_reverse"]["compat,none"] = 50.0
