@@ -18,7 +18,7 @@ class AskingProgress:
     """Counts replies and shows them on stderr: a bar on a terminal, elsewhere a line a minute and one at the end.
 
     label: put before each line, for example the rank. clips: of all samples. tokens_out: of the replies that are new.
-    clock: see `Pace`, whose rates these are: they begin with the first reply, since an engine may take minutes to start.
+    clock: see `Pace`, whose rates these are: they begin with the first reply, since an engine may need minutes.
     """
 
     def __init__(
