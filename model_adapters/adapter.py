@@ -303,6 +303,7 @@ def _generation(identity: EngineIdentity, outcome: Reply | Failure, journaled: b
         snapshot=reply.snapshot if reply else None,
         replaced=reply.replaced if reply else 0,
         reasoning=reply.reasoning if reply else None,
+        cached_tokens=reply.cached_tokens if reply else None,
     )
 
 

@@ -7,7 +7,7 @@ all engines (journal, order, progress, what lmms-eval wants) is in `adapter.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loguru import logger
@@ -103,6 +103,7 @@ class Reply:
     snapshot: the model that an API says has replied, where it says so.
     replaced: halves of surrogate pairs in the text, which no file can hold; U+FFFD is in their places.
     reasoning: the thinking, where it came apart from the text: kept, and never read for an answer.
+    cached_tokens: of the prompt's, those that vLLM's prefix cache had; no part of what was said.
     """
 
     text: str
@@ -113,6 +114,7 @@ class Reply:
     snapshot: str | None = None
     replaced: int = 0
     reasoning: str | None = None
+    cached_tokens: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.reasoning is not None:

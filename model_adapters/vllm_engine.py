@@ -293,6 +293,7 @@ class VllmEngine:
             prompt_tokens=len(output.prompt_token_ids),
             completion_tokens=taken,
             video_tokens=seen,
+            cached_tokens=output.num_cached_tokens,
         )
 
 

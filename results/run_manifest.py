@@ -91,7 +91,8 @@ class Usage:
     judge: calls, cached, tokens_in, tokens_out, usd and wall_s of judging, as far as the judge has a server.
     wall_s: seconds from lmms-eval's start to its end. samples_per_s: those not from the journal over all of these
     seconds, the model's start and judging included. prices_of: the library of the prices and the day that they are of;
-    None without a price.
+    None without a price. cached_share: of the prompts' tokens that this run asked for, those that the prefix cache had,
+    0 to 1; None where the engine does not say.
     """
 
     known: int
@@ -105,6 +106,7 @@ class Usage:
     wall_s: float | None
     samples_per_s: float | None
     prices_of: str | None
+    cached_share: float | None
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,8 @@ def _usage(run: Run, records: Sequence[SampleRecord], price: Price) -> Usage:
     usd = sum(usd for _, usd in bills if usd is not None) if bills and not unpriced else None
     judge = _judging(run)
     priced = usd is not None or "usd" in judge
+    told = [g for g in known if g.cached_tokens is not None and not g.journaled]
+    asked = sum(g.prompt_tokens or 0 for g in told)
     return Usage(
         known=len(known),
         tokens_in=sum(g.prompt_tokens or 0 for g in known),
@@ -243,6 +247,7 @@ def _usage(run: Run, records: Sequence[SampleRecord], price: Price) -> Usage:
         wall_s=wall_s,
         samples_per_s=(len(records) - journaled) / wall_s if wall_s else None,
         prices_of=f"{prices_of()}, {datetime.now(UTC):%Y-%m-%d}" if priced else None,
+        cached_share=sum(g.cached_tokens or 0 for g in told) / asked if asked else None,
     )
 
 

@@ -129,7 +129,12 @@ def _wall(usage: Usage) -> str:
     rate = (
         "" if usage.samples_per_s is None else f", {usage.samples_per_s:.3g} samples/s with the model's start"
     )
-    return f"{usage.wall_s:.0f} s{rate}"
+    cached = (
+        ""
+        if usage.cached_share is None
+        else f", {100 * usage.cached_share:.0f} % of the prompt tokens from the prefix cache"
+    )
+    return f"{usage.wall_s:.0f} s{rate}{cached}"
 
 
 def _price(usage: Usage) -> str:

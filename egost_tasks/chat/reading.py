@@ -45,8 +45,11 @@ class _Choice(Said):
     finish_reason: str | None = None
 
 
-class _Details(Said):
+class Details(Said):
+    """Which of a prompt's tokens are of frames, and which the prefix cache had."""
+
     multimodal_tokens: dict[str, Count | None] | None = None
+    cached_tokens: Count | None = None
 
 
 class Usage(Said):
@@ -54,7 +57,7 @@ class Usage(Said):
 
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
-    prompt_tokens_details: _Details | None = None
+    prompt_tokens_details: Details | None = None
 
 
 class ChatBody(Said):

@@ -29,6 +29,7 @@ class Generation:
     failure: None, or why there is no response, for people. snapshot: the model that an API says has answered.
     replaced: halves of surrogate pairs in the response, which have U+FFFD in their places.
     reasoning: the thinking, where it came apart from the response; None where it did not.
+    cached_tokens: of the prompt's, those that vLLM's prefix cache had; None where the engine does not say.
     """
 
     engine: str
@@ -45,12 +46,12 @@ class Generation:
     snapshot: str | None = None
     replaced: Count = 0
     reasoning: str | None = None
+    cached_tokens: Count | None = None
 
     def as_record(self) -> dict[str, Any]:
-        """What a samples file holds; the reasoning only where it came apart."""
-        return {
-            name: value for name, value in asdict(self).items() if name != "reasoning" or value is not None
-        }
+        """What a samples file holds; reasoning and cached tokens only where there are some."""
+        told = asdict(self).items()
+        return {n: v for n, v in told if n not in ("reasoning", "cached_tokens") or v is not None}
 
 
 @dataclass(frozen=True)

@@ -296,6 +296,7 @@ class ServerEngine:
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
             video_tokens=completion.video_tokens,
+            cached_tokens=completion.cached_tokens,
         )
 
     async def _lost(self, server: _Server, run: _Run, place: int, error: NoReply) -> None:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from egost.model_adapters.engine import SampledGroup
 from egost.tasks.chat.calls import Fault, Faulted
 from egost.tasks.chat.http import shown
-from egost.tasks.chat.reading import ChatBody, Count, Said, Usage, message_reasoning, message_text, read_body
+from egost.tasks.chat.reading import (
+    ChatBody,
+    Count,
+    Details,
+    Said,
+    Usage,
+    message_reasoning,
+    message_text,
+    read_body,
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,7 @@ class Completion:
     completion_tokens: int | None
     video_tokens: int | None
     reasoning: str | None = None
+    cached_tokens: int | None = None
 
 
 class _Card(Said):
@@ -72,7 +82,8 @@ def read_completion(body: bytes) -> Completion:
     finish_reason, usage = content.choices[0].finish_reason, content.usage or Usage()
     if finish_reason in ("abort", "error"):
         raise again("broken_body", f"the reply was broken off ({finish_reason}): {shown(body.decode())}")
-    by_kind = usage.prompt_tokens_details.multimodal_tokens if usage.prompt_tokens_details else None
+    details = usage.prompt_tokens_details or Details()
+    by_kind = details.multimodal_tokens
     # A family without a video input has the 8 frames counted as images.
     video_tokens = None if by_kind is None else (by_kind.get("video") or 0) + (by_kind.get("image") or 0)
     return Completion(
@@ -82,6 +93,7 @@ def read_completion(body: bytes) -> Completion:
         usage.completion_tokens,
         video_tokens,
         message_reasoning(message),
+        details.cached_tokens,
     )
 
 

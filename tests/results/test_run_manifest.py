@@ -50,6 +50,7 @@ def test_tokens_prices_and_judging_are_added_up(copied_run: Run) -> None:
     def answered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for number, row in enumerate(rows[:3]):
             told = {"prompt_tokens": 1000, "completion_tokens": 10, "journaled": number == 0}
+            told["cached_tokens"] = [900, 500, 300][number]
             row["percent"]["generation"].update(snapshot="gpt-4o-2024-08-06+fp_1", **told)
         return rows
 
@@ -70,6 +71,7 @@ def test_tokens_prices_and_judging_are_added_up(copied_run: Run) -> None:
     library, day = str(used.prices_of).split(", ")
     assert library == f"genai-prices {version('genai-prices')}" and re.fullmatch(r"20\d\d-\d\d-\d\d", day)
     assert (used.known, used.tokens_in, used.tokens_out, used.journaled) == (3, 3000, 30, 1)
+    assert used.cached_share == 0.4, "800 of the 2000 tokens that were not in the journal"
     assert used.usd == pytest.approx((3000 * 2.5 + 30 * 10) / 1e6) and used.unpriced == ()
     assert used.judge == {"calls": 8, "tokens_in": 1800, "usd": 1.0}
     other = run_manifest(run, lambda snapshot, tokens_in, tokens_out: None).usage
@@ -77,6 +79,7 @@ def test_tokens_prices_and_judging_are_added_up(copied_run: Run) -> None:
     shown = CliRunner().invoke(app, ["show", str(run.results_file)]).output
     assert "3000 in, 30 out, of 3 of" in shown and "0.0078 USD" in shown and "calls=8" in shown
     assert f"{used.samples_per_s:.3g} samples/s" in shown and f"prices: {used.prices_of}" in shown
+    assert "samples/s with the model's start, 40 % of the prompt tokens from the prefix cache" in shown
 
 
 def test_no_secret_and_no_path_is_shown(copied_run: Run) -> None:

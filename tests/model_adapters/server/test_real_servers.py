@@ -107,6 +107,10 @@ def test_the_pixels_inline_bring_the_same_replies(
             assert engine.identity.settings["dtype"] == "float32"
             assert str(engine.identity.revision).startswith("sha256:")
     assert outcomes["inline"] == outcomes["auto"]
+    shared = [reply.cached_tokens for reply in outcomes["auto"].values()]
+    assert any(shared) and all(
+        tokens < reply.prompt_tokens for tokens, reply in zip(shared, outcomes["auto"].values(), strict=True)
+    ), "the second time, the questions' own video is in the server's prefix cache"
     replies = [outcomes["inline"][place] for place in range(len(asks))]
     for ask, reply in zip(asks, replies, strict=True):
         patches = round(ask.clip.manifest.height / 28) * round(ask.clip.manifest.width / 28)

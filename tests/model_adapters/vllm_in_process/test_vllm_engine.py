@@ -252,6 +252,7 @@ def test_questions_on_a_clip_share_its_prefix_and_replies_do_not_change(
     before = engine.cached_tokens
     with_cache = answers(engine, asks(FEW))
     shared = engine.cached_tokens - before
+    assert shared == sum(reply.cached_tokens or 0 for reply in with_cache if isinstance(reply, Reply))
     clips = len({ask.clip for ask in asks(FEW)})
     video = min(reply.video_tokens or 0 for reply in with_cache if isinstance(reply, Reply))
     assert shared > (len(with_cache) - clips - AT_ONCE) * video / 2, (
