@@ -19,6 +19,7 @@ from egost.commands import (
     diagnose,
     env,
     judge,
+    label,
     leaderboard,
     models,
     parity,
@@ -88,6 +89,7 @@ EXAMPLES = {
     "regress": "egost regress runs/mini-base --baseline baseline.jsonl --update",
     "report": "egost report runs/mini-base",
     "judge": "egost judge runs/mini-base --judge offline",
+    "judge label": "egost judge label runs/mini-base --rater anna",
     "rescore": "egost rescore runs/mini-base",
     "diagnose": "egost diagnose mini-base --tasks egost_mini_mcq --limit 2",
     "leaderboard": "egost leaderboard runs --world mini",
@@ -146,11 +148,17 @@ clips_app = typer.Typer(help="Decode clips into the cache, and check it.", no_ar
 cache_app = typer.Typer(
     help="Show what the cache holds, or free what can be made again.", invoke_without_command=True
 )
+judge_app = typer.Typer(
+    cls=judge.JudgeGroup,
+    help="Score a run's routes again with a judge, without the model; or check the judge itself, also by people.",
+    invoke_without_command=True,
+)
 prompts_app = typer.Typer(help="Get the authors' wording of the questions.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(clips_app, name="clips")
 app.add_typer(cache_app, name="cache")
+app.add_typer(judge_app, name="judge")
 app.add_typer(train.train_app, name="train")
 app.add_typer(construct.construct_app, name="construct")
 
@@ -162,6 +170,8 @@ clips_app.command()(clips.build)
 clips_app.command()(clips.verify)
 cache_app.callback()(cache.show)
 cache_app.command()(cache.prune)
+judge_app.callback()(judge.judge)
+judge_app.command()(label.label)
 prompts_app.command("import")(prompts.import_)
 app.command()(demo.demo)
 app.command()(env.env)
@@ -178,7 +188,6 @@ app.command()(sweep.sweep)
 app.command()(power.power)
 app.command()(regress.regress)
 app.command()(report.report)
-app.command()(judge.judge)
 app.command()(rescore.rescore)
 app.command()(diagnose.diagnose)
 app.command()(leaderboard.leaderboard)
@@ -194,8 +203,8 @@ def _begin_with_examples(commands: typer.Typer, name: str = "") -> None:
         command.short_help, command.help = told.partition("\n\n")[0], f"Example: {example}\n\n{told}"
     for group in commands.registered_groups:
         assert group.typer_instance is not None
-        # A group's example is that of its first command.
-        example = next(told for path, told in EXAMPLES.items() if path.startswith(f"{group.name} "))
+        # A group's example is its own or that of its first command.
+        example = next(told for path, told in EXAMPLES.items() if path.partition(" ")[0] == group.name)
         group.typer_instance.info.help = f"Example: {example}\n\n{group.typer_instance.info.help}"
         _begin_with_examples(group.typer_instance, f"{group.name} ")
 

@@ -1,13 +1,14 @@
-"""`egost judge`: a saved run's routes again, or the judge itself on trial."""
+"""`egost judge`: a saved run's routes again, or the judge itself on trial, by built pairs or people's labels."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from egost.commands.front import console, says_what_to_do
 from egost.commands.show import write_manifest
@@ -21,8 +22,28 @@ if TYPE_CHECKING:
     from egost.tasks.judging.panel import PanelSpread
 
 
+class JudgeGroup(TyperGroup):
+    """Takes a run and options, as a command without sub-commands does, unless the first word is one of them."""
+
+    allow_interspersed_args = True
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = bool(args) and args[0] in self.commands
+        ctx.meta[_SUB_COMMAND] = ctx.allow_extra_args = named
+        ctx.allow_interspersed_args = not named
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        found = super().get_params(ctx)
+        return [p for p in found if p.param_type_name == "option"] if ctx.meta.get(_SUB_COMMAND) else found
+
+
+_SUB_COMMAND = "egost.judge.sub_command"
+
+
 @says_what_to_do
 def judge(
+    context: typer.Context,
     run: Annotated[
         Path | None, typer.Argument(help="An --output_path of lmms-eval, saved with --log_samples.")
     ] = None,
@@ -49,6 +70,8 @@ def judge(
     """Score a run's routes again with a judge, without the model; or check the judge itself."""
     from egost.tasks.judging.choose import chosen_judge, get_judge
 
+    if context.invoked_subcommand:
+        return
     if check == (run is not None):
         raise typer.BadParameter("name a run to be judged, or --check to have the judge itself checked")
     if run is not None and (limit or report):

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from egost.results.records import SampleRecord
+from egost.results.run import Run
 from egost.results.run_header import RunError
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import only_writer, write_whole
 from egost.tasks.judging.judge import ASPECTS, BEST, Judgement
 from egost.tasks.scoring.scores import route_prediction
 from egost.tasks.text_files import csv_rows, csv_text
@@ -39,7 +40,7 @@ FEWEST = 2
 """Least number drawn of a stratum, so that its spread is known."""
 
 _COLUMNS = ("sample", "response", "stratum", "probability", "drawn", "rater", *ASPECTS)
-_RATER = re.compile(r"[\w.-]{1,40}")
+_RATER = re.compile(r"[^\W_][\w.-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class Labels:
         """These labels and one more, or one changed. Raises RunError for what is no label."""
         if not _RATER.fullmatch(rater):
             raise RunError(
-                f"a rater's name is {rater!r:.60}; expected letters, digits, '.', '_' or '-', 40 at most."
+                f"a rater's name is {rater!r:.60}; expected 1 to 40 letters, digits, '.', '_' or '-', the first a "
+                "letter or a digit."
             )
         if sample not in self.routes or not self.routes[sample].drawn:
             raise RunError(f"{sample} is no route that was drawn to be labelled.")
@@ -119,6 +121,15 @@ class Labels:
 def labels_path(results_file: Path) -> Path:
     """Where the labels of a run lie: beside its results."""
     return results_file.with_name(f"{results_file.name.removesuffix('_results.json')}_labels.csv")
+
+
+def opened_labels(run: Run, n: int) -> Path:
+    """The run's file of labels; where it has none yet, n routes are drawn. Raises RunError, CacheError."""
+    path = labels_path(run.results_file)
+    with only_writer(path):
+        if not path.exists():
+            draw_labels(run.records, n).write(path)
+    return path
 
 
 def response_hash(record: SampleRecord) -> str:

@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
-from filelock import FileLock
 
 from egost.results.labels.label_file import Labels, Triple, matched, read_labels
 from egost.results.records import SampleRecord
 from egost.results.report.sample_rows import Thumbnails, thumbnails
 from egost.results.run_header import RunError
-from egost.tasks.cache import cache_root
+from egost.tasks.cache import cache_root, only_writer
 from egost.tasks.judging.judge import ASPECTS
 from egost.tasks.local_page import error_reply, read_json, serve_page
 from egost.tasks.scoring.scores import route_prediction
@@ -53,15 +52,23 @@ def serve_labels(
     labels_file: Path,
     records: Sequence[SampleRecord],
     rater: str,
+    raters: int,
     port: int,
     announce: Callable[[str], None],
 ) -> None:
     """Serve the page for one rater until the process is interrupted.
 
-    records: those of the labelled run. Frames are shown where this machine's cache has them. Raises RunError where the
-    file is of other responses or the rater's name cannot stand in it, SettingError where the port is taken.
+    records: those of the labelled run. raters: how many people label it. Frames are shown where this machine's cache
+    has them. Raises RunError where the file is of other responses, so many others have labelled it, or the rater's name
+    cannot stand in it; SettingError where the port is taken.
     """
     labels = read_labels(labels_file)
+    others = [name for name in labels.raters if name != rater]
+    if len(others) >= raters:
+        raise RunError(
+            f"{' and '.join(others)} label this run already. Go on under one of these names (--rater), or let {rater} "
+            f"in with --raters {len(others) + 1}."
+        )
     by_id = matched(labels, records)
     shown = [
         frames.pixels_sha256 for name in labels.drawn if name in by_id and (frames := by_id[name].frames)
@@ -122,7 +129,7 @@ class _Desk:
         if not isinstance(sent, list) or len(sent) != len(ASPECTS):
             return error_reply(400, f"the scores are {sent!r:.80}; expected three whole numbers from 0 to 5.")
         scores: Triple = (sent[0], sent[1], sent[2])
-        with FileLock(self._file.with_suffix(".lock")):
+        with only_writer(self._file):
             try:
                 read_labels(self._file).with_label(sample, self._rater, scores).write(self._file)
             except RunError as error:

@@ -87,6 +87,8 @@ def fault(command: str) -> str | None:
     while words and hasattr(at, "commands"):
         if words[0] in ("--help", "..."):
             return None
+        if words[0] not in at.commands and any(p.param_type_name == "argument" for p in at.params):
+            break  # A group that takes an argument of its own.
         if words[0] not in at.commands:
             return f"no command {words[0]!r}"
         at = at.commands[words.pop(0)]
@@ -136,6 +138,7 @@ def test_every_command_can_be_typed(page: Path) -> None:
 
 def test_a_wrong_command_is_noticed() -> None:
     assert fault("egost fly") == "no command 'fly'"
+    assert fault("egost judge RUN --fly") == fault("egost judge label RUN --fly") == "no option --fly"
     assert fault("egost data download --moon") == "no option --moon"
     assert fault("egost train grpo a.yaml --moon 1") == "no option --moon"
     assert fault("egost train grpo a.yaml --advantage softmax --rows rows.jsonl") is None

@@ -23,10 +23,10 @@ ALONE = ["env", "models", "tasks", "power", "data mini", "data status", "serve"]
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Each command that does something, by its path."""
+    """Each command that does something, by its path; a group among them where it does something itself."""
     for name, inner in getattr(command, "commands", {}).items():
         yield from leaves(inner, (*path, name))
-    if not hasattr(command, "commands"):
+    if not hasattr(command, "commands") or " ".join(path) in EXAMPLES:
         yield " ".join(path), command
 
 
