@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from egost.results.records import SampleRecord
-from egost.results.run import Run
+from egost.results.run import Run, evaluated_name
 from egost.results.run_header import RunError, TaskHeader
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.clips import Clip, build_clips
@@ -196,7 +195,7 @@ def _content(
 def _write(run: Run, results: dict[str, Any], rows: dict[str, list[dict[str, Any]]], how: str) -> Path:
     _set_group_means(results)
     now = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")
-    first = re.split("-(?:judged|rescored)-", run.results_file.name.removesuffix("_results.json"))[0]
+    first = evaluated_name(run.results_file)
     folder = run.results_file.parent
     for task, samples in rows.items():
         write_json_lines(folder / f"{first}-{how}-{now}_samples_{task}.jsonl", samples)

@@ -258,6 +258,11 @@ def read_run(path: Path) -> Run:
     return Run(newest, tuple(sorted(newest.parent.glob(f"{stamp}_samples_*.jsonl"))), results)
 
 
+def evaluated_name(results_file: Path) -> str:
+    """What the files of a run are named by, without the time at which it was judged or scored again."""
+    return re.split("-(?:judged|rescored)-", results_file.name.removesuffix("_results.json"))[0]
+
+
 def _check(results: Any) -> None:
     """Raises TypeError or ValueError unless there are figures of tasks, and those of ours are numbers, or none."""
     if not isinstance(results, dict):

@@ -191,7 +191,7 @@ const isHeld = (event) => event.ctrlKey || event.metaKey || event.altKey;
 // fields: selector of the elements whose keys inField handles; actOf: the action of any other key.
 function takeKeys(fields, inField, actOf) {
   addEventListener("keydown", (event) => {
-    if (at("keys").open) return;
+    if (document.querySelector("dialog[open]")) return;
     const field = event.target.closest(fields);
     if (field) {
       inField(event, field);

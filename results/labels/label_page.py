@@ -1,27 +1,26 @@
 """The page on which people score routes: what it is sent, and how each label is stored at once.
 
-    serve_labels(run, labels_path(run.results_file), "anna", port=0, announce=print)
+    serve_labels(labels_path(run.results_file), run.records, "anna", port=0, announce=print)
 
 The page is `pages/label.html`. It asks `GET /api/items` (numbers in an order of this rater's own, with their states)
-and `GET /api/items/N` (question, frames, reference, response, rubric), and sends `PUT /api/items/N` with `scores`. It
-is told neither the model's name nor what a judge said. Several raters may work on one file at once.
+and `GET /api/items/N` (question, frames, reference, response), and sends `PUT /api/items/N` with `scores`. It is told
+neither the model's name nor what a judge said. Several raters may work on one file at once, each with a server of
+their own.
 """
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
 
-from egost.results.labels.label_file import Labels, Triple, matched, read_labels
+from egost.results.labels.label_file import Triple, matched, read_labels
 from egost.results.records import SampleRecord
 from egost.results.report.sample_rows import Thumbnails, thumbnails
-from egost.results.run_header import RunError
 from egost.tasks.cache import cache_root, only_writer
-from egost.tasks.judging.judge import ASPECTS
+from egost.tasks.json_text import shown
+from egost.tasks.judging.judge import ASPECTS, BEST
 from egost.tasks.local_page import error_reply, read_json, serve_page
 from egost.tasks.scoring.scores import route_prediction
 
@@ -52,38 +51,22 @@ def serve_labels(
     labels_file: Path,
     records: Sequence[SampleRecord],
     rater: str,
-    raters: int,
     port: int,
     announce: Callable[[str], None],
 ) -> None:
     """Serve the page for one rater until the process is interrupted.
 
-    records: those of the labelled run. raters: how many people label it. Frames are shown where this machine's cache
-    has them. Raises RunError where the file is of other responses, so many others have labelled it, or the rater's name
-    cannot stand in it; SettingError where the port is taken.
+    records: those of the labelled run. Frames are shown where this machine's cache has them. Raises RunError where the
+    file is of other responses, SettingError where the port is taken.
     """
     labels = read_labels(labels_file)
-    others = [name for name in labels.raters if name != rater]
-    if len(others) >= raters:
-        raise RunError(
-            f"{' and '.join(others)} label this run already. Go on under one of these names (--rater), or let {rater} "
-            f"in with --raters {len(others) + 1}."
-        )
     by_id = matched(labels, records)
-    shown = [
-        frames.pixels_sha256 for name in labels.drawn if name in by_id and (frames := by_id[name].frames)
-    ]
-    desk = _Desk(labels_file, labels, by_id, thumbnails(shown, _FRAMES_LIMIT, cache_root()), rater)
+    order = [sample for sample in labels.order(rater) if sample in by_id]
+    seen = [frames.pixels_sha256 for sample in order if (frames := by_id[sample].frames)]
+    desk = _Desk(labels_file, by_id, order, thumbnails(seen, _FRAMES_LIMIT, cache_root()), rater)
     items = "/api/items/{number:[0-9]{1,6}}"
     routes = [web.get("/api/items", desk.overview), web.get(items, desk.show), web.put(items, desk.save)]
     serve_page("egost.results.labels", "label", routes, port, announce)
-
-
-def order_of(labels: Labels, rater: str) -> list[str]:
-    """The drawn samples in an order of the rater's own, the same at each start: no two tire at the same ones."""
-    drawn = labels.drawn
-    random.Random(hashlib.sha256(rater.encode()).digest()).shuffle(drawn)
-    return drawn
 
 
 class _Desk:
@@ -92,22 +75,21 @@ class _Desk:
     def __init__(
         self,
         file: Path,
-        labels: Labels,
         records: dict[str, SampleRecord],
+        order: list[str],
         pictures: Thumbnails,
         rater: str,
     ) -> None:
-        self._file, self._records, self._pictures, self._rater = file, records, pictures, rater
-        self._order = [sample for sample in order_of(labels, rater) if sample in records]
-        labels.with_label(self._order[0], rater, (0, 0, 0))
+        self._file, self._records, self._order = file, records, order
+        self._pictures, self._rater = pictures, rater
 
     async def overview(self, _: web.Request) -> web.Response:
-        labels = read_labels(self._file)
+        given = read_labels(self._file).labels
         items = [
-            {"id": str(number), "state": "labelled" if (sample, self._rater) in labels.labels else "open"}
+            {"id": str(number), "state": "labelled" if (sample, self._rater) in given else "open"}
             for number, sample in enumerate(self._order, 1)
         ]
-        return web.json_response({"items": items, "aspects": ASPECTS, "rubric": RUBRIC})
+        return web.json_response({"rater": self._rater, "items": items, "aspects": ASPECTS, "rubric": RUBRIC})
 
     async def show(self, request: web.Request) -> web.Response:
         record = self._records[self._asked(request)]
@@ -127,13 +109,12 @@ class _Desk:
         sample = self._asked(request)
         sent = (await read_json(request)).get("scores")
         if not isinstance(sent, list) or len(sent) != len(ASPECTS):
-            return error_reply(400, f"the scores are {sent!r:.80}; expected three whole numbers from 0 to 5.")
+            return error_reply(
+                400, f"the scores are {shown(sent)}; expected three whole numbers from 0 to {BEST}."
+            )
         scores: Triple = (sent[0], sent[1], sent[2])
         with only_writer(self._file):
-            try:
-                read_labels(self._file).with_label(sample, self._rater, scores).write(self._file)
-            except RunError as error:
-                return error_reply(422, str(error))
+            read_labels(self._file).with_label(sample, self._rater, scores).write(self._file)
         return web.json_response({"scores": scores})
 
     def _asked(self, request: web.Request) -> str:

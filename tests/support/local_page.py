@@ -1,4 +1,4 @@
-"""A local page of `egost construct`, served by the real command in a process of its own."""
+"""A local page, served by the real command in a process of its own."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def asking(address: str) -> httpx.Client:
 
 @contextmanager
 def served_page(*arguments: str, announced: str) -> Iterator[str]:
-    """The address with its token that `egost construct ARGUMENTS` announces; Ctrl-C ends it, with 0.
+    """The address with its token that `egost ARGUMENTS` announces; Ctrl-C ends it, with 0.
 
     announced: what stands before the address in its first line.
     """
-    command = "from egost.commands.construct import construct_app; construct_app()"
+    command = "from egost.main import app; app()"
     server = subprocess.Popen(
         [sys.executable, "-u", "-c", command, *arguments],
         stdout=subprocess.PIPE,

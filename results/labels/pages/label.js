@@ -9,8 +9,11 @@ let wanted; // the line that was opened last
 function mark(line, state) {
   markLine(line, state, STATES[state]);
   const done = setup.items.filter((other) => other.state === "labelled").length;
-  at("counts").textContent = `${done} of ${setup.items.length} labelled`;
+  at("counts").textContent = `${setup.rater}: ${done} of ${setup.items.length} labelled`;
+  return done === setup.items.length;
 }
+
+const DONE = "saved. All are labelled: thank you. You may close this page, or change a score";
 
 async function start() {
   try {
@@ -97,8 +100,7 @@ async function save(work) {
   say("saving …");
   try {
     await ask(`/api/items/${work.line.id}`, { scores: work.scores });
-    mark(work.line, "labelled");
-    say("saved");
+    say(mark(work.line, "labelled") ? DONE : "saved");
     if (first && work === desk) goOn(work.line);
   } catch (error) {
     say(`NOT SAVED: ${error.refused ? error.message : "the server does not answer"}`, true);
@@ -113,15 +115,23 @@ function goOn(line) {
   if (next) location.hash = next.link.hash;
 }
 
+const showRubric = () => at("rubric").showModal();
 const MARKS = { d: 0, l: 1, s: 2 };
 
 takeKeys("#never", () => {}, ({ key }) => {
   if (key in WAYS) return () => goToNeighbour(setup.items, wanted, WAYS[key]);
-  if (key === "r") return () => at("rubric").showModal();
+  if (key === "r") return showRubric;
   if (desk && key in MARKS) return () => { desk.marked = MARKS[key]; showScores(); };
   return desk && /^[0-5]$/.test(key) ? () => give(Number(key)) : undefined;
 });
 
-at("shut").addEventListener("click", () => at("rubric").close());
+const closeRubric = () => at("rubric").close();
+at("shut").addEventListener("click", closeRubric);
+at("rubric").addEventListener("keydown", (event) => {
+  if (event.key !== "r") return;
+  event.stopPropagation();
+  closeRubric();
+});
+at("show-rubric").addEventListener("click", showRubric);
 
 start();

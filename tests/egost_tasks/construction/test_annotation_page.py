@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, truths: list[ClipTruth]) ->
 @pytest.fixture(scope="module")
 def address(folder: WorkFolder) -> Iterator[str]:
     with served_page(
-        "annotate", str(folder.root), "--annotator", "ana", announced="annotate as ana"
+        "construct", "annotate", str(folder.root), "--annotator", "ana", announced="annotate as ana"
     ) as found:
         yield found
 

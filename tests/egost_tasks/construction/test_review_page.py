@@ -68,7 +68,7 @@ def items(folder: WorkFolder) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def address(folder: WorkFolder) -> Iterator[str]:
     calibrate(folder)
-    with served_page("review", str(folder.root), announced="review") as found:
+    with served_page("construct", "review", str(folder.root), announced="review") as found:
         yield found
 
 
