@@ -158,14 +158,15 @@ def read_labels(path: Path) -> Labels:
         with _line(path, number):
             route = _route(row)
             if routes.setdefault(route.sample, route) != route:
-                raise ValueError(f"{route.sample} is there twice, in two ways")
+                raise ValueError(f"{shown(route.sample)} is there twice, in two ways")
             scores = _scores(row)
             if bool(row["rater"]) != (scores is not None):
-                raise ValueError(f"{route.sample} has {'a rater' if row['rater'] else 'scores'} alone")
+                alone = "a rater" if row["rater"] else "scores"
+                raise ValueError(f"{shown(route.sample)} has {alone} alone")
             if scores:
                 key = route.sample, row["rater"]
                 if key in given:
-                    raise ValueError(f"{shown(key[1])} labels {key[0]} twice")
+                    raise ValueError(f"{shown(key[1])} labels {shown(key[0])} twice")
                 found.check_label(*key, scores)
                 given[key] = scores
     by_stratum: dict[str, list[Route]] = defaultdict(list)
@@ -200,7 +201,8 @@ def imported(labels: Labels, sheet: Path, rater: str, raters: int) -> Labels:
                 given[key] = scores
     for who in sorted({who for _, who in given}):
         labels.admit(who, raters)
-        labels = replace(labels, labels=labels.labels | {key: s for key, s in given.items() if key[1] == who})
+        mine = {key: scores for key, scores in given.items() if key[1] == who}
+        labels = replace(labels, labels={**labels.labels, **mine})
     return labels
 
 
@@ -280,7 +282,7 @@ _CELLS = {
     "sample": r"Part[1-9]/route_(forward|reverse)/[^\x00-\x1f\x7f]+",
     "response": "[0-9a-f]{16}",
     "stratum": r"(forward|reverse)( \d{1,2}-\d{2,3})?|all|contested",
-    "probability": r"1\.0|0\.\d{1,20}|[1-9](\.\d{1,20})?e-0[1-9]",
+    "probability": r"1\.0|0\.(?!0+$)\d{1,20}|[1-9](\.\d{1,20})?e-0[1-9]",
     "drawn": "[01]",
 }
 _WORDS = {

@@ -56,6 +56,11 @@ BY_TEST = {
     "egost train plot": "training/demo/test_curves.py::test_a_persons_own_runs_are_drawn",
     "egost judge": "test_judged_runs.py::test_a_saved_run_is_judged_again_without_the_model",
     "egost judge --check": "test_judged_runs.py::test_the_check_of_a_judge_offline_and_over_http",
+    "egost judge label": "results/labels/test_label_page.py::test_a_person_scores_routes_by_keys",
+    "egost judge label runs --rater ben --export": "results/labels/test_label_file.py::"
+    "test_a_sheet_is_filled_and_imported",
+    "egost judge label runs --rater ben --import": "results/labels/test_label_file.py::"
+    "test_a_sheet_is_filled_and_imported",
     "egost rescore": "results/test_rescore.py::test_the_command_names_both_versions_and_what_moved",
     "egost diagnose --text-only": "results/diagnosis/test_text_only.py::"
     "test_a_run_is_measured_from_its_saved_samples",
