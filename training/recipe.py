@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -82,6 +83,7 @@ def read_recipe(types: Sequence[type], arguments: Sequence[str]) -> tuple[Any, A
             raise TrainingError(f"the recipe names no {name}. Add it to the YAML, or give --{name}.")
     if not recipe.dry_run:
         _check_quantisation(model)
+        _check_launch(args)
     return recipe, args, model
 
 
@@ -154,6 +156,24 @@ def _check_quantisation(model: Any) -> None:
             f"the recipe loads the model in {4 if model.load_in_4bit else 8} bits, which needs "
             f"{' and '.join(missing)}; not found here. Run it where they are ({install_command('train-gpu')}), "
             "or give --load_in_4bit false --load_in_8bit false for LoRA on unquantised weights."
+        )
+
+
+def _check_launch(args: Any) -> None:
+    """Raise TrainingError where accelerate would leave out, unsaid, the spreading of weights that it was asked for."""
+
+    def asked(name: str) -> bool:
+        return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1")
+
+    if args.device.type == "cpu" and (asked("FSDP") or args.fsdp_plugin_args is not None):
+        raise TrainingError(
+            "FSDP was asked for, and accelerate has none on a CPU: each process would train a copy of the whole model. "
+            "Launch where there are GPUs, or without fsdp.yaml."
+        )
+    if asked("DEEPSPEED") and (args.use_cpu or asked("CPU")):
+        raise TrainingError(
+            "DeepSpeed was asked for together with use_cpu, under which accelerate does not know of it. Give --use_cpu "
+            "false; on a machine without a GPU --bf16 false, too."
         )
 
 

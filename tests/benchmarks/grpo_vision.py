@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,30 @@ NAMES = {False: "plain repeat", True: "encoded once"}
 
 
 class Stopwatch:
-    """CPU seconds that a model's vision tower takes, forward and backward."""
+    """Seconds that a model's vision tower takes, forward and backward: of CPU, or by what `read` reads."""
 
-    def __init__(self, *models: Any) -> None:
-        self.seconds = 0.0
-        self.started = 0.0
+    def __init__(self, *models: Any, read: Callable[[], float] = time.process_time) -> None:
+        self.read, self.seconds = read, 0.0
+        self.started: float | None = None
         for model in models:
             tower = model.model.visual
             tower.register_forward_pre_hook(self.start)
-            tower.register_forward_hook(self.stop)
-            tower.register_full_backward_pre_hook(self.start)
+            tower.register_forward_hook(self.seen)
             tower.patch_embed.register_full_backward_hook(self.stop)
 
     def start(self, *_: Any) -> None:
-        self.started = time.process_time()
+        self.started = self.read()
 
     def stop(self, *_: Any) -> None:
-        self.seconds += time.process_time() - self.started
+        if self.started is not None:
+            self.seconds += self.read() - self.started
+            self.started = None
+
+    def seen(self, _tower: Any, _pixels: Any, output: Any) -> None:
+        self.stop()
+        # Not by a hook on the tower: those of a backward pass do not see into its kind of output.
+        if output.pooler_output.requires_grad:
+            output.pooler_output.register_hook(self.start)
 
 
 def step(world: World, output: Path, once: bool) -> tuple[float, float]:

@@ -38,7 +38,7 @@ CI = "make check, make test, make docs"
 
 NEEDS = {
     "GPU": "egost run, egost verify, egost serve, egost diagnose, "
-    "egost train sft, egost train grpo, accelerate launch, lmms-eval",
+    "egost train sft, egost train grpo, accelerate launch, lmms-eval, make gpu-check",
     "key": "egost run gpt-4o, egost run gemini-3.5-flash, lmms-eval --tasks egost_mcq --model egost_openai",
     "network": "egost data, egost clips build, pip install, make demo, make install",
     "hours": "make paper-mini, make bench, make mutants",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from grpo_runs import PROCESS, grpo_flags
+from places import ROOT
 from sft_runs import CONFIGS, sft_flags
 from video_runs import World, even_share
 
+from egost.training import TrainingError
 from egost.training.checkpoint_manifest import FINAL, read_manifest
+from egost.training.recipe import config_path
 
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
@@ -40,6 +44,58 @@ def test_accelerate_reads_every_shipped_configuration(config: Path) -> None:
 
 def test_each_shipped_configuration_is_named_here() -> None:
     assert [path.stem for path in LAUNCHES] == ["fsdp", "zero2", "zero3"]
+
+
+@pytest.mark.parametrize("config", LAUNCHES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_two_machines_of_the_documents_are_launched(config: Path, rank: int) -> None:
+    """Each line of docs/training.md, as accelerate's own launcher takes it apart; each shipped configuration."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if "--num_machines" in line]
+    assert len(lines) == 2
+    given = shlex.split(lines[rank].replace("zero3.yaml", config.name))[2:]
+    assert given[1] == f"training/configs/accelerate/{config.name}"
+    args, _, _ = _validate_launch_command(
+        launch_command_parser().parse_args([given[0], str(ROOT / given[1]), *given[2:]])
+    )
+    args.main_process_port = 0  # Whatever is free here.
+    if config.stem == "fsdp":
+        prepare_multi_gpu_env(args)
+    else:
+        # Not by DeepSpeed's own launcher, which would need ssh from one to the other.
+        command, _ = prepare_deepspeed_cmd_env(args)
+        assert "deepspeed" not in (command or [])
+    assert (args.nnodes, args.nproc_per_node, args.node_rank) == ("2", "4", rank)
+    assert args.master_addr == "10.0.0.1"
+    assert args.module and args.training_script == "egost.training.grpo"
+    assert config_path(args.training_script_args[1]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("asked", "flags", "said"),
+    [
+        ("FSDP", ["--use_cpu", "true"], "FSDP was asked for, and accelerate has none on a CPU"),
+        (
+            "DEEPSPEED",
+            ["--use_cpu", "true"],
+            "DeepSpeed was asked for together with use_cpu.*--use_cpu false",
+        ),
+    ],
+)
+def test_what_accelerate_would_leave_out_is_refused(
+    asked: str, flags: list[str], said: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from egost.training import grpo
+
+    monkeypatch.setenv(f"ACCELERATE_USE_{asked}", "true")
+    with pytest.raises(TrainingError, match=said):
+        grpo.parse([*grpo_flags(world, tmp_path), *flags])
+    # A plan trains nothing, and is made without a GPU.
+    if asked == "FSDP":
+        grpo.parse([*grpo_flags(world, tmp_path), *flags, "--dry_run", "true"])
 
 
 def launch(world: World, *module: str) -> subprocess.CompletedProcess[str]:

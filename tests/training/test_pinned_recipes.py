@@ -173,6 +173,98 @@ RELEASED_GRPO = {
 }
 
 
+OURS_SFT = {
+    "model_name_or_path": "Qwen/Qwen2-VL-7B-Instruct",
+    "world": "official",
+    "prompt": "think",
+    "chain_of_thought": True,
+    "protocol": "uniform8",
+    "largest_pixels": 151200,  # 360 x 420
+    "max_length": 4096,
+    "attn_implementation": "sdpa",
+    "use_peft": True,
+    "lora_task_type": "CAUSAL_LM",
+    "gradient_accumulation_steps": 1,
+    "optim": "adamw_torch",
+    "max_steps": -1,
+    "average_tokens_across_devices": True,
+    "train_sampling_strategy": "random",
+    "truncation_mode": "keep_start",
+    "seed": 42,
+}
+
+OFF = """
+    optim_args optim_target_modules lr_scheduler_kwargs neftune_noise_alpha auto_find_batch_size dataloader_drop_last
+    data_seed fp16 tf32 torch_compile use_liger_kernel lora_target_parameters load_in_8bit router_aux_loss_coef
+    """
+
+OFF_SFT = """
+    shuffle_dataset lora_modules_to_save bnb_4bit_quant_storage completion_only_loss assistant_only_loss packing
+    padding_free
+    """
+
+OURS_GRPO = {
+    "world": "official",
+    "prompt": "think",
+    "protocol": "uniform8",
+    "largest_pixels": 151200,
+    "max_completion_length": 1024,
+    "accuracy": "strict",
+    "attn_implementation": "sdpa",
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_epsilon": 1e-8,
+    "max_steps": -1,
+    "epsilon": 0.2,
+    "top_k": 0,
+    "top_entropy_quantile": 1.0,
+    "multi_objective_aggregation": "sum_then_normalize",
+    "average_tokens_across_devices": True,
+    "train_sampling_strategy": "random",
+    "shuffle_dataset": True,
+    "vllm_importance_sampling_correction": True,
+    "vllm_importance_sampling_mode": "sequence_mask",
+    "vllm_importance_sampling_clip_max": 3.0,
+    "seed": 42,
+}
+
+OFF_GRPO = """
+    epsilon_high delta off_policy_mask_threshold use_adaptive_entropy disable_dropout cast_lm_head_to_fp32 min_p
+    generation_kwargs chat_template_kwargs cache_implementation generation_batch_size steps_per_generation
+    use_transformers_continuous_batching use_vllm vllm_importance_sampling_clip_min label_smoothing_factor
+    """
+
+FILES = {"output_dir", "logging_steps", "save_steps", "save_total_limit", "report_to"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "copy", "off"),
+    [
+        ("st_r1_7b_cot_sft", TABLE_6 | RELEASED_SFT | OURS_SFT, OFF + OFF_SFT),
+        ("st_r1_7b_grpo", TABLE_5 | RELEASED_GRPO | OURS_GRPO, OFF + OFF_GRPO),
+    ],
+)
+def test_no_figure_of_a_recipe_changes_unnoticed(recipe: str, copy: dict[str, Any], off: str) -> None:
+    found = table(recipe)
+    assert copy.items() <= found.items()
+    assert not [name for name in off.split() if found[name]]
+    assert set(found) == {*copy, *off.split(), *FILES}
+
+
+def test_other_models_and_answers_alone_are_taught_alike() -> None:
+    """Table 4's other base, and Table 3's plain fine-tuning."""
+    answers = {"prompt": ("think", "direct"), "chain_of_thought": (True, False)}
+    other = ("Qwen/Qwen2-VL-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct")
+    for recipe, expected in (
+        ("qwen2_5_vl_7b_cot_sft", {"model_name_or_path": other}),
+        ("qwen2_5_vl_7b_sft", {"model_name_or_path": other, **answers}),
+        ("st_r1_7b_sft", answers),
+    ):
+        found = differing("st_r1_7b_cot_sft", recipe)
+        assert found.pop("output_dir") == ("runs/st_r1_7b_cot_sft", f"runs/{recipe}")
+        assert found == expected
+
+
 @pytest.mark.parametrize("recipe", SFT)
 def test_fine_tuning_is_table_6(recipe: str) -> None:
     assert (TABLE_6 | RELEASED_SFT).items() <= table(recipe).items()
