@@ -47,7 +47,8 @@ class EngineModel(lmms):  # type: ignore[misc]
     """A model of lmms-eval whose requests an engine of ours answers; the base of our adapters.
 
     seed: of what is drawn; greedy replies do not depend on it. fresh: ask for all, whatever the journal
-    holds; the new replies are journaled all the same, and are what later runs find.
+    holds; the new replies are journaled all the same, and are what later runs find. draws: so many seeds, from the
+    run's on, are asked for; the replies to the further ones are journaled for the runs of these seeds.
 
     A request counts as done when its reply is in the journal: after a kill the same command asks for the rest
     alone. A request that failed comes back as a text that the scorer takes for no reply, and is not journaled.
@@ -56,9 +57,9 @@ class EngineModel(lmms):  # type: ignore[misc]
 
     is_simple = True
 
-    def __init__(self, engine: Engine, *, seed: int = 0, fresh: bool = False) -> None:
+    def __init__(self, engine: Engine, *, seed: int = 0, fresh: bool = False, draws: int = 1) -> None:
         super().__init__()
-        self._engine, self._seed, self._fresh = engine, seed, fresh
+        self._engine, self._seed, self._fresh, self._draws = engine, seed, fresh, draws
         self._only_asker: FileLock | None = None
         if isinstance(engine, LmmsEngine):
             # lmms-eval gathers over the ranks by its own adapter's accelerator.
@@ -97,11 +98,13 @@ class EngineModel(lmms):  # type: ignore[misc]
         """The replies to lmms-eval's requests, in their order."""
         try:
             in_order = _batch_of(self._engine) > 1
-            waves, clips = read_requests(requests, self.task_dict, self._seed, in_order=in_order)
+            waves, clips = read_requests(
+                requests, self.task_dict, self._seed, in_order=in_order, draws=self._draws
+            )
             with closing(waves):
                 label = f"rank {self.rank}: " * (self.world_size > 1)
-                progress = AskingProgress(len(requests), label, clips)
-                replies = self._replies(waves, progress)
+                progress = AskingProgress(len(requests) * self._draws, label, clips)
+                replies = self._replies(waves, progress)[: len(requests)]
             # lmms-eval keeps what its first rank alone has logged.
             if isinstance(self._engine, ServerEngine) and self._engine.sent_bytes and self.world_size == 1:
                 sent = {"sent_mb": self._engine.sent_bytes / 1e6}
@@ -346,6 +349,7 @@ def _common(
     *,
     seed: int = 0,
     fresh: bool = False,
+    draws: int = 1,
     batch_size: int | str | None = None,
     max_batch_size: int | None = None,
     device: str | None = None,
@@ -374,12 +378,12 @@ def _adapter(
         __doc__ = open_engine.__doc__
         __signature__ = inspect.Signature([*parameters, *(further if any_pass else [])])
 
-        def __init__(self, *, seed: int = 0, fresh: bool = False, **given: Any) -> None:
+        def __init__(self, *, seed: int = 0, fresh: bool = False, draws: int = 1, **given: Any) -> None:
             if "seed" in of_engine:
                 given["seed"] = seed
             passed = {n: value for n, value in given.items() if any_pass or n in of_engine}
             note_model(given)
-            super().__init__(open_engine(**passed), seed=seed, fresh=fresh)
+            super().__init__(open_engine(**passed), seed=seed, fresh=fresh, draws=draws)
             self.egost_names = noted_model()
 
     Adapter.__name__ = Adapter.__qualname__ = name

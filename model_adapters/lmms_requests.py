@@ -23,8 +23,8 @@ _LOOK_S = 5.0
 class SampleRequest:
     """One request about a sample of ours.
 
-    repetition: 0, or more where lmms-eval asks the same several times (`--repeats`). blind: it is to be asked without
-    a video; any other request without a clip is not asked, since its clip has no frames.
+    repetition: 0, or more where lmms-eval asks the same several times (`--repeats`), or a later run will. blind: it is
+    to be asked without a video; any other request without a clip is not asked, since its clip has no frames.
     """
 
     world: World
@@ -39,14 +39,15 @@ Wave = list[tuple[int, SampleRequest]]
 
 
 def read_requests(
-    requests: Sequence[Any], task_dict: Mapping[str, Any], seed: int, *, in_order: bool
+    requests: Sequence[Any], task_dict: Mapping[str, Any], seed: int, *, in_order: bool, draws: int = 1
 ) -> tuple[Generator[Wave, None, None], int]:
     """The requests (lmms-eval's `Instance`s of simple models), while their clips are decoded on all cores; and how many
     clips these are.
 
     task_dict: the data sets by task and split, as lmms-eval gives them to a model. seed: of the run; a
     repetition of a request that is drawn has the seed that many higher, else all would be the same.
-    in_order: give the clips in the order of their first requests, not as they are decoded.
+    draws: of each request that is drawn, by seeds that follow each other; the further ones have places behind all
+    requests. in_order: give the clips in the order of their first requests, not as they are decoded.
 
     Raises AdapterError for a request that is not about a sample of ours, or that wants what no adapter can do.
     """
@@ -62,11 +63,14 @@ def read_requests(
         seen[task, split, doc_id] += not request.metadata.get("__padding_only__", False)
         if arguments.seed is not None:
             arguments = replace(arguments, seed=arguments.seed + repetition)
-        asked = SampleRequest(
-            doc["world"], doc["id"], Ask(f"{doc['world']}/{doc['id']}", prompt, None, arguments), repetition
-        )
         clip = doc["world"], doc["part"], doc["clip"]
-        of_clip.setdefault(clip, []).append((place, asked))
+        ask = Ask(f"{doc['world']}/{doc['id']}", prompt, None, arguments)
+        wave = of_clip.setdefault(clip, [])
+        wave.append((place, SampleRequest(doc["world"], doc["id"], ask, repetition)))
+        for more in range(1, draws if arguments.seed is not None else 1):
+            ask = replace(ask, arguments=replace(arguments, seed=(arguments.seed or 0) + more))
+            further = SampleRequest(doc["world"], doc["id"], ask, repetition + more)
+            wave.append((place + more * len(requests), further))
         visuals.setdefault(clip, partial(doc_to_visual, doc))
     return _waves(of_clip, visuals, in_order), len(visuals)
 

@@ -54,6 +54,7 @@ class RunOptions:
     or of an API. extra: further arguments of lmms-eval. as_published: with the authors' settings instead of our own.
     batch_size: requests at once; None is what suits the engine. settings: given on the command line, they win over the
     environment's. without_weights: the checkpoint need not be on this disk; its hub id stands for its folder.
+    draws: seeds that are asked for, from the run's own on.
     """
 
     tasks: str
@@ -67,6 +68,7 @@ class RunOptions:
     batch_size: int | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     without_weights: bool = False
+    draws: int = 1
 
 
 BATCH_SIZES: Mapping[EngineName, int] = {"hf": 8}
@@ -94,6 +96,8 @@ def plan_run(model: KnownModel, options: RunOptions, environment: Mapping[str, s
         arguments["device_map"] = device = "cpu"
     if options.fresh:
         arguments["fresh"] = "True"
+    if options.draws > 1:
+        arguments["draws"] = str(options.draws)
     unusable = {name: value for name, value in arguments.items() if "," in value or "=" in value}
     if unusable:
         raise AdapterError(

@@ -16,6 +16,8 @@ from egost.model_adapters.families import prompt_renderer
 from egost.tasks.clips.lossless import Frames
 from egost.tasks.errors import CacheError
 
+_PLACED = ("qwen2_vl", "qwen2_5_vl")
+
 
 def place_text_as_trained(model: Any) -> bool:
     """Let a Qwen2-VL or Qwen2.5-VL of transformers count its text on from the greatest position of the video before it.
@@ -25,7 +27,7 @@ def place_text_as_trained(model: Any) -> bool:
     amid a timed video of small frames: 8 frames of 224 px, one a second, end at position 24 and not 8. Returns whether
     the model is of such a family; call it once, on the plain model.
     """
-    if model.config.model_type not in ("qwen2_vl", "qwen2_5_vl"):
+    if model.config.model_type not in _PLACED:
         return False
     inner = model.model
     theirs = inner.get_rope_index
@@ -52,7 +54,9 @@ def place_text_as_trained(model: Any) -> bool:
 
 
 class TransformersEngine:
-    """An `Engine` over transformers: one request at a time, the frames as one video without sampling.
+    """An `Engine` over transformers, which loads the weights when the first request comes.
+
+    It takes one request at a time, and the frames as one video without sampling.
 
     renderer: see `PromptRenderer`. context: tokens of prompt and response together.
     """
@@ -66,9 +70,7 @@ class TransformersEngine:
         device: str | None = None,
         max_pixels: int | None = None,
     ) -> None:
-        """Load the checkpoint.
-
-        model: folder or hub id. revision: of a hub id. dtype: `auto` is the checkpoint's own. device: as torch names
+        """model: folder or hub id. revision: of a hub id. dtype: `auto` is the checkpoint's own. device: as torch names
         it; by default the GPU where there is one. max_pixels: of a frame, see `families.processor_arguments`.
         Raises AdapterError for a checkpoint that is not there or whose family takes no video.
         """
@@ -80,33 +82,14 @@ class TransformersEngine:
                 "Ask it by vLLM: --model egost_vllm, or egost_server."
             )
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            self._model: Any = (
-                transformers.AutoModelForImageTextToText.from_pretrained(
-                    checkpoint.folder, dtype=dtype, local_files_only=True
-                )
-                .to(self._device)
-                .eval()
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise AdapterError(
-                f"transformers cannot load {checkpoint.name} as {dtype} on {self._device} ({error}). Fix dtype or "
-                "device, or get the checkpoint again."
-            ) from error
-        placed = place_text_as_trained(self._model)
-        own = self._model.generation_config
-        # Of the checkpoint's own way to sample only what makes its model work is kept, as with vLLM: the task says
-        # how to sample.
-        self._model.generation_config = transformers.GenerationConfig(
-            eos_token_id=own.eos_token_id,
-            pad_token_id=own.pad_token_id,
-            bos_token_id=own.bos_token_id,
-            repetition_penalty=own.repetition_penalty,
-        )
-        ends = own.eos_token_id
-        self._end_tokens = set(ends if isinstance(ends, list) else [ends])
+        self._checkpoint, self._dtype = checkpoint, dtype
+        self._model: Any = None
+        self._end_tokens: set[int] = set()
         self._failed: set[str] = set()
-        self.context: int = self._model.config.get_text_config().max_position_embeddings
+        config = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+        self.context: int = config.get_text_config().max_position_embeddings
+        used = config.dtype if dtype == "auto" else getattr(torch, dtype, dtype)
+        placed = config.model_type in _PLACED
         self.identity = EngineIdentity(
             engine=f"transformers {transformers.__version__}",
             model=checkpoint.name,
@@ -114,12 +97,49 @@ class TransformersEngine:
             settings={
                 "torch": torch.__version__,
                 "device": torch.device(self._device).type,
-                "dtype": str(self._model.dtype).removeprefix("torch."),
+                # A config that does not say leaves it to the weights.
+                "dtype": str(used or self.model.dtype).removeprefix("torch."),
                 "max_pixels": max_pixels,
                 **self.renderer.identity,
                 **({"text_follows": "the video's greatest position"} if placed else {}),
             },
         )
+
+    @property
+    def model(self) -> Any:
+        """The model of transformers, loaded now where it was not. Raises AdapterError."""
+        if self._model is None:
+            self._model = self._load()
+        return self._model
+
+    def _load(self) -> Any:
+        checkpoint = self._checkpoint
+        try:
+            model: Any = (
+                transformers.AutoModelForImageTextToText.from_pretrained(
+                    checkpoint.folder, dtype=self._dtype, local_files_only=True
+                )
+                .to(self._device)
+                .eval()
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise AdapterError(
+                f"transformers cannot load {checkpoint.name} as {self._dtype} on {self._device} ({error}). Fix dtype "
+                "or device, or get the checkpoint again."
+            ) from error
+        place_text_as_trained(model)
+        own = model.generation_config
+        # Of the checkpoint's own way to sample only what makes its model work is kept, as with vLLM: the task says
+        # how to sample.
+        model.generation_config = transformers.GenerationConfig(
+            eos_token_id=own.eos_token_id,
+            pad_token_id=own.pad_token_id,
+            bos_token_id=own.bos_token_id,
+            repetition_penalty=own.repetition_penalty,
+        )
+        ends = own.eos_token_id
+        self._end_tokens = set(ends if isinstance(ends, list) else [ends])
+        return model
 
     def answer(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Reply | Failure]]:
         """See `Engine`. Each sampled response has torch's generators seeded before it, so that it can be repeated."""
@@ -154,7 +174,7 @@ class TransformersEngine:
         if arguments.seed is not None:
             torch.manual_seed(arguments.seed)
         with torch.inference_mode():
-            return self._model.generate(
+            return self.model.generate(
                 **inputs,
                 **sampling,
                 max_new_tokens=arguments.max_new_tokens,

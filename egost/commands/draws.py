@@ -55,6 +55,9 @@ def draw_options(model: KnownModel, options: RunOptions, samples: int, *, needed
             options,
             output=folder / f"sample{number + 1}",
             extra=(*extra, _FLAG, words(int(first) + number)),
+            # The first run asks for all answers while the model is loaded; the others find theirs in the journal.
+            draws=1 if number else samples,
+            fresh=options.fresh and not number,
         )
         for number in range(samples)
     ]

@@ -122,6 +122,28 @@ def test_what_was_sent_to_servers_stands_in_the_results_of_lmms_eval() -> None:
         assert not server.questions and not summarize_logged_metrics()
 
 
+def test_what_later_runs_will_draw_is_asked_in_the_first() -> None:
+    requests, task_dict = mini_requests(*TASKS, temperature=0.7, do_sample=True)
+    first = ScriptedEngine()
+    found = [reply.text for reply in model(first, task_dict, draws=3, seed=5).generate_until(requests)]
+    samples = [s for task in TASKS for s in open_release("mini").samples(*task.split("_"))]
+    assert found == [f"mini/{sample.id} 5" for sample in samples]
+    asked = [(ask.sample, ask.arguments.seed) for ask in first.asked]
+    assert sorted(asked) == sorted((f"mini/{s.id}", seed) for s in samples for seed in (5, 6, 7))
+    clips = [ask.clip.manifest.source for ask in first.asked if ask.clip]
+    assert sum(a != b for a, b in itertools.pairwise(clips)) == len(set(clips)) - 1
+    notes = [noted_generation("mini", sample.id) for sample in samples]
+    assert all(note is not None and not note.journaled for note in notes)
+    for seed in (6, 7):
+        later = ScriptedEngine()
+        found = [reply.text for reply in model(later, task_dict, seed=seed).generate_until(requests)]
+        assert found == [f"mini/{sample.id} {seed}" for sample in samples] and not later.asked
+    # More are wanted: what is there is not asked again.
+    more = ScriptedEngine()
+    model(more, task_dict, draws=4, seed=5).generate_until(requests)
+    assert {ask.arguments.seed for ask in more.asked} == {8}
+
+
 class Batches:
     """An adapter of lmms-eval that remembers which prompts it got together."""
 

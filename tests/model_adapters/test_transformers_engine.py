@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from egost.model_adapters.engine import AdapterError, Ask, Failure, GenerationAr
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.release.release import open_release
 
 if TYPE_CHECKING:
     from egost.model_adapters.parity.tracing import TracingTransformers
@@ -232,6 +233,43 @@ def test_one_request_that_fails_costs_no_other(
     monkeypatch.setattr(engine, "generate", broken)
     with pytest.raises(AdapterError, match="start the same command again"):
         list(engine.answer([good]))
+
+
+def test_a_run_whose_replies_are_all_journaled_loads_no_model(
+    checkpoint: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+    from scripted_engine import mini_requests
+
+    from egost.model_adapters.adapter import EgostTransformers
+    from egost.tasks.mini_world import write_mini_release
+
+    write_mini_release(own_cache / "mini", clips=1, seed=3, progress=False)
+    monkeypatch.setenv("EGOST_MINI_DATA", str(own_cache / "mini"))
+    open_release.cache_clear()
+    requests, task_dict = mini_requests("direction_forward", temperature=1, do_sample=True, max_new_tokens=2)
+    loads = []
+    load = transformers.AutoModelForImageTextToText.from_pretrained
+
+    def counting(*given: Any, **how: Any) -> Any:
+        loads.append(given)
+        return load(*given, **how)
+
+    monkeypatch.setattr(transformers.AutoModelForImageTextToText, "from_pretrained", counting)
+
+    def texts(seed: int, **how: int) -> list[str]:
+        made = EgostTransformers(model=str(checkpoint), device="cpu", seed=seed, **how)
+        made.task_dict.update(task_dict)
+        found = [reply.text for reply in made.generate_until(requests)]
+        made.clean()
+        return found
+
+    first = texts(0, draws=3)
+    assert len(loads) == 1
+    later = [texts(seed) for seed in (1, 2, 0)]
+    assert len(loads) == 1 and later[2] == first
+    texts(3)
+    assert len(loads) == 2
 
 
 def test_a_family_without_a_video(tmp_path: Path) -> None:

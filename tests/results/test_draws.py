@@ -128,6 +128,9 @@ def test_each_answer_is_drawn_as_the_card_says_with_a_seed_of_its_own(checkpoint
     assert code == 0, output
     drawn_as = "temperature=0.7,top_p=0.8,top_k=20,do_sample=True"
     assert arguments(output) == [f"{drawn_as},seed={seed}" for seed in range(3)]
+    assert output.count(",draws=3 ") == output.count(",draws=") == 1, "the first run asks for all"
+    _, fresh = planned(checkpoint, "--fresh")
+    assert fresh.count("fresh=True,draws=3 ") == fresh.count("fresh=True") == 1, "else all are asked again"
     assert [f"runs/drawn-samples/sample{n}" in output for n in (1, 2, 3, 4)] == [True, True, True, False]
     _, own = planned(checkpoint, "--", "--gen_kwargs", "temperature=1,seed=7,max_new_tokens=9")
     assert arguments(own) == [f"temperature=1,max_new_tokens=9,do_sample=True,seed={n}" for n in (7, 8, 9)]
@@ -161,6 +164,8 @@ def test_real_answers_are_journaled_one_by_one_by_their_seed(tmp_path: Path) -> 
     words = (*words, "--engine", "transformers", "--", "--gen_kwargs", "temperature=1,max_new_tokens=4")
     done = egost(*words, cwd=tmp_path, cache=cache)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "egost: 2 of 2 samples; 1 clips, 0 from the journal" in done.stderr
+    assert "egost: 1 of 1 samples; 1 clips, 1 from the journal" in done.stderr
     folder = tmp_path / "runs" / "mini-base-samples"
     found = json.loads((folder / "samples.json").read_text())
     assert (found["samples"], found["overall"]["mean"]["n"]) == (2, 1)
