@@ -20,7 +20,8 @@ SETTINGS = VllmSettings(
 
 
 @pytest.mark.parametrize(
-    "model_type", ["qwen2_5_vl", "qwen3_vl", "qwen3_5", "llava_onevision", "internvl_chat"]
+    "model_type",
+    ["qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v", "llava_onevision", "internvl", "internvl_chat"],
 )
 def test_the_frames_arrive(model_type: str, tmp_path: Path, asks: Callable[..., list[Ask]]) -> None:
     [ask] = asks(GenerationArguments(max_new_tokens=2))[:1]
