@@ -85,7 +85,7 @@ def spoken(triple: Any, compat: bool = False) -> str:
     )
 
 
-class _Handler(ScriptedHandler):
+class JudgeHandler(ScriptedHandler):
     of: JudgeServer
 
     def do_POST(self) -> None:
@@ -108,6 +108,9 @@ class _Handler(ScriptedHandler):
         elif word == "score":
             _, landmark, semantic = self.of.scores(ask)
             self.reply(completion(spoken((json.loads(value), landmark, semantic), _compat(ask))))
+        elif word == "said":
+            finish, text = json.loads(value)
+            self.reply(completion(text, finish=finish))
         elif word == "finish":
             self.reply(completion(spoken(self.of.scores(ask), _compat(ask))[:30], finish=value))
         elif word == "refusal":
@@ -146,7 +149,7 @@ def _compat(ask: Ask) -> bool:
 @contextmanager
 def serve_judge(**settings: Any) -> Iterator[JudgeServer]:
     """Run a `JudgeServer` on a free port of this machine while the context lasts."""
-    with serve(JudgeServer(**settings), _Handler, "/v1") as server:
+    with serve(JudgeServer(**settings), JudgeHandler, "/v1") as server:
         yield server
 
 
