@@ -154,19 +154,19 @@ def read_labels(path: Path) -> Labels:
     routes: dict[str, Route] = {}
     given: dict[tuple[str, str], Triple] = {}
     found = Labels(routes, given)
+    seen: set[tuple[str, str]] = set()
     for number, row in enumerate(rows, 2):
         with _line(path, number):
-            route = _route(row)
+            route, scores = _route(row), _scores(row)
+            key = route.sample, row["rater"] or ""
             if routes.setdefault(route.sample, route) != route:
                 raise ValueError(f"{shown(route.sample)} is there twice, in two ways")
-            scores = _scores(row)
-            if bool(row["rater"]) != (scores is not None):
-                alone = "a rater" if row["rater"] else "scores"
-                raise ValueError(f"{shown(route.sample)} has {alone} alone")
+            if key in seen:
+                raise ValueError(f"{shown(route.sample)} is there twice with the rater {shown(key[1])}")
+            seen.add(key)
+            if bool(key[1]) != (scores is not None):
+                raise ValueError(f"{shown(route.sample)} has {'a rater' if key[1] else 'scores'} alone")
             if scores:
-                key = route.sample, row["rater"]
-                if key in given:
-                    raise ValueError(f"{shown(key[1])} labels {shown(key[0])} twice")
                 found.check_label(*key, scores)
                 given[key] = scores
     by_stratum: dict[str, list[Route]] = defaultdict(list)

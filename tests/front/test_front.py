@@ -27,6 +27,22 @@ def test_an_error_of_ours_is_one_message_and_exit_code_2(
     assert err.startswith("egost: ") and "nowhere" in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["judge {} --judge offline", "judge --judge offline {}", "judge --judge=offline -- {}", "judge label {}"],
+)
+def test_a_run_is_judged_beside_the_sub_commands(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is named as a sub-command is reached by its path."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("nowhere", "./label"):
+        with pytest.raises(SystemExit) as ended:
+            app(words.format(folder).split())
+        out, err = capsys.readouterr()
+        assert ended.value.code == 2 and out == "" and f"there is no {Path(folder)}:" in err
+
+
 def test_a_line_is_not_broken_in_a_narrow_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

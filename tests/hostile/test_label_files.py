@@ -186,7 +186,7 @@ OF_LABELS = [
             ("stratum", "all", "is there twice, in two ways"),
             ("probability", "0.123", "is there twice, in two ways"),
             ("drawn", "0", "was drawn to be labelled|in two ways"),
-            ("rater", "ben", "'ben' labels .* twice"),
+            ("rater", "ben", "is there twice with the rater 'ben'"),
         )
     ],
     Attack(
@@ -199,7 +199,7 @@ OF_LABELS = [
     Attack("half lost", lines(lambda f: f[: len(f) // 2]), "Lines were lost or changed"),
     Attack("another probability", lambda c: c.replace(b",0.4,", b",0.41,"), "not the prob"),
     Attack("cut in a line", lambda c: c[:-7], r"line \d+: the drawn is"),
-    Attack("a line twice", lines(lambda f: [*f, f[1]]), "labels .* twice"),
+    Attack("a line twice", lines(lambda f: [*f, f[1]]), "is there twice with the rater"),
     *[
         Attack(f"without {column}", without(column), f"has no column {column}")
         for column in ("sample", "response", "stratum", "probability", "drawn", "rater", *SCORES)

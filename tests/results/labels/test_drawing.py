@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -120,6 +121,22 @@ def test_contested_routes_are_a_stratum_of_their_own_all_drawn() -> None:
         assert sum(1 / labels.routes[name].probability for name in labels.drawn) == pytest.approx(40)
     with pytest.raises(RunError, match="5 labels, all of them contested"):
         draw_labels(records, 5, contested=first)
+
+
+def test_a_mean_that_is_weighted_by_probability_has_no_bias() -> None:
+    """People give 0 to the contested routes, 20 to 100 to the others by their clip; 500 drawings of 12 of 40."""
+    records = clips(20)
+    contested = [record.sample.id for record in records[:6]]
+    people = {r.sample.id: 0.0 if k < 6 else 20.0 * (1 + k // 2 % 5) for k, r in enumerate(records)}
+    truth = sum(people.values()) / 40
+    found = []
+    for seed in range(500):
+        labels = draw_labels(records, 12, seed, contested)
+        found.append(sum(people[name] / labels.routes[name].probability for name in labels.drawn) / 40)
+    error = statistics.stdev(found) / 500**0.5
+    assert abs(statistics.fmean(found) - truth) < 4 * error and error < 1
+    # Unweighted, the contested ones, half of the labels, would halve the mean.
+    assert truth > 40
 
 
 def test_a_run_that_two_judges_scored_one_after_the_other(demo_run: Run, tmp_path: Path) -> None:
