@@ -58,6 +58,7 @@ async function open(line) {
   at("frames").replaceChildren(...content.frames.map(picture));
   if (!content.frames.length) at("frames").textContent = "The frames are not in this machine's cache.";
   showScores();
+  scrollTo(0, 0);
 }
 
 function picture(data, k) {

@@ -247,6 +247,11 @@ def test_a_person_scores_routes_by_keys(tmp_path: Path, address: str, run: Run, 
             page.show(width, scheme=scheme)
             assert page.run("document.documentElement.scrollWidth <= innerWidth"), width
             page.picture(tmp_path / f"{width}_{scheme}.png", whole=True)
+            # However long the response is, the scores and the way to the rubric are in sight.
+            page.run("scrollTo(0, 0)")
+            assert page.run("document.documentElement.scrollHeight > 1.5 * innerHeight")
+            assert page.run("at('show-rubric').getBoundingClientRect().bottom <= innerHeight"), width
+            page.picture(tmp_path / f"{width}_{scheme}_window.png")
         while "open" in (states := page.run(STATES)):
             number = states.index("open") + 1
             page.run(f"location.hash = '#route%20{number}'")
