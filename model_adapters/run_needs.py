@@ -110,10 +110,10 @@ def _weights(model: KnownModel, plan: RunPlan, environment: Mapping[str, str]) -
 
 
 def _data(world: World, environment: Mapping[str, str]) -> Need:
+    from egost.tasks.release import release_name
     from egost.tasks.release.check import status
     from egost.tasks.release.layout import QUESTION_FILES
     from egost.tasks.release.release import open_release
-    from egost.tasks.release.release_names import release_name
 
     get = "egost data mini" if world == "mini" else "egost data download"
     fetch: Fetch | None = world if world == "mini" or not environment.get("EGOST_DATA") else None

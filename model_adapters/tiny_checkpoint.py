@@ -182,7 +182,7 @@ def byte_level_tokenizer(corpus: Sequence[str], size: int, **settings: Any) -> A
 
 def mini_corpus(walks: int) -> list[str]:
     """The texts that a vocabulary is learnt on: prompts, and questions and routes of so many walks."""
-    from egost.tasks.mini_world.question_files import question_files
+    from egost.tasks.mini_world.release_writer import question_files
     from egost.tasks.mini_world.walks import plan_clip
 
     truths = [plan_clip(0, "train", number).truth for number in range(walks)]

@@ -21,7 +21,7 @@ from egost.results.records import MOST_OF_A_SAMPLE, SampleRecord, read_samples
 from egost.results.run_header import RunError, RunHeader, TrainedOn, read_header
 from egost.tasks.json_text import read_json, shown
 from egost.tasks.judging.judge import Judgement
-from egost.tasks.release.release_names import world_label
+from egost.tasks.release import world_label
 from egost.tasks.task_names import parse_task_name, task_name
 from egost.tasks.text_files import json_lines
 

@@ -15,7 +15,7 @@ from egost.commands.front import Workers, console, marked, says_what_to_do
 
 if TYPE_CHECKING:
     from egost.tasks.construction.calibration import Calibration
-    from egost.tasks.construction.set_checks import BlindRun
+    from egost.tasks.construction.checks import BlindRun
     from egost.tasks.construction.workfolder import WorkFolder
 
 construct_app = typer.Typer(
@@ -209,7 +209,7 @@ def _say_what_comes_next(result: Calibration, out: Path) -> None:
 def blind_run(folder: Path) -> BlindRun:
     """What the model of the newest run in a folder chose. Raises RunError where there is no such run."""
     from egost.results.run import read_run
-    from egost.tasks.construction.set_checks import BlindRun
+    from egost.tasks.construction.checks import BlindRun
 
     choices = [
         (record.sample, record.choice.letter)

@@ -93,8 +93,8 @@ def mini(
 
 
 def _print_status(release: Release, found: Status) -> None:
+    from egost.tasks.release import release_name
     from egost.tasks.release.layout import QUESTION_FILES
-    from egost.tasks.release.release_names import release_name
 
     roots = ", ".join(map(str, release.roots))
     console.print(f"{release_name(release.world, release.revision)}, revision {release.revision}, in {roots}")

@@ -40,8 +40,8 @@ from egost.tasks.clips.protocols import chosen_protocol
 from egost.tasks.judging.choose import chosen_judge
 from egost.tasks.judging.judge import Judge
 from egost.tasks.prompts import chosen_prompt, load_prompt
+from egost.tasks.release import release_name
 from egost.tasks.release.release import open_release
-from egost.tasks.release.release_names import release_name
 from egost.tasks.release.trained_on import note_model
 from egost.tasks.sample import Sample
 from egost.tasks.task_names import named_tasks

@@ -45,8 +45,8 @@ def env(
 
 def _places() -> list[str]:
     from egost.tasks.cache import cache_root, free_gib
+    from egost.tasks.release import release_name
     from egost.tasks.release.release import open_release
-    from egost.tasks.release.release_names import release_name
     from egost.tasks.sample import World
 
     root = cache_root()

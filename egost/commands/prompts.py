@@ -22,7 +22,7 @@ def import_(
     import yaml
 
     from egost.tasks.cache import write_whole
-    from egost.tasks.prompts.authors import read_authors_prompts
+    from egost.tasks.prompts import read_authors_prompts
 
     for prompt in read_authors_prompts(clone):
         path = out / f"{prompt.name}.yaml"

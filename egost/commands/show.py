@@ -65,7 +65,7 @@ def write_manifest(run: Run) -> None:
 
 def _lines(manifest: RunManifest, run: Run) -> list[tuple[str, str]]:
     """What is the same for all tasks, or for the run; only what it tells."""
-    from egost.tasks.release.release_names import world_label
+    from egost.tasks.release import world_label
 
     model, usage, tasks = manifest.model, manifest.usage, manifest.tasks.values()
     lines = [

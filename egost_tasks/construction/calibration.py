@@ -14,6 +14,17 @@ from typing import Any
 
 from egost.tasks.chat.calls import chosen_pacing
 from egost.tasks.construction.annotations import Annotation, Step, Steps
+from egost.tasks.construction.checks import (
+    BlindRun,
+    Cue,
+    Finding,
+    Letters,
+    blind_cue,
+    check_draft,
+    check_set,
+    may_mean,
+    solved_blind,
+)
 from egost.tasks.construction.drafts import (
     Draft,
     Review,
@@ -24,8 +35,6 @@ from egost.tasks.construction.drafts import (
     write_reviews,
     written_drafts,
 )
-from egost.tasks.construction.option_checks import Finding, check_draft, may_mean
-from egost.tasks.construction.set_checks import BlindRun, Cue, Letters, blind_cue, check_set, solved_blind
 from egost.tasks.construction.workfolder import WorkFolder, cost_of, write_lines, write_object
 
 TOLERANCE_S = 2.0

@@ -25,8 +25,8 @@ from egost.tasks.chat.reading import Completion, json_object
 from egost.tasks.chat.reply_store import Body, ReplyStore
 from egost.tasks.chat.structured import SEED, Answered, Question, ask_all, object_form, reply_store
 from egost.tasks.construction.annotations import DIRECTIONS, LONGEST_TEXT, Annotation
+from egost.tasks.construction.checks import Finding, wrong_option_problem
 from egost.tasks.construction.drafts import Draft, Items
-from egost.tasks.construction.option_checks import Finding, wrong_option_problem
 from egost.tasks.construction.writers import ChoiceRequest, Unwritten, Written
 from egost.tasks.errors import CacheError, ConstructionError, SettingError
 from egost.tasks.json_text import encodable, read_json

@@ -25,10 +25,9 @@ from egost.tasks.construction.spec import PART_OF_SCENE
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder, read_object, write_object
 from egost.tasks.errors import ConstructionError
 from egost.tasks.progress import counted
-from egost.tasks.release import layout
+from egost.tasks.release import CONSTRUCTED, layout
 from egost.tasks.release.hub import RELEASE_RECORD
 from egost.tasks.release.layout import PART_FOLDERS
-from egost.tasks.release.release_names import CONSTRUCTED
 from egost.tasks.sample import TASK_KINDS, WAYS
 from egost.tasks.text_files import filled
 

@@ -36,8 +36,8 @@ from egost.tasks.construction.writers import (
     request_rng,
 )
 from egost.tasks.errors import ConstructionError
-from egost.tasks.mini_world.question_files import Letters, shuffled
-from egost.tasks.mini_world.wording import QUESTIONS, joined, one_of
+from egost.tasks.mini_world.release_writer import Letters, shuffled
+from egost.tasks.mini_world.steps import QUESTIONS, joined, one_of
 from egost.tasks.sample import LETTERS, WAYS, TaskKind, Way
 
 TEMPLATES = "templates-1"

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from aiohttp import web
 
+from egost.tasks.construction.checks import Finding, check_draft
 from egost.tasks.construction.clip_routes import clip_facts, clip_route
 from egost.tasks.construction.drafts import (
     Decision,
@@ -29,7 +30,6 @@ from egost.tasks.construction.drafts import (
     write_reviews,
     written_drafts,
 )
-from egost.tasks.construction.option_checks import Finding, check_draft
 from egost.tasks.construction.spec import SCENE_WORDS
 from egost.tasks.construction.workfolder import WorkFolder
 from egost.tasks.errors import ConstructionError

@@ -23,8 +23,8 @@ from typing import Protocol
 import numpy as np
 
 from egost.tasks.construction.annotations import MIRROR, Annotation
+from egost.tasks.construction.checks import may_mean, normal_words
 from egost.tasks.construction.drafts import Items, truth_of
-from egost.tasks.construction.option_checks import may_mean, normal_words
 from egost.tasks.mini_world.option_sets import MOST_OPTIONS, flipped_options, random_block, swapped
 from egost.tasks.mini_world.steps import TURNS
 from egost.tasks.sample import TaskKind, Way

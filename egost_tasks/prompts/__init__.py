@@ -4,13 +4,17 @@
 `<answer>`, as ST-R1 is asked. Both say of a route what is scored, every change of direction and the landmarks that are
 passed; `bare` asks the release's question and says nothing of the kind, as the released code does. A prompt file of
 your own has the same form as `direct.yaml` in this folder. The wording is this project's own: the paper uses 'the
-default cue for each model' (section 5.1), and the released code's is not shipped; `authors.py` reads it from a clone.
+default cue for each model' (section 5.1), and the released code's is not shipped:
+`read_authors_prompts` reads it from a person's clone. Its scripts put a question together as a sum of texts and
+variables, which is read as data, never run.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -21,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_
 
 from egost.tasks.as_published import chosen
 from egost.tasks.errors import SettingError
+from egost.tasks.json_text import encodable
 from egost.tasks.sample import Sample
 
 _LONGEST = 1 << 20
@@ -33,7 +38,7 @@ AUTHORS: Mapping[str, str] = {
     "authors-st-r1": "f9723d2b965d1b9806857f1790f95f47bbfb6f07d95e592886732e4bb8a727bb",
     "authors-internvl": "2876da04946e1e61d566dd746d74855f1e894f2e51b9220c2731dd910f68a221",
 }
-"""Names and `sha256` of the authors' wording as `authors.py` reads it from the public repository."""
+"""Names and `sha256` of the authors' wording as `read_authors_prompts` reads it from the public repository."""
 
 
 class VersionedPrompt(BaseModel):
@@ -147,3 +152,77 @@ def load_prompt(name_or_file: Literal["direct", "think", "bare"] | str) -> Promp
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         why = "its lists are nested too deep" if isinstance(error, RecursionError) else str(error)
         raise SettingError(f"prompt file {path} is no YAML: {why}") from error
+
+
+@dataclass(frozen=True)
+class _Script:
+    """Where a wording lies: the script, and how many new tokens it lets a model write."""
+
+    path: str
+    max_new_tokens: int
+
+
+_SCRIPTS: Mapping[str, _Script] = {
+    "authors-st-r1": _Script("infer_code/ST-R1_mcq/mcq_infer.py", 512),
+    "authors-internvl": _Script("infer_code/InternVL2.5/mutiple_choice_infer.py", 1024),
+}
+
+_VARIABLES = {"question_text": "${question}", "options_str": "${options}", "video_prefix": ""}
+"""What the scripts' variables hold, as a prompt names it; frames are put before a question by the adapters."""
+
+
+def read_authors_prompts(clone: Path) -> list[Prompt]:
+    """The authors' prompts: of ST-R1 (with its thinking) and of InternVL2.5, for any other model. Both ask a route with
+    the release's question alone.
+
+    Raises SettingError where a script is missing, cannot be read, or holds another wording than the one that this
+    project knows by its hash.
+    """
+    prompts = []
+    for name, script in _SCRIPTS.items():
+        path = clone / script.path
+        limits = {"choice": script.max_new_tokens, "route": script.max_new_tokens}
+        choice = _choice_template(path)
+        prompt = Prompt.model_validate(
+            {"name": name, "version": 1, "choice": choice, "route": "$question", "max_new_tokens": limits}
+        )
+        if prompt.sha256 != AUTHORS[name]:
+            raise SettingError(
+                f"{path} holds another wording (SHA-256 {prompt.sha256}) than the one that is known as the authors' "
+                f"({AUTHORS[name]}), so that no run with it could be marked. Check out the public repository unchanged."
+            )
+        prompts.append(prompt)
+    return prompts
+
+
+def _choice_template(path: Path) -> str:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        sums = [list(_parts(node)) for node in ast.walk(tree)]
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise SettingError(
+            f"{path} cannot be read ({error}). Give the folder of a clone of the authors' public repository."
+        ) from error
+    for parts in sums:
+        if "${question}" in parts and "${options}" in parts and None not in parts:
+            return "".join(part or "" for part in parts)
+    raise SettingError(
+        f"{path} holds no question that is put together of {', '.join(_VARIABLES)} and texts. Give the folder of an "
+        "unchanged clone of the authors' public repository."
+    )
+
+
+def _parts(node: ast.AST) -> Iterator[str | None]:
+    """The parts of a sum in their order, None for one that is neither a text nor known."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            yield from _parts(left)
+            yield from _parts(right)
+        case ast.Constant(value=str(text)):
+            yield text.replace("$", "$$") if text == encodable(text) else None
+        case ast.Name(id=name):
+            yield _VARIABLES.get(name)
+        case ast.Subscript(slice=ast.Constant(value="question")):
+            yield "${question}"
+        case _:
+            yield None

@@ -20,7 +20,7 @@ from egost.tasks.cache import cache_root, not_written, write_whole
 from egost.tasks.errors import EgostError, ReleaseError, download_command
 from egost.tasks.json_text import read_json
 from egost.tasks.keys import check_url, log_without_keys, redacted
-from egost.tasks.release.release_names import NOT_RECORDED
+from egost.tasks.release import NOT_RECORDED
 
 QUESTIONS_REPO = "openinterx/Ego-ST-bench"
 QUESTIONS_REVISION = "54971f7"

@@ -15,8 +15,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple
 
 from egost.tasks.sample import LETTERS
-from egost.tasks.scoring.denials import denied_before, denied_behind
-from egost.tasks.scoring.languages import OTHER_LANGUAGES
+from egost.tasks.scoring.declarations import OTHER_LANGUAGES, denied_before, denied_behind
 
 _LATEX_FONT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit)\s?\{([^{}]{0,200})\}")
 _BOLD_LETTER = re.compile(r"\*\*\s?[(\[]?([A-Z])[)\].:]{0,2}\s?\*\*")

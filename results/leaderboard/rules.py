@@ -22,7 +22,7 @@ from egost.tasks.judging.judge import Judgement
 from egost.tasks.judging.rubric import NAME as RUBRIC
 from egost.tasks.prompts import AUTHORS, SHIPPED, load_prompt
 from egost.tasks.provenance import MAX_UNSCORED_SHARE, TASK_VERSION
-from egost.tasks.release.release_names import BENCHMARK, CONSTRUCTED, release_name
+from egost.tasks.release import BENCHMARK, CONSTRUCTED, release_name
 from egost.tasks.sample import World
 
 PAPER_JUDGE = re.compile(r"gpt-4o(-\d{4}-\d{2}-\d{2})?")

@@ -14,7 +14,7 @@ from egost.results.leaderboard.rows import OWN_PROTOCOL, Cell, Row, chance_row, 
 from egost.results.leaderboard.rules import Column, whole_release
 from egost.results.published_tables import PublishedTable, TableNumber, published_table
 from egost.results.run_header import RunError
-from egost.tasks.release.release_names import BENCHMARK, release_name
+from egost.tasks.release import BENCHMARK, release_name
 from egost.tasks.sample import World
 
 LABELS: Mapping[TableNumber, Mapping[str, str]] = {

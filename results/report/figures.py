@@ -18,7 +18,7 @@ from egost.results.published_tables import TableNumber
 from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.tasks.judging.judge import BEST, Judgement
-from egost.tasks.release.release_names import BENCHMARK, release_name
+from egost.tasks.release import BENCHMARK, release_name
 from egost.tasks.sample import TASK_KINDS, WAYS, TaskKind, Way, chance_level
 
 Records = Sequence[SampleRecord]

@@ -34,8 +34,7 @@ QUICK = Size(24, 6, 150, (20, 40), SIZES[:2], 1)
 
 def write_release(root: Path, size: Size) -> None:
     """Write a release in the official layout; what is there is kept."""
-    from egost.tasks.mini_world.question_files import question_files
-    from egost.tasks.mini_world.release_writer import clip_path
+    from egost.tasks.mini_world.release_writer import clip_path, question_files
     from egost.tasks.mini_world.walks import plan_clip
     from egost.tasks.release.layout import write_question_files
 

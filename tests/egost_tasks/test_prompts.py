@@ -77,7 +77,7 @@ def clone(folder: Path) -> Path:
 def test_the_authors_wording_is_read_from_a_clone_and_known_by_its_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import egost.tasks.prompts.authors as authors
+    import egost.tasks.prompts as authors
 
     tokens = {"authors-st-r1": 512, "authors-internvl": 1024}
     expected = {

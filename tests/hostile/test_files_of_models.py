@@ -14,7 +14,7 @@ from attacks import Attack, drawn
 
 from egost.model_adapters.checkpoints import checkpoint_identity
 from egost.model_adapters.model_names import model_named
-from egost.tasks.prompts.authors import read_authors_prompts
+from egost.tasks.prompts import read_authors_prompts
 from egost.tasks.release.trained_on import MANIFEST, note_model, noted_manifests
 
 CONFIG = {

@@ -17,9 +17,8 @@ import numpy as np
 import yaml
 
 from egost.tasks.judging.validity.pairs import Facts, Origin, ValidityPair, make_pair
-from egost.tasks.mini_world.steps import MIRROR, ClipTruth, Landmark, Step, Turn, way_back
+from egost.tasks.mini_world.steps import MIRROR, ClipTruth, Landmark, Step, Turn, tell_route, way_back
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.mini_world.wording import tell_route
 from egost.tasks.sample import Way
 
 

@@ -16,8 +16,8 @@ from egost.commands.construct import blind_run
 from egost.results.run import RunError
 from egost.tasks.construction.annotations import Annotation, Step
 from egost.tasks.construction.calibration import Calibration, agreements, calibrate, matched
+from egost.tasks.construction.checks import wrong_option_problem
 from egost.tasks.construction.drafts import Draft, written_drafts
-from egost.tasks.construction.option_checks import wrong_option_problem
 from egost.tasks.construction.questions import write_questions
 from egost.tasks.construction.workfolder import (
     WorkFolder,

@@ -10,9 +10,8 @@ import pytest
 from egost.tasks.judging.choose import get_judge
 from egost.tasks.judging.judge import Judgement, RouteItem
 from egost.tasks.judging.route_text import Landmark, read_route
-from egost.tasks.mini_world.steps import ClipTruth, way_back
+from egost.tasks.mini_world.steps import ClipTruth, tell_route, way_back
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.mini_world.wording import tell_route
 from egost.tasks.sample import WAYS, Way
 
 TRUTHS = [plan_clip(5, "train", number).truth for number in range(60)]

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from egost.tasks.errors import ReleaseError
-from egost.tasks.mini_world.question_files import question_files
+from egost.tasks.mini_world.release_writer import question_files
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.sample import Sample
 from egost.tasks.text_only_baseline import (

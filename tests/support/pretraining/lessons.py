@@ -28,6 +28,7 @@ import numpy as np
 
 from egost.tasks.mini_world.option_sets import action_options, landmark_options, turn_options, turn_words
 from egost.tasks.mini_world.steps import (
+    ACTION_WORDS,
     ACTIONS,
     COLOURS,
     LANDMARKS,
@@ -36,19 +37,16 @@ from egost.tasks.mini_world.steps import (
     ClipTruth,
     Landmark,
     Step,
-    backwards,
-    way_back,
-)
-from egost.tasks.mini_world.walks import ACTION_PART
-from egost.tasks.mini_world.wording import (
-    ACTION_WORDS,
     ask,
+    backwards,
     one_of,
     tell_action_options,
     tell_landmark_options,
     tell_route,
     tell_turn_options,
+    way_back,
 )
+from egost.tasks.mini_world.walks import ACTION_PART
 from egost.tasks.prompts import load_prompt
 from egost.tasks.sample import LETTERS, WAYS, Sample, TaskKind, Way
 from egost.training.rows.reverse_thinking import (

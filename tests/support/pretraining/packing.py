@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from egost.tasks.mini_world.steps import LANDMARKS, TURNS
-from egost.tasks.mini_world.wording import ACTION_WORDS
+from egost.tasks.mini_world.steps import ACTION_WORDS, LANDMARKS, TURNS
 from egost.tasks.sample import TaskKind
 from pretraining.lessons import Lesson, Piece
 

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from egost.model_adapters.tiny_checkpoint import CORPUS_PROMPTS, byte_level_tokenizer, mini_corpus
-from egost.tasks.mini_world.steps import LANDMARKS, TURNS, ClipTruth
+from egost.tasks.mini_world.steps import ACTION_WORDS, LANDMARKS, QUESTIONS, TURNS, ClipTruth, tell_route
 from egost.tasks.mini_world.walks import plan_clip
-from egost.tasks.mini_world.wording import ACTION_WORDS, QUESTIONS, tell_route
 from egost.tasks.prompts import load_prompt
 from egost.tasks.sample import WAYS
 from egost.training.rows.reverse_thinking import THOUGHTS, without_point_names

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from egost.tasks.mini_world.question_files import question_files
+from egost.tasks.mini_world.release_writer import question_files
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.layout import read_questions
 from egost.tasks.sample import Sample
