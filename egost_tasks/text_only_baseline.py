@@ -153,6 +153,7 @@ def _answered(
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits  # scikit-learn needs it
 
     vectors = TfidfVectorizer(ngram_range=(1, 2), min_df=2, token_pattern=r"[^\s,;]+|[,;]")
     scaler = StandardScaler()
@@ -164,7 +165,10 @@ def _answered(
         scaler.fit(table.surface[train])
         parts.append([csr_matrix(scaler.transform(table.surface[rows])) for rows in (train, test)])
     train_rows, test_rows = (hstack(list(part)).tocsr() for part in zip(*parts, strict=True))
-    model = LogisticRegression(max_iter=300, C=WEIGHT).fit(train_rows, table.is_right[train])
+    with threadpool_limits(
+        1
+    ):  # On matrices as small as these, threads wait for one another most of the time.
+        model = LogisticRegression(max_iter=300, C=WEIGHT).fit(train_rows, table.is_right[train])
     score = model.decision_function(test_rows)
     asked = table.of_question[test]
     questions, starts = np.unique(asked, return_index=True)

@@ -143,3 +143,19 @@ def test_most_questions_have_four_options(choices: list[Sample]) -> None:
     assert sizes[2] > 0 and sizes[3] > 0
     assert sizes[4] > 0.6 * len(choices)
     assert all(len(set(c.options)) == len(c.options) for c in choices)
+
+
+def test_a_fit_takes_one_thread(choices: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info()}
+
+    during: list[set[int]] = []
+    fit = LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", lambda *given: (during.append(threads()), fit(*given))[1])
+    with threadpool_limits(2):
+        linear_baseline(choices[:300])
+        assert threads() == {2}
+    assert during == [{1}] * 5
