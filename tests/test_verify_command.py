@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from chat_server import serve_chat
@@ -11,7 +12,6 @@ from judge_server import serve_judge
 
 from egost.results.run import read_run
 from egost.results.verification import VerificationRow, read_row
-from egost.tasks.mini_world import write_mini_release
 
 assert EGOST, "what is started here evaluates: slow"
 MODEL, COMMIT = "Qwen/Qwen2-VL-7B-Instruct", "eed13092ef92e448dd6875b2a00151bd3f7db0ac"
@@ -22,8 +22,8 @@ def saved_row(folder: Path) -> VerificationRow:
     return read_row(file)
 
 
-def test_the_mini_world(tmp_path: Path, own_cache: Path) -> None:
-    write_mini_release(own_cache / "mini", clips=4, seed=0, split="test")
+def test_the_mini_world(tmp_path: Path, own_cache: Path, mini_release: Callable[..., Path]) -> None:
+    mini_release(own_cache / "mini", clips=4)
     words = ("verify", "mini-base", "--engine", "transformers", "--limit", "1")
     done = egost(*words, cwd=tmp_path, cache=own_cache)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,13 @@ from judge_server import JudgeServer, serve_judge
 from egost.tasks import utils
 from egost.tasks.errors import CacheError
 from egost.tasks.judging.choose import chosen_judge
-from egost.tasks.mini_world import write_mini_release
 
 KWARGS = {"prompt": "direct"}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_mini_release(tmp_path_factory.mktemp("mini"), clips=4, seed=9, progress=False)
+def world(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Path:
+    return mini_release(tmp_path_factory.mktemp("mini"), clips=4)
 
 
 @pytest.fixture

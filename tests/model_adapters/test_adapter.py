@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,6 @@ from server_engines import engine as engine_of
 
 from egost.model_adapters.engine import AdapterError, Ask, Failure, Reply
 from egost.tasks import utils
-from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release import release as release_module
 from egost.tasks.release.release import open_release
 from egost.tasks.scoring.generation_notes import noted_generation
@@ -33,10 +33,8 @@ TASKS = ("landmark_forward", "direction_reverse")
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mini")
-    write_mini_release(folder, clips=3, seed=3, progress=False)
-    return folder
+def mini(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Path:
+    return mini_release(tmp_path_factory.mktemp("mini"), clips=3, seed=5)
 
 
 @pytest.fixture(autouse=True)

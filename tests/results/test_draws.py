@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from egost.results.draws import Draws, _figures, drawn, vote
 from egost.results.records import SampleRecord
 from egost.results.run import Run, read_run
 from egost.results.run_header import RunError
-from egost.tasks.mini_world import write_mini_release
 from egost.tasks.scoring.choices import Choice
 
 DIRECTION, ROUTE = TASKS[2], TASKS[0]
@@ -157,9 +156,11 @@ def test_a_bad_number_of_samples_is_refused_by_name(checkpoint: Path, samples: s
     assert code == 2 and "--samples" in output, output
 
 
-def test_real_answers_are_journaled_one_by_one_by_their_seed(tmp_path: Path) -> None:
+def test_real_answers_are_journaled_one_by_one_by_their_seed(
+    tmp_path: Path, mini_release: Callable[..., Path]
+) -> None:
     cache = tmp_path / "cache"
-    write_mini_release(cache / "mini", clips=6, seed=5, progress=False)
+    mini_release(cache / "mini", clips=6, seed=5)
     words = ("run", "mini-base", "--tasks", "egost_mini_direction_forward", "--limit", "1", "--samples", "2")
     words = (*words, "--engine", "transformers", "--", "--gen_kwargs", "temperature=1,max_new_tokens=4")
     done = egost(*words, cwd=tmp_path, cache=cache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from egost.results.sweep import as_json, draw, sweep
 from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import SettingError
-from egost.tasks.mini_world import write_mini_release
 
 TASK = "egost_mini_direction_forward"
 
@@ -93,9 +93,11 @@ def test_the_plans_keep_the_models_pixels(monkeypatch: pytest.MonkeyPatch) -> No
     ]
 
 
-def test_a_real_sweep_shares_the_journal_and_goes_on(tmp_path: Path) -> None:
+def test_a_real_sweep_shares_the_journal_and_goes_on(
+    tmp_path: Path, mini_release: Callable[..., Path]
+) -> None:
     cache = tmp_path / "cache"
-    write_mini_release(cache / "mini", clips=6, seed=5, progress=False)
+    mini_release(cache / "mini", clips=6, seed=5)
     words = ("sweep", "mini-base", "--tasks", TASK, "--limit", "1", "--frames")
     first = egost(*words, "3", cwd=tmp_path, cache=cache)
     assert first.returncode == 0, first.stdout + first.stderr

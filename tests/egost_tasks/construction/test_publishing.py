@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from egost.tasks.construction.questions import write_questions
 from egost.tasks.construction.workfolder import WorkFolder, import_annotations, read_lines, write_lines
 from egost.tasks.construction.writers import OfflineWriter
 from egost.tasks.errors import ConstructionError
-from egost.tasks.mini_world import read_truths, write_mini_release
+from egost.tasks.mini_world import read_truths
 from egost.tasks.mini_world.raycast import read_film
 from egost.tasks.mini_world.steps import ClipTruth
 from egost.tasks.release.check import status, verify
@@ -46,10 +47,10 @@ def write_inputs(mini: Path, truths: dict[str, ClipTruth], folder: Path) -> tupl
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> WorkFolder:
+def built(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> WorkFolder:
     """A mini world's rendered walks and exact steps, gone in and calibrated."""
     root = tmp_path_factory.mktemp("built")
-    mini = write_mini_release(root / "mini", clips=5, seed=3, workers=1, progress=False)
+    mini = mini_release(root / "mini", clips=5, seed=3)
     spec, annotations = write_inputs(mini, read_truths(mini), root)
     folder = WorkFolder(root / "out")
     _, failures = build_clips(folder, spec, workers=1, progress=False)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -171,8 +172,8 @@ def test_a_run_that_was_killed_goes_on(mini: Path, tmp_path: Path) -> None:
     assert not list(root.rglob("*.part"))
 
 
-def test_a_clip_that_was_lost_is_made_again(tmp_path: Path) -> None:
-    root = write_mini_release(tmp_path / "mini", clips=4, progress=False)
+def test_a_clip_that_was_lost_is_made_again(tmp_path: Path, mini_release: Callable[..., Path]) -> None:
+    root = mini_release(tmp_path / "mini", clips=4)
     whole = content(root)
     (root / "part4_clip" / "mini_test_0_0.mp4").unlink()
     write_mini_release(root, clips=4, progress=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import pytest
 from loguru import logger
 
 from egost.tasks.errors import ReleaseError
-from egost.tasks.mini_world import write_mini_release
 from egost.tasks.release.release import Release, SampleIndex, mini_revision
 from egost.tasks.release.trained_on import (
     note_model,
@@ -28,8 +28,8 @@ from egost.tasks.sample import Sample
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    root = write_mini_release(tmp_path_factory.mktemp("mini"), clips=4, seed=5, progress=False)
+def release(tmp_path_factory: pytest.TempPathFactory, mini_release: Callable[..., Path]) -> Release:
+    root = mini_release(tmp_path_factory.mktemp("mini"), clips=4, seed=5)
     return Release("mini", (root,), mini_revision(root))
 
 

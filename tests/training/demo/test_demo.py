@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import ReleaseError
 from egost.tasks.judging.judge import Judgement
-from egost.tasks.mini_world import write_mini_release
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release import Release, mini_revision
 from egost.tasks.release.trained_on import note_model, without_trained_on
@@ -92,8 +91,8 @@ def test_the_whole_has_the_ten_rows_of_table_3(tmp_path: Path) -> None:
     assert ["direct" in words for words in rewarded] == [True, False]
 
 
-def test_the_other_clip_is_never_a_questions_own(tmp_path: Path) -> None:
-    root = write_mini_release(tmp_path / "mini", clips=5, seed=1, progress=False)
+def test_the_other_clip_is_never_a_questions_own(tmp_path: Path, mini_release: Callable[..., Path]) -> None:
+    root = mini_release(tmp_path / "mini", clips=5, seed=3)
     release = Release("mini", (root,), mini_revision(root))
     samples = [s for s in release.index.samples if s.task == "direction"]
     clips = {s.clip: get_clip(release.clip_path(s), parse_protocol("uniform8")) for s in samples}
