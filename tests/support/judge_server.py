@@ -137,8 +137,8 @@ class JudgeHandler(ScriptedHandler):
 
 def wants_scores_alone(ask: Ask) -> bool:
     """Whether the reply's schema has no place for a reason."""
-    form = ask.body.get("response_format")
-    return form is not None and "direction_reason" not in form["json_schema"]["schema"]["properties"]
+    form = (ask.body.get("response_format") or {}).get("json_schema")
+    return form is not None and "direction_reason" not in form["schema"]["properties"]
 
 
 def _compat(ask: Ask) -> bool:
