@@ -257,7 +257,7 @@ class MemoryPlan:
                 if needed["one"] > GPU_GIB and self.trained == self.parameters
                 else []
             ),
-            f"  counted, not measured; activations of the longest row's micro-batch: {kept}, 8 hidden and 3 "
+            f"  counted, not measured; activations of the longest row's micro-batch: {kept}, 10 hidden and 4 "
             "feed-forward vectors a token and layer; logits, caches and fragmentation come on top.",
             f"on several GPUs: accelerate launch --config_file {CONFIGS / 'accelerate' / 'zero2.yaml'} "
             f"-m egost.training.{method} --config ... (zero3.yaml, fsdp.yaml beside it; DeepSpeed: "
@@ -298,7 +298,7 @@ def plan_memory(
 
     def kept(layers: int, hidden: int, feed_forward: int, count: int) -> int:
         """Bytes that the backward pass needs of `count` tokens in one stack of layers."""
-        layer = (8 * hidden + 3 * feed_forward) * width
+        layer = (10 * hidden + 4 * feed_forward) * width
         return count * (layers * hidden * width + layer if args.gradient_checkpointing else layers * layer)
 
     text, vision = config.get_text_config(), config.vision_config

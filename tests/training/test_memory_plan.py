@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_video_grpo import sampled
 from video_runs import World, make_trainer
 
 from egost.tasks.clips.protocols import shown_size
@@ -89,15 +90,15 @@ def test_the_papers_recipe_from_the_real_configuration(tmp_path: Path) -> None:
         model, args, prompt + args.max_completion_length, 8, patches=4 * 26 * 28, reference=True
     )
     assert counted.parameters == counted.trained == 8_291_375_616
-    # 16 bits a number. Text: 28 layers' inputs of 3,584, and one layer of 8 such and 3 of 18,944. Vision: 32 of 1,280,
-    # and one layer of 8 such and 3 of 5,120.
-    text = 8 * 2024 * 2 * (28 * 3584 + 8 * 3584 + 3 * 18944)
-    vision = 2912 * 2 * (32 * 1280 + 8 * 1280 + 3 * 5120)
+    # 16 bits a number. Text: 28 layers' inputs of 3,584, and one layer of 10 such and 4 of 18,944. Vision: 32 of 1,280,
+    # and one layer of 10 such and 4 of 5,120.
+    text = 8 * 2024 * 2 * (28 * 3584 + 10 * 3584 + 4 * 18944)
+    vision = 2912 * 2 * (32 * 1280 + 10 * 1280 + 4 * 5120)
     assert counted.activations == text + vision
     said = "\n".join(counted.lines("grpo"))
-    # 34.75 of states and 5.97 of activations; all on one GPU: 77.22 and 5.97, which 80 do not hold.
-    assert "and 5.97 of activations" in said
-    assert "4 GPUs, zero3.yaml: 40.72" in said and "one GPU: 83.19" in said
+    # 34.75 of states and 6.80 of activations; all on one GPU: 77.22 and 6.80, which 80 do not hold.
+    assert "and 6.80 of activations" in said
+    assert "4 GPUs, zero3.yaml: 41.54" in said and "one GPU: 84.02" in said
     assert "fits 80 GiB: 4 GPUs, zero2.yaml, 4 GPUs, zero3.yaml, 4 GPUs, fsdp.yaml" in said
     assert "on one GPU, train adapters instead: --use_peft true" in said
 
@@ -145,3 +146,29 @@ def test_the_plan_is_what_a_step_leaves_in_memory(world: World, tmp_path: Path, 
     # A trained vision tower keeps something of each patch; one below adapters alone does not.
     more = plan_memory(kept, trainer.args, tokens=100, sequences=4, patches=3200)
     assert (more.activations > planned.activations) is not lora
+
+
+def test_activations_are_what_a_step_keeps_for_its_backward_pass(world: World, tmp_path: Path) -> None:
+    """Bytes of every tensor that autograd saves in a real trainer's loss, weights left out, without checkpointing."""
+    import torch
+    from trl import ModelConfig
+
+    trainer = make_trainer(world, tmp_path)
+    batch = sampled(trainer)
+    weights = {weight.untyped_storage().data_ptr() for weight in trainer.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def saved(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(saved, lambda tensor: tensor):
+        loss = trainer._compute_loss(trainer.model, batch)
+    assert loss.requires_grad
+    tokens = batch["prompt_ids"].shape[1] + batch["completion_ids"].shape[1]
+    patches = int(world.shown[0].video_grid_thw.prod())
+    model = ModelConfig(model_name_or_path=str(world.checkpoint))
+    planned = plan_memory(model, trainer.args, tokens, 4, patches=patches).activations
+    assert sum(kept.values()) == pytest.approx(planned, rel=0.1)
