@@ -58,13 +58,16 @@ def test_the_two_machines_of_the_documents_are_launched(config: Path, rank: int)
     assert len(lines) == 2
     given = shlex.split(lines[rank].replace("zero3.yaml", config.name))[2:]
     assert given[1] == f"training/configs/accelerate/{config.name}"
-    args, _, _ = _validate_launch_command(
+    args, defaults, _ = _validate_launch_command(
         launch_command_parser().parse_args([given[0], str(ROOT / given[1]), *given[2:]])
     )
     args.main_process_port = 0  # Whatever is free here.
     if config.stem == "fsdp":
         prepare_multi_gpu_env(args)
     else:
+        args.deepspeed_fields_from_accelerate_config = ",".join(
+            defaults.deepspeed_config
+        )  # as `launch_command`
         # Not by DeepSpeed's own launcher, which would need ssh from one to the other.
         command, _ = prepare_deepspeed_cmd_env(args)
         assert "deepspeed" not in (command or [])
