@@ -17,7 +17,7 @@ from aiohttp import web
 
 from egost.results.labels.label_file import Triple, matched, read_labels
 from egost.results.records import SampleRecord
-from egost.results.report.sample_rows import Thumbnails, thumbnails
+from egost.results.thumbnails import Thumbnails, thumbnails
 from egost.tasks.cache import cache_root, only_writer
 from egost.tasks.json_text import shown
 from egost.tasks.judging.judge import ASPECTS, BEST

@@ -32,9 +32,10 @@ from egost.results.report.figures import (
     route_aspects,
     statements,
 )
-from egost.results.report.sample_rows import Thumbnails, frame_hashes, sample_rows, thumbnails
+from egost.results.report.sample_rows import frame_hashes, sample_rows
 from egost.results.run import Run
 from egost.results.run_manifest import run_manifest
+from egost.results.thumbnails import Thumbnails, thumbnails
 
 _COUNTS = ("asked", "scored", "unscored", "incomplete")
 """Counts in a task's part of the manifest; the report's tables show them already."""

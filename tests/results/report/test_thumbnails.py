@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from video_files import write_video
 
-from egost.results.report.sample_rows import thumbnails
+from egost.results.thumbnails import thumbnails
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import parse_protocol
 
