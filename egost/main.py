@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from egost.commands import (
+    agree,
     cache,
     clips,
     compare,
@@ -90,6 +91,7 @@ EXAMPLES = {
     "report": "egost report runs/mini-base",
     "judge": "egost judge runs/mini-base --judge offline",
     "judge label": "egost judge label runs/mini-base --rater anna",
+    "judge agree": "egost judge agree runs/mini-base/*/*_labels.csv runs/mini-base",
     "rescore": "egost rescore runs/mini-base",
     "diagnose": "egost diagnose mini-base --tasks egost_mini_mcq --limit 2",
     "leaderboard": "egost leaderboard runs --world mini",
@@ -172,6 +174,7 @@ cache_app.callback()(cache.show)
 cache_app.command()(cache.prune)
 judge_app.callback()(judge.judge)
 judge_app.command()(label.label)
+judge_app.command()(agree.agree)
 prompts_app.command("import")(prompts.import_)
 app.command()(demo.demo)
 app.command()(env.env)

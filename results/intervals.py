@@ -280,13 +280,13 @@ def _interval(tally: _Tally, draws: int, seed: int, least: float) -> tuple[float
     if np.ptp(means) < _ALIKE:
         unseen = 1 - tail ** (1 / tally.fewest_clips)
         return tally.value - unseen * (tally.value - least), tally.value + unseen * (100.0 - tally.value)
-    tail = _tail_of_draws(tally.clips)
+    tail = tail_of_draws(tally.clips)
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
 
 @lru_cache
-def _tail_of_draws(clips: int) -> float:
+def tail_of_draws(clips: int) -> float:
     """Where the interval's lower end lies among the draws of so many clips: the share of them below it."""
     from scipy.special import ndtr, stdtrit  # 1 s of CPU
 

@@ -68,11 +68,19 @@ def power(
             rich_help_panel=_WITHOUT_RUN,
         ),
     ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Say instead how many labels of people halve a run's interval.")
+    ] = False,
 ) -> None:
     """Count the samples and clips that two runs need to show a difference (paired, two-sided, 5 %).
 
     Without a run all flags have defaults; a run of your own measures what they assume.
     """
+    if labels:
+        if run_a is None or run_b:
+            raise typer.BadParameter("it takes one run, with its labels beside it", param_hint="--labels")
+        _print_labels(run_a)
+        return
     from egost.results.power import AGREEMENT, assumed_spread, needed, visible
     from egost.results.run_header import RunError
 
@@ -109,6 +117,34 @@ def power(
     if spread.n:
         seen = visible(spread, spread.n, power=power, agreement=agreement)
         console.print(f"the {spread.n} samples that there are show {seen:.1f} points as often")
+
+
+def _print_labels(run: Path) -> None:
+    from egost.results.labels.corrected import corrected_beside
+    from egost.results.run import read_run
+    from egost.results.run_header import RunError
+
+    saved = read_run(run)
+    found = corrected_beside(saved.results_file, saved.records)
+    if not found:
+        raise RunError(
+            f"no labels of this run lie beside {saved.results_file}. Label some routes first, so that their spread is "
+            f"known: egost judge label {run}"
+        )
+    for task, score in found.items():
+        console.print(f"{task}, corrected by people's labels: {score}")
+        if isinstance(score, str):
+            continue
+        now = (
+            f"which is {score.half_interval(score.labelled):.1f} points to either side with {score.labelled}"
+        )
+        if needed := score.labels_for_half:
+            console.print(marked(f"{needed} labels", f"drawn alike halve its interval, {now}", "bold"))
+        else:
+            console.print(
+                f"no number of labels halves its interval, {now}: all {score.n} would leave "
+                f"{score.half_interval(score.n):.1f}, as the clips are so few"
+            )
 
 
 def _measured(run_a: Path, run_b: Path | None, tasks: list[str]) -> Spread:

@@ -132,6 +132,7 @@ def _print_of_samples(run: Run, estimates: dict[str, Estimate]) -> None:
 
     from egost.results.both_ways import both_ways_by_kind
     from egost.results.diagnosis.controls import controls_of
+    from egost.results.labels.corrected import corrected_beside
     from egost.results.run_header import RunError
 
     print_set_apart(run)
@@ -143,6 +144,8 @@ def _print_of_samples(run: Run, estimates: dict[str, Estimate]) -> None:
         if (controls := controls_of(run)) and (circular := controls.circular):
             whole = circular.circular
             console.print(f"right in all rotations: {whole.value:.1f} ({_interval(whole)}), n {whole.n}")
+        for task, score in corrected_beside(run.results_file, run.records).items():
+            console.print(f"{task}, corrected by people's labels: {score}")
     except RunError as error:
         console.print(marked("not read:", str(error), "yellow"))
     for name, found in estimates.items():

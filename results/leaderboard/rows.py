@@ -23,6 +23,7 @@ from egost.results.diagnosis.text_only import (
     text_only_of,
 )
 from egost.results.intervals import Estimate, estimate
+from egost.results.labels.corrected import Corrected, corrected_beside
 from egost.results.leaderboard.entries import Entry
 from egost.results.leaderboard.rules import (
     PARTS_OF_TEST,
@@ -244,7 +245,21 @@ def _cell(
             f"{found.unscored} of {of} samples have no score: {found.least:.1f} if all were wrong, {found.most:.1f} "
             "if all were right",
         )
+    if aspect is None and test is None and len(tasks) == 1 and (corrected := _corrected(entry, tasks[0])):
+        notes = (*notes, f"corrected by people's labels: {corrected}")
     return Cell(found.value, found.low, found.high, found.n, of, refused, notes)
+
+
+@cache
+def _corrected(entry: Entry, task: str) -> Corrected | str | None:
+    """The corrected score of a route task, or why it has none; nothing where nobody labelled the run."""
+    if not task.startswith("route"):
+        return None
+    records = entry.records[task]
+    try:
+        return corrected_beside(entry.file, records).get(records[0].task)
+    except RunError as error:
+        return str(error)
 
 
 @cache

@@ -21,6 +21,7 @@ from egost.results.diagnosis.text_only import (
     text_only_of,
 )
 from egost.results.intervals import Difference, Estimate
+from egost.results.labels.corrected import Corrected, corrected_beside
 from egost.results.records import SampleRecord
 from egost.results.report.figures import Side, Statement
 from egost.tasks.errors import EgostError
@@ -48,7 +49,13 @@ class Shown:
 
 def diagnostics(sides: Sequence[Side]) -> list[PlainTable]:
     """The tables that the saved samples give by themselves; those without a row are left out."""
-    tables = [_replies(sides), _letters(sides), *map(_both_ways, sides), *map(_consistency, sides)]
+    tables = [
+        _replies(sides),
+        _letters(sides),
+        *map(_both_ways, sides),
+        *map(_corrected, sides),
+        *map(_consistency, sides),
+    ]
     return [table for table in tables if table.rows]
 
 
@@ -89,6 +96,42 @@ def _letters(sides: Sequence[Side]) -> PlainTable:
         "A model that looks at the options only often has a favourite place.",
         ("", "right", *("chosen" if side.alone else f"chosen by {side.letter}" for side in sides)),
         tuple((letter, str(right[letter]), *(str(count[letter]) for count in chosen)) for letter in seen),
+    )
+
+
+def _corrected(side: Side) -> PlainTable:
+    try:
+        found: dict[str, Corrected | str] = corrected_beside(side.run.results_file, side.records)
+    except EgostError as error:
+        found = {"labels": str(error)}
+    return PlainTable(
+        side.named("route score corrected by people's labels"),
+        "The judge's scores of all routes and people's of some, taken together; 95 % intervals by clips.",
+        (
+            "",
+            "corrected",
+            "95 % interval",
+            "judge alone",
+            "labels alone",
+            "95 % interval",
+            "labelled",
+            "clips",
+        ),
+        tuple(
+            (task, score)
+            if isinstance(score, str)
+            else (
+                task,
+                f"{score.value:.1f}",
+                f"{score.low:.1f} to {score.high:.1f}",
+                f"{score.judge:.1f}",
+                f"{score.people:.1f}",
+                f"{score.people_low:.1f} to {score.people_high:.1f}",
+                f"{score.labelled} of {score.n}",
+                str(score.clips),
+            )
+            for task, score in found.items()
+        ),
     )
 
 

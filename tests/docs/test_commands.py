@@ -55,6 +55,8 @@ BY_TEST = {
     "egost sweep mini-base": "results/test_sweep.py::test_a_real_sweep_shares_the_journal_and_goes_on",
     "egost train plot": "training/demo/test_curves.py::test_a_persons_own_runs_are_drawn",
     "egost judge": "test_judged_runs.py::test_a_saved_run_is_judged_again_without_the_model",
+    "egost judge agree": "results/labels/test_agreement.py::test_the_command_and_its_files",
+    "egost power runs/a --labels": "results/labels/test_corrected.py::test_how_many_labels_halve_the_interval",
     "egost judge --check": "test_judged_runs.py::test_the_check_of_a_judge_offline_and_over_http",
     "egost judge label": "results/labels/test_label_page.py::test_a_person_scores_routes_by_keys",
     "egost judge label runs --rater ben --export": "results/labels/test_label_file.py::"

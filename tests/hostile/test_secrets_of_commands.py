@@ -216,6 +216,7 @@ LOCAL = {
     "data verify": "--mini --workers 1",
     "env": "--all",
     "judge": "{run} --judge offline",
+    "judge agree": "{out}/labels.csv {run}",
     "judge label": "{run} --rater -",
     "leaderboard": "{run} --world mini --table 1 -o {out}/board.json",
     "models": "",
