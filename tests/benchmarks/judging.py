@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-from judge_server import serve_judge
+from judge_server import Ask, serve_judge
 
 from egost.tasks.chat.calls import DEFAULT_CONCURRENCY, Pacing
 from egost.tasks.chat.endpoint import parse_endpoint
@@ -38,8 +39,16 @@ SERVER = Path(__file__).parents[1] / "support" / "judge_server.py"
 
 
 def most_at_once(items: list[RouteItem]) -> int:
-    """The most calls that a server has at once, each of which takes 0.2 s."""
-    with serve_judge(latency_s=0.2) as server, tempfile.TemporaryDirectory() as folder:
+    """The most calls that a server has at once, which keeps the first ones until as many are there as are allowed."""
+    full = threading.Event()
+
+    def script(_: Ask) -> str:
+        if server.at_once >= DEFAULT_CONCURRENCY:
+            full.set()
+        full.wait(60)
+        return "ok"
+
+    with serve_judge(script=script) as server, tempfile.TemporaryDirectory() as folder:
         judge = OpenAIJudge(parse_endpoint(f"openai:judge-model@{server.url}"), folder=Path(folder))
         judge(items)
         judge.close()
