@@ -90,24 +90,28 @@ def test_other_limits_of_pixels_are_caught(
     assert {"other grid", "other number of video tokens", "other prompt"} <= named
 
 
-def test_qwen2_5_vl_agrees_also_where_time_reaches_further_than_space(
-    questions: list[Ask], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+def test_qwen2_5_vl_agrees_also_where_time_reaches_further_than_space_and_with_16_frames(
+    questions: list[Ask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2 s a patch and 2 positions a second: 13 positions, more than small frames have patches on a side."""
     from egost.model_adapters.parity.tracing import TracingVllm
 
-    checkpoint = family_checkpoint("qwen2_5_vl", tmp_path_factory.mktemp("qwen2_5_vl"))
+    monkeypatch.setenv("EGOST_PROTOCOL", "uniform16")
+    checkpoint = family_checkpoint("qwen2_5_vl", tmp_path / "qwen2_5_vl")
     source = write_video(tmp_path / "wide.mp4", 24, size=(13 * 28, 112))
     wide = get_clip(source, parse_protocol("uniform8"), tmp_path / "cache")
+    many = get_clip(source, parse_protocol("uniform16"), tmp_path / "cache")
     short = replace(questions[0], arguments=GenerationArguments(max_new_tokens=4))
-    asks = [short, replace(short, clip=wide)]
+    asks = [short, replace(short, clip=wide), replace(short, clip=many)]
     with closing(TracingVllm(VllmEngine(checkpoint_identity(checkpoint), SETTINGS))) as engine:
         in_vllm = list(engine.trace(asks))
-    small, large = (
+    small, large, sixteen = (
         compare(hf, vllm, rounding_known=True)
         for hf, vllm in zip(in_transformers(checkpoint, asks), in_vllm, strict=True)
     )
-    assert small.seconds == large.seconds == (2.0, 2.0)
+    assert small.seconds == large.seconds == sixteen.seconds == (2.0, 2.0)
+    # 8 pairs of frames of 13 x 4 patches.
+    assert sixteen.faults == () and sixteen.video_tokens == (8 * 13 * 4,) * 2
     assert large.reach[0] == (13, 4, 13) and large.faults == ()
     assert small.reach[0] is not None and small.reach[0][0] == 13 > max(small.reach[0][1:])
     assert small.faults == () and small.first_token.largest < EXPLAINED_GAP / 10
