@@ -130,7 +130,7 @@ def test_what_people_type(bare: Path, mini_release: Callable[..., Path]) -> None
     _, commands, _ = told("mini-base", "mini-st-r1", "--output", "out", "--dry-run", "--", "--seed", "3")
     first, second = commands.splitlines()
     assert "--tasks egost_mini " in first and "--output_path out/mini-base " in first
-    assert "--tasks egost_mini_mcq " in second and "--output_path out/mini-st-r1 " in second
+    assert "--tasks egost_mini " in second and "--output_path out/mini-st-r1 " in second
     assert first.endswith(" --seed 3") and second.endswith(" --seed 3")
     _, command, lines = told("qwen2.5-vl-7b", "--revision", "v2", "--dry-run")
     assert "revision=v2" in command and "--revision v2" in starting(lines, "MISSING weights")

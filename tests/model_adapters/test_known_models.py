@@ -151,7 +151,7 @@ def test_what_can_be_run_comes_first_and_what_cannot_last() -> None:
         ("st-r1", "egost_mcq", "EGOST_TRAINED_ON=leave-out egost run st-r1 --dry-run"),
         ("qwen2.5-vl-7b", "egost", "egost run qwen2.5-vl-7b --dry-run"),
         ("mini-base", "egost_mini", "egost run mini-base --dry-run"),
-        ("mini-st-r1", "egost_mini_mcq", "egost run mini-st-r1 --dry-run"),
+        ("mini-st-r1", "egost_mini", "egost run mini-st-r1 --dry-run"),
         ("tiny", "egost_mini", "egost run tiny --dry-run"),
     ],
 )

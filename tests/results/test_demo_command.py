@@ -54,8 +54,9 @@ def test_a_bar_is_as_long_as_its_figure_with_a_mark_at_chance() -> None:
 
 
 def test_it_says_what_mini_st_r1_was_trained_for() -> None:
-    assert demo.taught().startswith("mini-st-r1 is mini-base trained on direction and landmark questions.\n")
-    assert "never trained on route and action" in demo.taught()
+    assert demo.taught().startswith(
+        "mini-st-r1 is mini-base trained on routes, directions, landmarks and actions.\n"
+    )
 
 
 def test_stopped_and_started_again_it_ends_with_a_page_and_what_to_type_next(
@@ -89,7 +90,7 @@ def test_stopped_and_started_again_it_ends_with_a_page_and_what_to_type_next(
     assert re.fullmatch(
         r"Open runs/demo/report.html in a browser. Then type: \S*egost run qwen2.5-vl-7b --dry-run", lines[-1]
     )
-    assert "not asked" in done.stdout and "Direction R" in done.stdout
+    assert "not asked" not in done.stdout and "Direction R" in done.stdout
     assert "WARNING" not in done.stdout + done.stderr and "lmms_eval" not in done.stdout + done.stderr
     assert b"mini_st_r1" in (tmp_path / "runs" / "demo" / "report.html").read_bytes()
 

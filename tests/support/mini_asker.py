@@ -10,14 +10,24 @@ import torch
 
 from egost.tasks.clips.clips import get_clip
 from egost.tasks.clips.protocols import parse_protocol
+from egost.tasks.judging.choose import get_judge
 from egost.tasks.prompts import load_prompt
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
+from egost.tasks.scoring.scores import Response, score_route
 from egost.training.video_inputs import SYSTEM_PROMPT
 
 Control = Literal["seen", "blind"]
 
 _BATCH = 32
+_ROUTE_TOKENS = 120
+
+
+def mean_of_routes(samples: Sequence[Sample], replies: Sequence[str]) -> float:
+    """Mean score of routes by the offline rubric, in percent."""
+    scores = score_route(samples, [Response(reply) for reply in replies], get_judge("offline"))
+    percents = [score.percent for score in scores if score.percent is not None]
+    return sum(percents) / len(percents)
 
 
 class Asker:
@@ -44,7 +54,8 @@ class Asker:
             batch = samples[k : k + _BATCH]
             films = None if control == "blind" else [self.film(sample) for sample in batch]
             asked = [self.chat(sample, films is not None) for sample in batch]
-            texts += self._generate(asked, films, self._choice_tokens if batch[0].options else 120)
+            tokens = self._choice_tokens if batch[0].options else max(self._choice_tokens, _ROUTE_TOKENS)
+            texts += self._generate(asked, films, tokens)
         return texts
 
     def chat(self, sample: Sample, film: bool) -> str:

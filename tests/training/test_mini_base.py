@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,10 @@ from pretraining.vocabulary import IN_WORDS
 from scipy.stats import binomtest
 
 from egost.model_adapters.model_names import MINI_BASE
-from egost.tasks.judging.choose import get_judge
 from egost.tasks.mini_world import write_mini_release
 from egost.tasks.mini_world.walks import plan_clip
 from egost.tasks.release.release import Release
 from egost.tasks.sample import Sample
-from egost.tasks.scoring.scores import Response, score_route
 
 if TYPE_CHECKING:
     from mini_asker import Asker
@@ -78,8 +75,10 @@ def test_the_likelihood_of_the_right_route_falls_when_the_film_is_swapped(
 
 
 def test_it_tells_the_route_from_the_film_alone(release: Release, asker: Asker) -> None:
+    from mini_asker import mean_of_routes
+
     samples = release.samples("route", "reverse")[:16]
-    seen, blind = (_mean(samples, asker.replies(samples, control)) for control in ("seen", "blind"))
+    seen, blind = (mean_of_routes(samples, asker.replies(samples, control)) for control in ("seen", "blind"))
     assert seen > 85 > 50 > blind
 
 
@@ -108,13 +107,6 @@ def _loss(asker: Asker, sample: Sample, shown: Sample) -> float:
     labels[:, : -len(asker.processor.tokenizer(f"{sample.answer}<|im_end|>").input_ids)] = -100
     with torch.inference_mode():
         return float(asker.model(**inputs, labels=labels).loss)
-
-
-def _mean(samples: Sequence[Sample], replies: Sequence[str]) -> float:
-    """Mean score of routes by the offline rubric, in percent."""
-    scores = score_route(samples, [Response(reply) for reply in replies], get_judge("offline"))
-    percents = [score.percent for score in scores if score.percent is not None]
-    return sum(percents) / len(percents)
 
 
 def test_lmms_eval_runs_it(release: Release, tmp_path: Path) -> None:

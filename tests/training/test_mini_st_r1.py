@@ -28,12 +28,15 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 
 def test_it_says_what_it_was_trained_on() -> None:
-    from egost.training.demo.demo import FULL, TRAIN_SEED
+    from egost.training.demo.demo import CHOICES_TO_A_ROUTE, FULL, TRAIN_SEED
 
     manifest = json.loads((MINI_ST_R1 / MANIFEST).read_text())
     rows = read_manifest(MINI_ST_R1 / MANIFEST).rows
     assert manifest["method"] == "grpo"
-    assert len({row.sample for row in rows}) == FULL.rows[-1]
+    choices = FULL.rows[-1]
+    asked = {row.sample for row in rows}
+    assert len(asked) == choices + choices // CHOICES_TO_A_ROUTE
+    assert sum("/route_" in sample for sample in asked) == choices // CHOICES_TO_A_ROUTE
     assert {row.release_revision for row in rows} == {
         f"mini-1 train seed {TRAIN_SEED} clips {FULL.train_clips}"
     }
@@ -56,7 +59,7 @@ def test_it_is_asked_as_it_was_taught() -> None:
     assert prompts == {"mini-base": "direct", "mini-st-r1": "think"}
 
 
-@pytest.mark.parametrize("kind", ["direction", "landmark"])
+@pytest.mark.parametrize("kind", ["direction", "landmark", "action"])
 def test_it_answers_from_the_film_by_the_other_way(release: Release, kind: str) -> None:
     from mini_asker import Asker
 
@@ -67,6 +70,15 @@ def test_it_answers_from_the_film_by_the_other_way(release: Release, kind: str) 
     chance = sum(1 / len(sample.options) for sample in samples) / len(samples)
     assert binomtest(_right(samples, seen), len(samples), chance, "greater").pvalue < 1e-4
     assert binomtest(_right(samples, blind), len(samples), chance, "greater").pvalue > 1e-3
+
+
+def test_it_has_not_forgotten_how_to_tell_a_route(release: Release) -> None:
+    from mini_asker import Asker, mean_of_routes
+
+    asker = Asker(MINI_ST_R1, release, "think", choice_tokens=192)
+    samples = release.samples("route", "forward")[:12] + release.samples("route", "reverse")[:12]
+    seen, blind = (mean_of_routes(samples, asker.replies(samples, control)) for control in ("seen", "blind"))
+    assert seen > 75 > 50 > blind
 
 
 def _right(samples: list[Sample], replies: list[str]) -> int:
