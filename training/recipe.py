@@ -68,6 +68,11 @@ def read_recipe(types: Sequence[type], arguments: Sequence[str]) -> tuple[Any, A
     """
     from trl import TrlParser
 
+    # Transformers would fail half way through its arguments, and leave a broken state behind.
+    if _asked_for("DEEPSPEED") and importlib.util.find_spec("deepspeed") is None:
+        raise TrainingError(
+            f"DeepSpeed was asked for, and is not installed: {install_command('train-gpu')}. Or launch without it."
+        )
     given = _with_config_paths(arguments)
     # A plan needs no GPU, so it must not fail where there is none.
     if {"--dry-run", "--dry_run"} & set(given):
@@ -159,18 +164,19 @@ def _check_quantisation(model: Any) -> None:
         )
 
 
+def _asked_for(name: str) -> bool:
+    """Whether `accelerate launch` was told to use FSDP, DEEPSPEED or the CPU."""
+    return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1")
+
+
 def _check_launch(args: Any) -> None:
     """Raise TrainingError where accelerate would leave out, unsaid, the spreading of weights that it was asked for."""
-
-    def asked(name: str) -> bool:
-        return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() in ("true", "1")
-
-    if args.device.type == "cpu" and (asked("FSDP") or args.fsdp_plugin_args is not None):
+    if args.device.type == "cpu" and (_asked_for("FSDP") or args.fsdp_plugin_args is not None):
         raise TrainingError(
             "FSDP was asked for, and accelerate has none on a CPU: each process would train a copy of the whole model. "
             "Launch where there are GPUs, or without fsdp.yaml."
         )
-    if asked("DEEPSPEED") and (args.use_cpu or asked("CPU")):
+    if _asked_for("DEEPSPEED") and (args.use_cpu or _asked_for("CPU")):
         raise TrainingError(
             "DeepSpeed was asked for together with use_cpu, under which accelerate does not know of it. Give --use_cpu "
             "false; on a machine without a GPU --bf16 false, too."

@@ -14,7 +14,7 @@ from typing import Any
 from egost.tasks.clips.clips import Clip
 from egost.tasks.errors import ClipError
 from egost.tasks.judging.judge import Judge, JudgeFailure, Judgement, RouteItem
-from egost.tasks.response_text import last_answer, outside_thinking, without_answer_marks
+from egost.tasks.response_text import route_prediction
 from egost.tasks.sample import Sample, chance_level
 from egost.tasks.scoring.choices import (
     Choice,
@@ -123,17 +123,6 @@ def route_items(samples: Sequence[Sample], responses: Sequence[Response]) -> lis
         for s, r in zip(samples, responses, strict=True)
         if not r.unscored
     ]
-
-
-def route_prediction(text: str) -> str:
-    """The description itself: the content of the last `<answer>`, else the reply without its thinking.
-
-    A reply that ends inside its thinking has no description and is empty.
-    """
-    said = outside_thinking(text)
-    if said is None:
-        return ""
-    return last_answer(said) or without_answer_marks(said).strip()
 
 
 def as_metrics(

@@ -33,8 +33,8 @@ from egost.results.records import SampleRecord
 from egost.results.run import Run
 from egost.results.run_header import RunError
 from egost.tasks.judging.judge import ASPECTS, JudgeFailure, Judgement, Vote, percent_of
+from egost.tasks.response_text import route_prediction
 from egost.tasks.sample import WAYS
-from egost.tasks.scoring.scores import route_prediction
 
 Floats = NDArray[np.float64]
 

@@ -27,7 +27,7 @@ from egost.results.run_header import RunError
 from egost.tasks.cache import write_whole
 from egost.tasks.json_text import shown
 from egost.tasks.judging.judge import ASPECTS, BEST
-from egost.tasks.scoring.scores import route_prediction
+from egost.tasks.response_text import route_prediction
 from egost.tasks.text_files import csv_rows, csv_text
 
 Triple = tuple[int, int, int]

@@ -22,7 +22,7 @@ from egost.tasks.cache import cache_root, only_writer
 from egost.tasks.json_text import shown
 from egost.tasks.judging.judge import ASPECTS, BEST
 from egost.tasks.local_page import error_reply, read_json, serve_page
-from egost.tasks.scoring.scores import route_prediction
+from egost.tasks.response_text import route_prediction
 
 _FRAMES_LIMIT = 64_000_000
 """Bytes of the frames of all drawn samples, which the server holds."""

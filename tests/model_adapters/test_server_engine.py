@@ -226,7 +226,7 @@ def test_a_server_that_is_not_of_vllm_gets_pixels_rather_than_bytes(asks: list[A
 
 @pytest.mark.parametrize("version", ["0.32.0", None])
 def test_a_clip_is_encoded_once_for_all_questions_on_it(
-    asks: list[Ask], monkeypatch: pytest.MonkeyPatch, said: list[str], version: str | None
+    asks: list[Ask], monkeypatch: pytest.MonkeyPatch, version: str | None
 ) -> None:
     from egost.model_adapters.server import server_requests
 
@@ -240,15 +240,15 @@ def test_a_clip_is_encoded_once_for_all_questions_on_it(
     copies: list[Path] = []
     copied = server_requests.copy_part
     monkeypatch.setattr(server_requests, "copy_part", lambda clip: copies.append(clip.path) or copied(clip))
-    with serve_chat(version=version) as server:
-        assert texts(answers(asks, server.url, media="inline")) == right(asks)
+    with serve_chat(version=version) as server, closing(engine(server.url, media="inline")) as made:
+        outcomes = [outcome for _, outcome in sorted(made.answer(asks), key=lambda pair: pair[0])]
+        assert texts(outcomes) == right(asks)
         sent = sum(len(json.dumps(ask.body)) for ask, _ in server.asks)
     # The probe frames, by which a server shows that it sees all, are of 224 x 224 pixels. Of the bytes of files, one
     # clip of each of two sizes goes as pixels, too, to know how many tokens it makes.
     assert len([shape for shape in encoded if shape[1:3] != (224, 224)]) == (2 if version else 3)
     assert len(copies) == (3 if version else 0)
-    [line] = [line for line in said if "MB of questions and frames" in line]
-    assert f" {sent / 1e6:,.1f} MB " in line
+    assert f"{made.sent_bytes / 1e6:,.1f}" == f"{sent / 1e6:,.1f}"
 
 
 def test_two_servers_share_the_work_and_keep_a_clip_together(asks: list[Ask]) -> None:

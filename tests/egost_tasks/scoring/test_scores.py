@@ -13,6 +13,7 @@ from egost.tasks.clips.protocols import parse_protocol
 from egost.tasks.errors import ClipError
 from egost.tasks.judging.choose import get_judge
 from egost.tasks.judging.judge import JudgeFailure, Judgement, RouteItem
+from egost.tasks.response_text import route_prediction
 from egost.tasks.sample import Sample
 from egost.tasks.scoring.generation_notes import Generation
 from egost.tasks.scoring.scores import (
@@ -26,7 +27,6 @@ from egost.tasks.scoring.scores import (
     judge_stopped,
     mean_of_scored,
     route_items,
-    route_prediction,
     score_choice,
     score_route,
     total,
@@ -144,7 +144,10 @@ def test_the_metrics_of_a_choice(clip: Clip) -> None:
         "options": ["left", "right", "on"],
         "choice": {"letter": "A", "how": "letter"},
         "compat_letter": "A",
-        "generation": {k: v for k, v in asdict(GENERATION).items() if k != "reasoning"},
+        # What an engine does not tell is left out.
+        "generation": {
+            k: v for k, v in asdict(GENERATION).items() if k not in ("reasoning", "cached_tokens")
+        },
         "unscored": None,
         "judgement": None,
         "score": 0.0,

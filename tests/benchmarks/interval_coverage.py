@@ -1,6 +1,6 @@
 """How often an interval that says 95 % holds the truth, on simulated runs whose samples go together by clip.
 
-    python tests/benchmarks/coverage.py [--repeats 500] [--json FILE]
+    python tests/benchmarks/interval_coverage.py [--repeats 500] [--json FILE]
 
 Each repeat draws new clips from a population that is known (tests/results/simulated_runs.py) and estimates its plain
 mean of eight tasks, one task alone, and the difference of two models. Beside our interval stand the analytic clustered
