@@ -78,6 +78,13 @@ function goToNeighbour(lines, line, by) {
   if (other) location.hash = other.link.hash;
 }
 
+// From the line on and round: nowhere, if no line is open.
+function goToNextOpen(lines, line) {
+  const here = lines.indexOf(line);
+  const next = [...lines.slice(here + 1), ...lines.slice(0, here)].find((other) => other.state === "open");
+  if (next) location.hash = next.link.hash;
+}
+
 // ---- The player
 
 function stop() {

@@ -148,19 +148,11 @@ async function send(work, decision) {
     take(work, await ask(itemPath(work.line), decision));
     at("form").hidden = true;
     say("saved");
-    if (decision.verdict !== "edit" && work === desk) goOn(work.line);
+    if (decision.verdict !== "edit" && work === desk) goToNextOpen(setup.items, work.line);
   } catch (error) {
     showProblems(error.problems ?? []);
     say(`NOT SAVED: ${error.refused ? error.message : "the server does not answer"}`, true);
   }
-}
-
-// To the next item that is open, if there is one.
-function goOn(line) {
-  const here = setup.items.indexOf(line);
-  const others = [...setup.items.slice(here + 1), ...setup.items.slice(0, here)];
-  const next = others.find((other) => other.state === "open");
-  if (next) location.hash = next.link.hash;
 }
 
 // ---- The edit

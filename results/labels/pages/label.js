@@ -102,18 +102,10 @@ async function save(work) {
   try {
     await ask(`/api/items/${work.line.id}`, { scores: work.scores });
     say(mark(work.line, "labelled") ? DONE : "saved");
-    if (first && work === desk) goOn(work.line);
+    if (first && work === desk) goToNextOpen(setup.items, work.line);
   } catch (error) {
     say(`NOT SAVED: ${error.refused ? error.message : "the server does not answer"}`, true);
   }
-}
-
-// To the next route that is open, if there is one.
-function goOn(line) {
-  const here = setup.items.indexOf(line);
-  const others = [...setup.items.slice(here + 1), ...setup.items.slice(0, here)];
-  const next = others.find((other) => other.state === "open");
-  if (next) location.hash = next.link.hash;
 }
 
 const showRubric = () => at("rubric").showModal();
