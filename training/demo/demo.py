@@ -150,7 +150,11 @@ class Paradigm:
 
 
 def _run_name(method: Method, rows: int, hold_out: HoldOut | None) -> str:
-    return f"{method}_{rows}{f'_without_{hold_out}' if hold_out else ''}"
+    return f"{method}_{rows}{_without(hold_out)}"
+
+
+def _without(hold_out: HoldOut | None) -> str:
+    return f"_without_{hold_out}" if hold_out else ""
 
 
 @dataclass(frozen=True)
@@ -222,7 +226,7 @@ class Demo:
 
     def rows(self, count: int, hold_out: HoldOut | None = None) -> Path:
         """Folder of a subset of training rows with its data card."""
-        return self.out / "rows" / f"{count}{f'_without_{hold_out}' if hold_out else ''}"
+        return self.out / "rows" / f"{count}{_without(hold_out)}"
 
 
 def make_demo(demo: Demo, console: Console) -> dict[str, float]:
@@ -292,18 +296,8 @@ def _quiet(demo: Demo, walks: str) -> dict[str, str]:
 def _walks(demo: Demo, walks: Walks) -> Step:
     root = demo.walks(walks.name)
     words = _egost(
-        *(
-            "data",
-            "mini",
-            "--out",
-            root,
-            "--clips",
-            walks.clips,
-            "--seed",
-            walks.seed,
-            "--split",
-            walks.split,
-        ),
+        *("data", "mini", "--out", root, "--clips", walks.clips),
+        *("--seed", walks.seed, "--split", walks.split),
         *(("--generator", walks.generator) if walks.generator > 1 else ()),
     )
     expected = 5 + 0.2 * walks.clips
