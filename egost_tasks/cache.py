@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import secrets
@@ -10,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -97,6 +99,13 @@ def write_whole(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 part.unlink()
             raise
+
+
+def write_picture(path: Path, figure: Any, **options: Any) -> None:
+    """Write a matplotlib figure as a PNG, like `write_whole`. options: of its `savefig`. Raises CacheError."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", **options)
+    write_whole(path, drawn.getvalue())
 
 
 @contextmanager

@@ -6,7 +6,6 @@ found[1].gain.value             # points that 8 frames gain over 4, sample by sa
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from egost.results.intervals import Difference, Estimate, estimate, paired
 from egost.results.run import Run
 from egost.results.run_header import RunError
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import write_picture
 from egost.tasks.json_text import without_nan
 
 
@@ -99,6 +98,4 @@ def draw(rows: Sequence[FrameCount], title: str, path: Path) -> None:
     axes.set_title(title, fontsize=11)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_whole(path, buffer.getvalue())
+    write_picture(path, figure)

@@ -11,7 +11,6 @@ table the text-only baseline of its questions.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +22,7 @@ from egost.results.published_tables import PublishedRow, published_table
 from egost.results.records import SampleRecord
 from egost.results.report.figures import route_aspects
 from egost.results.run_header import RunError
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import write_picture
 from egost.tasks.sample import TASK_KINDS, WAYS
 from egost.tasks.text_only_baseline import (
     FOLDS,
@@ -318,9 +317,7 @@ def draw_figure_1(models: Sequence[TrainedModel], out: Path) -> None:
     axes.set_xticks(angles[:-1], [f"{kind.capitalize()} {way[0].upper()}" for kind, way in tasks])
     axes.set_ylim(0, 100)
     axes.legend(loc="center left", bbox_to_anchor=(1.15, 0.5), frameon=False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
-    write_whole(out, drawn.getvalue())
+    write_picture(out, figure, dpi=130)
 
 
 def _as_asked_and_not(models: Sequence[TrainedModel]) -> Iterator[tuple[str, str, Records]]:

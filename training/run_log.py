@@ -5,14 +5,13 @@ draw_runs({"ST-CoT": folder}, out)      (`egost train plot FOLDER`)
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import write_picture
 from egost.tasks.text_files import csv_rows
 from egost.training import TrainingError
 
@@ -116,9 +115,7 @@ def draw(logs: Mapping[str, Path], panels: Sequence[Panel], title: str, out: Pat
         axes.set_ylabel(panel.label)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
-    write_whole(out, drawn.getvalue())
+    write_picture(out, figure, dpi=130)
 
 
 def smoothed(values: Sequence[float]) -> list[float]:

@@ -6,7 +6,6 @@ The form: upright H.264 in yuv420p, square pixels, a constant frame rate, no sou
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import write_picture
 from egost.tasks.clips.packets import (
     FrameLost,
     decoded_frames,
@@ -337,7 +336,5 @@ def write_length_plot(rows: Sequence[ClipRow], path: Path) -> None:
     length = f"{total / 60:.1f} minutes" if total >= 120 else f"{total:.0f} seconds"
     figure.suptitle(f"{len(rows)} clips, {length} in all")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6, title="source")
-    sink = io.BytesIO()
     # No date, so that the same clips give the same bytes.
-    figure.savefig(sink, format="png", dpi=120, metadata={"Software": None})
-    write_whole(path, sink.getvalue())
+    write_picture(path, figure, dpi=120, metadata={"Software": None})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from egost.results.diagnosis.text_only import CurvePoint
 from egost.results.published_tables import published_table
 from egost.results.run_header import RunError
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import write_picture
 
 _WIDTH, _HEIGHT, _DPI = 8.0, 5.0, 150
 _INK = {"random": "#0072b2", "nested": "#56b4e9", "forward": "#d55e00", "reverse": "#cc79a7"}
@@ -37,9 +36,7 @@ def draw_curve(points: Sequence[CurvePoint], chance: float, title: str, path: Pa
     axes.set_title(title, fontsize=11)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_whole(path, buffer.getvalue())
+    write_picture(path, figure)
 
 
 def _draw_baseline(axes: Any, points: Sequence[CurvePoint]) -> None:

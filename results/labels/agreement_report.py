@@ -6,7 +6,6 @@ draw(found, Path("agreement.png"))
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import numpy as np
 
 from egost.results.labels.agreement import Agreement, Figure, Pair, Points
 from egost.results.labels.corrected import FEWEST_CLIPS
-from egost.tasks.cache import write_whole
+from egost.tasks.cache import write_picture
 from egost.tasks.json_text import without_nan
 
 TENTATIVE, RELIABLE = 0.667, 0.8
@@ -120,9 +119,7 @@ def draw(found: Agreement, path: Path) -> None:
         right.set_title(f"judge - people: {pair.difference:.1f}", fontsize=10, loc="left")
         _scatter(left, points)
         _bland_altman(right, points, pair.difference)
-    buffer = io.BytesIO()
-    picture.savefig(buffer, format="png")
-    write_whole(path, buffer.getvalue())
+    write_picture(path, picture)
 
 
 def _scatter(axes: Any, points: Points) -> None:
