@@ -85,7 +85,7 @@ FULL = DemoSize(
     # A step of 32 completions that reason takes about 3 s on one core.
     fewer_grpo=("--per_device_train_batch_size", "32", "--num_train_epochs", "2"),
     reply_tokens=192,
-    batch=16,
+    batch=64,
 )
 """Questions on 250 unseen walks; rows of Table 3's subsets."""
 
