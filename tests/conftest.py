@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import shutil
@@ -76,10 +77,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line)
 
 
-def pytest_collection_finish() -> None:
-    """Take what collection made out of the garbage collector's sight: it would look through it in every test."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage while tests are collected, nor later in what that made: nearly all of it stays."""
+    gc.disable()
+    yield
     gc.collect()
     gc.freeze()
+    gc.enable()
+
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +95,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """Each test has a cache of its own, and no setting of the person who runs it."""
     for name in [name for name in os.environ if name.startswith("EGOST_")]:
         monkeypatch.delenv(name)
-    cache = tmp_path_factory.mktemp("cache")
+    # Not by `mktemp`, which looks through all that were made before.
+    cache = tmp_path_factory.getbasetemp() / f"own_cache{next(_numbers)}"
+    cache.mkdir()
     monkeypatch.setenv("EGOST_CACHE", str(cache))
     release_module.open_release.cache_clear()
     yield cache
