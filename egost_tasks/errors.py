@@ -37,6 +37,14 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "\\u000a").replace("\t", "\\u0009")
 
 
+@functools.cache
+def say_once(level: str, message: str) -> None:
+    """Log what egost has to say, the first time alone that it says it. level: one of loguru's, such as `WARNING`."""
+    from loguru import logger
+
+    logger.log(level, f"egost: {message}")
+
+
 def install_command(extra: str) -> str:
     """The command that installs what an extra of egost asks for. It does not name egost, which is on no index."""
     from importlib.metadata import requires

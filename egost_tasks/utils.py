@@ -24,7 +24,7 @@ from egost.tasks import provenance
 from egost.tasks.as_published import published_generation
 from egost.tasks.clips.clips import Clip, get_clip
 from egost.tasks.clips.protocols import chosen_protocol
-from egost.tasks.errors import CacheError, ClipError, SettingError, exits_with_message
+from egost.tasks.errors import CacheError, ClipError, SettingError, exits_with_message, say_once
 from egost.tasks.json_text import encodable
 from egost.tasks.judging.choose import chosen_judge, cost_increments
 from egost.tasks.judging.judge import JudgeStopped, RouteItem
@@ -154,8 +154,8 @@ def process_route(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]
     except (JudgeStopped, CacheError) as error:
         # The responses took hours and lmms-eval has not saved them yet: the run goes on, without a score.
         score = judge_stopped(sample, judge, error)
-        _say_once(
-            f"egost: {error} These routes are unscored; a saved run can be judged again: egost judge RUN"
+        say_once(
+            "ERROR", f"{error} These routes are unscored; a saved run can be judged again: egost judge RUN"
         )
     return {**_as_metrics(doc["world"], sample, score, clip), **cost_increments(judge)}
 
@@ -173,11 +173,6 @@ def _prompt(kwargs: dict[str, Any]) -> Prompt:
             f"length of the replies follow EGOST_PROMPT ('{chosen_prompt()}'). Set EGOST_PROMPT={kwargs['prompt']}"
         )
     return load_prompt(chosen_prompt())
-
-
-@functools.cache
-def _say_once(message: str) -> None:
-    logger.error(message)
 
 
 def _sample(doc: dict[str, Any]) -> Sample:

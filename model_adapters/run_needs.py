@@ -139,8 +139,7 @@ def _data(world: World, environment: Mapping[str, str]) -> Need:
 
 def _judge(world: World, tasks: list[str], limit: float | None, environment: Mapping[str, str]) -> Need:
     """Who judges, and about what it costs."""
-    from egost.tasks.judging.choose import chosen_judge, judge_names
-    from egost.tasks.judging.panel import Panel
+    from egost.tasks.judging.choose import Panel, chosen_judge, judge_names
     from egost.tasks.keys import may_hold_secret
 
     def costs(models: Iterable[str], repeats: int) -> str:

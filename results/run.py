@@ -28,7 +28,6 @@ from egost.tasks.text_files import json_lines
 if TYPE_CHECKING:
     import pandas as pd
 
-
 _MOST_OF_A_RUN = 64 << 20
 """Bytes of a results file. One with all tasks has 60,000."""
 
@@ -112,7 +111,6 @@ class Run:
 
         Raises RunError as `records` does.
         """
-
         return samples_table(self.records)
 
     def samples_file(self, task: str) -> Path:
@@ -241,13 +239,12 @@ def read_run(path: Path) -> Run:
         )
     # Names carry the time of a zone that --timezone sets, so they do not sort.
     found = [path] if path.is_file() else list(path.rglob("*_results.json"))
-    files = sorted(found, key=lambda file: file.stat().st_mtime_ns)
-    if not files:
+    newest = max(found, key=lambda file: file.stat().st_mtime_ns, default=None)
+    if newest is None:
         raise RunError(
             f"{path} holds no *_results.json: the run did not finish. lmms-eval exits with 0 all the same; "
             "its error is above its last lines."
         )
-    newest = files[-1]
     try:
         results = read_json(newest, max_bytes=_MOST_OF_A_RUN, mend=True)
         _check(results)

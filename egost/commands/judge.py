@@ -18,8 +18,8 @@ from egost.tasks.cache import cache_root, write_whole
 if TYPE_CHECKING:
     from filelock import FileLock
 
+    from egost.tasks.judging.choose import PanelSpread
     from egost.tasks.judging.judge import Judge
-    from egost.tasks.judging.panel import PanelSpread
 
 
 class JudgeGroup(TyperGroup):
@@ -115,8 +115,8 @@ def _check_judge(who: Judge, limit: int | None, report: Path | None) -> None:
 def _rejudge(run: Path, who: Judge) -> None:
     from egost.results.rejudge import rejudge
     from egost.results.run import read_run
+    from egost.tasks.judging.choose import panel_spread
     from egost.tasks.judging.judge import Judgement
-    from egost.tasks.judging.panel import panel_spread
 
     saved = read_run(run)
     with _only_asker(who, saved.results_file.resolve()):

@@ -11,16 +11,13 @@ third form, and from AZURE_OPENAI_API_KEY for the fourth.
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from loguru import logger
-
-from egost.tasks.errors import SettingError
+from egost.tasks.errors import SettingError, say_once
 from egost.tasks.keys import check_url, may_hold_secret, read_key
 
 SERVER_FORMS = "gpt-4o, gpt-SNAPSHOT, openai:MODEL@BASE_URL, azure:DEPLOYMENT@ENDPOINT"
@@ -108,10 +105,11 @@ def find_key(endpoint: Endpoint) -> str | None:
     """
     elsewhere = os.environ.get("OPENAI_BASE_URL", "").strip()
     if endpoint._is_openai and elsewhere and not re.match(rf"https?://{OPENAI_HOST}(/|$)", elsewhere):
-        _say_once(
+        say_once(
+            "WARNING",
             f"OPENAI_BASE_URL is not read: {endpoint.label} is asked at {OPENAI_HOST}. For your server write "
             f"EGOST_JUDGE=openai:{endpoint.model}@{'URL' if may_hold_secret(elsewhere) else elsewhere} (so for --judge "
-            "and writers; base_url=URL in --model_args of egost_openai)."
+            "and writers; base_url=URL in --model_args of egost_openai).",
         )
     key = read_key(endpoint.key_name, SettingError)
     if key is None and endpoint.needs_key:
@@ -120,8 +118,3 @@ def find_key(endpoint: Endpoint) -> str | None:
             "openai:MODEL@BASE_URL."
         )
     return key
-
-
-@functools.cache
-def _say_once(message: str) -> None:
-    logger.warning(f"egost: {message}")

@@ -19,51 +19,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from egost.tasks.errors import ReleaseError, download_command
-
-ARCHIVE_SUFFIXES = (".tar.bz2", ".tar.gz", ".tar.xz", ".tbz2", ".tgz", ".txz", ".tar", ".zip")
-"""The longest first, as the pattern of a part's name needs them."""
-
-_UNREAD = (
-    *(".rar", ".r00", ".7z", ".zst", ".tzst", ".lz4", ".lz", ".lzma", ".tar.z", ".cab", ".iso", ".lzh"),
-    *(".arj", ".ace", ".tar.br", ".xar", ".wim"),
-)
-"""Archives that Python's library cannot read."""
+from egost.tasks.release.archive_names import ARCHIVE_SUFFIXES, INSIDE, SPAN, ArchiveName, archive_name
 
 COMPRESSED: tuple[tuple[bytes, Callable[..., Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
     (b"\xfd7zXZ\x00", lzma.open),
 )
-
-
-def _any_of(suffixes: Iterable[str]) -> str:
-    return "|".join(map(re.escape, suffixes))
-
-
-_COUNTED = r"(?P<form>[._-]?(?:part)?[._-]?)(?P<label>\d{1,5}|[a-z]{2,8})"
-_PART = re.compile(rf"(?P<stem>.+)(?P<suffix>{_any_of(ARCHIVE_SUFFIXES)}){_COUNTED}")
-"""`clips.tar.00`, `clips.tar.gzaa`, `clips.zip.001`, `clips.tar.gz.part1`, `clips.tgz-part-aa`."""
-
-_BARE_PART = re.compile(
-    r"(?P<stem>.+)(?P<suffix>)(?P<form>\.part[._-]?|\.(?=\d\d))(?P<label>\d{1,5}|[a-z]{2})"
-)
-"""`clips.part1`, `clips.001`: only what they begin with says that they are archives."""
-
-_SPAN, _INSIDE = ".z", "inside"
-_SPANNED = re.compile(r"(?P<stem>.+)(?P<suffix>)(?P<form>\.z)(?P<label>\d{2,5})")
-"""`clips.z01`, to which `clips.zip` is the last part: a zip that counts its parts itself."""
-
-_COUNTED_INSIDE = re.compile(
-    rf"(?P<stem>.+)\.part(?P<label>\d{{1,5}})(?P<suffix>{_any_of(ARCHIVE_SUFFIXES)})"
-)
-"""`clips.part1.zip`: a part, or a whole archive of the first of the release's four parts."""
-
-_UNREAD_PART = re.compile(
-    rf".+(?:{_any_of(s for s in _UNREAD if s != '.tar.z')})[._-]?(?:part)?[._-]?(?:\d{{1,5}}|a+[a-z])"
-)
-"""Not of a `.tar.Z`: `clips.tar.zaaa` is how `split` calls the part after `clips.tar.yz`."""
-
-_UNREAD_FIRST = re.compile(rf".+(?:{_any_of(_UNREAD)})(?:[._-]?(?:part)?[._-]?(?:0*[01]|a{{2,8}}))?")
 
 
 @dataclass(frozen=True)
@@ -85,7 +47,7 @@ class Packed:
     @property
     def is_zip(self) -> bool:
         """By its name; by its first bytes where the name says nothing."""
-        named = _file(self.path)
+        named = archive_name(self.path)
         assert named is not None
         return named.suffix == ".zip" or (not named.suffix and _head(self.path).startswith(b"PK"))
 
@@ -178,70 +140,10 @@ class _Joined(io.RawIOBase):
         super().close()
 
 
-@dataclass(frozen=True)
-class _File:
-    """What the name of an archive, or of a part of one, says; form and label are empty where it is whole."""
-
-    path: Path
-    stem: str
-    suffix: str
-    form: str
-    label: str
-
-    @property
-    def of(self) -> tuple[Path, str, str]:
-        """What all parts of one archive share: folder, name and kind."""
-        return self.path.parent, self.stem, ".zip" if self.form == _SPAN else self.suffix
-
-    @property
-    def number(self) -> int | str:
-        return int(self.label) if self.label.isdigit() else self.label
-
-    def with_label(self, label: str) -> Path:
-        """How another part is called."""
-        name = self.path.name
-        start = len(name) - len(self.label) - (len(self.suffix) if self.form == _INSIDE else 0)
-        return self.path.with_name(name[:start] + label + name[start + len(self.label) :])
-
-
-def is_packed(path: Path) -> bool:
-    """Whether a file is, by its name, an archive or a part of one."""
-    return _file(path) is not None
-
-
-def is_unread(path: Path) -> bool:
-    """Whether a file is, by its name, an archive, or the first part of one, that egost cannot unpack."""
-    return bool(_UNREAD_FIRST.fullmatch(path.name.lower())) and not is_packed(path)
-
-
-def _file(path: Path) -> _File | None:
-    name, form = path.name.lower(), None
-    if _UNREAD_PART.fullmatch(name):
-        return None
-    match = _PART.fullmatch(name)
-    if match and name.endswith((*ARCHIVE_SUFFIXES, *_UNREAD)):
-        # `clips.tar.gz` may follow `clips.tar.gy`.
-        before = path.with_name(f"{path.name[:-1]}{chr(ord(path.name[-1]) - 1)}")
-        match = match if match["label"].isalpha() and before.exists() else None
-    if match:
-        pass
-    elif name.endswith(ARCHIVE_SUFFIXES):
-        match, form = _COUNTED_INSIDE.fullmatch(name), _INSIDE
-    elif name.endswith(_UNREAD):
-        return None
-    else:
-        match = _SPANNED.fullmatch(name) or _BARE_PART.fullmatch(name)
-    if match:
-        stem, suffix = path.name[: match.end("stem")], match["suffix"]
-        return _File(path, stem, suffix, form or match["form"], match["label"])
-    suffix = next((suffix for suffix in ARCHIVE_SUFFIXES if name.endswith(suffix)), "")
-    return _File(path, path.name[: -len(suffix)], suffix, "", "") if suffix else None
-
-
 def packed(archive: Path) -> Packed:
     """The archive that a file is, or is a part of, with its other parts in the same folder. Raises ReleaseError."""
-    if named := _file(archive):
-        others = filter(None, map(_file, archive.parent.iterdir()))
+    if named := archive_name(archive):
+        others = filter(None, map(archive_name, archive.parent.iterdir()))
         for one in all_packed(one.path for one in others if one.of == named.of and one.path.is_file()):
             if archive in one.files:
                 return one
@@ -253,18 +155,18 @@ def all_packed(paths: Iterable[Path]) -> list[Packed]:
 
     Raises ReleaseError for a missing part, and for two sets of parts of one archive.
     """
-    groups: dict[tuple[Path, str, str], list[_File]] = defaultdict(list)
-    for file in filter(None, map(_file, paths)):
+    groups: dict[tuple[Path, str, str], list[ArchiveName]] = defaultdict(list)
+    for file in filter(None, map(archive_name, paths)):
         groups[file.of].append(file)
     return [one for group in groups.values() for one in _of_one_name(group)]
 
 
-def _of_one_name(files: list[_File]) -> Iterator[Packed]:
+def _of_one_name(files: list[ArchiveName]) -> Iterator[Packed]:
     stem = files[0].stem
     wholes = [file for file in files if not file.label]
-    spans = [file for file in files if file.form == _SPAN]
-    inside = _ordered(file for file in files if file.form == _INSIDE)
-    parts = [file for file in files if file.label and file.form not in (_SPAN, _INSIDE)]
+    spans = [file for file in files if file.form == SPAN]
+    inside = _ordered(file for file in files if file.form == INSIDE)
+    parts = [file for file in files if file.label and file.form not in (SPAN, INSIDE)]
     if len(inside) > 1 and not any(begins_archive(file.path) for file in inside[1:]):
         parts += inside
     else:
@@ -281,11 +183,11 @@ def _of_one_name(files: list[_File]) -> Iterator[Packed]:
         yield Packed(stem, _complete(parts))
 
 
-def _ordered(files: Iterable[_File]) -> list[_File]:
+def _ordered(files: Iterable[ArchiveName]) -> list[ArchiveName]:
     return sorted(files, key=lambda file: (file.form, file.label.isalpha(), file.number))
 
 
-def _really_parts(files: list[_File]) -> list[_File]:
+def _really_parts(files: list[ArchiveName]) -> list[ArchiveName]:
     """Those that are parts, in order: `clips.zip.bak` is none, nor is `walk.001` that is no archive."""
     parts = _ordered(files)
     for form in {file.form for file in parts}:
@@ -299,8 +201,8 @@ def _really_parts(files: list[_File]) -> list[_File]:
     return [] if bare and not begins_archive(parts[0].path) else parts
 
 
-def _refuse_two_sets(parts: list[_File]) -> None:
-    seen: dict[int | str, _File] = {}
+def _refuse_two_sets(parts: list[ArchiveName]) -> None:
+    seen: dict[int | str, ArchiveName] = {}
     one = parts[0]
     for part in parts:
         alike = (part.form, part.label.isdigit()) == (one.form, one.label.isdigit())
@@ -311,7 +213,7 @@ def _refuse_two_sets(parts: list[_File]) -> None:
         seen[part.number] = part
 
 
-def _complete(files: list[_File]) -> tuple[Path, ...]:
+def _complete(files: list[ArchiveName]) -> tuple[Path, ...]:
     """The parts in order. Raises ReleaseError where one is missing between them, or the first one is."""
     parts = {file.label: file for file in _ordered(files)}
     at = next(iter(parts))

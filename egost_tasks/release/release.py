@@ -19,7 +19,8 @@ from egost.tasks.cache import cache_root
 from egost.tasks.errors import ClipError, ReleaseError, download_command
 from egost.tasks.file_hashes import source_sha256
 from egost.tasks.json_text import read_json
-from egost.tasks.release.archive_parts import all_packed, is_packed, is_unread
+from egost.tasks.release.archive_names import is_packed, is_unread
+from egost.tasks.release.archive_parts import all_packed
 from egost.tasks.release.archives import MAX_NESTED, unpack
 from egost.tasks.release.hub import cached_snapshots, recorded_revision
 from egost.tasks.release.layout import (

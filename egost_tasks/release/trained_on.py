@@ -26,12 +26,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, cast, get_args
 
-from loguru import logger
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from egost.tasks.as_published import chosen
-from egost.tasks.errors import ClipError, ReleaseError
+from egost.tasks.errors import ClipError, ReleaseError, say_once
 from egost.tasks.file_hashes import source_sha256
 from egost.tasks.json_text import parse_json, read_json, wrong_field
 from egost.tasks.release.release import Release
@@ -252,9 +251,10 @@ def overlap_metadata(release: Release) -> dict[str, Any]:
     trained = {s.id: s for m in manifests for s in m.among(release, release.index.samples)}
     if policy == "paper":
         choices = [s for s in release.index.samples if s.options]
-        _say_once(
+        say_once(
+            "INFO",
             f"{sum(s.id not in trained for s in choices)} of {len(choices)} multiple-choice questions of the "
-            f"{release.world} release are the test, without those that ST-R1 was trained on (the paper: {PAPER_TEST})"
+            f"{release.world} release are the test, without those that ST-R1 was trained on (the paper: {PAPER_TEST})",
         )
     tasks = Counter(f"{s.task}_{s.way}" for s in trained.values())
     parts = Counter(r.sample.split("/")[0] for m in own for r in m.rows if r.world == "official")
@@ -269,11 +269,6 @@ def overlap_metadata(release: Release) -> dict[str, Any]:
         "trained_on_parts": dict(sorted(parts.items())),
         "trained_on_sha256": [m.sha256 for m in own],
     }
-
-
-@cache
-def _say_once(message: str) -> None:
-    logger.info(f"egost: {message}")
 
 
 def _left_out_by(policy: Policy) -> list[TrainedRows]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import shutil
 import subprocess
 import sys
@@ -370,39 +369,6 @@ def test_an_engine_that_ends_too_early_is_noticed() -> None:
 
     with pytest.raises(SystemExit, match=r"1 of \d+ requests unanswered"):
         run(Short())
-
-
-def adapter() -> type[EngineModel]:
-    """An adapter whose model may not be there."""
-    from egost.model_adapters.adapter import EngineModel
-
-    class Adapter(EngineModel):
-        def __init__(
-            self, model: str, limit: int = 3, batch_size: int | None = None, fresh: bool = False
-        ) -> None:
-            if model == "nobody":
-                raise AdapterError("there is no model 'nobody'")
-            super().__init__(ScriptedEngine(), fresh=fresh)
-
-    return Adapter
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            "model=x,modle=y",
-            "egost: Adapter does not know modle; its model_args are model, limit, batch_size, fresh. Fix",
-        ),
-        ("limit=4", "egost: Adapter needs model; its model_args are"),
-        ("nobody", "not of the form NAME=VALUE"),
-        ("model=nobody", "egost: there is no model 'nobody'"),
-    ],
-)
-def test_wrong_model_args(arguments: str, message: str) -> None:
-    with pytest.raises(SystemExit, match=re.escape(message)):
-        adapter().create_from_arg_string(arguments, {"batch_size": 1, "device": None})
-    assert adapter().create_from_arg_string("model=x", {"batch_size": 1, "max_batch_size": None})
 
 
 def test_the_end_of_the_asking_is_told(capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,6 +13,7 @@ from itertools import count, product
 import pytest
 from judge_server import serve_judge
 from rich.console import Console
+from rule_judges import ByRule, Scores, always_best, always_worst, by_hash, by_length, by_words, obedient
 
 from egost.tasks.chat.endpoint import parse_endpoint
 from egost.tasks.judging.choose import get_judge
@@ -33,56 +32,6 @@ from egost.tasks.judging.validity import (
     to_json,
 )
 from egost.tasks.judging.validity.check import TIERS
-
-Scores = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class ByRule:
-    """A judge that scores by a rule on the texts alone."""
-
-    name: str
-    rule: Callable[[RouteItem], Scores]
-
-    def start(self, items: Sequence[RouteItem]) -> None:
-        pass
-
-    def __call__(self, items: Sequence[RouteItem]) -> list[Judgement | JudgeFailure]:
-        return [Judgement(item.sample_id, *self.rule(item), "", self.name) for item in items]
-
-
-def always_best(_: RouteItem) -> Scores:
-    return 5, 5, 5
-
-
-def always_worst(_: RouteItem) -> Scores:
-    return 0, 0, 0
-
-
-def by_hash(item: RouteItem) -> Scores:
-    digest = hashlib.sha256(f"{item.reference}|{item.prediction}".encode()).digest()
-    return digest[0] % 6, digest[1] % 6, digest[2] % 6
-
-
-def by_length(item: RouteItem) -> Scores:
-    score = min(5, len(item.prediction) // 60)
-    return score, score, score
-
-
-def by_words(item: RouteItem) -> Scores:
-    """Shared words, whatever their order: the way of an n-gram metric."""
-    words, wanted = (set(re.findall(r"\w+", text.lower())) for text in (item.prediction, item.reference))
-    score = round(5 * len(words & wanted) / len(words | wanted)) if words else 0
-    return score, score, score
-
-
-def obedient(item: RouteItem) -> Scores:
-    """The offline rubric, unless the text speaks of fives: then it does as it is told."""
-    if re.search(r"\b(?:5|five|full marks)\b", item.prediction):
-        return 5, 5, 5
-    [verdict] = OfflineRubric()([item])
-    assert isinstance(verdict, Judgement)
-    return verdict.direction, verdict.landmark, verdict.semantic
 
 
 @pytest.fixture(scope="module")

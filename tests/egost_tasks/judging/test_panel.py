@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from egost.main import app
 from egost.results.run import read_run
 from egost.tasks.as_published import departures
-from egost.tasks.judging.choose import get_judge, judge_names
+from egost.tasks.judging.choose import Panel, get_judge, judge_names, panel_spread
 from egost.tasks.judging.judge import (
     Judge,
     JudgeError,
@@ -26,7 +26,6 @@ from egost.tasks.judging.judge import (
     RouteItem,
     Vote,
 )
-from egost.tasks.judging.panel import Panel, panel_spread
 from egost.tasks.judging.rubric import OfflineRubric
 
 ITEMS = [RouteItem(f"s{i}", "Which way?", "Turn left at the sofa.", f"walk {i}", "forward") for i in range(4)]
