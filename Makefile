@@ -105,7 +105,7 @@ install-check: python-is-new-enough
 		--model_args pretrained=$(CURDIR)/model_adapters/checkpoints/mini_base,device_map=cpu --device cpu --log_samples
 	$(CHECKED)/bin/egost summary $(INSTALLED)/plain
 	$(CHECKED)/bin/egost run mini-base --tasks egost_mini --limit 2 --output $(INSTALLED)/run -- --gen_kwargs max_new_tokens=16
-	$(CHECKED)/bin/uv pip install --python $(CHECKED)/bin/python '.[dev,gemini]'
+	$(CHECKED)/bin/uv pip install --python $(CHECKED)/bin/python '.[dev]'
 	$(CHECKED)/bin/pytest $(PYTEST_FLAGS) -m "not slow" $(CHECKED_TESTS)
 
 resolve: install
@@ -229,7 +229,7 @@ docs: $(SITE)/.installed
 
 lock: install
 	$(BIN)/uv pip compile --universal --python-version 3.11 --prerelease disallow --no-emit-index-url --no-annotate \
-		--no-header --extra dev --extra gemini --extra train setup.cfg requirements.in --output-file requirements.lock
+		--no-header --extra dev --extra train setup.cfg requirements.in --output-file requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 		requirements-read.in --constraint requirements.lock --output-file requirements-read.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \

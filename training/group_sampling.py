@@ -155,6 +155,13 @@ class ServerSampler:
         self._api = ServerApi(url, _REPLY_S)
         self._way: Way | None = None
         try:
+            self._begin(url, max_pixels, wait_s)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, url: str, max_pixels: int, wait_s: float) -> None:
+        try:
             served = self._loop.run_until_complete(self._served(wait_s))
         except NoReply as error:
             raise AdapterError(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import openai
-from openai import AsyncAzureOpenAI, AsyncOpenAI
+from urllib.parse import quote, urlencode
 
 from egost.tasks.chat.calls import Fault, Faulted, Wording
 from egost.tasks.chat.endpoint import Endpoint, find_key
-from egost.tasks.chat.http import Http, retry_after, shown
+from egost.tasks.chat.http import Http, Response, shown
 from egost.tasks.chat.reading import Completion, read_completion
 from egost.tasks.errors import EgostError
 
@@ -55,10 +53,15 @@ class ChatClient:
     """
 
     def __init__(self, endpoint: Endpoint, role: Role, timeout_s: float) -> None:
-        self._endpoint, self._role, self._timeout_s = endpoint, role, timeout_s
-        self._client = _open_client(endpoint, find_key(endpoint), timeout_s)
-        # Here, since the package imports its interfaces when they are first named, and no call may wait for that.
-        self._create: Any = self._client.chat.completions.with_raw_response.create
+        self._endpoint, self._role = endpoint, role
+        key, self._path = find_key(endpoint) or "no-key", "/chat/completions"
+        headers = {"Authorization": f"Bearer {key}"}
+        if endpoint.kind == "azure":
+            version = os.environ.get("OPENAI_API_VERSION") or AZURE_API_VERSION
+            deployment = f"/openai/deployments/{quote(endpoint.model, safe='')}"
+            self._path = f"{deployment}{self._path}?{urlencode({'api-version': version})}"
+            headers = {"api-key": key}
+        self._http = Http(endpoint.url, timeout_s, headers)
 
     @property
     def wording(self) -> Wording:
@@ -77,82 +80,43 @@ class ChatClient:
 
         Raises Faulted; its action is `without` where the server does not know a parameter.
         """
-        try:
-            return await asyncio.wait_for(self._send(messages, parameters), self._timeout_s)
-        except (TimeoutError, openai.APIError) as error:
-            # The exception holds the request with its key: it ends here.
-            fault = _fault_of(error, self._endpoint, parameters, self._role.chosen_by)
-        raise Faulted(fault)
+        body = {"model": self._endpoint.model, "messages": messages, **parameters}
+        response = await self._http.send("POST", self._path, [json.dumps(body).encode()])
+        if response.status >= 300:
+            raise Faulted(_fault_of(response, self._endpoint, parameters, self._role.chosen_by))
+        return read_completion(response.body)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
-
-    async def _send(self, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Completion:
-        # The body is read here and not by the client, which takes any body for a completion.
-        reply = await self._create(model=self._endpoint.model, messages=messages, **parameters)
-        return read_completion(reply.content)
+        await self._http.close()
 
 
-def _open_client(endpoint: Endpoint, key: str | None, timeout_s: float) -> AsyncOpenAI:
-    """A client without retries of its own, since `Calls` counts them."""
-    common: Any = {
-        "api_key": key or "no-key",
-        "timeout": timeout_s,
-        "max_retries": 0,
-        "http_client": Http(endpoint.url, timeout_s),
-    }
-    if endpoint.kind == "azure":
-        return AsyncAzureOpenAI(
-            azure_endpoint=endpoint.url,
-            azure_deployment=endpoint.model,
-            api_version=os.environ.get("OPENAI_API_VERSION") or AZURE_API_VERSION,
-            **common,
-        )
-    return AsyncOpenAI(base_url=endpoint.url, **common)
-
-
-def _fault_of(error: Exception, endpoint: Endpoint, sent: Mapping[str, Any], chosen_by: str) -> Fault:
-    """What an exception of a call with some parameters means."""
-    if isinstance(error, openai.APIStatusError):
-        return _fault_of_status(error, endpoint, sent, chosen_by)
-    if isinstance(error.__cause__, Faulted):
-        return error.__cause__.fault
-    if isinstance(error, (TimeoutError, openai.APITimeoutError)):
-        return Fault("again", "timeout", "no complete reply in time", alive=False)
-    why = shown(error.__cause__ or error)
-    return Fault("again", "connection", f"connection failed: {why}", alive=False)
-
-
-def _fault_of_status(
-    error: openai.APIStatusError, endpoint: Endpoint, sent: Mapping[str, Any], chosen_by: str
-) -> Fault:
-    status, said = error.status_code, f"HTTP {error.status_code}: {shown(error.message)}"
-    if status == 429 and error.code == "insufficient_quota":
+def _fault_of(response: Response, endpoint: Endpoint, sent: Mapping[str, Any], chosen_by: str) -> Fault:
+    """What a status means, of a call with some parameters."""
+    status, error, message = response.status, response.error, response.message
+    said = f"HTTP {status}: {shown(message)}"
+    if status == 429 and error.get("code") == "insufficient_quota":
         return Fault("stop", "refused", f"{said}. The account of {endpoint.key_name} has no credit left.")
     if status == 429:
-        return Fault("again", "rate_limited", said, wait_s=retry_after(error.response.headers))
+        return Fault("again", "rate_limited", said, wait_s=response.wait_s)
     if status >= 500 or status in (408, 409):
-        return Fault(
-            "again", "server_error", said, wait_s=retry_after(error.response.headers), alive=status < 500
-        )
+        return Fault("again", "server_error", said, wait_s=response.wait_s, alive=status < 500)
     if status in (400, 413, 422):
-        if error.code in _TOO_LONG_CODES or status == 413 or _TOO_LONG.search(error.message):
+        if error.get("code") in _TOO_LONG_CODES or status == 413 or _TOO_LONG.search(message):
             return Fault("unscored", "too_long", said)
-        if error.code in _FILTERED_CODES:
+        if error.get("code") in _FILTERED_CODES:
             return Fault("unscored", "content_filter", said)
-        if parameter := _refused_parameter(error, sent):
+        if parameter := _refused_parameter(f"{error.get('param') or ''} {message}", sent):
             return Fault("without", "parameter", said, parameter=parameter)
     if status == 400:
         return Fault("unscored", "bad_request", said)
     return Fault("stop", "refused", f"{said}. {_remedy(status, endpoint, chosen_by)}")
 
 
-def _refused_parameter(error: openai.APIStatusError, sent: Mapping[str, Any]) -> str | None:
-    named = f"{error.param or ''} {error.message}".lower()
+def _refused_parameter(named: str, sent: Mapping[str, Any]) -> str | None:
     for parameter in _OPTIONAL:
         words = _SPOKEN_AS.get(parameter, (parameter,))
-        if parameter in sent and any(re.search(rf"\b{word}\b", named) for word in words):
+        if parameter in sent and any(re.search(rf"\b{word}\b", named, re.IGNORECASE) for word in words):
             return parameter
     return None
 

@@ -1,14 +1,17 @@
-"""Google's Gemini models, asked by the google-genai client with 8 images; replies and errors are read here, too."""
+"""Google's Gemini models, asked with 8 images; replies and errors are read here, too."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import quote
 
-import httpx
+from pydantic import Field, model_validator
 
 from egost.model_adapters.api.api_engine import (
     DEFAULT_PACING,
@@ -23,18 +26,13 @@ from egost.model_adapters.api.api_engine import (
 )
 from egost.model_adapters.engine import AdapterError, Ask, EngineIdentity, Failure, GenerationArguments, Reply
 from egost.tasks.chat.calls import Fault, Faulted, Wording
-from egost.tasks.chat.http import Http, retry_after, shown
-from egost.tasks.chat.reading import MOST_TOKENS
-from egost.tasks.errors import install_command
+from egost.tasks.chat.http import Http, Response, shown
+from egost.tasks.chat.reading import Count, Said, read_body
 from egost.tasks.keys import OTHER_KEY, check_url, read_key
-
-if TYPE_CHECKING:
-    from google.genai import errors, types
-
 
 GEMINI_URL = "https://generativelanguage.googleapis.com"
 API_VERSION = "v1beta"
-"""The version of the interface that has thinking budgets; the client's default differs between its versions."""
+"""The version of the interface that has thinking budgets."""
 
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 
@@ -50,9 +48,6 @@ MOST_STOPS = 5
 
 _PLAIN = re.compile(r"gemini-(1\.|2\.0)(?!.*thinking)")
 _NUMBERED = re.compile(r"-(\d{3}|\d{2}-\d{2}|\d{2}-\d{4})$")
-
-_BODY_ERRORS = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
-"""What the client raises, according to where it stumbles, on a body that is not what it expects."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,6 @@ def open_gemini(
     Raises AdapterError for settings, a model or a key that cannot work, before anything is spent, and
     SettingError for an unknown EGOST_PROTOCOL.
     """
-    _need_client()
     check_chosen_protocol()
     pacing = pacing_of(concurrency, timeout_s)
     plain = _PLAIN.match(model) is not None
@@ -137,11 +131,7 @@ class _GeminiApi:
     frame_tokens = MOST_FRAME_TOKENS
 
     def __init__(self, place: Place, key: str | None, settings: GeminiSettings, timeout_s: float) -> None:
-        from google import genai
-        from google.genai import types
-
-        self._settings, self._timeout_s = settings, timeout_s
-        self._place = place
+        self._settings, self._place = settings, place
         self.hidden_tokens = settings.thoughts
         self.wording = Wording(
             url=place.url,
@@ -150,81 +140,46 @@ class _GeminiApi:
             remedy="Choose another by model= in --model_args.",
             stopped=AdapterError,
         )
-        # A client of our own, also since the default one calls again by itself.
-        self._http = Http(place.url, timeout_s)
-        self._client = genai.Client(
-            vertexai=False,
-            api_key=key or "no-key",
-            http_options=types.HttpOptions(
-                base_url=place.url, api_version=API_VERSION, httpx_async_client=self._http
-            ),
+        self._path = (
+            f"/{API_VERSION}/models/{quote(place.model.removeprefix('models/'), safe='')}:generateContent"
         )
+        self._http = Http(place.url, timeout_s, {"x-goog-api-key": key or "no-key"})
 
     async def call(self, ask: Ask) -> Called:
-        from google.genai import errors
-
-        content, config = await asyncio.to_thread(_content, ask), self._config(ask.arguments)
-        try:
-            response = await asyncio.wait_for(
-                self._client.aio.models.generate_content(
-                    model=self._place.model, contents=content, config=config
-                ),
-                self._timeout_s,
-            )
-            called = read_reply(response)
-        except (TimeoutError, errors.APIError, httpx.HTTPError, *_BODY_ERRORS) as error:
-            # The exception holds the request with its key: it ends here.
-            fault = gemini_fault(error, self._place)
-        else:
-            if called:
-                return called
-            fault = EMPTY_BODY
-        raise Faulted(fault)
+        body = await asyncio.to_thread(self._body, ask)
+        response = await self._http.send("POST", self._path, [body])
+        if response.status != 200:
+            raise Faulted(_fault_of_status(response, self._place))
+        return read_reply(response.body)
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
-    def _config(self, arguments: GenerationArguments) -> types.GenerateContentConfig:
-        from google.genai import types
+    def _body(self, ask: Ask) -> bytes:
+        images = [
+            {"inlineData": {"mimeType": "image/png", "data": base64.b64encode(png).decode()}}
+            for png in (png_frames(ask.clip) if ask.clip else ())
+        ]
+        content = {"role": "user", "parts": [*images, {"text": ask.prompt}]}
+        return json.dumps({"contents": [content], "generationConfig": self._config(ask.arguments)}).encode()
 
-        settings = self._settings
-        thinking = None
-        if settings.thinking_budget is not None or settings.thinking_level is not None:
-            level = settings.thinking_level
-            thinking = types.ThinkingConfig(
-                thinking_budget=settings.thinking_budget,
-                thinking_level=types.ThinkingLevel(level) if level else None,
-            )
-        return types.GenerateContentConfig(
-            max_output_tokens=arguments.max_new_tokens + settings.thoughts,
-            temperature=arguments.temperature,
-            top_p=arguments.top_p,
-            top_k=arguments.top_k,
-            seed=arguments.seed,
-            stop_sequences=list(arguments.stop) or None,
-            thinking_config=thinking,
-            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
-        )
-
-
-def _content(ask: Ask) -> types.Content:
-    from google.genai import types
-
-    images = [
-        types.Part.from_bytes(data=png, mime_type="image/png")
-        for png in (png_frames(ask.clip) if ask.clip else ())
-    ]
-    return types.Content(role="user", parts=[*images, types.Part.from_text(text=ask.prompt)])
+    def _config(self, arguments: GenerationArguments) -> dict[str, Any]:
+        settings, level = self._settings, self._settings.thinking_level
+        thinking = {"thinkingBudget": settings.thinking_budget, "thinkingLevel": level and level.upper()}
+        chosen = {
+            "maxOutputTokens": arguments.max_new_tokens + settings.thoughts,
+            "temperature": arguments.temperature,
+            "topP": arguments.top_p,
+            "topK": arguments.top_k,
+            "seed": arguments.seed,
+            "stopSequences": list(arguments.stop) or None,
+            "thinkingConfig": _given(thinking) or None,
+        }
+        return _given(chosen)
 
 
-def _need_client() -> None:
-    try:
-        from google import genai  # noqa: F401
-    except ImportError as error:
-        raise AdapterError(
-            f"Gemini is asked by the package google-genai, which cannot be imported ({error}). Install it: "
-            f"{install_command('gemini')}"
-        ) from error
+def _given(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _key(model: str, url: str) -> tuple[str, str | None]:
@@ -265,79 +220,83 @@ class Place:
     key_name: str
 
 
-def gemini_fault(error: Exception, place: Place) -> Fault:
-    """What an exception of a call means."""
-    from google.genai import errors
-
-    if isinstance(error, errors.APIError):
-        return _fault_of_status(error, place)
-    if isinstance(error, (asyncio.TimeoutError, httpx.TimeoutException)):
-        return Fault("again", "timeout", "no complete reply in time", alive=False)
-    if isinstance(error, httpx.HTTPError):
-        return Fault(
-            "again", "connection", f"connection failed: {shown(error) or type(error).__name__}", alive=False
-        )
-    # Neither the client's JSON errors nor pydantic's say more than this, and they repeat the body.
-    return Fault("again", "broken_body", "the body of the reply is no reply of Gemini's", alive=False)
+class _Given(Said):
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, content: Any) -> Any:
+        return _given(content) if isinstance(content, dict) else content
 
 
-def read_reply(response: types.GenerateContentResponse) -> Called | None:
-    """What a response brought; None where it holds neither a candidate nor a reason why not.
+class _Part(_Given):
+    text: str = ""
+    thought: bool = False
 
-    Raises ValueError where it counts tokens that cannot be.
-    """
-    candidate = next(iter(response.candidates or ()), None)
-    feedback = response.prompt_feedback
-    if candidate is None and not (feedback and feedback.block_reason):
-        return None
-    usage = response.usage_metadata
-    tokens_in = (usage and usage.prompt_token_count) or 0
-    tokens_out = ((usage and usage.candidates_token_count) or 0) + (
-        (usage and usage.thoughts_token_count) or 0
-    )
-    if not (0 <= tokens_in <= MOST_TOKENS and 0 <= tokens_out <= MOST_TOKENS):
-        raise ValueError(f"it counts {tokens_in} tokens in and {tokens_out} out")
-    snapshot = response.model_version or ""
+
+class _Content(_Given):
+    parts: list[_Part] = Field([])
+
+
+class _Candidate(_Given):
+    content: _Content | None = None
+    finish: str = Field("", alias="finishReason")
+    message: str = Field("", alias="finishMessage")
+
+
+class _Feedback(_Given):
+    reason: str = Field("", alias="blockReason")
+    message: str = Field("", alias="blockReasonMessage")
+
+
+class _Detail(_Given):
+    modality: str = ""
+    tokens: Count = Field(0, alias="tokenCount")
+
+
+class _Usage(_Given):
+    prompt: Count = Field(0, alias="promptTokenCount")
+    candidates: Count = Field(0, alias="candidatesTokenCount")
+    thoughts: Count = Field(0, alias="thoughtsTokenCount")
+    details: list[_Detail] = Field([], alias="promptTokensDetails")
+
+
+class _Body(_Given):
+    candidates: list[_Candidate] = Field([])
+    feedback: _Feedback = Field(_Feedback(), alias="promptFeedback")
+    usage: _Usage = Field(_Usage(), alias="usageMetadata")
+    model: str = Field("", alias="modelVersion")
+
+
+def read_reply(body: bytes) -> Called:
+    """What a reply brought. Raises Faulted (`broken_body`) where it is none of Gemini's."""
+    content = read_body(body, _Body, "reply of Gemini's")
+    candidate, feedback, usage = next(iter(content.candidates), None), content.feedback, content.usage
+    if candidate is None and not feedback.reason:
+        raise Faulted(EMPTY_BODY)
     outcome: Reply | Failure | None
     if candidate is None:
-        outcome = Failure("refused", f"the prompt was blocked: {_blocked(feedback)}")
+        outcome = Failure("refused", f"the prompt was blocked: {feedback.reason} {feedback.message}".strip())
     else:
-        finish = candidate.finish_reason.value if candidate.finish_reason else ""
-        parts = (candidate.content and candidate.content.parts) or ()
-        text = "".join(part.text for part in parts if part.text and not part.thought)
-        refusal = f"the reply was blocked: {finish} {candidate.finish_message or ''}".strip()
+        finish = candidate.finish
+        parts = candidate.content.parts if candidate.content else ()
+        text = "".join(part.text for part in parts if not part.thought)
+        refusal = f"the reply was blocked: {finish} {candidate.message}".strip()
         outcome = bare_failure(text, _FINISHED.get(finish, finish), refusal if finish in _BLOCKED else "")
         if outcome is None:
             outcome = Reply(
                 text=text,
                 finish_reason=_FINISHED.get(finish, finish.lower()),
-                prompt_tokens=tokens_in or None,
-                completion_tokens=tokens_out or None,
-                video_tokens=_image_tokens(usage),
-                snapshot=snapshot or None,
+                prompt_tokens=usage.prompt or None,
+                completion_tokens=usage.candidates + usage.thoughts or None,
+                video_tokens=sum(d.tokens for d in usage.details if d.modality == "IMAGE") or None,
+                snapshot=content.model or None,
             )
-    return Called(outcome, snapshot, tokens_in, tokens_out)
+    return Called(outcome, content.model, usage.prompt, usage.candidates + usage.thoughts)
 
 
-def _blocked(feedback: types.GenerateContentResponsePromptFeedback | None) -> str:
-    if feedback is None or feedback.block_reason is None:
-        return "no reason given"
-    return f"{feedback.block_reason.value} {feedback.block_reason_message or ''}".strip()
-
-
-def _image_tokens(usage: types.GenerateContentResponseUsageMetadata | None) -> int | None:
-    counts = [
-        detail.token_count or 0
-        for detail in (usage and usage.prompt_tokens_details) or ()
-        if detail.modality and detail.modality.value == "IMAGE"
-    ]
-    return sum(counts) if counts else None
-
-
-def _fault_of_status(error: errors.APIError, place: Place) -> Fault:
-    status, message = error.code, str(error.message or "")
-    said = f"HTTP {status} {shown(error.status or '')}: {shown(message)}"
-    details = str(error.details)
+def _fault_of_status(response: Response, place: Place) -> Fault:
+    status, error, message = response.status, response.error, response.message
+    said = f"HTTP {status} {shown(error.get('status') or '')}: {shown(message)}"
+    details = str(error.get("details"))
     if status == 401 or "API_KEY_INVALID" in details or "API key not valid" in message:
         return Fault(
             "stop",
@@ -355,28 +314,23 @@ def _fault_of_status(error: errors.APIError, place: Place) -> Fault:
             "stop", "refused", f"{said}. The quota of {place.key_name} is used up: wait or raise it."
         )
     if status == 429:
-        return Fault("again", "rate_limited", said, wait_s=_wait_s(error))
+        return Fault("again", "rate_limited", said, wait_s=_wait_s(response))
     if status >= 500 or status in (408, 409, 499):
-        return Fault("again", "server_error", said, wait_s=_wait_s(error), alive=status < 500)
+        return Fault("again", "server_error", said, wait_s=_wait_s(response), alive=status < 500)
     if status == 413 or _TOO_LONG.search(message):
         return Fault("unscored", "too_long", said)
-    if status == 400 and error.status != "FAILED_PRECONDITION":
+    if status == 400 and error.get("status") != "FAILED_PRECONDITION":
         return Fault("unscored", "bad_request", said)
     return Fault("stop", "refused", f"{said}. {place.url} does not take the request for '{place.model}'.")
 
 
-def _wait_s(error: errors.APIError) -> float | None:
+def _wait_s(response: Response) -> float | None:
     """How long the API asks to wait: by its headers, or by the `RetryInfo` in the body of its error."""
-    if (headers := getattr(error.response, "headers", None)) and (wait := retry_after(headers)) is not None:
-        return wait
-    for detail in _error_details(error.details):
-        delay = _SECONDS.fullmatch(str(detail.get("retryDelay", "")))
+    if response.wait_s is not None:
+        return response.wait_s
+    listed = response.error.get("details")
+    for detail in listed if isinstance(listed, list) else ():
+        delay = _SECONDS.fullmatch(str(detail.get("retryDelay"))) if isinstance(detail, dict) else None
         if delay:
             return float(delay[1])
     return None
-
-
-def _error_details(content: Any) -> list[dict[str, Any]]:
-    inner = content.get("error", content) if isinstance(content, dict) else {}
-    listed = inner.get("details") if isinstance(inner, dict) else None
-    return [detail for detail in listed if isinstance(detail, dict)] if isinstance(listed, list) else []

@@ -7,13 +7,12 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
-import httpx
 from loguru import logger
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_random_exponential
@@ -31,9 +30,8 @@ from egost.model_adapters.server.server_replies import (
     read_group,
 )
 from egost.tasks.chat.calls import Fault, Faulted, NoReply, Pacing
-from egost.tasks.chat.http import Http, retry_after, shown
+from egost.tasks.chat.http import Http, Response, shown
 from egost.tasks.chat.reading import Said, read_body
-from egost.tasks.json_text import parse_json
 from egost.tasks.keys import SERVER_KEY, check_url, read_key
 
 _MARK = "egost?"
@@ -142,10 +140,9 @@ M = TypeVar("M", bound=Said)
 TRIES = 4
 """Of one request on one server that is busy or in trouble, before another server is asked."""
 
-_PIECE = 1 << 20
 _PLACE = secrets.token_hex(16)
 
-_CONNECT_S = 10.0
+_HEALTH_S = 10.0
 _ASK_ABOUT_S = 30.0
 _LONGEST_WAIT_S = 20.0
 
@@ -169,13 +166,6 @@ def pieces_of(body: Mapping[str, Any]) -> list[bytes]:
     return [first, *(piece for pair in zip(encoded, others, strict=True) for piece in pair)]
 
 
-async def _sliced(pieces: Sequence[bytes]) -> AsyncIterator[memoryview]:
-    """Pieces in slices, of which the event loop sends one at a time."""
-    for piece in pieces:
-        for start in range(0, len(piece), _PIECE):
-            yield memoryview(piece)[start : start + _PIECE]
-
-
 class ServerApi:
     """A server at a base URL; for use within one event loop. sent_bytes: of the bodies of all requests for replies.
 
@@ -185,14 +175,10 @@ class ServerApi:
 
     def __init__(self, url: str, timeout_s: float, first_wait_s: float = 1.0) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
-        self._timeout_s, self._first_wait_s = timeout_s, first_wait_s
+        self._first_wait_s = first_wait_s
         check_url(self.url, "base_url", SERVER_KEY, AdapterError)
         key = read_key(SERVER_KEY, AdapterError)
-        self._client = Http(
-            self.url,
-            httpx.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
-            {"Authorization": f"Bearer {key}"} if key else {},
-        )
+        self._http = Http(self.url, timeout_s, {"Authorization": f"Bearer {key}"} if key else {})
         self._paused_until = 0.0
         self.sent_bytes = 0
 
@@ -219,11 +205,11 @@ class ServerApi:
     async def healthy(self) -> bool:
         """Whether the server is up and its engine alive (vLLM answers 503 where the engine died)."""
         try:
-            response = await self._client.get("/health", timeout=_CONNECT_S)
-        except (httpx.HTTPError, Faulted):
+            response = await self._http.send("GET", "/health", timeout_s=_HEALTH_S)
+        except Faulted:
             return False
         # A server of another make may have no such page, and be up all the same.
-        return response.status_code < 500
+        return response.status < 500
 
     async def complete(self, body: Mapping[str, Any]) -> Completion:
         """The reply to one chat-completions request.
@@ -255,13 +241,13 @@ class ServerApi:
             ("/reset_encoder_cache", None),
             ("/update_weight_version", {"new_version": name}),
         ):
-            response = await self._sent("POST", path, json=body)
-            if response.status_code == 404:
+            response = await self._sent("POST", path, [json.dumps(body).encode()] if body else [])
+            if response.status == 404:
                 raise AdapterError(
                     f"{self.url} takes no weights. Start it for that: egost serve MODEL --rollouts."
                 )
             refused = path == "/reset_prefix_cache" and response.text.replace(" ", "") == '{"success":false}'
-            if response.status_code != 200 or refused:
+            if response.status != 200 or refused:
                 raise AdapterError(
                     f"{self.url} did not take the weights {f'in {checkpoint}' if checkpoint else f'of {name}'}: {path} "
                     f"says: {_said(response)}. It must {'share the disk, ' if checkpoint else ''}serve the model that "
@@ -283,7 +269,7 @@ class ServerApi:
             async for attempt in retrying:
                 with attempt:
                     await asyncio.sleep(self._paused_until - time.monotonic())
-                    return read((await self._post("/v1/chat/completions", body)).content)
+                    return read((await self._post("/v1/chat/completions", body)).body)
         except Faulted as last:
             if _is_worth_another_try(last):
                 raise NoReply(last.fault.reason, last.fault.text) from None
@@ -292,7 +278,7 @@ class ServerApi:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._http.close()
 
     async def _version(self) -> str | None:
         try:
@@ -302,25 +288,22 @@ class ServerApi:
 
     async def _get(self, path: str, form: type[M]) -> M:
         try:
-            response = await self._sent("GET", path, timeout=_ASK_ABOUT_S)
-            if response.status_code in (401, 403):
+            response = await self._sent("GET", path, timeout_s=_ASK_ABOUT_S)
+            if response.status in (401, 403):
                 raise self._wrong_key(response)
-            if response.status_code >= 500:
+            if response.status >= 500:
                 raise NoReply("server_error", _said(response))
-            if response.status_code != 200:
+            if response.status != 200:
                 raise self._no_such_interface(f"{path} says: {_said(response)}")
-            return read_body(response.content, form, f"answer to {path}")
+            return read_body(response.body, form, f"answer to {path}")
         except Faulted as error:
             raise self._no_such_interface(f"{path}: {error}") from None
 
-    async def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+    async def _post(self, path: str, body: Mapping[str, Any]) -> Response:
         pieces = pieces_of(body)
-        length = sum(map(len, pieces))
-        self.sent_bytes += length
-        headers = {"Content-Type": "application/json", "Content-Length": str(length)}
-        content = _sliced(pieces) if length > _PIECE else b"".join(pieces)
-        response = await self._sent("POST", path, content=content, headers=headers)
-        status = response.status_code
+        self.sent_bytes += sum(map(len, pieces))
+        response = await self._sent("POST", path, pieces)
+        status = response.status
         if status in (401, 403):
             raise self._wrong_key(response)
         if status == 404:
@@ -334,35 +317,33 @@ class ServerApi:
             raise again("rate_limited" if status == 429 else "server_error", _said(response))
         if status >= 300:
             reason = "too_long" if status == 413 else "refused"
-            raise Faulted(Fault("unscored", reason, f"HTTP {status}: {_message(response)}"))
+            raise Faulted(Fault("unscored", reason, f"HTTP {status}: {shown(response.message)}"))
         return response
 
-    def _pause(self, response: httpx.Response) -> None:
+    def _pause(self, response: Response) -> None:
         """Ask for no reply as long as the server wants it. Raises NoReply where that is too long."""
-        seconds = retry_after(response.headers) or 0.0
+        seconds = response.wait_s or 0.0
         if seconds > Pacing().longest_pause_s:
-            reason = "rate_limited" if response.status_code == 429 else "server_error"
+            reason = "rate_limited" if response.status == 429 else "server_error"
             raise NoReply(reason, f"{self.url} asks to wait {seconds:.0f} s: {_said(response)}")
         self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
-    async def _sent(self, method: str, path: str, **sending: Any) -> httpx.Response:
+    async def _sent(
+        self, method: str, path: str, pieces: Sequence[bytes] = (), timeout_s: float | None = None
+    ) -> Response:
         try:
-            return await self._client.request(method, path, **sending)
-        except httpx.ConnectTimeout:
-            raise NoReply("connection", f"{self.url} takes no connection") from None
-        except httpx.TimeoutException:
-            raise NoReply("timeout", f"{self.url} gave no reply within {self._timeout_s:g} s") from None
-        except httpx.HTTPError as error:
-            raise NoReply("connection", f"the line to {self.url} broke ({shown(repr(error))})") from None
+            return await self._http.send(method, path, pieces, timeout_s)
         except Faulted as error:
             if error.fault.action == "stop":
                 raise AdapterError(error.fault.text) from None
+            if not error.fault.alive:
+                raise NoReply(error.fault.reason, error.fault.text) from None
             raise
 
-    def _wrong_key(self, response: httpx.Response) -> AdapterError:
+    def _wrong_key(self, response: Response) -> AdapterError:
         found = "the key that it holds is not taken" if os.environ.get(SERVER_KEY) else "it is not set"
         return AdapterError(
-            f"{self.url} wants a key (HTTP {response.status_code}). It is read from {SERVER_KEY}: {found}."
+            f"{self.url} wants a key (HTTP {response.status}). It is read from {SERVER_KEY}: {found}."
         )
 
     def _no_such_interface(self, found: str) -> AdapterError:
@@ -376,13 +357,5 @@ def _is_worth_another_try(error: BaseException) -> bool:
     return isinstance(error, Faulted) and error.fault.action == "again"
 
 
-def _message(response: httpx.Response) -> str:
-    try:
-        return shown(parse_json(response.content)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return _said(response)
-
-
-def _said(response: httpx.Response) -> str:
-    kind = shown(response.headers["content-type"])
-    return f"HTTP {response.status_code} ({kind}): {shown(response.text)}"
+def _said(response: Response) -> str:
+    return f"HTTP {response.status} ({shown(response.kind)}): {shown(response.text)}"

@@ -13,13 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
-
-import httpx
+from urllib.request import ProxyHandler, build_opener
 
 from egost.model_adapters.engine import AdapterError
 from egost.tasks.cache import not_written, write_whole
-from egost.tasks.chat.http import is_this_machine
 from egost.tasks.errors import install_command
 from egost.tasks.keys import redacted
 
@@ -120,13 +119,16 @@ class ServerProcess:
 
     def wait_until_healthy(self, timeout_s: float) -> float:
         """Seconds until the server answered; raises AdapterError where it ended before, or took too long."""
-        start = said = time.monotonic()
+        start = told_at = time.monotonic()
+        without_proxy = build_opener(ProxyHandler({}))
         while True:
             if self._process.poll() is not None:
                 raise self._ended("before it was healthy")
-            with suppress(httpx.HTTPError):
-                by_proxy = not is_this_machine(self._url)
-                if httpx.get(f"{self._url}/health", timeout=5, trust_env=by_proxy).status_code == 200:
+            with (
+                suppress(OSError, HTTPException),
+                without_proxy.open(f"{self._url}/health", timeout=5) as health,
+            ):
+                if health.status == 200:
                     return time.monotonic() - start
             now = time.monotonic()
             if now - start > timeout_s:
@@ -134,8 +136,8 @@ class ServerProcess:
                     f"the server is not healthy after {timeout_s:g} s and is stopped; its log is {self._log}, which "
                     f"ends:\n{self._said}\nRaise --timeout where it only needs longer."
                 )
-            if now - said > _SAY_EVERY_S:
-                said = now
+            if now - told_at > _SAY_EVERY_S:
+                told_at = now
                 self._say(f"starting for {now - start:.0f} s (at most {timeout_s:g} s)")
             time.sleep(1)
 

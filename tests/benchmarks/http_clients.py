@@ -46,12 +46,13 @@ async def _under_way(ask: Callable[[], Awaitable[bytes]], requests: int, at_once
 
 def by_http(url: str, requests: int, at_once: int) -> None:
     async def run() -> None:
-        async with Http(url, 60.0) as client:
+        http = Http(url, 60.0)
 
-            async def ask() -> bytes:
-                return (await client.post(PATH, content=BODY, headers=JSON)).content
+        async def ask() -> bytes:
+            return (await http.send("POST", PATH, [BODY])).body
 
-            await _under_way(ask, requests, at_once)
+        await _under_way(ask, requests, at_once)
+        await http.close()
 
     asyncio.run(run())
 
@@ -93,7 +94,7 @@ def by_urllib3(url: str, requests: int, at_once: int) -> None:
         list(threads.map(ask, range(requests)))
 
 
-CLIENTS = {"egost (httpx, one line a request)": by_http, "httpx": by_httpx, "aiohttp": by_aiohttp}
+CLIENTS = {"egost (aiohttp)": by_http, "httpx": by_httpx, "aiohttp": by_aiohttp}
 CLIENTS["urllib3 in threads"] = by_urllib3
 
 

@@ -201,7 +201,7 @@ def test_a_private_module_that_is_gone_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("extra", "packages"),
-    [("train", {"peft", "tensorboard", "trl"}), ("gemini", {"google-genai"}), ("vllm", {"vllm"})],
+    [("train", {"peft", "tensorboard", "trl"}), ("vllm", {"vllm"})],
 )
 def test_advice_names_the_packages_of_an_extra_with_their_bounds(extra: str, packages: set[str]) -> None:
     parsed = configparser.ConfigParser()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,9 @@ def asks(tmp_path_factory: pytest.TempPathFactory) -> list[Ask]:
 
 
 def sampled(server: ChatServer, asks: Sequence[Ask], **sampling: Any) -> list[SampledGroup]:
-    sampler = ServerSampler(server.url, PIXELS, wait_s=1.0)
-    return sampler.sample([(ask, {"n": 3, "seed": i, **sampling}) for i, ask in enumerate(asks)], "default")
+    wanted = [(ask, {"n": 3, "seed": i, **sampling}) for i, ask in enumerate(asks)]
+    with closing(ServerSampler(server.url, PIXELS, wait_s=1.0)) as sampler:
+        return sampler.sample(wanted, "default")
 
 
 def test_groups_come_in_the_order_of_the_asks(asks: list[Ask]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +20,6 @@ from egost.tasks.clips.clips import Clip
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EGOST_PROTOCOL", "uniform8+224x224")
     monkeypatch.setenv("EGOST_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +98,6 @@ def test_thoughts_are_charged_but_are_no_part_of_the_reply(clip: Clip) -> None:
     assert (reply.completion_tokens, reply.video_tokens) == (TOKENS_OUT + 40, 8 * 258)
 
 
-@pytest.mark.filterwarnings("ignore:A_NEW_WORD is not a valid FinishReason")
 @pytest.mark.parametrize(
     ("behaviour", "reason", "message"),
     [
@@ -158,12 +155,3 @@ def test_what_cannot_work_is_refused_before_anything_is_asked(server: ClosedServ
     with pytest.raises(AdapterError, match="6 texts in until"):
         answers(engine(server), ask(clip, stop=tuple("abcdef")))
     assert not server.asks
-
-
-def test_without_its_package_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import google
-
-    monkeypatch.delattr(google, "genai", raising=False)
-    monkeypatch.setitem(sys.modules, "google.genai", None)
-    with pytest.raises(AdapterError, match=r"pip install 'google-genai>=2\.33'"):
-        open_gemini("gemini-2.5-flash")
