@@ -191,6 +191,10 @@ SETTINGS: tuple[Setting, ...] = (
         "Nothing is asked of the hub: what is there must do.",
         reader="huggingface_hub",
     ),
+    Setting("SSL_CERT_FILE", "a file", "certifi's", "Certificates that servers are trusted by."),
+    Setting(
+        "SSL_CERT_DIR", "a folder", "", "Certificates, each in a file, where `SSL_CERT_FILE` is not set."
+    ),
     Setting(
         "XDG_CACHE_HOME", "a folder", "`~/.cache`", "Where `egost` keeps its cache without `EGOST_CACHE`."
     ),

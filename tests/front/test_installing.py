@@ -85,7 +85,7 @@ def test_decord_is_asked_for_where_it_has_wheels(
 
 def test_the_extras_can_be_had_from_an_index(metadata: Message) -> None:
     extras = metadata.get_all("Provides-Extra", [])
-    assert {"train", "gemini", "vllm", "dev"} <= set(extras) and "vllm-cpu" not in extras
+    assert {"train", "vllm", "dev"} <= set(extras) and "vllm-cpu" not in extras
     assert not [r for r in metadata.get_all("Requires-Dist", []) if "+" in r or "#" in r]
 
 
