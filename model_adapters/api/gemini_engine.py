@@ -233,37 +233,37 @@ class _Part(_Given):
 
 
 class _Content(_Given):
-    parts: list[_Part] = Field([])
+    parts: list[_Part] = Field(default=[])
 
 
 class _Candidate(_Given):
     content: _Content | None = None
-    finish: str = Field("", alias="finishReason")
-    message: str = Field("", alias="finishMessage")
+    finish: str = Field(default="", alias="finishReason")
+    message: str = Field(default="", alias="finishMessage")
 
 
 class _Feedback(_Given):
-    reason: str = Field("", alias="blockReason")
-    message: str = Field("", alias="blockReasonMessage")
+    reason: str = Field(default="", alias="blockReason")
+    message: str = Field(default="", alias="blockReasonMessage")
 
 
 class _Detail(_Given):
     modality: str = ""
-    tokens: Count = Field(0, alias="tokenCount")
+    tokens: Count = Field(default=0, alias="tokenCount")
 
 
 class _Usage(_Given):
-    prompt: Count = Field(0, alias="promptTokenCount")
-    candidates: Count = Field(0, alias="candidatesTokenCount")
-    thoughts: Count = Field(0, alias="thoughtsTokenCount")
-    details: list[_Detail] = Field([], alias="promptTokensDetails")
+    prompt: Count = Field(default=0, alias="promptTokenCount")
+    candidates: Count = Field(default=0, alias="candidatesTokenCount")
+    thoughts: Count = Field(default=0, alias="thoughtsTokenCount")
+    details: list[_Detail] = Field(default=[], alias="promptTokensDetails")
 
 
 class _Body(_Given):
-    candidates: list[_Candidate] = Field([])
-    feedback: _Feedback = Field(_Feedback(), alias="promptFeedback")
-    usage: _Usage = Field(_Usage(), alias="usageMetadata")
-    model: str = Field("", alias="modelVersion")
+    candidates: list[_Candidate] = Field(default=[])
+    feedback: _Feedback = Field(default=_Feedback(), alias="promptFeedback")
+    usage: _Usage = Field(default=_Usage(), alias="usageMetadata")
+    model: str = Field(default="", alias="modelVersion")
 
 
 def read_reply(body: bytes) -> Called:
