@@ -79,6 +79,8 @@ class Family:
     limit_frames: over how many of 8 frames the processor counts its limits of pixels: one, or all.
     caps_frames: whether it has an option to cap each frame besides.
     thinking_switch: whether its chat template has `THINKING_SWITCH`, for servers, whose templates nobody sees.
+    special_marks: whether its marks around thinking are special tokens, which engines leave out of a response's text.
+    sees_by_images: whether vLLM loads what sees videos only where a prompt may hold an image, too (0.32).
     """
 
     frames_as: Literal["video", "images"]
@@ -87,6 +89,8 @@ class Family:
     limit_frames: int = 1
     caps_frames: bool = True
     thinking_switch: bool = False
+    special_marks: bool = False
+    sees_by_images: bool = False
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -98,8 +102,8 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3_5_moe": Family("video", patch=32, limit_frames=N_FRAMES, thinking_switch=True),
     "glm4v": Family("video", patch=28, limit_frames=N_FRAMES, caps_frames=False, thinking_switch=True),
     "glm4v_moe": Family("video", patch=28, limit_frames=N_FRAMES, caps_frames=False, thinking_switch=True),
-    "gemma4": Family("video"),
-    "minicpmv4_6": Family("video"),
+    "gemma4": Family("video", thinking_switch=True, special_marks=True),
+    "minicpmv4_6": Family("video", sees_by_images=True),
     "llava_onevision": Family("video"),
     "internvl": Family("video"),
     "internvl_chat": Family("images"),
@@ -195,6 +199,11 @@ class PromptRenderer:
             **({} if self.thinking is None else {THINKING_SWITCH: self.thinking}),
         )
         return rendered
+
+    @property
+    def special_tokens_left_out(self) -> bool:
+        """Whether responses are read without special tokens: not where these mark the thinking, which is no answer."""
+        return not (self.thinking and self.family.special_marks)
 
     @property
     def identity(self) -> dict[str, str | bool | None]:

@@ -208,9 +208,12 @@ class TransformersEngine:
                 torch.cuda.empty_cache()
             return failure
         tokens = output.sequences[0, n_prompt:].tolist()
-        text = self.renderer.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        at_end = tokens[-1] in self._end_tokens
+        text = self.renderer.processor.tokenizer.decode(
+            tokens[:-1] if at_end else tokens, skip_special_tokens=self.renderer.special_tokens_left_out
+        )
         stops = [text.find(stop) for stop in ask.arguments.stop if stop in text]
-        ended = bool(stops) or tokens[-1] in self._end_tokens
+        ended = bool(stops) or at_end
         said, reasoning = self.renderer.apart(text[: min(stops)] if stops else text)
         return Reply(
             text=said,

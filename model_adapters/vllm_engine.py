@@ -195,6 +195,7 @@ class VllmEngine:
             stop=list(arguments.stop) or None,
             seed=arguments.seed,
             repetition_penalty=own.repetition_penalty,
+            skip_special_tokens=self.renderer.special_tokens_left_out,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
@@ -265,10 +266,8 @@ class VllmEngine:
             ) from error
 
     def _reply(self, ask: Ask, output: Any) -> Reply | Failure:
-        seen, expected = (
-            self.renderer.tokens_of_frames(output.prompt_token_ids),
-            self._expected_video_tokens(ask),
-        )
+        seen = self.renderer.tokens_of_frames(output.prompt_token_ids)
+        expected = self._expected_video_tokens(ask)
         if seen != expected:
             raise AdapterError(
                 f"{ask.sample}: {seen} tokens are of its frames, and {expected} should be: the frames did "
@@ -397,4 +396,4 @@ def frame_limits(family: Family, max_pixels: int | None, n_frames: int = N_FRAME
     if family.patch is not None:
         side = math.isqrt(max_pixels or MOST_PATCHES * family.patch**2)
         video |= {"width": side, "height": side}
-    return {"image": 0, "video": video}
+    return {"image": int(family.sees_by_images), "video": video}

@@ -18,7 +18,7 @@ from egost.model_adapters.known_models import known_models
 from egost.model_adapters.parity.parity import TOP, Step, Trace
 from egost.model_adapters.transformers_engine import TransformersEngine
 from egost.model_adapters.vllm_engine import VllmEngine
-from egost.tasks.clips.lossless import pixels_sha256
+from egost.tasks.clips.lossless import Frames, pixels_sha256
 
 
 class TracingTransformers:
@@ -44,8 +44,7 @@ class TracingTransformers:
                 )
             output = self.engine.generate(inputs, ask.arguments)
             renderer = self.engine.renderer
-            sha256 = None if frames is None else pixels_sha256(frames)
-            yield _trace_of(ask.sample, sha256, inputs, output, renderer.processor, renderer.config)
+            yield _trace_of(ask.sample, frames, inputs, output, renderer.processor, renderer.config)
 
     def close(self) -> None:
         self.engine.close()
@@ -178,6 +177,7 @@ class TracingVllm:
             [(frames, _)] = request["multi_modal_data"]["video"]
             frames_sha256 = pixels_sha256(frames)
             processed = rendered["mm_kwargs"]["video"][0].get_data()
+            [pixels] = [value for name, value in processed.items() if "pixel_values" in name]
             if (per_grid := processed.get("second_per_grid_ts")) is not None:
                 seconds = float(per_grid)
             if (found := processed.get("video_grid_thw")) is not None:
@@ -185,7 +185,7 @@ class TracingVllm:
                 grid = (time, height, width)
                 reach = video_reach(grid, seconds, self.engine.renderer.config)
             video = video_signature(
-                processed["pixel_values_videos"], grid, self.engine.renderer.processor.video_processor
+                pixels, grid or len(frames), self.engine.renderer.processor.video_processor
             )
         return Trace(
             sample=ask.sample,
@@ -220,31 +220,44 @@ def video_reach(
 
 
 def video_signature(
-    pixels: Any, grid: tuple[int, int, int] | None, video_processor: Any
+    pixels: torch.Tensor, shown: tuple[int, int, int] | int, video_processor: Any
 ) -> npt.NDArray[np.float32]:
     """What a vision encoder got, small enough to be kept: float32 [time, features], from 0 to 255.
 
-    pixels: torch tensor of patches [time x height x width, channels x ...] with a grid, else of frames
-    [..., time, channels, height, width]; normalised, or uint8 where the engine normalises later.
+    pixels: with a grid, patches [time x height x width, channels x ...]; normalised, or uint8 where the engine
+    normalises later. Else, normalised, frames or tiles of frames [..., channels, height, width], which may lie side by
+    side in one, or patches [..., channels last]; what is 0 there is padding.
+    shown: the grid of the video in patches, or the number of its frames where it has none.
     video_processor: the checkpoint's, which says how it normalises.
 
     Another frame, order, size or colour changes the mean over space by far more than rounding does.
     """
     channels = len(video_processor.image_mean)
     values = pixels.detach().float().cpu()
-    values = values.reshape(-1, channels, values.shape[-1] // channels) if grid else values.flatten(-2)
+    if isinstance(shown, tuple):
+        values = values.reshape(shown[0], -1, channels, values.shape[-1] // channels).mean(1)
+    else:
+        values = _by_channel(values, shown, channels, getattr(video_processor, "patch_size", None))
+        values = values.sum(-1, keepdim=True) / values.count_nonzero(-1)[..., None].clamp(min=1)
     if pixels.is_floating_point():
         spread, middle = (
             values.new_tensor(numbers)[:, None]
             for numbers in (video_processor.image_std, video_processor.image_mean)
         )
         values = (values * spread + middle) * 255
-    if grid:
-        values = values.reshape(grid[0], -1, channels * values.shape[-1]).mean(1)
-    else:
-        values = values.mean(-1).reshape(-1, channels)
-    signature: npt.NDArray[np.float32] = values.numpy()
+    signature: npt.NDArray[np.float32] = values.flatten(1).numpy()
     return signature
+
+
+def _by_channel(values: torch.Tensor, frames: int, channels: int, patch: int | None) -> torch.Tensor:
+    """Pixels without a grid as [frames, channels, pixels]."""
+    height, width = values.shape[-2:]
+    if patch and width == channels * patch**2 and height != patch:
+        return values.reshape(frames, -1, channels).mT
+    images = values.reshape(-1, channels, height, width)
+    if len(images) < frames:
+        images = torch.cat(images.chunk(frames // len(images), dim=-1))
+    return images.unflatten(0, (frames, -1)).movedim(1, 2).flatten(2)
 
 
 def _visual(ask: Ask) -> list[str]:
@@ -256,7 +269,7 @@ def _visual(ask: Ask) -> list[str]:
 
 def _trace_of(
     sample: str,
-    frames_sha256: str | None,
+    frames: Frames | None,
     inputs: Any,
     output: Any,
     processor: Any,
@@ -264,6 +277,7 @@ def _trace_of(
 ) -> Trace:
     """The trace of one greedy call of transformers' `generate`.
 
+    frames: uint8 RGB [N, height, width, 3]; None where the engine read the file itself, or no video was shown.
     inputs: what `generate` was given, a batch of one. output: what it returned, with `sequences` and `scores`.
     processor, config: the checkpoint's, the latter as config.json holds it.
     """
@@ -272,13 +286,15 @@ def _trace_of(
     grid = None
     if (found := inputs.get("video_grid_thw")) is not None:
         grid = (int(found[0, 0]), int(found[0, 1]), int(found[0, 2]))
-    pixels = inputs.get("pixel_values_videos")
+    video = None
+    if (shown := grid or (None if frames is None else len(frames))) is not None:
+        video = video_signature(inputs["pixel_values_videos"], shown, processor.video_processor)
     per_grid = inputs.get("second_per_grid_ts")
     seconds = None if per_grid is None else float(per_grid[0])
     return Trace(
         sample=sample,
-        frames_sha256=frames_sha256,
-        video=None if pixels is None else video_signature(pixels, grid, processor.video_processor),
+        frames_sha256=None if frames is None else pixels_sha256(frames),
+        video=video,
         grid=grid,
         seconds=seconds,
         reach=None if grid is None else video_reach(grid, seconds, config),

@@ -106,7 +106,7 @@ class ServerEngine:
         self._wanted, self._concurrency, self._media, self._wait_s = model, concurrency, media, wait_s
         self._served: ServedModel | None = None
         self._troubles: dict[str, str] = {}
-        self._thinking: bool | None = None
+        self._thinks_unmarked = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="egost-servers", daemon=True)
         self._thread.start()
@@ -167,11 +167,13 @@ class ServerEngine:
         self._identity = identity_of(self._served)
         note_served(self._served.name, self._served.root, *self._served.parents)
         family = family_served(self._served)
+        thinking = None
         if family.thinking_switch:
-            self._thinking = load_prompt(chosen_prompt()).thinks
-            settings = {**self._identity.settings, "thinking": self._thinking}
+            thinking = load_prompt(chosen_prompt()).thinks
+            settings = {**self._identity.settings, "thinking": thinking}
             self._identity = replace(self._identity, settings=settings)
-        self._body = partial(request_body, self._served.name, family, thinking=self._thinking)
+            self._thinks_unmarked = thinking and not family.special_marks
+        self._body = partial(request_body, self._served.name, family, thinking=thinking)
         keep, is_vllm = _CLIPS_KEPT * len(self._servers), self._served.version is not None
         self._frames = FrameSender(family, self._body, self._media, keep, is_vllm)
 
@@ -282,7 +284,7 @@ class ServerEngine:
             )
         text, reasoning = completion.text or "", completion.reasoning
         if (
-            self._thinking
+            self._thinks_unmarked
             and reasoning is None
             and completion.finish_reason == "length"
             and "</think>" not in text

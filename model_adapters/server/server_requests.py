@@ -45,7 +45,9 @@ def request_body(
 
     thinking: the value of the chat template's switch; None leaves it alone.
     """
-    switch = {} if thinking is None else {"chat_template_kwargs": {THINKING_SWITCH: thinking}}
+    switch: dict[str, Any] = {} if thinking is None else {"chat_template_kwargs": {THINKING_SWITCH: thinking}}
+    if thinking and family.special_marks:
+        switch["skip_special_tokens"] = False
     words = frame_words(len(ask.clip.manifest.indices)) if ask.clip and family.frames_as == "images" else ""
     system = [{"role": "system", "content": family.system}] if family.system else []
     user = {"role": "user", "content": [*frames, {"type": "text", "text": words + ask.prompt}]}

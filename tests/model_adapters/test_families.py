@@ -11,7 +11,7 @@ import pytest
 from family_checkpoints import family_checkpoint
 
 from egost.model_adapters.checkpoints import checkpoint_identity
-from egost.model_adapters.families import prompt_renderer
+from egost.model_adapters.families import FAMILIES, prompt_renderer
 
 
 def frames(form: str, values: Iterable[object]) -> str:
@@ -40,19 +40,34 @@ SEEN = {
     "internvl": ("\n".join(f"Frame{n}: <img><IMG_CONTEXT></img>" for n in range(1, 9)), 8 * 256),
     "minicpmv4_6": ("<image_id>0</image_id>" + "<image><|video_pad|></image>" * 8, 8 * 7 * 9),
 }
+THINKS = {
+    # What the switch of the chat template makes of the beginning and of the end of a prompt: on, and off.
+    "qwen3_5": (("", "<think>\n"), ("", "<think>\n\n</think>\n\n")),
+    "qwen3_5_moe": (("", "<think>\n"), ("", "<think>\n\n</think>\n\n")),
+    "glm4v": (("", ""), ("", "<think></think>")),
+    "glm4v_moe": (("", ""), ("", "<think></think>")),
+    "gemma4": (("<|im_start|>system\n<|think|>\n<|im_end|>\n", ""), ("", "")),
+}
 
 
 @pytest.mark.parametrize("model_type", SEEN)
-def test_the_prompt_is_as_the_family_was_trained(model_type: str, tmp_path: Path) -> None:
+def test_the_prompt_is_as_the_family_was_trained(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     video, tokens = SEEN[model_type]
-    renderer = prompt_renderer(checkpoint_identity(family_checkpoint(model_type, tmp_path)))
+    checkpoint = checkpoint_identity(family_checkpoint(model_type, tmp_path))
     noise = np.random.default_rng(0).integers(0, 256, (8, 112, 140, 3), dtype=np.uint8)
-    ids = renderer.inputs("Where?", noise)["input_ids"][0].tolist()
-    assert renderer.tokens_of_frames(ids) == renderer.video_tokens(112, 140) == tokens
-    once = [
-        token for token, run in groupby(ids) for token in ([token] if token in renderer.frame_tokens else run)
-    ]
-    assert renderer.processor.tokenizer.decode(once) == (
-        f"<|im_start|>user\n{video}Where?<|im_end|>\n<|im_start|>assistant\n"
-    )
-    assert renderer.tokens_of_frames(renderer.inputs("Where?", None)["input_ids"][0].tolist()) == 0
+    for prompt, (begin, end) in zip(
+        ("think", "direct"), THINKS.get(model_type, (("", ""),) * 2), strict=True
+    ):
+        monkeypatch.setenv("EGOST_PROMPT", prompt)
+        renderer = prompt_renderer(checkpoint)
+        ids = renderer.inputs("Where?", noise)["input_ids"][0].tolist()
+        assert renderer.tokens_of_frames(ids) == renderer.video_tokens(112, 140) == tokens
+        seen = renderer.frame_tokens
+        once = [token for token, run in groupby(ids) for token in ([token] if token in seen else run)]
+        assert renderer.processor.tokenizer.decode(once) == (
+            f"{begin}<|im_start|>user\n{video}Where?<|im_end|>\n<|im_start|>assistant\n{end}"
+        )
+        assert renderer.tokens_of_frames(renderer.inputs("Where?", None)["input_ids"][0].tolist()) == 0
+    assert FAMILIES[model_type].thinking_switch is (model_type in THINKS), "servers follow the prompt, too"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,6 +192,32 @@ def test_a_response_ends_before_a_stop_text(engine: TransformersEngine, clips: l
     [(_, cut)] = engine.answer([replace(ask, arguments=replace(SHORT, stop=(stop,)))])
     assert isinstance(cut, Reply) and cut.finish_reason == "stop"
     assert cut.text == whole.text[: whole.text.index(stop)] and stop not in cut.text
+
+
+@pytest.mark.parametrize("prompt", ["direct", "think"])
+def test_special_tokens_around_thinking_stay_in_the_response(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str
+) -> None:
+    import torch
+
+    from egost.model_adapters.transformers_engine import TransformersEngine
+
+    monkeypatch.setenv("EGOST_PROMPT", prompt)
+    with closing(TransformersEngine(str(family_checkpoint("gemma4", tmp_path)), device="cpu")) as gemma:
+        said = gemma.renderer.processor.tokenizer(
+            "<|channel>thought\nMaybe left.<channel|>B<|im_end|>", add_special_tokens=False
+        )["input_ids"]
+
+        def saying(inputs: Any, _: GenerationArguments) -> Any:
+            sequence = torch.cat([inputs["input_ids"], torch.tensor([said])], dim=1)
+            return SimpleNamespace(sequences=sequence)
+
+        assert gemma.model.config.model_type == "gemma4"
+        monkeypatch.setattr(gemma, "generate", saying)
+        [(_, reply)] = gemma.answer([Ask("mini/1", "Which way?", None, SHORT)])
+    thinks = prompt == "think"
+    assert isinstance(reply, Reply) and reply.finish_reason == "stop"
+    assert reply.text == ("<|channel>thought\nMaybe left.<channel|>B" if thinks else "thought\nMaybe left.B")
 
 
 def test_what_is_drawn_goes_by_its_seed(engine: TransformersEngine, clips: list[Clip]) -> None:

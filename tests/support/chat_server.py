@@ -150,8 +150,9 @@ class _Handler(ScriptedHandler):
         return self.meet(json.dumps(body["messages"]), ask)
 
     def act_as_interface(self, ask: ChatAsk, word: str, value: str, good: dict[str, Any]) -> bool:
-        if word == "say":
+        if word in ("say", "fill"):
             good["choices"][0]["message"]["content"] = json.loads(value)
+            good["choices"][0]["finish_reason"] = "stop" if word == "say" else "length"
         elif word == "finish":
             good["choices"][0]["finish_reason"] = value
         elif word == "think":

@@ -1,4 +1,7 @@
-"""Untrained checkpoints of the families of 2026; see `family_checkpoints`."""
+"""Untrained checkpoints of the families of 2026; see `family_checkpoints`.
+
+Their chat templates are Qwen's, with each family's own place of the video and its own switch for thinking.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,16 @@ from typing import Any
 
 Token = Callable[[str], int]
 VISION = {"hidden_size": 64, "intermediate_size": 96}
+LINEAR = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+}
+"""The layers of Qwen3.5's text; vLLM takes them on a CPU with heads of 128."""
 QWEN_VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
+ASSISTANT = "<|im_start|>assistant\n"
 
 
 def named(tokenizer: Any, tokens: Mapping[str, str]) -> Any:
@@ -37,12 +49,8 @@ def qwen3_5(text: dict[str, Any], moe: bool = False) -> Callable[[Path, Any, Tok
         config = config_class(
             text_config={
                 **text,
+                **LINEAR,
                 "vocab_size": len(tokenizer),
-                "layer_types": ["linear_attention", "full_attention"],
-                "linear_key_head_dim": 128,
-                "linear_value_head_dim": 128,
-                "linear_num_key_heads": 2,
-                "linear_num_value_heads": 2,
                 "rope_parameters": {
                     "rope_type": "default",
                     "mrope_section": [2, 1, 1],
@@ -71,7 +79,10 @@ def qwen3_5(text: dict[str, Any], moe: bool = False) -> Callable[[Path, Any, Tok
             image_processor=hf.Qwen2VLImageProcessor(patch_size=16),
             tokenizer=tokenizer,
             video_processor=hf.Qwen3VLVideoProcessor(),
-            chat_template=tokenizer.chat_template,
+            chat_template=tokenizer.chat_template.replace(
+                ASSISTANT,
+                ASSISTANT + "<think>\n{% if enable_thinking is false %}{{ '\n</think>\n\n' }}{% endif %}",
+            ),
         ).save_pretrained(folder)
 
     return write
@@ -91,6 +102,7 @@ def glm4v(text: dict[str, Any], moe: bool = False) -> Callable[[Path, Any, Token
             "n_group": 1,
             "topk_group": 1,
             "first_k_dense_replace": 1,
+            "use_qk_norm": False,
         }
         config_class, model_class = (
             (hf.Glm4vMoeConfig, hf.Glm4vMoeForConditionalGeneration)
@@ -127,7 +139,7 @@ def glm4v(text: dict[str, Any], moe: bool = False) -> Callable[[Path, Any, Token
             video_processor=hf.Glm46VVideoProcessor(),
             chat_template=tokenizer.chat_template.replace(
                 QWEN_VIDEO, "<|begin_of_video|><|video|><|end_of_video|>"
-            ),
+            ).replace(ASSISTANT, ASSISTANT + "{% if enable_thinking is false %}<think></think>{% endif %}"),
         ).save_pretrained(folder)
 
     return write
@@ -184,6 +196,8 @@ def gemma4(text: dict[str, Any]) -> Callable[[Path, Any, Token], None]:
                 "boa_token": "<|audio>",
                 "eoa_token": "<audio|>",
                 "video_token": "<|video|>",
+                "soc_token": "<|channel>",
+                "eoc_token": "<channel|>",
             },
         )
         place = tokenizer.convert_tokens_to_ids
@@ -204,6 +218,7 @@ def gemma4(text: dict[str, Any]) -> Callable[[Path, Any, Token], None]:
                 "num_attention_heads": 2,
                 "num_key_value_heads": 2,
                 "head_dim": 32,
+                "default_output_length": 280,
             },
             audio_config=None,
             image_token_id=place("<|image|>"),
@@ -221,7 +236,8 @@ def gemma4(text: dict[str, Any]) -> Callable[[Path, Any, Token], None]:
             image_processor=hf.Gemma4ImageProcessor(),
             tokenizer=tokenizer,
             video_processor=hf.Gemma4VideoProcessor(),
-            chat_template=tokenizer.chat_template.replace(QWEN_VIDEO, "<|video|>"),
+            chat_template="{% if enable_thinking %}<|im_start|>system\n<|think|>\n<|im_end|>\n{% endif %}"
+            + tokenizer.chat_template.replace(QWEN_VIDEO, "<|video|>"),
         ).save_pretrained(folder)
 
     return write
@@ -247,9 +263,9 @@ def minicpmv4_6(text: dict[str, Any]) -> Callable[[Path, Any, Token], None]:
         config = hf.MiniCPMV4_6Config(
             text_config={
                 **text,
+                **LINEAR,
                 "model_type": "qwen3_5_text",
                 "vocab_size": len(tokenizer),
-                "layer_types": ["full_attention", "full_attention"],
                 "rope_parameters": {
                     "rope_type": "default",
                     "partial_rotary_factor": 0.25,

@@ -77,6 +77,48 @@ def test_a_broken_engine_is_caught_and_what_is_broken_is_named(checkpoint: Path,
     assert "other frames" not in small, "it was given the same, and made less of it"
 
 
+@pytest.mark.parametrize(
+    ("processor", "size"),
+    [
+        ("Gemma4VideoProcessor", (112, 140)),
+        ("InternVLVideoProcessor", (448, 448)),
+        ("LlavaOnevisionVideoProcessor", (112, 140)),
+        ("MiniCPMV4_6VideoProcessor", (112, 140)),
+        # Larger than a tile of 448 x 448: a whole frame, and its 6 tiles, of another size.
+        ("MiniCPMV4_6VideoProcessor", (700, 1300)),
+    ],
+)
+def test_frames_without_a_grid_are_compared_however_they_lie(processor: str, size: tuple[int, int]) -> None:
+    import torch
+    import transformers
+
+    from egost.model_adapters.parity.tracing import video_signature
+
+    video_processor = getattr(transformers, processor)()
+    shade = np.random.default_rng(0).integers(0, 256, (3, 1, 1, 3))
+    noise = np.random.default_rng(1).integers(0, 128, (3, *size, 3))
+    frames = ((shade + noise) // 2).astype(np.uint8)
+
+    def given(frames: np.ndarray) -> torch.Tensor:
+        made = video_processor([frames], do_sample_frames=False, return_metadata=True, return_tensors="pt")
+        pixels: torch.Tensor = made["pixel_values_videos"]
+        return pixels
+
+    seen = video_signature(given(frames), 3, video_processor)
+    assert seen.shape == (3, 3) and np.abs(seen - frames.mean((1, 2))).max() < 3
+    for other in (frames[::-1], frames[..., ::-1]):
+        assert np.abs(video_signature(given(other.copy()), 3, video_processor) - seen).max() > 1
+    # As vLLM has them: frames without a batch around them, or each tile by itself, as long as the longest.
+    pixels = given(frames)
+    apart = pixels.flatten(0, -4) if processor != "Gemma4VideoProcessor" else pixels.flatten(0, -3)
+    if processor == "MiniCPMV4_6VideoProcessor":
+        sizes = video_processor([frames], do_sample_frames=False)["target_sizes_videos"].prod(-1) * 14
+        tiles = [tile.movedim(-1, 0) for tile in pixels[0].split(sizes.tolist(), dim=-1)]
+        apart = torch.nn.utils.rnn.pad_sequence(tiles, batch_first=True).movedim(1, -1)
+        assert len(apart) == 3 * (1 if size[0] < 448 else 7)
+    assert np.abs(video_signature(apart, 3, video_processor) - seen).max() < 1e-2
+
+
 def test_other_times_of_the_frames_are_caught(
     asks: list[Ask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,26 @@ def test_a_guess_in_reasoning_is_no_answer() -> None:
     )
 
 
+@pytest.mark.parametrize("prompt", ["direct", "think"])
+@pytest.mark.parametrize(("closed", "letter"), [("<channel|>B", "B"), ("", None)])
+def test_thinking_between_special_tokens_comes_with_them_and_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, prompt: str, closed: str, letter: str | None
+) -> None:
+    monkeypatch.setenv("EGOST_PROMPT", prompt)
+    said = f"<|channel>thought\nIt could be A.{closed}"
+    served = ("tiny", "egost?family=gemma4&revision=abc&dtype=float32")
+    with (
+        serve_chat(script=lambda _: f"fill:{json.dumps(said)}", names=served) as server,
+        closing(ServerEngine([server.url])) as engine,
+    ):
+        [(_, reply)] = engine.answer([Ask("mini/1", "Which?", None, GenerationArguments(2))])
+        [question] = server.questions
+    assert question.body["chat_template_kwargs"] == {"enable_thinking": prompt == "think"}
+    assert question.body.get("skip_special_tokens") is (False if prompt == "think" else None)
+    assert isinstance(reply, Reply) and (reply.text, reply.reasoning) == (said, None)
+    assert strict_choice(reply.text, ("left", "right")).letter == letter
+
+
 @pytest.mark.parametrize("prompt", ["direct", "think", "bare"])
 @pytest.mark.parametrize("switched", [False, True])
 def test_a_server_is_told_to_think_or_not_where_the_family_has_the_switch(
