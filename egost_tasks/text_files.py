@@ -20,13 +20,6 @@ from egost.tasks.cache import write_whole
 from egost.tasks.json_text import MAX_BYTES, parse_json, without_halves
 
 
-def lines_of(path: Path) -> list[str]:
-    """The lines of a file, without their ends. Raises OSError, UnicodeDecodeError."""
-    # Not `read_text`: it would turn a lone carriage return into an end of a line.
-    lines = path.read_bytes().decode().split("\n")
-    return lines[:-1] if not lines[-1] else lines
-
-
 def json_lines(path: Path, max_bytes: int = MAX_BYTES, *, mend: bool = False) -> Iterator[tuple[int, Any]]:
     """The number of each line, from 1, and its value; blank lines are left out.
 

@@ -307,9 +307,3 @@ def _encode(path: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction) -> 
         for pixels in chain([first], remaining):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
-
-
-def read_film(path: Path) -> NDArray[np.uint8]:
-    """All frames of a clip that `write_film` wrote, in RGB."""
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

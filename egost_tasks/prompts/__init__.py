@@ -85,11 +85,6 @@ class Prompt(VersionedPrompt):
         """Whether it asks a model to reason first, inside `<think>`: a chat template's own switch follows it."""
         return "<think>" in self.choice + self.route
 
-    @property
-    def by_authors(self) -> bool:
-        """Whether it is the authors' wording, as its hash says."""
-        return self.sha256 in AUTHORS.values()
-
     @field_validator("choice", "route")
     @classmethod
     def _known_fields(cls, template: str, info: object) -> str:

@@ -105,7 +105,7 @@ def test_the_authors_wording_is_read_from_a_clone_and_known_by_its_hash(
     assert done.exit_code == 0, done.output
     for name, prompt in made.items():
         read = load_prompt(str(tmp_path / f"{name}.yaml"))
-        assert read == prompt and read.by_authors
+        assert read == prompt and read.sha256 == AUTHORS[name]
         assert name in done.output
     asked = load_prompt(str(tmp_path / "authors-st-r1.yaml")).render(CHOICE)
     assert asked == "Where to?Pick:A. left\nB. right\nCosts $1.Think."
@@ -123,7 +123,7 @@ def test_another_wording_than_the_authors_is_not_written(tmp_path: Path) -> None
     assert done.exit_code == 2 and "holds no question" in done.stderr
     done = CliRunner().invoke(app, ["prompts", "import", str(tmp_path / "nowhere")])
     assert done.exit_code == 2 and "clone of the authors' public repository" in done.stderr
-    assert not any(load_prompt(name).by_authors for name in SHIPPED)
+    assert not {load_prompt(name).sha256 for name in SHIPPED} & {*AUTHORS.values()}
 
 
 def test_a_question_is_put_in_as_it_is() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from egost.tasks.text_files import csv_text, lines_of, write_json_lines
+from egost.tasks.text_files import csv_text, json_lines, write_json_lines
 
 # What `str.splitlines` takes for the end of a line and JSON does not escape, and a lone carriage return.
 SEPARATORS = ["\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r"]
@@ -20,15 +20,15 @@ SEPARATORS = ["\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"
 def test_json_lines_come_back_as_they_were_written(tmp_path: Path, separator: str) -> None:
     values = [{"response": f"left{separator}right"}, {"response": separator}, {"response": ""}]
     write_json_lines(tmp_path / "x.jsonl", values)
-    assert [json.loads(line) for line in lines_of(tmp_path / "x.jsonl")] == values
+    assert [value for _, value in json_lines(tmp_path / "x.jsonl")] == values
     raw = "".join(json.dumps(value, ensure_ascii=True) + "\n" for value in values)
     (tmp_path / "theirs.jsonl").write_bytes(raw.encode()[:-1])
-    assert [json.loads(line) for line in lines_of(tmp_path / "theirs.jsonl")] == values
+    assert [value for _, value in json_lines(tmp_path / "theirs.jsonl")] == values
 
 
 def test_an_empty_file_has_no_line(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
-    assert lines_of(tmp_path / "empty") == []
+    assert list(json_lines(tmp_path / "empty")) == []
 
 
 def test_no_other_code_splits_the_text_of_a_file_into_lines() -> None:

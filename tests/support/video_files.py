@@ -154,3 +154,9 @@ def cut(path: Path, share: float, name: str = "cut.mp4") -> Path:
     target = path.with_name(name)
     target.write_bytes(data[: int(len(data) * share)])
     return target
+
+
+def read_film(path: Path) -> npt.NDArray[np.uint8]:
+    """All frames of a clip, uint8 RGB [N, H, W, 3]."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

@@ -193,7 +193,9 @@ def test_the_labels_of_the_frames_are_the_truth() -> None:
 
 
 def test_a_film_shows_what_the_clips_file_shows(tmp_path: Path) -> None:
-    from egost.tasks.mini_world.raycast import read_film, render, write_film
+    from video_files import read_film
+
+    from egost.tasks.mini_world.raycast import render, write_film
     from egost.tasks.mini_world.walks import shown_frames
 
     walk = next(p for p in map(films.plan, range(20)) if (p.truth.width, p.truth.height) == (112, 112))

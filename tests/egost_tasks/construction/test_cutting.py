@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 from video_files import cut as cut_off
-from video_files import frame_number, numbers, rotate, write_audio, write_video
+from video_files import frame_number, numbers, read_film, rotate, write_audio, write_video
 
 from egost.tasks.construction.cutting import (
     MAX_SIDE,
@@ -27,7 +27,6 @@ from egost.tasks.construction.cutting import (
 from egost.tasks.construction.spec import Cut, read_spec
 from egost.tasks.construction.workfolder import ClipRow, WorkFolder
 from egost.tasks.errors import ConstructionError
-from egost.tasks.mini_world.raycast import read_film
 
 
 def made(tmp_path: Path, video: Path, start: float = 0.0, end: float | None = None) -> tuple[ClipRow, Any]:

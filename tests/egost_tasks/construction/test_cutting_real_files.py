@@ -10,12 +10,11 @@ import av
 import numpy as np
 import pytest
 from ffmpeg_files import N_FRAMES, by_ffmpeg, made, pattern
-from video_files import muxed, numbers, patch
+from video_files import muxed, numbers, patch, read_film
 
 from egost.tasks.construction.cutting import CutFailure, cut_clip
 from egost.tasks.construction.spec import Cut
 from egost.tasks.construction.workfolder import ClipRow
-from egost.tasks.mini_world.raycast import read_film
 
 H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-threads", "1"]
 

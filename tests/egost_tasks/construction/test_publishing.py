@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from lmms_eval_command import lmms_eval, on_cpu, saved
 from mini_annotations import annotated_folder, annotation_of, scene_of
+from video_files import read_film
 
 from egost.model_adapters.tiny_checkpoint import tiny_checkpoint
 from egost.tasks.clips.protocols import parse_protocol
@@ -22,7 +23,6 @@ from egost.tasks.construction.workfolder import WorkFolder, import_annotations, 
 from egost.tasks.construction.writers import OfflineWriter
 from egost.tasks.errors import ConstructionError
 from egost.tasks.mini_world import read_truths
-from egost.tasks.mini_world.raycast import read_film
 from egost.tasks.mini_world.steps import ClipTruth
 from egost.tasks.release.check import status, verify
 from egost.tasks.release.layout import PART_FOLDERS

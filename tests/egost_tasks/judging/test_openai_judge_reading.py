@@ -21,7 +21,7 @@ from egost.tasks.judging.prompt import (
     read_scores,
     scores_form,
 )
-from egost.tasks.text_files import lines_of
+from egost.tasks.text_files import json_lines
 
 
 def said(text: str, finish: str = "stop", refusal: str = "") -> Completion:
@@ -237,8 +237,7 @@ CASES = ROOT.parent / "shared" / "cases" / "judge_replies.jsonl"
 
 @pytest.mark.skipif(not CASES.exists(), reason="the handed-over replies are not here")
 def test_the_handed_over_replies_of_judges() -> None:
-    for line in lines_of(CASES):
-        case = json.loads(line)
+    for _, case in json_lines(CASES):
         form = "json" if case["form"] == "json" else "dictionary"
         scores = read_scores(said(case["reply"], finish=case["finish"]), form)
         assert [scores.direction, scores.landmark, scores.semantic] == case["should_be"], case["id"]

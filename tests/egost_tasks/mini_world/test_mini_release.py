@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import pytest
 from places import ROOT as REPOSITORY
+from video_files import read_film
 
 from egost.tasks.errors import ReleaseError
 from egost.tasks.mini_world import (
@@ -24,7 +25,6 @@ from egost.tasks.mini_world import (
     way_back,
     write_mini_release,
 )
-from egost.tasks.mini_world.raycast import read_film
 from egost.tasks.mini_world.release_writer import clip_path
 from egost.tasks.release.layout import QUESTION_FILES
 from egost.tasks.release.release import Release, mini_revision, open_release

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from typing import Any
@@ -13,9 +12,9 @@ from places import GOLDEN, ROOT
 from egost.tasks.sample import chance_level
 from egost.tasks.scoring.answer_patterns import dressed_letter
 from egost.tasks.scoring.choices import Choice, compat_choice, strict_choice
-from egost.tasks.text_files import lines_of
+from egost.tasks.text_files import json_lines
 
-GOLDEN = [json.loads(line) for line in lines_of(GOLDEN / "replies.jsonl")]
+GOLDEN = [row for _, row in json_lines(GOLDEN / "replies.jsonl")]
 TURNS = [
     "turn left, go straight",
     "turn right, go straight",
@@ -345,6 +344,5 @@ CASES = ROOT.parent / "shared" / "cases" / "mcq_replies.jsonl"
 
 @pytest.mark.skipif(not CASES.exists(), reason="the handed-over replies are not here")
 def test_the_handed_over_replies() -> None:
-    for line in lines_of(CASES):
-        case = json.loads(line)
+    for _, case in json_lines(CASES):
         assert strict_choice(case["reply"], case["options"]).letter == case["should_be"], case["id"]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from video_files import read_film
 
 from egost.tasks.cache import write_whole
 from egost.tasks.clips.protocols import PATCH, shown_size
-from egost.tasks.mini_world.raycast import read_film, render, write_film
+from egost.tasks.mini_world.raycast import render, write_film
 from egost.tasks.mini_world.walks import SHOWN, Camera, ClipPlan, plan_clip, shown_frames
 
 SPLIT = "train"
