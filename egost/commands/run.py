@@ -46,6 +46,9 @@ UrlOption = Annotated[
     str | None, typer.Option(help="URL of a server, several with ';' between, or URL of an API.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Get missing weights and data without asking.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only print the command, what is there and what is missing.")
+]
 
 
 class RunCommand(TyperCommand):
@@ -111,9 +114,7 @@ def run(
         bool, typer.Option("--open", help="Write the report, too, and open it in the browser.")
     ] = False,
     yes: YesOption = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the command, what is there and what is missing.")
-    ] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Evaluate models: say what is missing, print the lmms-eval command, run it, and show the figures.
 

@@ -11,7 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from egost.commands.front import console, marked, say, says_what_to_do
-from egost.commands.run import EngineOption, LimitOption, UrlOption, YesOption, evaluated, prepared
+from egost.commands.run import (
+    DryRunOption,
+    EngineOption,
+    LimitOption,
+    UrlOption,
+    YesOption,
+    evaluated,
+    prepared,
+)
 from egost.tasks.cache import write_whole
 from egost.tasks.errors import one_line
 
@@ -48,9 +56,7 @@ def verify(
         ),
     ] = False,
     yes: YesOption = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the command, what is there and what is missing.")
-    ] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Run models of Table 1, or ST-R1 of Table 3, as published, and hold their figures against the paper's.
 
