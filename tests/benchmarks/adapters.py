@@ -237,7 +237,7 @@ SHAPES = {
 def large_checkpoint(tiny: Path, folder: Path, shape: str = "2B", dtype: str = "bfloat16") -> Path:
     """Untrained weights of a shape (2B: 1.98 B parameters) with the tiny vocabulary, made on a GPU if there is one."""
     import torch
-    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+    from transformers import AutoModelForImageTextToText, Qwen2VLConfig
 
     shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
     config = Qwen2VLConfig.from_pretrained(tiny)
@@ -253,12 +253,11 @@ def large_checkpoint(tiny: Path, folder: Path, shape: str = "2B", dtype: str = "
     text.rope_parameters = {"rope_type": "default", "mrope_section": sections, "rope_theta": 1e6}
     vision.embed_dim, vision.num_heads, vision.mlp_ratio = 1280, 16, 4
     config.dtype = text.dtype = vision.dtype = getattr(torch, dtype)
-    torch.set_default_dtype(config.dtype)
-    try:
-        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-            Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    # PyTorch's own initial weights, which transformers' replace, would take as long again.
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    model.to_empty(device="cuda" if torch.cuda.is_available() else "cpu").init_weights()
+    model.save_pretrained(folder)
     return folder
 
 

@@ -145,6 +145,7 @@ def trained(method: str, *flags: str) -> Callable[[Path, Size], dict[str, Any]]:
             if trainer.use_vllm:
                 clocks["handing_over"] = Clock(_now)
                 handing = trainer.vllm_generation
+                handing.sync_weights()  # vLLM starts here, which is no part of a step
                 handing.sync_weights = clocks["handing_over"].around(handing.sync_weights)
         steps: list[float] = []
 
