@@ -30,7 +30,9 @@ def preloaded(
     return run_preloaded("gpu_parts:measure_part", arguments, Path(arguments[1]), env, limit_s)
 
 
-@pytest.mark.skipif(find_spec("vllm") is not None, reason="the parts of vLLM have a test of their own")
+@pytest.mark.skipif(
+    find_spec("vllm") is not None, reason="vLLM's parts take minutes: gpu_check.py --size tiny"
+)
 def test_each_part_is_measured_or_says_what_it_lacks(tmp_path: Path) -> None:
     record = check(tmp_path, TINY, list(PARTS), preloaded)
     parts: dict[str, Any] = record["parts"]

@@ -170,7 +170,7 @@ def _asked_for(name: str) -> bool:
 
 
 def _check_launch(args: Any) -> None:
-    """Raise TrainingError where accelerate would leave out, unsaid, the spreading of weights that it was asked for."""
+    """Raise TrainingError where accelerate would leave out, unsaid, weights or work that it was asked to spread."""
     if args.device.type == "cpu" and (_asked_for("FSDP") or args.fsdp_plugin_args is not None):
         raise TrainingError(
             "FSDP was asked for, and accelerate has none on a CPU: each process would train a copy of the whole model. "
@@ -179,7 +179,12 @@ def _check_launch(args: Any) -> None:
     if _asked_for("DEEPSPEED") and (args.use_cpu or _asked_for("CPU")):
         raise TrainingError(
             "DeepSpeed was asked for together with use_cpu, under which accelerate does not know of it. Give --use_cpu "
-            "false; on a machine without a GPU --bf16 false, too."
+            "false; on a machine without a GPU --bf16 false --ddp_backend gloo, too."
+        )
+    if (launched := int(os.environ.get("WORLD_SIZE", "1"))) != args.world_size:
+        raise TrainingError(
+            f"{launched} processes were launched, and this one found {args.world_size}: without a GPU accelerate lets "
+            f"each train alone. Give {'--ddp_backend gloo' if _asked_for('DEEPSPEED') else '--use_cpu true'}."
         )
 
 

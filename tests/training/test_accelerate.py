@@ -7,19 +7,23 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from grpo_runs import PROCESS, grpo_flags
 from places import ROOT
+from safetensors.numpy import load_file
 from sft_runs import CONFIGS, sft_flags
 from video_runs import World, even_share
 
 from egost.training import TrainingError
 from egost.training.checkpoint_manifest import FINAL, read_manifest
-from egost.training.recipe import config_path
+from egost.training.recipe import _check_launch, config_path
+from egost.training.run_log import LOG_FILE, read_log
 
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
@@ -85,7 +89,7 @@ def test_the_two_machines_of_the_documents_are_launched(config: Path, rank: int)
         (
             "DEEPSPEED",
             ["--use_cpu", "true"],
-            "DeepSpeed was asked for together with use_cpu.*--use_cpu false"
+            "DeepSpeed was asked for together with use_cpu.*--use_cpu false.*--ddp_backend gloo"
             if find_spec("deepspeed")
             else "DeepSpeed was asked for, and is not installed: pip install .*deepspeed",
         ),
@@ -104,33 +108,49 @@ def test_what_accelerate_would_leave_out_is_refused(
         grpo.parse([*grpo_flags(world, tmp_path), *flags, "--dry_run", "true"])
 
 
-def launch(world: World, *module: str) -> subprocess.CompletedProcess[str]:
-    """Two processes on a CPU, by `accelerate launch`."""
+@pytest.mark.parametrize(("asked", "way"), [("DEEPSPEED", "--ddp_backend gloo"), ("CPU", "--use_cpu true")])
+def test_processes_that_would_each_train_alone_are_refused(
+    asked: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What transformers finds on a CPU without `use_cpu`, where a launcher has started two processes."""
+    found = SimpleNamespace(
+        device=SimpleNamespace(type="cpu"), fsdp_plugin_args=None, use_cpu=False, world_size=1
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", str(asked == "DEEPSPEED"))
+    with pytest.raises(TrainingError, match=f"2 processes were launched, and this one found 1: .*{way}"):
+        _check_launch(found)
+
+
+def launch(
+    world: World, *program: str, zero: Path | None = None, killed: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Two processes on a CPU, by `accelerate launch`; with DeepSpeed by the configuration `zero`, where it is given."""
+    # Under `--cpu` alone one process starts.
+    how = ("--config_file", str(zero)) if zero else ("--multi_gpu",)
     launched = subprocess.run(
         [
-            # Under `--cpu` alone one process starts.
-            *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+            *(sys.executable, "-m", "accelerate.commands.launch", *how, "--num_processes", "2"),
             *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
-            *("--main_process_port", "0", *module),
+            *("--main_process_port", "0", *program),
+            *(("--use_cpu", "false", "--ddp_backend", "gloo") if zero else ()),
         ],
         capture_output=True,
         text=True,
         env=os.environ
         | {
-            "ACCELERATE_USE_CPU": "1",
+            **({} if zero else {"ACCELERATE_USE_CPU": "1"}),
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
             "EGOST_MINI_DATA": str(world.root),
         },
         timeout=600,
     )
-    assert launched.returncode == 0, launched.stderr[-3000:]
+    assert (launched.returncode != 0) is killed, launched.stderr[-3000:]
     return launched
 
 
 def test_two_processes_train_together(world: World, tmp_path: Path) -> None:
-    from egost.training.run_log import LOG_FILE, read_log
-
     launched = launch(world, "-m", "egost.training.sft", *sft_flags(world, tmp_path, max_steps=2))
     output = tmp_path / "run"
     # Two rows a step, of three: the first step teaches more tokens than any row alone has.
@@ -152,3 +172,63 @@ def test_each_process_has_equation_2s_weights_of_its_own_group(world: World, tmp
         expected = 4 * weighed / weighed.sum() if np.ptp(rewards) else np.zeros(4)
         assert group["advantages"] == pytest.approx(expected.tolist(), abs=1e-4)
     assert groups[0]["advantages"] != groups[1]["advantages"], "else the place of a process shows nothing"
+
+
+METHODS = {"sft": ("-m", "egost.training.sft"), "grpo": (str(PROCESS), "0", "never")}
+
+
+def two_steps(method: str, world: World, folder: Path, **changes: object) -> list[str]:
+    flags = sft_flags if method == "sft" else grpo_flags
+    return flags(world, folder, max_steps=2, save_steps=1, seed=7, warmup_steps=0, **changes)
+
+
+@pytest.fixture(scope="module")
+def alone(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
+    """The log of two steps of each method by DDP, whose processes hold all weights."""
+    logs = {}
+    for method, program in METHODS.items():
+        folder = tmp_path_factory.mktemp(method)
+        launch(world, *program, *two_steps(method, world, folder))
+        logs[method] = read_log(folder / "run" / LOG_FILE)
+    return logs
+
+
+@pytest.fixture(scope="module")
+def deepspeed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for what DeepSpeed compiles when it first runs on a CPU, which takes more than a minute."""
+    if find_spec("deepspeed") is None:
+        pytest.skip("needs deepspeed: the extra train-gpu")
+    with pytest.MonkeyPatch.context() as patch:
+        built = os.environ.get("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("extensions")))
+        patch.setenv("TORCH_EXTENSIONS_DIR", built)
+        patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+        yield
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+@pytest.mark.usefixtures("deepspeed")
+def test_zero_trains_as_ddp_does(
+    method: str, stage: str, alone: dict[str, list[dict[str, str]]], world: World, tmp_path: Path
+) -> None:
+    """Gradient norms and losses of two processes, which split the optimiser's states (2) or the weights, too (3).
+
+    One run of GRPO is killed before its second step, and goes on from its checkpoint.
+    """
+    config, flags = CONFIGS / "accelerate" / f"{stage}.yaml", two_steps(method, world, tmp_path)
+    if (method, stage) == ("grpo", "zero3"):
+        launch(world, str(PROCESS), "1", "step", *flags, zero=config, killed=True)
+    launched = launch(world, *METHODS[method], *flags, zero=config)
+    log = read_log(tmp_path / "run" / LOG_FILE)
+    for figure in ("grad_norm", "loss"):
+        expected = [float(row[figure]) for row in alone[method]]
+        assert [float(row[figure]) for row in log] == pytest.approx(expected, rel=1e-5, abs=1e-6), figure
+    assert len(log) == 2 and read_manifest(tmp_path / "run" / FINAL) is not None
+    assert launched.stdout.count("Trained: ") == 1
+    # Gathered from both processes, and by the names that a checkpoint has.
+    trained, untrained = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "run" / FINAL, world.checkpoint)
+    )
+    assert {name: weight.shape for name, weight in trained.items()} == {
+        name: weight.shape for name, weight in untrained.items()
+    }
