@@ -1,12 +1,14 @@
 """How fast a checkpoint is evaluated, adapter by adapter. Run by `make bench`, in the environment that has vLLM.
 
 The same questions of the mini world and the tiny checkpoint, through lmms-eval's own `qwen2_vl` (transformers, one
-request at a time, as it is by default) and `vllm` (8 images a question, all questions in one batch), and through
-`egost_vllm` and `egost_server`. Each adapter runs in a process of its own, one after the other; what is timed is
-`generate_until` after a call that started the model, with empty caches. What is aimed at is CPU seconds of the best of
-some passes, which other work on the machine changes little; seconds on the clock are reported. Servers keep their
-caches, and work in processes of their own: their CPU is not seen, and nothing is aimed at. Only ratios within one run
-mean anything.
+request at a time, as it is by default), `vllm` (8 images a question) and `vllm_generate` (a video a question), both
+with all questions in one batch, and through `egost_vllm` and `egost_server`. Each adapter runs in a process of its own,
+one after the other; what is timed is `generate_until` after a call that started the model, with empty caches. What is
+aimed at is CPU seconds of the best of some passes, which other work on the machine changes little; seconds on the clock
+are reported. Servers keep their caches, and work in processes of their own: their CPU is not seen, and nothing is aimed
+at. Only ratios within one run mean anything.
+
+Equal work shows in equal replies: the share of those that `qwen2_vl` gives. 8 images are another prompt than a video.
 
 `outside` is the share of that CPU that was not spent in `generate` of transformers or in the steps of vLLM: reading
 frames, making prompts and patches, keeping replies. It cannot be seen from a server's client. Since a tiny model makes
@@ -148,9 +150,9 @@ def in_own_process(environment: dict[str, str], *arguments: str) -> dict[str, An
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-4000:]}")
-    last = done.stdout.splitlines()[-1]
-    print(f"{arguments[0]} {arguments[1]}: {last}", file=sys.stderr)
-    record: dict[str, Any] = json.loads(last)
+    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    figures = {name: figure for name, figure in record.items() if name != "replies"}
+    print(f"{arguments[0]} {arguments[1]}: {figures}", file=sys.stderr)
     return record
 
 
@@ -215,7 +217,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.measure:
         name, model_args, batch_size, tokens = given.measure
-        print(json.dumps(measure(name, model_args, int(batch_size), int(tokens))[0]))
+        record, replies = measure(name, model_args, int(batch_size), int(tokens))
+        print(json.dumps({**record, "replies": replies}))
         return
     with TemporaryDirectory() as folder:
         records = run_all(Path(folder), given.clips, given.tokens, given.servers)
@@ -282,6 +285,7 @@ def run_all(cache: Path, clips: int, tokens: int, servers: list[int]) -> dict[st
     adapters = {
         "qwen2_vl": ("qwen2_vl", f"pretrained={checkpoint},device_map=cpu,max_num_frames=8,{pixels}", "1"),
         "vllm": ("vllm", stock_vllm, "1000"),
+        "vllm_generate": ("vllm_generate", stock_vllm, "1000"),
         "egost_vllm": ("egost_vllm", f"model={checkpoint},{room},fresh=True", "1"),
         "egost_vllm, no prefix cache": (
             "egost_vllm",
@@ -307,6 +311,9 @@ def run_all(cache: Path, clips: int, tokens: int, servers: list[int]) -> dict[st
             records[f"egost_server, {number}"] = in_own_process(
                 environment, "egost_server", model_args, "1", str(tokens)
             )
+    said = {name: record.pop("replies") for name, record in records.items()}
+    for name in records.keys() - {LARGE}:
+        records[name]["same"] = sum(map(str.__eq__, said[name], said["qwen2_vl"])) / len(said["qwen2_vl"])
     return records
 
 
@@ -315,18 +322,19 @@ def report(records: dict[str, dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    rivals = ("qwen2_vl", "vllm", "vllm_generate")
     table = Table(
-        *("adapter", "samples", "s", "CPU s", "samples a CPU s", "times qwen2_vl", "times vllm", "outside"),
-        "from prefix cache",
+        *("adapter", "samples", "s", "CPU s", "samples a CPU s", *(f"times {rival}" for rival in rivals)),
+        *("outside", "from prefix cache", "replies of qwen2_vl"),
     )
     rate = {name: record["samples"] / record["cpu_s"] for name, record in records.items()}
     for name, record in records.items():
-        shares = [f"{record[key]:.1%}" if key in record else "-" for key in ("outside", "cached")]
-        rivals = [] if name == LARGE or "server" in name else ["qwen2_vl", "vllm"]
-        ratios = [f"{rate[name] / rate[rival]:.2f}" for rival in rivals] or ["-", "-"]
+        shares = [f"{record[key]:.1%}" if key in record else "-" for key in ("outside", "cached", "same")]
+        unseen = name == LARGE or "server" in name
+        ratios = ["-" if unseen else f"{rate[name] / rate[rival]:.2f}" for rival in rivals]
         spent = (f"{record['seconds']:.1f}", f"{record['cpu_s']:.1f}", f"{rate[name]:.1f}")
         table.add_row(name, str(record["samples"]), *spent, *ratios, *shares)
-    console = Console(width=120)
+    console = Console(width=140)
     console.print(table)
     aims = {
         f"egost_vllm at least {LEAST_OVER_TRANSFORMERS} x qwen2_vl": rate["egost_vllm"] / rate["qwen2_vl"]

